@@ -1,0 +1,1 @@
+"""How a preference enters a network."""

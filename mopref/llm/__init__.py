@@ -1,0 +1,1 @@
+"""The language-model instantiation: records, tokenisation, log-probabilities, evaluation and generation."""

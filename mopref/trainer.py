@@ -1,0 +1,407 @@
+"""ParetoTrainer: one loop, on accelerate, for toy problems and language models alike."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device, set_seed
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mopref.batching import GroupBatchSampler
+from mopref.checkpoint import load_state, random_state, replace_folder, save_state, set_random_state
+from mopref.front import Front
+from mopref.objective import Objective
+from mopref.preferences import simplex_lattice, validate_preferences
+from mopref.sampler import PreferenceSampler, UniformSampler
+from mopref.scalarizer import Scalarizer
+
+__all__ = ["ParetoTrainer", "TrainerCallback", "TrainerConfig"]
+
+# The learning rate's factor over the progress 0…1 after the warm-up.
+_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Settings of a training run.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: data rows in one forward, on each process; a multiple of ``preferences_per_step``.
+        preferences_per_step: G, the preferences drawn for one forward, on each process; its rows are shared evenly
+            among them. 1 is the paper's setting (arXiv 2402.02030).
+        gradient_accumulation_steps: forwards whose gradients are averaged for one step. Each draws its own
+            preferences, so that a group's mean loss is complete before it is scalarized.
+        learning_rate: the peak learning rate of AdamW.
+        weight_decay: AdamW's decoupled weight decay.
+        lr_schedule: "constant", "linear" or "cosine", falling to 0 at the last step.
+        warmup_ratio: the fraction of the steps over which the learning rate rises from 0.
+        max_grad_norm: gradients are scaled down to this Euclidean norm; ``None`` for no clipping.
+        mixed_precision: ``None``, "fp16" or "bf16", by accelerate's autocast.
+        seed: seeds everything random in the run.
+        output_dir: folder of the checkpoints and of trackers' logs.
+        checkpoint_every: write ``output_dir/checkpoint-N`` every so many steps; ``None`` for none.
+        log_every: steps between entries of ``trainer.history`` and of the trackers.
+        trackers: names of accelerate's trackers, such as ("tensorboard", "wandb").
+        cpu: stay on the CPU where there is an accelerator.
+        progress: show a progress bar with the loss of each objective.
+
+    Raises:
+        ValueError: a value out of its range, named.
+    """
+
+    steps: int = 1000
+    batch_size: int = 8
+    preferences_per_step: int = 4
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    lr_schedule: str = "cosine"
+    warmup_ratio: float = 0.05
+    max_grad_norm: float | None = 1.0
+    mixed_precision: str | None = None
+    seed: int = 0
+    output_dir: str | Path | None = None
+    checkpoint_every: int | None = None
+    log_every: int = 10
+    trackers: tuple[str, ...] = ()
+    cpu: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "preferences_per_step", "gradient_accumulation_steps", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive and finite.")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}: it must be ≥ 0.")
+        if self.lr_schedule not in _SCHEDULES:
+            raise ValueError(f"unknown lr_schedule {self.lr_schedule!r}: choose one of {', '.join(_SCHEDULES)}.")
+        if not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio is {self.warmup_ratio}: it is a fraction of the steps, in [0, 1).")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm is {self.max_grad_norm}: it must be positive, or None for no clipping.")
+        if self.mixed_precision not in (None, "no", "fp16", "bf16"):
+            raise ValueError(f"unknown mixed_precision {self.mixed_precision!r}: choose None, 'fp16' or 'bf16'.")
+        if self.checkpoint_every is not None:
+            if self.checkpoint_every < 1:
+                raise ValueError(f"checkpoint_every is {self.checkpoint_every}: it must be at least 1, or None.")
+            if self.output_dir is None:
+                raise ValueError("checkpoint_every needs output_dir: say where the checkpoints go.")
+
+    def lr_factor(self, step: int) -> float:
+        """The learning rate's factor, 0…1, at a step counted from 0."""
+        warmup = math.ceil(self.warmup_ratio * self.steps)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return _SCHEDULES[self.lr_schedule]((step - warmup) / max(1, self.steps - warmup))
+
+
+class TrainerCallback:
+    """Hooks into the loop; derive and override what is needed."""
+
+    def on_train_begin(self, trainer: "ParetoTrainer") -> None:
+        """Called before the first step, after a resume."""
+
+    def on_step_end(self, trainer: "ParetoTrainer") -> None:
+        """Called after every optimiser step; set ``trainer.should_stop = True`` to end the training here."""
+
+    def on_log(self, trainer: "ParetoTrainer", entry: Mapping[str, float]) -> None:
+        """Called with each new entry of ``trainer.history``."""
+
+    def on_checkpoint(self, trainer: "ParetoTrainer", folder: Path) -> None:
+        """Called after a checkpoint was written."""
+
+    def on_train_end(self, trainer: "ParetoTrainer") -> None:
+        """Called after the last step."""
+
+
+class ParetoTrainer:
+    """Train one preference-conditioned model for all preferences at once.
+
+    Each step draws G preferences, computes the objective's m mean losses for each, scalarizes each group's losses
+    under its own preference and descends on the mean: min_θ E_λ g(f(θ, λ); λ) (Panacea, arXiv 2402.02030).
+
+    Args:
+        model: a module that the objective can call with preferences: ``ParetoSetModel``, ``PreferenceModel``, ….
+        objective: what is minimised.
+        scalarizer: how the m losses become one.
+        sampler: draws preferences; uniform on the simplex by default. Reseeded with the config's seed.
+        train_data: an indexable collection of rows; ``None`` where the objective needs no data.
+        config: the settings.
+        callbacks: hooks into the loop.
+
+    Attributes:
+        history: one dict for each logged interval: ``step``, ``loss`` (scalarized), ``loss/<objective>`` (means over
+            the preferences drawn), ``learning_rate``, ``gradient_norm``.
+        step: optimiser steps done.
+
+    Raises:
+        ValueError: a sampler for another number of objectives, data that cannot make the batches asked for, or a
+            model without trainable parameters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        scalarizer: Scalarizer,
+        sampler: PreferenceSampler | None = None,
+        train_data: Sequence[Any] | None = None,
+        config: TrainerConfig | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+    ) -> None:
+        self.config = config = config or TrainerConfig()
+        self.objective, self.scalarizer, self.callbacks = objective, scalarizer, tuple(callbacks)
+        self.sampler = sampler or UniformSampler(objective.num_objectives)
+        if self.sampler.num_objectives != objective.num_objectives:
+            raise ValueError(
+                f"the sampler draws preferences over {self.sampler.num_objectives} objectives, but there are "
+                f"{objective.num_objectives}: {', '.join(objective.names)}."
+            )
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not parameters:
+            raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
+        self.accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            cpu=config.cpu,
+            log_with=list(config.trackers) or None,
+            project_dir=config.output_dir,
+        )
+        # Each process draws its own preferences and rows.
+        process = self.accelerator.process_index
+        self.sampler.seed([config.seed, process])
+        self.train_data = train_data
+        self._batches: GroupBatchSampler | None = None
+        if train_data is not None:
+            labelled = objective.labelled(train_data)
+            if labelled is None:
+                labelled = torch.ones(len(train_data), objective.num_objectives, dtype=torch.bool)
+            self._batches = GroupBatchSampler(
+                labelled, config.batch_size, config.preferences_per_step, seed=[config.seed, process, 1]
+            )
+        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.step = 0
+        self.should_stop = False
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def unwrapped_model(self) -> nn.Module:
+        """The model itself, without what accelerate wraps around it."""
+        model: nn.Module = self.accelerator.unwrap_model(self.model)
+        return model
+
+    def train(self, resume_from: str | Path | None = None) -> list[dict[str, float]]:
+        """Run the loop up to ``config.steps`` and return the history.
+
+        Args:
+            resume_from: a checkpoint folder to continue from; on the CPU the result equals the uninterrupted run's bit
+                for bit.
+
+        Raises:
+            FloatingPointError: a loss that is not finite; nothing is updated with it.
+            FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, or one of another model or config.
+        """
+        config = self.config
+        if resume_from is not None:
+            self._load_checkpoint(resume_from)
+        elif self.step == 0:
+            set_seed(config.seed, device_specific=True)
+        if config.trackers:
+            self.accelerator.init_trackers("mopref", config={k: str(v) for k, v in asdict(config).items()})
+        self._call("on_train_begin")
+        self.model.train()
+        self.should_stop = False
+        window: list[Tensor] = []
+        bar = tqdm(
+            total=config.steps,
+            initial=self.step,
+            desc="training",
+            disable=not (config.progress and self.accelerator.is_local_main_process),
+        )
+        with bar:
+            while self.step < config.steps and not self.should_stop:
+                window.append(self._training_step())
+                self.step += 1
+                bar.update()
+                if self.step % config.log_every == 0 or self.step == config.steps:
+                    entry = self._log(window)
+                    bar.set_postfix({name: f"{entry[f'loss/{name}']:.4f}" for name in self.objective.names})
+                    window.clear()
+                self._call("on_step_end")
+                if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
+                    assert config.output_dir is not None
+                    folder = Path(config.output_dir) / f"checkpoint-{self.step}"
+                    self.save_checkpoint(folder)
+                    self._call("on_checkpoint", folder)
+        self._call("on_train_end")
+        if config.trackers:
+            self.accelerator.end_training()
+        return self.history
+
+    def _training_step(self) -> Tensor:
+        """One optimiser step; returns ``[scalarized loss, m losses, learning rate, gradient norm]``."""
+        config, accelerator = self.config, self.accelerator
+        rate = config.learning_rate * config.lr_factor(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        totals = torch.zeros(1 + self.objective.num_objectives, device=accelerator.device)
+        for accumulated in range(config.gradient_accumulation_steps):
+            preferences = self.sampler.sample(config.preferences_per_step).to(accelerator.device)
+            batch = self._next_batch()
+            last = accumulated == config.gradient_accumulation_steps - 1
+            # Gradients are exchanged between processes once a step, not once a forward.
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast():
+                    losses = self.objective.losses(self.model, batch, preferences)
+                self._check_losses(losses, preferences)
+                self.scalarizer.observe(accelerator.gather(losses.detach()))
+                scalarized = self.scalarizer(losses.float() if losses.dtype.itemsize < 4 else losses, preferences)
+                loss = scalarized.mean()
+                accelerator.backward(loss / config.gradient_accumulation_steps)
+            totals += torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)]).to(totals)
+        norm = torch.full((1,), math.nan, device=accelerator.device)
+        if config.max_grad_norm is not None:
+            norm = accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm).detach().view(1)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return torch.cat([totals / config.gradient_accumulation_steps, torch.tensor([rate]).to(norm), norm])
+
+    def _next_batch(self) -> Any:
+        if self._batches is None or self.train_data is None:
+            return None
+        rows = [self.train_data[index] for index in next(self._batches)]
+        return send_to_device(self.objective.collate(rows), self.accelerator.device)
+
+    def _check_losses(self, losses: Tensor, preferences: Tensor) -> None:
+        expected = (preferences.shape[0], self.objective.num_objectives)
+        if losses.shape != expected:
+            raise ValueError(
+                f"{type(self.objective).__name__}.losses returned shape {tuple(losses.shape)}, not {expected}: one row "
+                "for each preference, one column for each objective."
+            )
+        bad = ~losses.detach().isfinite()
+        if bad.any():
+            group, objective = (int(i) for i in bad.nonzero()[0])
+            raise FloatingPointError(
+                f"the loss {self.objective.names[objective]!r} is {losses[group, objective].item()} at step "
+                f"{self.step}, preference {[round(w, 4) for w in preferences[group].tolist()]}: lower the learning rate, clip "
+                "gradients (max_grad_norm), or look for bad rows in the data."
+            )
+
+    def _log(self, window: list[Tensor]) -> dict[str, float]:
+        mean = self.accelerator.reduce(torch.stack(window).mean(dim=0), reduction="mean").tolist()
+        keys = ["loss", *(f"loss/{name}" for name in self.objective.names), "learning_rate", "gradient_norm"]
+        entry = dict(zip(keys, mean, strict=True))
+        self.accelerator.log(entry, step=self.step)
+        entry = {"step": self.step, **entry}
+        self.history.append(entry)
+        self._call("on_log", entry)
+        return entry
+
+    def _call(self, hook: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *arguments)
+
+    def front(self, preferences: int | Tensor | Sequence[Sequence[float]], data: Sequence[Any] | None = None) -> Front:
+        """The losses the model reaches at each preference, in evaluation mode and without gradients.
+
+        Args:
+            preferences: ``(N, m)``, or a number of points for an evenly spread lattice.
+            data: rows to evaluate on; the training data by default, and none where the objective needs none.
+
+        Returns:
+            A front of minimised losses that carries the seed, the steps and the scalarizer's name.
+        """
+        if isinstance(preferences, int):
+            preferences = simplex_lattice(self.objective.num_objectives, preferences)
+        chosen = validate_preferences(preferences, self.objective.names).to(self.accelerator.device)
+        model = self.unwrapped_model
+        was_training = model.training
+        model.eval()
+        try:
+            rows = data if data is not None else self.train_data
+            values = self.objective.evaluate(model, rows, chosen, self.config.batch_size)
+        finally:
+            model.train(was_training)
+        return Front(
+            preferences=chosen.cpu().numpy(),
+            values=values.detach().cpu().numpy(),
+            names=self.objective.names,
+            metadata={
+                "seed": self.config.seed,
+                "steps": self.step,
+                "scalarizer": type(self.scalarizer).__name__,
+            },
+        )
+
+    def save_checkpoint(self, folder: str | Path) -> None:
+        """Write everything that a resume needs, without pickle; an interrupted write leaves no folder.
+
+        Of the model, the trainable parameters and the buffers; frozen parameters are the base model's own.
+        """
+        if self.accelerator.num_processes > 1:
+            # Generators differ between processes, and each would need its own file.
+            raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
+        model = self.unwrapped_model
+        state = {
+            "step": self.step,
+            "names": list(self.objective.names),
+            "model": _trained_state(model),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            "scalarizer": self.scalarizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "batches": None if self._batches is None else self._batches.state_dict(),
+            "history": self.history,
+            "random": random_state(),
+        }
+        with replace_folder(folder) as temporary:
+            save_state(state, temporary)
+
+    def _load_checkpoint(self, folder: str | Path) -> None:
+        state = load_state(folder)
+        if tuple(state["names"]) != tuple(self.objective.names):
+            raise ValueError(
+                f"{folder} was trained on the objectives {', '.join(state['names'])}, "
+                f"not on {', '.join(self.objective.names)}."
+            )
+        model = self.unwrapped_model
+        own = _trained_state(model)
+        shapes = {name: tuple(value.shape) for name, value in own.items()}
+        stored = {name: tuple(value.shape) for name, value in state["model"].items()}
+        if shapes != stored:
+            differing = sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name))
+            raise ValueError(
+                f"{folder} belongs to another model: {differing[0]!r} has shape {stored.get(differing[0])} there and "
+                f"{shapes.get(differing[0])} here ({len(differing)} such entries)."
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state["model"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.scalarizer.load_state_dict(state["scalarizer"])
+        self.sampler.load_state_dict(state["sampler"])
+        if self._batches is not None and state["batches"] is not None:
+            self._batches.load_state_dict(state["batches"])
+        self.step, self.history = state["step"], state["history"]
+        set_random_state(state["random"])
+
+
+def _trained_state(model: nn.Module) -> dict[str, Tensor]:
+    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if name not in frozen}

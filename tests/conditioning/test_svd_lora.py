@@ -1,0 +1,273 @@
+"""SVD-LoRA: W(λ) = W0 + c·U·diag(σ, s·λ)·Vᵀ (METHOD §1)."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+
+OBJECTIVES = ("a", "b")
+PRESETS = {
+    "default": SVDLoRAConfig(objectives=OBJECTIVES, rank=4, preference_rank=2),
+    "paper": SVDLoRAConfig.paper(OBJECTIVES),
+}
+
+
+def random_simplex(n: int, m: int, seed: int = 0) -> torch.Tensor:
+    raw = torch.rand(n, m, generator=torch.Generator().manual_seed(seed)) + 1e-3
+    return raw / raw.sum(-1, keepdim=True)
+
+
+@pytest.fixture(params=list(PRESETS))
+def preset(request):
+    return PRESETS[request.param]
+
+
+@torch.no_grad()
+def test_nothing_changes_at_the_start(preset, make_lm, five_preferences, token_batch):
+    base = make_lm()
+    model = PreferenceModel(copy.deepcopy(base), preset).eval()
+    expected = base(token_batch).logits
+    torch.testing.assert_close(model(token_batch, preferences=five_preferences).logits, expected, atol=1e-6, rtol=0)
+    for layer in model.adapters.values():
+        for preference in five_preferences:
+            assert layer.delta_weight(preference).abs().max() == 0
+
+
+def test_paper_preset(make_llama):
+    """k = 8, p = 1, c = 512/k, U, V ~ N(0, .02²), σ = 0, s = 0."""
+    config = SVDLoRAConfig.paper(OBJECTIVES)
+    assert (config.rank, config.preference_rank, config.scaling, config.initialization) == (8, 1, 64.0, "paper")
+    assert SVDLoRAConfig.paper(OBJECTIVES, rank=4).scaling == 128.0
+    layers = PreferenceModel(make_llama(), config).adapters.values()
+    entries = torch.cat([factor.flatten() for layer in layers for factor in (layer.U, layer.V)])
+    assert entries.mean().item() == pytest.approx(0, abs=1e-3)
+    assert entries.std().item() == pytest.approx(0.02, rel=0.03)
+    assert all((layer.sigma == 0).all() and (layer.scale == 0).all() for layer in layers)
+
+
+def test_default_start(make_llama):
+    """U = 0, s = 1, σ = 1, V ~ N(0, 1/n_in): ΔW = 0 and U learns at once."""
+    layers = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=OBJECTIVES)).adapters.values()
+    for layer in layers:
+        assert (layer.U == 0).all()
+        assert (layer.sigma == 1).all()
+        assert (layer.scale == 1).all()
+    whitened = torch.cat([layer.V.flatten() * layer.V.shape[0] ** 0.5 for layer in layers])
+    assert whitened.mean().item() == pytest.approx(0, abs=0.03)
+    assert whitened.std().item() == pytest.approx(1, rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "learning"), [("default", {"U"}), ("paper", {"sigma", "scale"})])
+def test_first_gradients(name, learning, make_llama, five_preferences, token_batch):
+    """What the start lets learn first: U alone in ours, σ and s alone in the paper's."""
+    model = PreferenceModel(make_llama(), PRESETS[name])
+    model(token_batch, preferences=five_preferences).logits.square().sum().backward()
+    for layer in model.adapters.values():
+        for parameter in ("U", "V", "sigma", "scale"):
+            gradient = getattr(layer, parameter).grad
+            moving = gradient is not None and gradient.abs().max() > 0
+            assert moving == (parameter in learning), parameter
+
+
+@pytest.mark.parametrize("preference_rank", [1, 3])
+def test_parameter_shapes_and_count(preference_rank, make_llama):
+    """U, V, σ (k) and ONE scalar s per matrix: (n_out + n_in)(k + p·m) + k + 1 parameters each."""
+    base = make_llama()
+    config = SVDLoRAConfig(objectives=("a", "b", "c"), rank=5, preference_rank=preference_rank)
+    model = PreferenceModel(copy.deepcopy(base), config)
+    columns, total = 5 + 3 * preference_rank, 0
+    for name, layer in model.adapters.items():
+        n_out, n_in = base.get_submodule(name).weight.shape
+        assert layer.U.shape == (n_out, columns)
+        assert layer.V.shape == (n_in, columns)
+        assert layer.sigma.shape == (5,)
+        assert layer.scale.numel() == 1
+        total += (n_out + n_in) * columns + 5 + 1
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == total
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), SVDLoRAConfig(objectives=OBJECTIVES, rank=3, scaling=0.5)])
+def test_gate_and_delta_weight(config, make_gpt2, randomise):
+    """Gate (σ, s·λ_1 …, s·λ_m) with each λ_i p times; ΔW = c·U·diag(gate)·Vᵀ as (n_out, n_in), also for Conv1D."""
+    base = make_gpt2()
+    model = randomise(PreferenceModel(copy.deepcopy(base), config))
+    preferences = random_simplex(4, 2)
+    for name, layer in model.adapters.items():
+        gate = layer.gate(preferences)
+        assert gate.shape == (4, config.rank + config.preference_rank * 2)
+        repeated = preferences.repeat_interleave(config.preference_rank, dim=1)
+        torch.testing.assert_close(gate[:, : config.rank], layer.sigma.expand(4, -1))
+        torch.testing.assert_close(gate[:, config.rank :].sort(-1).values, (layer.scale * repeated).sort(-1).values)
+        delta = layer.delta_weight(preferences[0])
+        n_in, n_out = base.get_submodule(name).weight.shape  # Conv1D stores the transpose
+        assert delta.shape == (n_out, n_in)
+        torch.testing.assert_close(delta, config.scaling * layer.U @ torch.diag(gate[0]) @ layer.V.T)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scaling", [1.0, 0.25])
+def test_forward_uses_w0_plus_delta(scaling, make_lm, randomise, merge_by_hand, five_preferences, token_batch):
+    base = make_lm()
+    config = SVDLoRAConfig(objectives=OBJECTIVES, rank=4, preference_rank=2, scaling=scaling)
+    model = randomise(PreferenceModel(copy.deepcopy(base), config)).eval()
+    logits = model(token_batch, preferences=five_preferences).logits
+    for row, preference in enumerate(five_preferences):
+        merged = merge_by_hand(base, model, preference, scaling)
+        torch.testing.assert_close(merged(token_batch[row : row + 1]).logits[0], logits[row], atol=1e-4, rtol=1e-4)
+    spread = (model(token_batch, preferences=five_preferences.flip(0)).logits - logits).abs().amax(dim=(1, 2))
+    assert spread[0] > 0.5, "the test would be vacuous if λ had no effect"
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_affine_soup_and_rank(m, make_llama, randomise):
+    """Because Σλ = 1, W(λ) = Σ λ_i W(e_i); and the update's rank is at most k + p·m, and exactly k + p at a corner."""
+    names = tuple("abcd"[:m])
+    model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=names, rank=3, preference_rank=2)))
+    model = model.double()
+    for layer in model.adapters.values():
+        corners = torch.stack([layer.delta_weight(corner) for corner in torch.eye(m, dtype=torch.float64)])
+        for preference in random_simplex(3, m, seed=1).double():
+            delta = layer.delta_weight(preference / preference.sum())
+            torch.testing.assert_close(delta, torch.einsum("i,ixy->xy", preference / preference.sum(), corners))
+            assert torch.linalg.matrix_rank(delta) == 3 + 2 * m
+        assert torch.linalg.matrix_rank(corners[0]) == 3 + 2
+
+
+@torch.no_grad()
+def test_preference_per_row_equals_loop_over_rows(make_lm, randomise, five_preferences, token_batch):
+    config = SVDLoRAConfig(objectives=OBJECTIVES, rank=4, preference_rank=2)
+    model = randomise(PreferenceModel(make_lm(), config)).eval()
+    batch = model(token_batch, preferences=five_preferences).logits
+    for row in range(5):
+        for preferences in (five_preferences[row], five_preferences[row : row + 1]):
+            alone = model(token_batch[row : row + 1], preferences=preferences).logits[0]
+            torch.testing.assert_close(batch[row], alone, atol=1e-5, rtol=1e-5)
+    shared = model(token_batch, preferences=five_preferences[1]).logits
+    repeated = model(token_batch, preferences=five_preferences[1].expand(5, -1)).logits
+    torch.testing.assert_close(shared, repeated, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(5, 6), (5, 3, 6), (5, 2, 3, 6)])
+def test_any_number_of_axes_between_rows_and_features(shape, make_mlp, randomise, merge_by_hand, five_preferences):
+    base = make_mlp()
+    model = randomise(PreferenceModel(copy.deepcopy(base), SVDLoRAConfig(objectives=OBJECTIVES, rank=2)))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    output = model(x, preferences=five_preferences)
+    for row, preference in enumerate(five_preferences):
+        torch.testing.assert_close(output[row], merge_by_hand(base, model, preference)(x[row]), atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_per_row_add_up(make_mlp, randomise, five_preferences):
+    """The gradient of a batch with a λ per row is the sum of the rows' gradients."""
+    model = randomise(PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=OBJECTIVES, rank=2))).double()
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    whole = torch.autograd.grad(model(x, preferences=five_preferences.double()).square().sum(), parameters)
+    rows = [
+        torch.autograd.grad(model(x[i : i + 1], preferences=five_preferences[i].double()).square().sum(), parameters)
+        for i in range(5)
+    ]
+    for total, *parts in zip(whole, *rows, strict=True):
+        assert total.abs().max() > 0
+        torch.testing.assert_close(total, sum(parts))
+
+
+def test_a_bfloat16_base_stays_bfloat16(make_llama, randomise, five_preferences, token_batch):
+    base = make_llama().to(torch.bfloat16)
+    model = randomise(PreferenceModel(base, SVDLoRAConfig(objectives=OBJECTIVES, rank=4)), std=0.02)
+    logits = model(token_batch, preferences=five_preferences).logits
+    assert logits.dtype == torch.bfloat16
+    assert torch.isfinite(logits).all()
+    logits.float().square().mean().backward()
+    assert all(torch.isfinite(layer.U.grad).all() and layer.U.grad.abs().max() > 0 for layer in model.adapters.values())
+
+
+def test_all_attention_and_mlp_linears_are_adapted_by_default(make_llama, make_gpt2, make_mlp):
+    config = SVDLoRAConfig(objectives=OBJECTIVES)
+    parts = ["self_attn." + n for n in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    parts += ["mlp." + n for n in ("gate_proj", "up_proj", "down_proj")]
+    assert set(PreferenceModel(make_llama(), config).adapters) == {
+        f"model.layers.{i}.{p}" for i in (0, 1) for p in parts
+    }
+    parts = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert set(PreferenceModel(make_gpt2(), config).adapters) == {
+        f"transformer.h.{i}.{p}" for i in (0, 1) for p in parts
+    }
+    assert set(PreferenceModel(make_mlp(), config).adapters) == {"0", "2", "4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"target_modules": ["q_proj", "v_proj"]},
+            {f"model.layers.{i}.self_attn.{p}_proj" for i in (0, 1) for p in "qv"},
+        ),
+        ({"target_modules": ["model.layers.1.mlp.up_proj"]}, {"model.layers.1.mlp.up_proj"}),
+        ({"target_modules": ["down_proj"], "layers": [1]}, {"model.layers.1.mlp.down_proj"}),
+        ({"target_modules": ["lm_head"]}, {"lm_head"}),
+    ],
+)
+def test_targets(options, expected, make_llama):
+    assert set(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=OBJECTIVES, **options)).adapters) == expected
+
+
+def test_layers_restricts_the_adapted_blocks(make_lm):
+    adapters = PreferenceModel(make_lm(), SVDLoRAConfig(objectives=OBJECTIVES, layers=[1])).adapters
+    assert adapters
+    assert all(".1." in name for name in adapters)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"target_modules": ["no_such_module"]}, {"layers": [7]}, {"target_modules": ["q_proj", "no_such_module"]}],
+)
+def test_targets_that_match_nothing_raise(options, make_llama):
+    base = make_llama()
+    before = [name for name, _ in base.named_modules()]
+    with pytest.raises(ValueError):
+        PreferenceModel(base, SVDLoRAConfig(objectives=OBJECTIVES, **options))
+    assert [name for name, _ in base.named_modules()] == before, "a refused configuration must leave the base alone"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"objectives": ()},
+        {"objectives": ("a", "a")},
+        {"rank": -1},
+        {"preference_rank": 0},
+        {"initialization": "no-such-start"},
+        {"scaling": float("nan")},
+    ],
+)
+def test_invalid_configurations_raise(options):
+    with pytest.raises(ValueError):
+        SVDLoRAConfig(**({"objectives": OBJECTIVES} | options))
+
+
+def test_seeds(make_llama):
+    def first_v(seed: int) -> torch.Tensor:
+        model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=OBJECTIVES, seed=seed))
+        return torch.cat([layer.V.detach().flatten() for layer in model.adapters.values()])
+
+    torch.manual_seed(0)
+    first = first_v(3)
+    torch.manual_seed(1)
+    assert torch.equal(first_v(3), first)
+    assert not torch.equal(first_v(4), first)
+    layers = list(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=OBJECTIVES)).adapters.values())
+    assert not torch.equal(layers[0].V, layers[3].V), "each matrix has its own start"
+
+
+def test_a_plain_linear_bias_is_kept(make_mlp, randomise):
+    """Frozen bias: the output at x = 0 does not depend on λ in a single linear layer."""
+    torch.manual_seed(0)
+    model = randomise(PreferenceModel(nn.Sequential(nn.Linear(4, 3)), SVDLoRAConfig(objectives=OBJECTIVES, rank=1)))
+    output = model(torch.zeros(2, 4), preferences=torch.eye(2))
+    torch.testing.assert_close(output[0], output[1], atol=0, rtol=0)
+    assert output.abs().max() > 0
