@@ -277,8 +277,7 @@ def _draw_space(figure: Figure, front: Front, known: Array | None, marks: dict[s
     )
     for label, mark in marks.items():
         axes.scatter(*mark[:, None], marker="X", s=80, color=_DARK, depthshade=False, zorder=4)
-        patch = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1}
-        axes.text(*mark, f"   {label}", fontsize="small", color=_DARK, va="bottom", bbox=patch, zorder=3.5)
+        axes.text(*mark, f"   {label}", fontsize="small", color=_DARK, va="bottom", zorder=5)
     for objective, axis in enumerate((axes.xaxis, axes.yaxis, axes.zaxis)):
         axis.set_label_text(_axis_label(front, objective).strip("←→ ").replace(" (", "\n("))
         axis.labelpad = 12
@@ -287,7 +286,7 @@ def _draw_space(figure: Figure, front: Front, known: Array | None, marks: dict[s
     axes.tick_params(labelsize="small")
     # From the side of the ideal point a front is seen from its front.
     axes.view_init(elev=28, azim=40)
-    axes.set_box_aspect(None, zoom=1.0)
+    axes.set_box_aspect(None, zoom=0.87)
     _add_color_bar(figure, axes, front, pad=0.06)
     return axes  # type: ignore[no-any-return]
 

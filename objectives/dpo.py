@@ -156,6 +156,54 @@ class DPO(RowObjective):
         signed = preference_signs(labels) * margins.unsqueeze(1)
         return RowLosses(LOSSES[self.loss](signed, self.beta, **self._loss_options), labels >= 0)
 
+    def all_margins(
+        self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
+    ) -> Tensor:
+        """d of every row at every preference ``(N, m)``: shape ``(N, rows)``, on the CPU, without gradients."""
+        from accelerate.utils import send_to_device
+        from tqdm.auto import tqdm
+
+        device = next(model.parameters()).device
+        margins = torch.zeros(len(preferences), len(data), dtype=torch.float64)
+        # Rows of like length share a batch, so that little is computed for padding.
+        order = sorted(range(len(data)), key=lambda i: _row_length(data[i]))
+        starts = range(0, len(data), batch_size)
+        with torch.no_grad():
+            for start in tqdm(starts, desc="evaluation", disable=not progress, leave=False):
+                chosen = order[start : start + batch_size]
+                batch = send_to_device(self.collate([data[i] for i in chosen]), device)
+                if "reference_log_probabilities" not in batch:
+                    # Once a batch, not once a preference.
+                    batch["reference_log_probabilities"] = self.reference_log_probabilities(model, batch)
+                for index, preference in enumerate(preferences.to(device)):
+                    found = self.margins(model, batch, preference.expand(len(chosen), -1))
+                    margins[index, chosen] = found.double().cpu()
+        return margins
+
+    def losses_of_margins(self, margins: Tensor, labels: Tensor) -> Tensor:
+        """Mean losses over labelled rows, from margins ``(N, rows)`` and labels ``(rows, m)``: shape ``(N, m)``.
+
+        Raises:
+            ValueError: no row labelled on some objective.
+        """
+        counts = (labels >= 0).sum(dim=0)
+        if (counts == 0).any():
+            raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
+        signed = preference_signs(labels) * margins.unsqueeze(-1)
+        losses = LOSSES[self.loss](signed, self.beta, **self._loss_options)
+        return torch.where(labels >= 0, losses, torch.zeros_like(losses)).sum(dim=1) / counts
+
+    def evaluate(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+        """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
+
+        Raises:
+            ValueError: no data, or no row labelled on some objective.
+        """
+        if data is None or len(data) == 0:
+            raise ValueError("DPO has nothing to evaluate on: give data with at least one row.")
+        labels = torch.tensor([list(row["labels"]) for row in data])
+        return self.losses_of_margins(self.all_margins(model, data, preferences, batch_size), labels)
+
     @staticmethod
     def reference_log_probabilities(model: nn.Module, batch: Any) -> Tensor:
         """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""

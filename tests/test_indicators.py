@@ -351,6 +351,22 @@ def test_inputs_are_not_modified_and_kinds_agree(name):
     assert (tensor.double().numpy() == POINTS).all()
 
 
+def test_second_arguments_are_not_modified():
+    calls = [
+        (lambda second: hypervolume(POINTS, second, maximize=True), [-1.0, -1.0]),
+        (lambda second: igd(POINTS, second, maximize=True), [[1.0, 2.0]]),
+        (lambda second: gd_plus(POINTS, second, maximize=True), [[1.0, 2.0]]),
+        (lambda second: inner_product(second, POINTS), [[0.5, 0.5]] * 3),
+        (lambda second: cross_angle(POINTS, second, [-1.0, -1.0]), [[3.0, 4.0]] * 3),
+        (lambda second: cross_angle(POINTS, [[3.0, 4.0]] * 3, second), [-1.0, -1.0]),
+        (lambda second: preference_regret([1.0, 2.0], second), [0.5, 0.5]),
+    ]
+    for call, second in calls:
+        array = np.array(second)
+        call(array)
+        assert array.tolist() == second
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_shapes_raise_with_the_shape(name):
     with pytest.raises(ValueError, match=r"shape \(2,\)"):

@@ -42,12 +42,12 @@ def load_pku_saferlhf(
     records = []
     for number, row in enumerate(_rows(source, split, limit)):
         _require(row, number, (*TEXT_COLUMNS, *columns))
-        records.append(
-            {**{name: row[name] for name in TEXT_COLUMNS}, **{new: row[old] for old, new in columns.items()}}
-        )
         for old in columns:
             if type(row[old]) is not int or row[old] not in (0, 1):
                 raise ValueError(f"row {number}, column {old!r}: {row[old]!r} is not the index of a response, 0 or 1")
+        record: Record = {name: row[name] for name in TEXT_COLUMNS}
+        record.update({new: row[old] for old, new in columns.items()})
+        records.append(record)
     return _usable(records, ("helpful", "harmless"))
 
 
@@ -172,7 +172,7 @@ def _usable(records: list[Record], objectives: Sequence[str]) -> list[Record]:
 
 
 def _split_dialogues(row: Mapping[str, Any], number: int, folder: str) -> tuple[list[dict[str, str]], str, str]:
-    """Return prompt and both responses of an HH-RLHF row; empty texts if the two dialogues part before the last turn."""
+    """Return prompt and both responses of an HH-RLHF row; empty if the two dialogues part before the last turn."""
     for column in ("chosen", "rejected"):
         if (
             not isinstance(row[column], str)
@@ -194,7 +194,7 @@ def _split_dialogues(row: Mapping[str, Any], number: int, folder: str) -> tuple[
 
 
 def _messages(dialogue: str) -> list[dict[str, str]]:
-    """Return the turns of an HH-RLHF dialogue as chat messages; neighbouring turns of one speaker become one message."""
+    """Return an HH-RLHF dialogue as chat messages; neighbouring turns of one speaker become one message."""
     messages: list[dict[str, str]] = []
     parts = _HH_TURN.split(dialogue)
     for speaker, text in zip(parts[1::2], parts[2::2], strict=True):

@@ -113,7 +113,7 @@ def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]
 
 
 def check_objectives(objectives: Sequence[str]) -> tuple[str, ...]:
-    """Return the objectives' names as a tuple; ValueError unless they are distinct, non-empty and no text column's name."""
+    """Return the objectives' names as a tuple; ValueError unless distinct, non-empty and no text column's name."""
     names = () if isinstance(objectives, str) else tuple(objectives)
     fine = (
         bool(names) and all(isinstance(name, str) and name.strip() for name in names) and len(set(names)) == len(names)
@@ -144,7 +144,9 @@ def text_problem(value: Any, assistant_only: bool) -> str | None:
         ):
             return f"message {position} is not a dict with the texts 'role' and 'content'"
         if assistant_only and message["role"] != "assistant":
-            return f"message {position} has the role {message['role']!r}, but a response holds the assistant's messages only"
+            return (
+                f"message {position} has the role {message['role']!r}; a response holds the assistant's messages only"
+            )
     if not any(message["content"].strip() for message in value):
         return "is empty (no message with content); leave the row out"
     return None

@@ -1,0 +1,239 @@
+"""Saving, loading, merging and exporting: one set of weights, whatever serves it; bad folders are refused untouched."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+
+CONFIG = SVDLoRAConfig(objectives=("helpful", "harmless"), rank=4, preference_rank=2, scaling=0.7)
+WEIGHTS = "adapter_model.safetensors"
+SETTINGS = "adapter_config.json"
+
+
+@pytest.fixture
+def base(make_lm):
+    return make_lm()
+
+
+@pytest.fixture
+def model(base, randomise):
+    return randomise(PreferenceModel(copy.deepcopy(base), CONFIG)).eval()
+
+
+@torch.no_grad()
+def logits(model: nn.Module, tokens: torch.Tensor, preference: torch.Tensor | None = None) -> torch.Tensor:
+    return (model(tokens) if preference is None else model(tokens, preferences=preference)).logits
+
+
+def assert_unchanged(module: nn.Module, before: dict[str, torch.Tensor]) -> None:
+    after = module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def test_merged_exported_and_conditioned_agree(base, model, five_preferences, token_batch, tmp_path):
+    """One λ, three ways: adapters, merged weights, a plain LoRA in stock PEFT; corners included."""
+    peft = pytest.importorskip("peft")
+    plain = logits(base, token_batch)
+    for index, preference in enumerate(five_preferences):
+        conditioned = logits(model, token_batch, preference)
+        assert (conditioned - plain).abs().max() > 0.5
+        torch.testing.assert_close(
+            logits(model.merge(preference), token_batch), conditioned, atol=1e-4, rtol=1e-4, msg=f"merged, λ {index}"
+        )
+        folder = tmp_path / f"lora-{index}"
+        model.export_lora(folder, preference=preference)
+        stock = peft.PeftModel.from_pretrained(copy.deepcopy(base), folder).eval()
+        torch.testing.assert_close(logits(stock, token_batch), conditioned, atol=1e-4, rtol=1e-4)
+        assert peft.PeftConfig.from_pretrained(folder).peft_type == "LORA"
+
+
+def test_merge_is_a_plain_copy(base, model, five_preferences, token_batch, tmp_path):
+    merged = model.merge(five_preferences[1])
+    assert type(merged) is type(base)
+    assert merged.state_dict().keys() == base.state_dict().keys()
+    with model.disabled():
+        assert torch.equal(logits(model, token_batch), logits(base, token_batch)), "merging must not touch the base"
+    merged.save_pretrained(tmp_path)
+    reloaded = type(base).from_pretrained(tmp_path)
+    torch.testing.assert_close(
+        logits(reloaded, token_batch), logits(model, token_batch, five_preferences[1]), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.25, 0.75)])
+def test_exported_set_combines_to_the_conditioned_model(weights, base, model, token_batch, tmp_path):
+    """shared + Σ λ_i · member_i, combined by stock PEFT by concatenation (averaging A and B apart is trap 5)."""
+    peft = pytest.importorskip("peft")
+    model.export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"shared", "helpful", "harmless"}
+    stock = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "shared", adapter_name="shared")
+    for name in CONFIG.objectives:
+        stock.load_adapter(tmp_path / name, adapter_name=name)
+    stock.add_weighted_adapter(["shared", *CONFIG.objectives], [1.0, *weights], "mixed", combination_type="cat")
+    stock.set_adapter("mixed")
+    expected = logits(model, token_batch, torch.tensor(weights))
+    torch.testing.assert_close(logits(stock.eval(), token_batch), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_round_trip(base, model, five_preferences, token_batch, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert {SETTINGS, WEIGHTS} <= {path.name for path in tmp_path.iterdir()}
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    loaded = PreferenceModel.load(copy.deepcopy(base), tmp_path).eval()
+    for preference in five_preferences:
+        assert torch.equal(logits(loaded, token_batch, preference), logits(model, token_batch, preference))
+    assert {name for name, p in loaded.named_parameters() if p.requires_grad} == {
+        name for name, p in model.named_parameters() if p.requires_grad
+    }
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    assert "helpful" in json.dumps(settings)
+
+
+def test_round_trip_of_a_plain_network(make_mlp, randomise, five_preferences, tmp_path):
+    model = randomise(PreferenceModel(make_mlp(), CONFIG)).eval()
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path)
+    loaded = PreferenceModel.load(make_mlp(), tmp_path).eval()
+    assert torch.equal(loaded(x, preferences=five_preferences), model(x, preferences=five_preferences))
+
+
+def test_an_adapter_folder_knows_its_base(base, randomise, five_preferences, token_batch, tmp_path):
+    base.save_pretrained(tmp_path / "base")
+    model = randomise(PreferenceModel.from_pretrained(str(tmp_path / "base"), CONFIG)).eval()
+    with model.disabled():
+        assert torch.equal(logits(model, token_batch), logits(base, token_batch))
+    model.save_pretrained(tmp_path / "adapter")
+    again = PreferenceModel.from_pretrained(str(tmp_path / "adapter")).eval()
+    assert torch.equal(logits(again, token_batch, five_preferences[1]), logits(model, token_batch, five_preferences[1]))
+
+
+def test_stock_peft_refuses_our_adapter(base, model, tmp_path):
+    """Trap 2: an adapter under a foreign type loads "successfully" and does nothing."""
+    peft = pytest.importorskip("peft")
+    model.save_pretrained(tmp_path)
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    assert settings["peft_type"] not in peft.PEFT_TYPE_TO_CONFIG_MAPPING
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def edit_weights(folder: Path, edit) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    edit(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def remove_one(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[sorted(tensors)[0]]
+
+
+def add_one(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["unexpected"] = torch.ones(2)
+
+
+def cut_one(tensors: dict[str, torch.Tensor]) -> None:
+    name = next(name for name in sorted(tensors) if tensors[name].ndim == 2)
+    tensors[name] = tensors[name][:, :-1].contiguous()
+
+
+def spoil_one(tensors: dict[str, torch.Tensor]) -> None:
+    name = next(name for name in sorted(tensors) if tensors[name].ndim == 2)
+    tensors[name][0, 0] = float("nan")
+
+
+@pytest.mark.parametrize("edit", [remove_one, add_one, cut_one, spoil_one])
+def test_spoiled_weights_are_refused(edit, base, folder):
+    edit_weights(folder, edit)
+    before = snapshot(base)
+    with pytest.raises(ValueError):
+        PreferenceModel.load(base, folder)
+    assert_unchanged(base, before)
+
+
+@pytest.mark.parametrize("foreign", ["LORA", "no-such-type", None])
+def test_another_type_is_refused(foreign, base, folder):
+    settings = json.loads((folder / SETTINGS).read_text())
+    if foreign is None:
+        del settings["peft_type"]
+    else:
+        settings["peft_type"] = foreign
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    before = snapshot(base)
+    with pytest.raises(ValueError):
+        PreferenceModel.load(base, folder)
+    assert_unchanged(base, before)
+
+
+def test_a_stock_lora_folder_is_refused(base, model, tmp_path):
+    model.export_lora(tmp_path, preference=torch.tensor([0.5, 0.5]))
+    with pytest.raises(ValueError):
+        PreferenceModel.load(base, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 1}, {"hidden": 32}, {"layers": 3}, {"layers": 1}],
+    ids=["weights", "narrower", "deeper", "shallower"],
+)
+def test_another_base_is_refused(options, request, make_lm, folder):
+    llama = "llama" in request.node.name
+    translated = {
+        "seed": "seed",
+        "hidden": "hidden_size" if llama else "n_embd",
+        "layers": "num_hidden_layers" if llama else "n_layer",
+    }
+    other = make_lm(**{translated[name]: value for name, value in options.items()})
+    before = snapshot(other)
+    with pytest.raises(ValueError):
+        PreferenceModel.load(other, folder)
+    assert_unchanged(other, before)
+
+
+def test_another_family_is_refused(folder, make_mlp):
+    other = make_mlp()
+    before = snapshot(other)
+    with pytest.raises(ValueError):
+        PreferenceModel.load(other, folder)
+    assert_unchanged(other, before)
+
+
+@pytest.mark.parametrize("name", [SETTINGS, WEIGHTS])
+def test_a_missing_file_is_refused(name, base, folder):
+    (folder / name).unlink()
+    before = snapshot(base)
+    with pytest.raises((ValueError, OSError)):
+        PreferenceModel.load(base, folder)
+    assert_unchanged(base, before)
+
+
+def test_one_changed_weight_of_the_base_is_noticed(base, folder):
+    """Another base of the same shapes, where even the adapted matrices are the same."""
+    with torch.no_grad():
+        base.get_input_embeddings().weight.mul_(1.5)
+    with pytest.raises(ValueError):
+        PreferenceModel.load(base, folder)
+
+
+def test_a_saved_adapter_does_not_depend_on_training_mode(model, base, folder, five_preferences, token_batch):
+    loaded = PreferenceModel.load(copy.deepcopy(base), folder)
+    loaded.train()
+    loaded.save_pretrained(folder)
+    again = PreferenceModel.load(copy.deepcopy(base), folder).eval()
+    assert torch.equal(logits(again, token_batch, five_preferences[2]), logits(model, token_batch, five_preferences[2]))

@@ -1,0 +1,256 @@
+"""PreferenceModel: the base stays reachable, λ stays in force until backward is done, bad preferences are refused."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+
+CONFIG = SVDLoRAConfig(objectives=("a", "b"), rank=4, preference_rank=2)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad.clone() for name, parameter in trainable(model).items()}
+
+
+def assert_same_gradients(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    scale = max(g.abs().max().item() for g in expected.values())
+    assert scale > 0
+    for name, gradient in expected.items():
+        assert (actual[name] - gradient).abs().max().item() <= 1e-6 * scale, name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_disabled_is_the_base_model_bit_for_bit(mode, make_lm, randomise, five_preferences, token_batch):
+    base = make_lm()
+    model = randomise(PreferenceModel(copy.deepcopy(base), CONFIG))
+    (model.train() if mode == "train" else model.eval())
+    expected = base(token_batch).logits
+    conditioned = model(token_batch, preferences=five_preferences).logits
+    assert (conditioned - expected).abs().max() > 0.5
+    with model.disabled():
+        assert torch.equal(model(token_batch).logits, expected)
+    assert torch.equal(model(token_batch, preferences=five_preferences).logits, conditioned)
+
+
+def test_disabled_is_undone_by_an_error_and_nests(make_llama, randomise, five_preferences, token_batch):
+    model = randomise(PreferenceModel(make_llama(), CONFIG)).eval()
+    conditioned = model(token_batch, preferences=five_preferences).logits
+    with pytest.raises(RuntimeError, match="stop"), model.disabled():
+        raise RuntimeError("stop")
+    assert torch.equal(model(token_batch, preferences=five_preferences).logits, conditioned)
+    with model.disabled():
+        with model.disabled():
+            outer = model(token_batch).logits
+        assert torch.equal(model(token_batch).logits, outer), "leaving the inner block must not enable the outer"
+    assert torch.equal(model(token_batch, preferences=five_preferences).logits, conditioned)
+
+
+def test_training_moves_adapters_only(make_lm, randomise, five_preferences, token_batch):
+    base = make_lm()
+    model = randomise(PreferenceModel(copy.deepcopy(base), CONFIG)).train()
+    adapter_parameters = {id(p) for layer in model.adapters.values() for p in layer.parameters() if p.requires_grad}
+    assert {id(p) for p in trainable(model).values()} == adapter_parameters
+    assert len(adapter_parameters) == 4 * len(model.adapters)
+    before = {name: p.detach().clone() for name, p in trainable(model).items()}
+    optimizer = torch.optim.SGD(trainable(model).values(), lr=1e-3)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(token_batch, preferences=five_preferences, labels=token_batch).loss.backward()
+        optimizer.step()
+    assert all(not torch.equal(p, before[name]) for name, p in trainable(model).items())
+    model.eval()
+    with model.disabled(), torch.no_grad():
+        assert torch.equal(model(token_batch).logits, base(token_batch).logits)
+
+
+def test_a_call_without_preferences_raises(make_llama, token_batch):
+    model = PreferenceModel(make_llama(), CONFIG)
+    with pytest.raises(ValueError, match="preferences"):
+        model(token_batch)
+
+
+@pytest.mark.parametrize("how", ["forward", "merge", "generate"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param([0.2, 0.3, 0.5], id="length"),
+        pytest.param([0.5, 0.4], id="sum"),
+        pytest.param([-0.5, 1.5], id="negative"),
+        pytest.param([math.nan, 1.0], id="nan"),
+    ],
+)
+def test_wrong_preferences_raise(how, wrong, make_llama, token_batch):
+    model = PreferenceModel(make_llama(), CONFIG).eval()
+    preference = torch.tensor(wrong)
+    call = {
+        "forward": lambda: model(token_batch, preferences=preference),
+        "merge": lambda: model.merge(preference),
+        "generate": lambda: model.generate(input_ids=token_batch, preferences=preference, max_new_tokens=1),
+    }[how]
+    with pytest.raises(ValueError):
+        call()
+
+
+@pytest.mark.parametrize("rows", [2, 4, 10])
+def test_a_wrong_number_of_preference_rows_raises(rows, make_llama, token_batch):
+    model = PreferenceModel(make_llama(), CONFIG)
+    with pytest.raises(ValueError):
+        model(token_batch, preferences=torch.full((rows, 2), 0.5))
+
+
+def test_a_refused_call_leaves_the_model_usable(make_llama, randomise, five_preferences, token_batch):
+    model = randomise(PreferenceModel(make_llama(), CONFIG)).eval()
+    expected = model(token_batch, preferences=five_preferences).logits
+    with pytest.raises(ValueError):
+        model(token_batch, preferences=five_preferences[:3])
+    with pytest.raises(ValueError):
+        model(token_batch)
+    assert torch.equal(model(token_batch, preferences=five_preferences).logits, expected)
+
+
+class Recorder(nn.Module):
+    """A base that takes positional and keyword arguments and returns them with its output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: torch.Tensor, y: int, *, flag: str = "no") -> tuple[torch.Tensor, int, str]:
+        return self.linear(x), y, flag
+
+
+def test_arguments_and_outputs_pass_through():
+    model = PreferenceModel(Recorder(), CONFIG)
+    output, y, flag = model(torch.ones(2, 3), 7, flag="yes", preferences=torch.tensor([0.5, 0.5]))
+    assert (output.shape, y, flag) == ((2, 3), 7, "yes")
+
+
+def test_the_base_is_reachable(make_llama):
+    base = make_llama()
+    model = PreferenceModel(base, CONFIG)
+    assert model.base_model is base
+    assert model.base_model.config.hidden_size == 64
+
+
+# Trap 1: gradient checkpointing runs the forward again inside backward.
+
+
+@pytest.fixture
+def checkpointed(make_lm, randomise):
+    """The same adapted model without and with gradient checkpointing, in training mode."""
+    plain = randomise(PreferenceModel(make_lm(), CONFIG)).train()
+    other = copy.deepcopy(plain)
+    other.gradient_checkpointing_enable()
+    return plain, other
+
+
+def test_checkpointing_recomputes_and_can_be_switched_off(checkpointed, five_preferences, token_batch):
+    """Guards the tests below: without a second run of the adapted layers they would compare nothing."""
+    _, model = checkpointed
+    calls = []
+    layer = next(module for name, module in model.base_model.named_modules() if name.endswith("mlp"))
+    # Not a forward hook: recomputation stops as soon as it has the last tensor it needs, inside the block.
+    handle = layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    model(token_batch, preferences=five_preferences).logits.square().mean().backward()
+    assert len(calls) == 2
+    calls.clear()
+    model.gradient_checkpointing_disable()
+    model(token_batch, preferences=five_preferences).logits.square().mean().backward()
+    assert len(calls) == 1
+    handle.remove()
+
+
+def test_checkpointed_gradients_agree(checkpointed, five_preferences, token_batch):
+    for model in checkpointed:
+        model(token_batch, preferences=five_preferences).logits.square().mean().backward()
+    plain, other = checkpointed
+    assert_same_gradients(gradients(other), gradients(plain))
+
+
+@pytest.mark.parametrize("between", ["another λ", "disabled", "no grad", "generate", "refused"])
+def test_checkpointed_gradients_survive_a_forward_in_between(checkpointed, between, five_preferences, token_batch):
+    for model in checkpointed:
+        loss = model(token_batch, preferences=five_preferences).logits.square().mean()
+        if between == "another λ":
+            model(token_batch[:2], preferences=torch.tensor([0.25, 0.75]))
+        elif between == "disabled":
+            with model.disabled(), torch.no_grad():
+                model(token_batch)
+        elif between == "no grad":
+            with torch.no_grad():
+                model(token_batch.flip(0), preferences=five_preferences.flip(0))
+        elif between == "generate":
+            model.eval()
+            model.generate(input_ids=token_batch[:1], preferences=five_preferences[:1], max_new_tokens=1)
+            model.train()
+        else:
+            with pytest.raises(ValueError):
+                model(token_batch, preferences=torch.tensor([0.5, 0.6]))
+        loss.backward()
+    plain, other = checkpointed
+    assert_same_gradients(gradients(other), gradients(plain))
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_checkpointed_graphs_with_their_own_preferences(checkpointed, order, five_preferences, token_batch):
+    """Two forwards at different λ, then both backwards, in either order."""
+    for model in checkpointed:
+        losses = [
+            model(token_batch, preferences=five_preferences).logits.square().mean(),
+            model(token_batch[:3], preferences=torch.tensor([0.3, 0.7])).logits.square().mean(),
+        ]
+        for index in order:
+            losses[index].backward()
+    plain, other = checkpointed
+    assert_same_gradients(gradients(other), gradients(plain))
+
+
+def test_checkpointed_backward_inside_disabled(checkpointed, five_preferences, token_batch):
+    """Being disabled is a property of a forward, not of the backward of an earlier one."""
+    for model in checkpointed:
+        loss = model(token_batch, preferences=five_preferences).logits.square().mean()
+        with model.disabled():
+            loss.backward()
+    plain, other = checkpointed
+    assert_same_gradients(gradients(other), gradients(plain))
+
+
+def test_checkpointing_switched_on_at_the_base(checkpointed, five_preferences, token_batch):
+    """transformers' own switch must not bypass the protection; nor must a deep copy lose it."""
+    plain, other = checkpointed
+    switched = copy.deepcopy(plain)
+    switched.base_model.gradient_checkpointing_enable()
+    copied = copy.deepcopy(other)
+    for model in (plain, switched, copied):
+        loss = model(token_batch, preferences=five_preferences).logits.square().mean()
+        with torch.no_grad():
+            model(token_batch, preferences=five_preferences.flip(0))
+            other(token_batch, preferences=torch.tensor([0.5, 0.5]))
+        loss.backward()
+    assert_same_gradients(gradients(switched), gradients(plain))
+    assert_same_gradients(gradients(copied), gradients(plain))
+
+
+def test_checkpointed_gradients_do_not_read_a_changed_preference_tensor(checkpointed, five_preferences, token_batch):
+    """A caller may reuse its λ buffer between forward and backward."""
+    for model in checkpointed:
+        preferences = five_preferences.clone()
+        loss = model(token_batch, preferences=preferences).logits.square().mean()
+        preferences.copy_(torch.tensor([0.5, 0.5]).expand(5, 2))
+        loss.backward()
+    plain, other = checkpointed
+    fresh = copy.deepcopy(plain)
+    fresh.zero_grad()
+    fresh(token_batch, preferences=five_preferences).logits.square().mean().backward()
+    for model in (plain, other):
+        assert_same_gradients(gradients(model), gradients(fresh))
