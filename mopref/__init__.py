@@ -27,7 +27,24 @@ _EXPORTS = {
     "simplex_lattice": "mopref.preferences",
 }
 
-__all__ = [*_EXPORTS, "__version__"]
+__all__ = [
+    "DirichletSampler",
+    "Front",
+    "Objective",
+    "ParetoSetModel",
+    "ParetoTrainer",
+    "PreferenceModel",
+    "PreferenceSampler",
+    "RowObjective",
+    "SVDLoRAConfig",
+    "Scalarizer",
+    "TrainerCallback",
+    "TrainerConfig",
+    "UniformSampler",
+    "VertexBiasedSampler",
+    "__version__",
+    "simplex_lattice",
+]
 
 if TYPE_CHECKING:
     from mopref.conditioning.pareto_set import ParetoSetModel

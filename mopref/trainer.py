@@ -297,8 +297,8 @@ class ParetoTrainer:
             group, objective = (int(i) for i in bad.nonzero()[0])
             raise FloatingPointError(
                 f"the loss {self.objective.names[objective]!r} is {losses[group, objective].item()} at step "
-                f"{self.step}, preference {[round(w, 4) for w in preferences[group].tolist()]}: lower the learning rate, clip "
-                "gradients (max_grad_norm), or look for bad rows in the data."
+                f"{self.step}, preference {[round(w, 4) for w in preferences[group].tolist()]}: lower the learning rate, "
+                "clip gradients (max_grad_norm), or look for bad rows in the data."
             )
 
     def _log(self, window: list[Tensor]) -> dict[str, float]:
