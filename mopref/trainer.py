@@ -295,10 +295,11 @@ class ParetoTrainer:
         bad = ~losses.detach().isfinite()
         if bad.any():
             group, objective = (int(i) for i in bad.nonzero()[0])
+            name, value = self.objective.names[objective], losses[group, objective].item()
             raise FloatingPointError(
-                f"the loss {self.objective.names[objective]!r} is {losses[group, objective].item()} at step "
-                f"{self.step}, preference {[round(w, 4) for w in preferences[group].tolist()]}: lower the learning rate, "
-                "clip gradients (max_grad_norm), or look for bad rows in the data."
+                f"the loss {name!r} is {value} at step {self.step} for preference "
+                f"{[round(weight, 4) for weight in preferences[group].tolist()]}: lower the learning rate, clip "
+                "gradients (max_grad_norm), or look for bad rows in the data."
             )
 
     def _log(self, window: list[Tensor]) -> dict[str, float]:

@@ -207,14 +207,14 @@ class DPO(RowObjective):
     @staticmethod
     def reference_log_probabilities(model: nn.Module, batch: Any) -> Tensor:
         """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""
-        from mopref.conditioning.preference_model import PreferenceModel
+        from mopref.conditioning.preference_model import find_preference_model
         from mopref.llm.log_probabilities import sequence_log_probabilities
 
-        inner = model if isinstance(model, PreferenceModel) else getattr(model, "module", model)
-        if not isinstance(inner, PreferenceModel):
+        inner = find_preference_model(model)
+        if inner is None:
             raise TypeError(
                 f"the reference of DPO is a PreferenceModel with its adapters disabled, but the model is a "
-                f"{type(inner).__name__}."
+                f"{type(model).__name__}."
             )
         was_training = inner.training
         inner.eval()

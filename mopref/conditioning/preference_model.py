@@ -13,7 +13,7 @@ from mopref.conditioning import adapter_files
 from mopref.conditioning.svd_lora import PreferenceState, SVDLoRAConfig, SVDLoRALayer, is_adaptable
 from mopref.preferences import validate_preferences
 
-__all__ = ["PreferenceModel"]
+__all__ = ["PreferenceModel", "block_index", "find_preference_model"]
 
 
 class PreferenceModel(nn.Module):
@@ -249,6 +249,16 @@ class PreferenceModel(nn.Module):
                 "SVDLoRAConfig for its new adapters."
             )
         return cls(AutoModelForCausalLM.from_pretrained(str(name_or_folder), **model_options), config)
+
+
+def find_preference_model(model: nn.Module) -> PreferenceModel | None:
+    """The preference model inside what accelerate wraps around it for distributed runs; ``None`` if there is none."""
+    inner: Any = model
+    while not isinstance(inner, PreferenceModel):
+        inner = getattr(inner, "module", None)
+        if not isinstance(inner, nn.Module):
+            return None
+    return inner
 
 
 def _select_targets(base_model: nn.Module, config: SVDLoRAConfig) -> dict[str, nn.Module]:

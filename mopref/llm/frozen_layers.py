@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.preference_model import PreferenceModel, block_index
+from mopref.conditioning.preference_model import PreferenceModel, block_index, find_preference_model
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
@@ -88,16 +88,17 @@ def check_frozen_layers(model: PreferenceModel, sequences: dict[str, Tensor], st
 
 def _decoder(model: nn.Module) -> tuple[Any, int]:
     """The stack of blocks, and the index of the first adapted one."""
-    while not isinstance(model, PreferenceModel):
-        model = cast(nn.Module, model.module)  # what accelerate wraps around it
-    base = cast(Any, model.base_model)
+    conditioned = find_preference_model(model)
+    if conditioned is None:
+        raise TypeError(f"a {type(model).__name__} has no adapters, so no block is known to be below the first one.")
+    base = cast(Any, conditioned.base_model)
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else base
     if not isinstance(getattr(decoder, "layers", None), nn.ModuleList) or not hasattr(decoder, "norm"):
         raise ValueError(
             f"{type(base).__name__} has no stack of blocks called 'layers' with a final 'norm', as Llama's family has: "
             "its lower layers cannot be computed apart. Leave frozen_layers off."
         )
-    return decoder, first_adapted_block(model)
+    return decoder, first_adapted_block(conditioned)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from mopref.conditioning.preference_model import find_preference_model
 from mopref.llm.frozen_layers import skip_lower_layers
 
 __all__ = ["collate_sequences", "sequence_log_probabilities", "token_log_probabilities"]
@@ -84,7 +85,8 @@ def token_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **mo
     response_mask = sequences["response_mask"]
     columns = response_mask.shape[1]
     options = dict(model_options)
-    base = unwrap(model)
+    conditioned = find_preference_model(model)
+    base = model if conditioned is None else conditioned.base_model
     if "logits_to_keep" in inspect.signature(base.forward).parameters:
         options["logits_to_keep"] = columns + 1
     inputs: dict[str, Tensor] = {"input_ids": sequences["input_ids"]}
@@ -112,13 +114,3 @@ def token_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **mo
 def sequence_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **model_options: Any) -> Tensor:
     """log π(y | x) = Σ_t log π(y_t | x, y_<t), summed over response tokens: shape ``(N,)``; arguments as above."""
     return token_log_probabilities(model, sequences, **model_options).sum(dim=1)
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The language model inside what conditions or distributes it."""
-    while True:
-        inner = getattr(model, "base_model", None) if type(model).__name__ == "PreferenceModel" else None
-        inner = inner if inner is not None else getattr(model, "module", None)
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner

@@ -120,6 +120,16 @@ def test_sampling_draws_different_sequences(model, prompts, five_preferences):
     assert all(len(torch.unique(row, dim=0)) > 1 for row in new)
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}], ids=str)
+@pytest.mark.parametrize("given", [2, 3, 8])
+def test_another_number_of_preferences_than_prompts_raises(model, prompts, given, options):
+    """Two preferences for four prompts also divide evenly, but nobody said which prompt has which."""
+    with pytest.raises(ValueError):
+        model.generate(
+            **left_padded(prompts[:4]), preferences=torch.full((given, 2), 0.5), max_new_tokens=NEW, **options
+        )
+
+
 def test_generation_needs_preferences_unless_disabled(model, prompts, make_lm):
     inputs = left_padded(prompts)
     with pytest.raises(ValueError, match="preferences"):

@@ -10,6 +10,8 @@ hypervolume on the same lattice of λ, from one reference point: the worst value
 solutions at the corners, plus a tenth of its range, so that every point of the exact front counts, the corners too.
 """
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ VOCABULARY = 24
 
 
 def hypervolume(values: torch.Tensor, reference: torch.Tensor) -> float:
-    """Area (two objectives) or volume (three, by slices) between minimised points and the reference, in plain Python."""
+    """Area (two objectives) or volume (three, by slices) between minimised points and the reference point."""
     points = [p for p in values.tolist() if all(a < b for a, b in zip(p, reference.tolist(), strict=True))]
     if len(reference) == 2:
         area, ceiling = 0.0, reference[1].item()
@@ -33,7 +35,7 @@ def hypervolume(values: torch.Tensor, reference: torch.Tensor) -> float:
         return area
     volume = 0.0
     heights = [*sorted({p[2] for p in points}), reference[2].item()]
-    for low, high in zip(heights, heights[1:], strict=False):
+    for low, high in pairwise(heights):
         slab = torch.tensor([p[:2] for p in points if p[2] <= low])
         volume += (high - low) * hypervolume(slab, reference[:2])
     return volume

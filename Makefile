@@ -1,0 +1,44 @@
+# Needs Python 3.11 or newer with pip; everything else is installed into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Waiting threads that spin slow small matrices down where cores are few or shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test test-slow test-network lint clean
+
+demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
+	$(BIN)/python examples/llm_hh_alignment.py
+
+test: $(VENV)/.test  ## The tests, in minutes.
+	$(BIN)/python -m pytest --quiet
+
+test-slow: $(VENV)/.test  ## Several seeds of everything that trains.
+	$(BIN)/python -m pytest --quiet -m slow
+
+test-network: $(VENV)/.test  ## What fetches packages from the package index.
+	$(BIN)/python -m pytest --quiet -m network
+
+lint: $(VENV)/.dev  ## Style, and types of the installed wheel.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PYTHON=$(abspath $(BIN)/python) sh .ci/check-wheel
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[demo]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[test]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info outputs
