@@ -162,11 +162,12 @@ class SVDLoRALayer(nn.Module):
         y: Tensor = self.base_layer(x, *args, **kwargs)
         if not self.state.enabled:
             return y
-        gate = self.gate(self.state.rows(x.shape[0]))
+        # c goes with the gate, the smallest tensor here.
+        gate = self.config.scaling * self.gate(self.state.rows(x.shape[0]))
         if x.ndim > 1:
             gate = gate.view(gate.shape[0], *[1] * (x.ndim - 2), gate.shape[1])
         projected = (x.to(self.V.dtype) @ self.V) * gate
-        return y + (self.config.scaling * (projected @ self.U.T)).to(y.dtype)
+        return y + (projected @ self.U.T).to(y.dtype)
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

@@ -1,0 +1,127 @@
+"""The main job from end to end, on a tiny random model and a file of records: nothing is downloaded."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mopref import Front, PreferenceModel
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "llm_hh_alignment.py"
+WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    specification = importlib.util.spec_from_file_location("llm_hh_alignment", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, make_llama):
+    """A model folder with a word-level tokenizer and a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<turn>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    fast.chat_template = (
+        "{% for message in messages %}<turn> {{ message['content'] }} </s>{% endfor %}"
+        "{% if add_generation_prompt %}<turn> {% endif %}"
+    )
+    folder = tmp_path_factory.mktemp("model")
+    make_llama(num_hidden_layers=3, max_position_embeddings=256).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def records_file(tmp_path):
+    """Pairs with opposite labels: "helpful" likes cats, "harmless" likes dogs."""
+    generator = torch.Generator().manual_seed(0)
+    lines = []
+    for index in range(40):
+        noise = [WORDS[i] for i in torch.randint(5, len(WORDS), (3,), generator=generator)]
+        swap = int(torch.randint(2, (1,), generator=generator))
+        answers = [f"cat {noise[0]} cat", f"dog {noise[1]} dog"]
+        lines.append(
+            {
+                "prompt": f"{WORDS[index % 3]} {noise[2]} {WORDS[index % 5]}",
+                "response_0": answers[swap],
+                "response_1": answers[1 - swap],
+                "helpful": swap,
+                "harmless": 1 - swap if index % 4 else -1,
+            }
+        )
+    path = tmp_path / "records.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    return path
+
+
+def arguments(model_folder, records_file, output, *more):
+    return [
+        *("--model", str(model_folder), "--data", str(records_file), "--output", str(output)),
+        *("--device", "cpu", "--layers", "2", "--steps", "30", "--learning-rate", "1e-2", *more),
+    ]
+
+
+def test_writes_a_front_that_lambda_moves(example, model_folder, records_file, tmp_path, capsys):
+    output = tmp_path / "out"
+    front = example.main(arguments(model_folder, records_file, output))
+    for name in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "front.csv", "front.png"):
+        assert (output / name).stat().st_size > 0
+    saved = Front.load(output / "front.json")
+    assert saved.values.tolist() == front.values.tolist()
+    assert saved.metadata["seed"] == 0
+    assert saved.metadata["reference_point"] == [1.0, 1.0]
+    assert saved.extra["mean_response_length"].shape == (5,)
+    # λ_helpful rises along the front: its loss falls and the other's rises, strictly, on held-out prompts.
+    assert (front.values[1:, 0] < front.values[:-1, 0]).all()
+    assert (front.values[1:, 1] > front.values[:-1, 1]).all()
+    assert front.extra["accuracy_helpful"][-1] > front.extra["accuracy_helpful"][0]
+    printed = capsys.readouterr().out
+    assert "Hypervolume" in printed
+    assert "helpful 1.00, harmless 0.00" in printed
+
+
+def test_adapter_reloads_with_its_base(example, model_folder, records_file, tmp_path):
+    example.main(arguments(model_folder, records_file, tmp_path / "out", "--points", "2"))
+    model = PreferenceModel.from_pretrained(tmp_path / "out" / "adapter").eval()
+    ids = torch.tensor([[3, 6, 8, 10]])
+    with torch.no_grad():
+        ends = [model(ids, preferences=corner).logits for corner in ([1.0, 0.0], [0.0, 1.0])]
+    assert (ends[0] - ends[1]).abs().max() > 1e-2
+
+
+def test_kept_activations_change_nothing(example, model_folder, records_file, tmp_path, monkeypatch):
+    kept = example.main(arguments(model_folder, records_file, tmp_path / "kept"))
+    monkeypatch.setattr(example, "KEPT_ACTIVATIONS_LIMIT", 0)
+    run_again = example.main(arguments(model_folder, records_file, tmp_path / "again"))
+    assert torch.allclose(torch.tensor(kept.values), torch.tensor(run_again.values), atol=1e-3)
+
+
+def test_unknown_scalarizer_lists_the_known_ones(example, model_folder, records_file, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        example.main(arguments(model_folder, records_file, tmp_path / "out", "--scalarizer", "chebishev"))
+    assert "smooth-tchebycheff" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_record_is_named_before_anything_is_written(example, model_folder, records_file, tmp_path):
+    lines = records_file.read_text(encoding="utf-8").splitlines()
+    bad = json.loads(lines[7])
+    bad["harmless"] = 3
+    lines[7] = json.dumps(bad)
+    records_file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"(?s)row 7.*harmless.*3"):
+        example.main(arguments(model_folder, records_file, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
