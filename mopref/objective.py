@@ -41,11 +41,11 @@ class Objective(ABC):
         """Which row bears on which objective: ``(rows, m)`` bool, or ``None`` when every row bears on all."""
         return None
 
-    def evaluate(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """The losses over the whole of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, without gradients."""
         if data is not None:
             raise NotImplementedError(
-                f"{type(self).__name__} does not say how to evaluate on data: implement evaluate(), or derive from "
+                f"{type(self).__name__} does not say how to evaluate on data: implement mean_losses(), or derive from "
                 "RowObjective."
             )
         with torch.no_grad():
@@ -97,7 +97,7 @@ class RowObjective(Objective):
         kept = torch.where(labelled, values, torch.zeros_like(values))
         return kept.view(groups, -1, self.num_objectives).sum(dim=1) / counts
 
-    def evaluate(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
 
         Raises:

@@ -196,6 +196,7 @@ class ParetoTrainer:
         self.step = 0
         self.should_stop = False
         self.history: list[dict[str, float]] = []
+        self._window: list[Tensor] = []
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -224,7 +225,6 @@ class ParetoTrainer:
         self._call("on_train_begin")
         self.model.train()
         self.should_stop = False
-        window: list[Tensor] = []
         bar = tqdm(
             total=config.steps,
             initial=self.step,
@@ -233,13 +233,12 @@ class ParetoTrainer:
         )
         with bar:
             while self.step < config.steps and not self.should_stop:
-                window.append(self._training_step())
+                self._window.append(self._training_step())
                 self.step += 1
                 bar.update()
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    entry = self._log(window)
+                    entry = self._log()
                     bar.set_postfix({name: f"{entry[f'loss/{name}']:.4f}" for name in self.objective.names})
-                    window.clear()
                 self._call("on_step_end")
                 if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
                     assert config.output_dir is not None
@@ -272,9 +271,9 @@ class ParetoTrainer:
                 loss = scalarized.mean()
                 accelerator.backward(loss / config.gradient_accumulation_steps)
             totals += torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)]).to(totals)
-        norm = torch.full((1,), math.nan, device=accelerator.device)
-        if config.max_grad_norm is not None:
-            norm = accelerator.clip_grad_norm_(self.model.parameters(), config.max_grad_norm).detach().view(1)
+        # With an infinite limit nothing is clipped, and the norm is known all the same.
+        limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit).detach().view(1)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return torch.cat([totals / config.gradient_accumulation_steps, torch.tensor([rate]).to(norm), norm])
@@ -302,13 +301,14 @@ class ParetoTrainer:
                 "gradients (max_grad_norm), or look for bad rows in the data."
             )
 
-    def _log(self, window: list[Tensor]) -> dict[str, float]:
-        mean = self.accelerator.reduce(torch.stack(window).mean(dim=0), reduction="mean").tolist()
+    def _log(self) -> dict[str, float]:
+        mean = self.accelerator.reduce(torch.stack(self._window).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in self.objective.names), "learning_rate", "gradient_norm"]
         entry = dict(zip(keys, mean, strict=True))
         self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
+        self._window.clear()
         self._call("on_log", entry)
         return entry
 
@@ -334,7 +334,7 @@ class ParetoTrainer:
         model.eval()
         try:
             rows = data if data is not None else self.train_data
-            values = self.objective.evaluate(model, rows, chosen, self.config.batch_size)
+            values = self.objective.mean_losses(model, rows, chosen, self.config.batch_size)
         finally:
             model.train(was_training)
         return Front(
@@ -359,7 +359,7 @@ class ParetoTrainer:
         model = self.unwrapped_model
         state = {
             "step": self.step,
-            "names": list(self.objective.names),
+            "settings": self._settings(),
             "model": _trained_state(model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
@@ -367,18 +367,28 @@ class ParetoTrainer:
             "sampler": self.sampler.state_dict(),
             "batches": None if self._batches is None else self._batches.state_dict(),
             "history": self.history,
+            "window": self._window,
             "random": random_state(),
         }
         with replace_folder(folder) as temporary:
             save_state(state, temporary)
 
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to be the same run; ``steps`` may grow."""
+        kept = asdict(self.config)
+        for name in ("steps", "output_dir", "checkpoint_every", "log_every", "trackers", "cpu", "progress"):
+            del kept[name]
+        rows = None if self.train_data is None else len(self.train_data)
+        return {**kept, "objectives": list(self.objective.names), "rows": rows}
+
     def _load_checkpoint(self, folder: str | Path) -> None:
         state = load_state(folder)
-        if tuple(state["names"]) != tuple(self.objective.names):
-            raise ValueError(
-                f"{folder} was trained on the objectives {', '.join(state['names'])}, "
-                f"not on {', '.join(self.objective.names)}."
-            )
+        for name, value in self._settings().items():
+            if state["settings"].get(name) != value:
+                raise ValueError(
+                    f"{folder} was trained with {name} = {state['settings'].get(name)}, not {value}: resume with the "
+                    "same setting, or start a new run."
+                )
         model = self.unwrapped_model
         own = _trained_state(model)
         shapes = {name: tuple(value.shape) for name, value in own.items()}
@@ -400,6 +410,7 @@ class ParetoTrainer:
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])
         self.step, self.history = state["step"], state["history"]
+        self._window = [values.to(self.accelerator.device) for values in state["window"]]
         set_random_state(state["random"])
 
 

@@ -105,6 +105,9 @@ class DPO(RowObjective):
         Raises:
             ValueError: a row with another number of labels, or a label that is none of 0, 1, −1.
         """
+        return self._labels(data) >= 0
+
+    def _labels(self, data: Sequence[Any]) -> Tensor:
         for index, row in enumerate(data):
             labels = list(row["labels"])
             if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
@@ -112,7 +115,7 @@ class DPO(RowObjective):
                     f"row {index} has labels {labels}: give one for each of {', '.join(self.names)}, 0 or 1 for the "
                     "preferred response and −1 where there is no label."
                 )
-        return torch.tensor([list(row["labels"]) for row in data]) >= 0
+        return torch.tensor([list(row["labels"]) for row in data])
 
     def collate(self, rows: list[Any]) -> dict[str, Any]:
         """Make a batch of B rows: 2B sequences, first those with response 0, then those with response 1."""
@@ -124,7 +127,7 @@ class DPO(RowObjective):
         states = [row[f"hidden_states_{i}"] for i in (0, 1) for row in rows] if cached else None
         batch: dict[str, Any] = {
             "sequences": collate_sequences(prompts, responses, states),
-            "labels": torch.tensor([list(row["labels"]) for row in rows]),
+            "labels": self._labels(rows),
         }
         if "reference_log_probabilities" in rows[0]:
             pairs = [row["reference_log_probabilities"] for row in rows]
@@ -193,7 +196,7 @@ class DPO(RowObjective):
         losses = LOSSES[self.loss](signed, self.beta, **self._loss_options)
         return torch.where(labels >= 0, losses, torch.zeros_like(losses)).sum(dim=1) / counts
 
-    def evaluate(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
 
         Raises:
@@ -201,7 +204,7 @@ class DPO(RowObjective):
         """
         if data is None or len(data) == 0:
             raise ValueError("DPO has nothing to evaluate on: give data with at least one row.")
-        labels = torch.tensor([list(row["labels"]) for row in data])
+        labels = self._labels(data)
         return self.losses_of_margins(self.all_margins(model, data, preferences, batch_size), labels)
 
     @staticmethod

@@ -8,6 +8,7 @@ from torch import nn
 
 from mopref import (
     Objective,
+    ParetoSetModel,
     ParetoTrainer,
     PreferenceModel,
     SVDLoRAConfig,
@@ -15,8 +16,8 @@ from mopref import (
     TrainerConfig,
     VertexBiasedSampler,
 )
-from mopref.objectives import DPO
-from mopref.scalarizers import SmoothTchebycheff, Tchebycheff
+from mopref.objectives import DPO, Quadratic
+from mopref.scalarizers import ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
 
 STEPS, SAVED, DIED = 9, 4, 6
 
@@ -42,7 +43,7 @@ class NoisyDistances(Objective):
         distances = (model(preferences)[:, None] - targets).square().sum(-1)
         return distances * (1 + batch.reshape(len(preferences), -1).mean(-1, keepdim=True))
 
-    def evaluate(self, model, data, preferences, batch_size):
+    def mean_losses(self, model, data, preferences, batch_size):
         with torch.no_grad():
             return self.losses(model, data.mean().expand(len(preferences)), preferences)
 
@@ -67,6 +68,19 @@ class ToyRun:
     def trainer(self, model: nn.Module, folder, callbacks=(), **settings) -> ParetoTrainer:
         settings = {"batch_size": 4, "preferences_per_step": 2, "gradient_accumulation_steps": 2} | settings
         return build(model, NoisyDistances(), Tchebycheff(), self.data, folder, callbacks, settings)
+
+
+class ProblemRun:
+    """A synthetic problem with its own λ -> x model: no data, no dropout, a tracked ideal point."""
+
+    def __init__(self, request) -> None:
+        self.problem = Quadratic([[0.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+
+    def model(self, seed: int = 0) -> nn.Module:
+        return ParetoSetModel(2, 3, bounds=self.problem.bounds, hidden=(8,), seed=seed)
+
+    def trainer(self, model: nn.Module, folder, callbacks=(), **settings) -> ParetoTrainer:
+        return build(model, self.problem, ModifiedTchebycheff(), None, folder, callbacks, settings)
 
 
 class LlamaRun:
@@ -110,7 +124,7 @@ def build(model, objective, scalarizer, data, folder, callbacks, settings) -> Pa
     return ParetoTrainer(model, objective, scalarizer, sampler, data, TrainerConfig(**settings), callbacks)
 
 
-@pytest.fixture(params=[ToyRun, LlamaRun], ids=["toy", "llama-dpo"])
+@pytest.fixture(params=[ToyRun, ProblemRun, LlamaRun], ids=["toy", "problem", "llama-dpo"])
 def run(request):
     return request.param(request)
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from mopref.conditioning.svd_lora import SVDLoRAConfig
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 
 if TYPE_CHECKING:
     from mopref.conditioning.preference_model import PreferenceModel
@@ -39,7 +39,7 @@ def save_adapter(model: "PreferenceModel", folder: Path) -> None:
         "peft_type": ADAPTER_TYPE,
         "format_version": FORMAT_VERSION,
         "base_model": _base_name(model.base_model),
-        "base_check": _base_check({name: layer.base_layer for name, layer in model.adapters.items()}),
+        "base_check": _base_check(model.base_model),
         **asdict(model.adapter_config),
         "adapted_modules": {name: [layer.n_out, layer.n_in] for name, layer in model.adapters.items()},
         "versions": {package: version(package) for package in ("mopref", "torch")},
@@ -98,10 +98,10 @@ def read_adapter(folder: Path, base_model: nn.Module) -> tuple[SVDLoRAConfig, di
                 f"{folder} was trained on another base model ({description['base_model']!r}): it adapts {name} of "
                 f"shape {(n_out, n_in)}, which is {shape if name in modules else 'missing'} here."
             )
-    for name, values in _base_check({name: modules[name] for name in stored_check}).items():
+    for name, values in _base_check(base_model).items():
         # The same weights may be stored in half precision here and not there: 1 % covers that rounding.
-        stored = torch.tensor(stored_check[name])
-        if not torch.allclose(torch.tensor(values), stored, rtol=1e-2, atol=1e-2 * float(stored.abs().max())):
+        stored = torch.tensor(stored_check.get(name, values))
+        if not torch.tensor(values).allclose(stored, rtol=1e-2, atol=1e-2 * float(stored.abs().max())):
             raise ValueError(
                 f"{folder} was trained on another base model ({description['base_model']!r}): the weights of {name} "
                 "differ from those it was trained on."
@@ -187,14 +187,22 @@ def _base_name(base_model: nn.Module) -> str:
     return str(getattr(base_model, "name_or_path", "") or "")
 
 
-def _base_check(modules: dict[str, nn.Module]) -> dict[str, list[float]]:
-    """A few weights of the first and the last adapted layer, by which another base of the same shape is noticed."""
+def _base_check(base_model: nn.Module) -> dict[str, list[float]]:
+    """A few numbers of every weight, by which another base of the same shapes is noticed."""
+    adapters = {
+        id(parameter)
+        for layer in base_model.modules()
+        if isinstance(layer, SVDLoRALayer)
+        for parameter in layer.parameters(recurse=False)
+    }
     samples = {}
-    for name in {next(iter(modules)): 0, list(modules)[-1]: 0} if modules else {}:
-        weight: Tensor = modules[name].weight.detach().flatten()  # type: ignore[operator, union-attr, assignment]
-        if weight.is_floating_point():
-            positions = torch.linspace(0, len(weight) - 1, 16, dtype=torch.float64).long()
-            samples[name] = weight[positions.to(weight.device)].float().cpu().tolist()
+    for name, parameter in base_model.named_parameters():
+        # A quantised weight is packed, and differs from the same weight in float.
+        if id(parameter) not in adapters and parameter.is_floating_point():
+            values = parameter.detach().flatten()
+            positions = torch.linspace(0, len(values) - 1, 8, dtype=torch.float64).long()
+            # With the adapters in place the names are longer.
+            samples[name.replace(".base_layer.", ".")] = values[positions.to(values.device)].float().cpu().tolist()
     return samples
 
 

@@ -15,6 +15,9 @@ from mopref.preferences import validate_preferences
 
 __all__ = ["PreferenceModel", "block_index", "find_preference_model"]
 
+# The names under which transformers' generate takes prompts.
+_GENERATION_INPUTS = ("inputs", "input_ids", "inputs_embeds")
+
 
 class PreferenceModel(nn.Module):
     """A frozen base network with an SVD-LoRA adapter on its linear layers: one model for every preference.
@@ -87,8 +90,18 @@ class PreferenceModel(nn.Module):
 
         Sampling, beams and ``num_return_sequences`` are transformers' own; each prompt's preference goes with all of
         its beams and samples. Prompts of different lengths are padded on the left.
+
+        Raises:
+            ValueError: as :meth:`forward`, or another number of preferences than of prompts.
         """
         self._set_preferences(preferences)
+        given = 1 if self.state.preferences is None else len(self.state.preferences)
+        inputs = args[0] if args else next((kwargs[k] for k in _GENERATION_INPUTS if kwargs.get(k) is not None), None)
+        prompts = 1 if inputs is None else len(inputs)
+        if self.state.enabled and given not in (1, prompts):
+            raise ValueError(
+                f"{given} preferences were given for {prompts} prompts: give one for each prompt, or a single one."
+            )
         self.state.rows_may_repeat = True
         try:
             return cast(Any, self.base_model).generate(*args, **kwargs)
@@ -104,7 +117,8 @@ class PreferenceModel(nn.Module):
                 "model(..., preferences=λ), or use `with model.disabled()` for the base model."
             )
         device = next(iter(self.adapters.values())).scale.device
-        self.state.preferences = validate_preferences(preferences, self.objectives).to(device)
+        # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
+        self.state.preferences = validate_preferences(preferences, self.objectives).to(device, copy=True)
 
     @contextmanager
     def disabled(self) -> Iterator["PreferenceModel"]:

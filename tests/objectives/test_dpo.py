@@ -303,7 +303,7 @@ def test_the_reference_is_computed_without_dropout(make_gpt2, randomise, rows, r
 def test_evaluate_is_the_mean_over_all_labelled_rows(base, model, rows, row_preferences):
     """A mean of batch means would weigh labels unequally: batches of 3 out of 8 rows have other label counts."""
     dpo = DPO(NAMES, beta=BETA)
-    values = dpo.evaluate(model, rows, row_preferences[:2], batch_size=3)
+    values = dpo.mean_losses(model, rows, row_preferences[:2], batch_size=3)
     assert values.shape == (2, 3)
     for i in range(2):
         expected = expected_values(base, model, rows, row_preferences[i].expand(8, 3), {}).nanmean(dim=0)
@@ -360,7 +360,7 @@ def test_invalid_labels_raise(labels, make_llama, rows):
     with pytest.raises(ValueError):
         DPO(NAMES).labelled(rows)
     with pytest.raises(ValueError):
-        DPO(NAMES).evaluate(model, rows, torch.full((1, 3), 1 / 3), batch_size=4)
+        DPO(NAMES).mean_losses(model, rows, torch.full((1, 3), 1 / 3), batch_size=4)
 
 
 def test_labelled(rows):

@@ -1,0 +1,126 @@
+"""ParetoSetModel: a small network from a preference to decision variables, for problems that bring no model."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from mopref.bounds import Bounds, box_bounds
+
+__all__ = ["ParetoSetModel"]
+
+
+class _BoxProblem(Protocol):
+    """What the model has to know of a problem; ``mopref.objectives.Problem`` has it."""
+
+    num_variables: int
+    bounds: Tensor
+
+    @property
+    def num_objectives(self) -> int: ...
+
+
+class ParetoSetModel(nn.Module):
+    """x(λ) = (l + u)/2 + (u − l)/2 · sin(π · net(standardised λ)), inside the box [l, u]: the whole Pareto set.
+
+    ``net`` is a multilayer perceptron with LeakyReLU. Three choices keep training from collapsing to one point:
+
+    * **A sine reaches the bounds and does not saturate.** Scalarizers with 1/λ weigh the corners of the simplex up to
+      a thousandfold, and push every output onto a bound in the first steps. A sigmoid has no gradient left there; nor
+      has ZDT2's f2 at x_1 = 0. The sine's slope vanishes at single points only, and near a bound it turns a kink into
+      a parabola, which settles as the learning rate falls.
+    * **λ is standardised** to zero mean and unit variance under the uniform distribution on the simplex, so that
+      outputs differ between preferences from the start and are not moved all together.
+    * **LeakyReLU passes λ on undiminished**, and follows the kinks of a Pareto set at the simplex's edges.
+
+    Measured with modified Tchebycheff (λ ≥ 1e-3), 1,000 steps of 64 preferences, Adam 5e-3 with cosine decay, gradient
+    norm ≤ 1, 32 seeds, as hypervolume over that of the exact optimum at the same λ (least of all seeds; number of seeds
+    below .99), n = 10 for ZDT2, m = 3 and n = 12 for DTLZ2:
+
+        output   λ             activation   clipped   ZDT2          DTLZ2
+        sine     standardised  LeakyReLU    yes       .9993   0     1.0000  0
+        sine     standardised  LeakyReLU    no        .9952   0     .9935   0
+        sine     as it is      SiLU         yes       .9990   0     .9883   4
+        sigmoid  standardised  LeakyReLU    no        .2043   4     .9889   1
+        sigmoid  as it is      LeakyReLU    yes       .2043  29     1.0002  0
+        sigmoid  as it is      SiLU         yes       .2043  26     .9951   0
+        sigmoid  as it is      SiLU         no        .2043  27     .8166  30
+
+    (.2043 is a single point. A clamp whose gradient points inwards only is as exact as the sine where it survives, and
+    collapsed on ZDT2 in 5–11 of 32 seeds.)
+
+    Args:
+        num_objectives: m.
+        num_variables: n.
+        bounds: ``(lower, upper)``, each a number for all variables or one for each.
+        hidden: widths of the hidden layers.
+        seed: seeds the initial weights; the same seed gives the same model, and the global generator is not touched.
+
+    Raises:
+        ValueError: a count or width below 1, or bounds that are not finite with lower < upper.
+
+    Example:
+        >>> model = ParetoSetModel(num_objectives=2, num_variables=10, bounds=(-2.0, 2.0))
+        >>> model(torch.tensor([[0.5, 0.5], [0.0, 1.0]])).shape
+        torch.Size([2, 10])
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(
+        self,
+        num_objectives: int,
+        num_variables: int,
+        bounds: Bounds = (0.0, 1.0),
+        hidden: Sequence[int] = (128, 128, 128),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        widths = (num_objectives, *hidden, num_variables)
+        if min(widths) < 1:
+            raise ValueError(
+                f"num_objectives, hidden and num_variables are {num_objectives}, {tuple(hidden)} and {num_variables}: "
+                "each must be at least 1."
+            )
+        self.num_objectives, self.num_variables = num_objectives, num_variables
+        # The standard deviation of one weight under Dirichlet(1, …, 1) is √((m − 1) / (m + 1)) / m.
+        m = num_objectives
+        self.input_scale = m * math.sqrt((m + 1) / (m - 1)) if m > 1 else 1.0
+        lower, upper = box_bounds(bounds, num_variables).to(torch.get_default_dtype())
+        self.register_buffer("lower", lower)
+        self.register_buffer("upper", upper)
+        generator = torch.Generator().manual_seed(seed)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in itertools.pairwise(widths):
+            layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+            for parameter in layer.parameters():
+                # nn.Linear's own distribution, from a generator of ours.
+                nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
+            layers += [layer, nn.LeakyReLU()]
+        self.net = nn.Sequential(*layers[:-1])
+
+    @classmethod
+    def for_problem(cls, problem: _BoxProblem, hidden: Sequence[int] = (128, 128, 128), seed: int = 0) -> Self:
+        """A model with a problem's objectives, variables and bounds; see the class for ``hidden`` and ``seed``."""
+        return cls(problem.num_objectives, problem.num_variables, problem.bounds, hidden, seed)
+
+    def forward(self, preferences: Tensor) -> Tensor:
+        """x(λ): preferences ``(N, m)`` to decision variables ``(N, n)`` inside the bounds.
+
+        Raises:
+            ValueError: preferences of another shape.
+        """
+        if preferences.ndim != 2 or preferences.shape[1] != self.num_objectives:
+            raise ValueError(
+                f"preferences have shape {tuple(preferences.shape)}: give one row for each preference and "
+                f"{self.num_objectives} columns, one for each objective."
+            )
+        standardised = (preferences.to(self.lower.dtype) - 1 / self.num_objectives) * self.input_scale
+        wave = torch.sin(math.pi * self.net(standardised))
+        x = (self.lower + self.upper) / 2 + (self.upper - self.lower) / 2 * wave
+        # Rounding may put x a hair outside.
+        return x.clamp(self.lower, self.upper)
