@@ -21,7 +21,7 @@ _EXPORTS = {
     "SVDLoRAConfig": "mopref.conditioning.svd_lora",
     "Scalarizer": "mopref.scalarizer",
     "TrainerCallback": "mopref.trainer",
-    "TrainerConfig": "mopref.trainer",
+    "TrainerConfig": "mopref.trainer_config",
     "UniformSampler": "mopref.sampler",
     "VertexBiasedSampler": "mopref.sampler",
     "simplex_lattice": "mopref.preferences",
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from mopref.preferences import simplex_lattice
     from mopref.sampler import DirichletSampler, PreferenceSampler, UniformSampler, VertexBiasedSampler
     from mopref.scalarizer import Scalarizer
-    from mopref.trainer import ParetoTrainer, TrainerCallback, TrainerConfig
+    from mopref.trainer import ParetoTrainer, TrainerCallback
+    from mopref.trainer_config import TrainerConfig
 
 
 def __getattr__(name: str) -> Any:

@@ -103,7 +103,7 @@ def randomise():
 
 @pytest.fixture(scope="session")
 def merge_by_hand():
-    """W0 + c·U·diag(g(λ))·Vᵀ written into a copy of the base, from the parameters alone (METHOD §1)."""
+    """W0 + c·U·diag(g(λ))·Vᵀ written into a copy of the base, from the parameters alone."""
 
     def merge(base: nn.Module, model: nn.Module, preference: torch.Tensor, scaling: float = 1.0) -> nn.Module:
         merged = copy.deepcopy(base)

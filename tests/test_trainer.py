@@ -70,7 +70,7 @@ def parameters(model: nn.Module) -> torch.Tensor:
 
 
 def test_training_finds_the_pareto_set():
-    """Linear scalarization of ‖x − a_i‖² has its optimum at x(λ) = Σ λ_i a_i (METHOD §5)."""
+    """Linear scalarization of ‖x − a_i‖² has its optimum at x(λ) = Σ λ_i a_i."""
     model = Toy(width=16)
     trainer_of(model, steps=400, learning_rate=2e-2, preferences_per_step=8, batch_size=8, log_every=400).train()
     preferences = torch.tensor([[1.0, 0.0], [0.75, 0.25], [0.5, 0.5], [0.1, 0.9], [0.0, 1.0]])
@@ -98,7 +98,7 @@ def test_history_has_each_objectives_loss():
 
 
 def test_means_come_before_the_scalarizer():
-    """METHOD §3: Tchebycheff of a group's mean losses, not the mean of per-preference maxima over a mixed mean."""
+    """Tchebycheff of a group's mean losses, not the mean of per-preference maxima over a mixed mean."""
     preferences = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     model = Toy()
     losses = Distances().losses(model, None, preferences).detach()

@@ -1,4 +1,4 @@
-"""SVD-LoRA: W(λ) = W0 + c·U·diag(σ, s·λ)·Vᵀ (METHOD §1)."""
+"""SVD-LoRA: W(λ) = W0 + c·U·diag(σ, s·λ)·Vᵀ."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A tiny Llama with SVD-LoRA recovers two fronts that are known exactly (METHOD §5).
+"""A tiny Llama with SVD-LoRA recovers two fronts that are known exactly.
 
 Both are language-model problems small enough to have a closed form for every λ:
 

@@ -1,4 +1,4 @@
-"""DPO: m losses from one policy and one reference forward, against a per-pair re-computation (METHOD §2)."""
+"""DPO: m losses from one policy and one reference forward, against a per-pair re-computation."""
 
 import copy
 import math
@@ -66,7 +66,7 @@ def log_probability(model: nn.Module, prompt: list[int], response: list[int], **
 
 
 def pair_loss(margin: torch.Tensor, loss: str = "sigmoid", label_smoothing: float = 0.1) -> torch.Tensor:
-    """METHOD §2 for one signed margin c·d."""
+    """The loss of one signed margin c·d, written out."""
     if loss == "sigmoid":
         return -logsigmoid(BETA * margin)
     if loss == "ipo":

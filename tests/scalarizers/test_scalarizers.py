@@ -1,4 +1,4 @@
-"""Scalarizers against plain-Python re-computations of METHOD §3, hand values and algebraic properties."""
+"""Scalarizers against plain-Python re-computations, hand values and algebraic properties."""
 
 import math
 
@@ -25,7 +25,7 @@ EPSILON, RHO, MU, THETA = 1e-3, 0.01, 0.05, 5.0
 
 
 def reference(name: str, f: list[float], lam: list[float], z: list[float]) -> float:
-    """The formula of METHOD §3 in plain Python, with the documented default options."""
+    """The published formula in plain Python, with the documented default options."""
     d = [a - b for a, b in zip(f, z, strict=True)]
     weighted = [w * x for w, x in zip(lam, d, strict=True)]
     if name == "linear":
@@ -285,7 +285,7 @@ def test_observing_keeps_no_graph_and_a_given_ideal_point_stays(name):
 
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_a_given_ideal_point_above_a_loss_raises(name):
-    """METHOD §3: z above f with λ_i = 0 silently stops training, so it must be refused."""
+    """z above f with λ_i = 0 silently stops training, so it must be refused."""
     g = scalarizer_by_name(name, ideal=[0.0, 1.0])
     with pytest.raises(ValueError, match=r"(?i)ideal"):
         g(t([[0.5, 0.5]]), t([[1.0, 0.0]]))
