@@ -146,7 +146,8 @@ class ParetoTrainer:
             total=config.steps,
             initial=self.step,
             desc="training",
-            disable=not (config.progress and self.accelerator.is_local_main_process),
+            # None: silent where the output is no terminal.
+            disable=None if config.progress and self.accelerator.is_local_main_process else True,
         )
         with bar:
             while self.step < config.steps and not self.should_stop:

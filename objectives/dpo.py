@@ -1,13 +1,16 @@
 """DPO: direct preference optimisation on several objectives at once."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
 from mopref.objective import RowLosses, RowObjective
+
+if TYPE_CHECKING:
+    from mopref.conditioning.preference_model import PreferenceModel
 
 __all__ = ["DPO", "LOSSES", "hinge_loss", "ipo_loss", "preference_signs", "robust_loss", "sigmoid_loss"]
 
@@ -172,7 +175,7 @@ class DPO(RowObjective):
         order = sorted(range(len(data)), key=lambda i: _row_length(data[i]))
         starts = range(0, len(data), batch_size)
         with torch.no_grad():
-            for start in tqdm(starts, desc="evaluation", disable=not progress, leave=False):
+            for start in tqdm(starts, desc="evaluation", disable=None if progress else True, leave=False):
                 chosen = order[start : start + batch_size]
                 batch = send_to_device(self.collate([data[i] for i in chosen]), device)
                 if "reference_log_probabilities" not in batch:
@@ -210,15 +213,9 @@ class DPO(RowObjective):
     @staticmethod
     def reference_log_probabilities(model: nn.Module, batch: Any) -> Tensor:
         """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""
-        from mopref.conditioning.preference_model import find_preference_model
         from mopref.llm.log_probabilities import sequence_log_probabilities
 
-        inner = find_preference_model(model)
-        if inner is None:
-            raise TypeError(
-                f"the reference of DPO is a PreferenceModel with its adapters disabled, but the model is a "
-                f"{type(model).__name__}."
-            )
+        inner = _preference_model(model)
         was_training = inner.training
         inner.eval()
         try:
@@ -249,26 +246,39 @@ class DPO(RowObjective):
 
         from mopref.llm.frozen_layers import check_frozen_layers, lower_hidden_states
 
-        device = next(model.parameters()).device
+        inner = _preference_model(model)
+        device = next(inner.parameters()).device
         # Rows of like length share a batch, so that little is computed for padding.
         order = sorted(range(len(data)), key=lambda i: _row_length(data[i]))
         done: list[dict[str, Any]] = [{} for _ in data]
         starts = range(0, len(data), batch_size)
-        for start in tqdm(starts, desc="reference", disable=len(starts) < 4, leave=False):
+        for start in tqdm(starts, desc="reference", disable=None if len(starts) > 3 else True, leave=False):
             chosen = order[start : start + batch_size]
             rows = [{k: v for k, v in data[i].items() if not k.startswith("hidden_states")} for i in chosen]
             batch = send_to_device(self.collate(rows), device)
             if frozen_layers:
-                states = lower_hidden_states(model, batch["sequences"])
+                states = lower_hidden_states(inner, batch["sequences"])
                 if start == 0:
-                    check_frozen_layers(model, batch["sequences"], states)
+                    check_frozen_layers(inner, batch["sequences"], states)
                 for i, row in enumerate(rows):
                     row["hidden_states_0"], row["hidden_states_1"] = states[i].cpu(), states[i + len(rows)].cpu()
                 batch = send_to_device(self.collate(rows), device)
-            reference = self.reference_log_probabilities(model, batch).tolist()
+            reference = self.reference_log_probabilities(inner, batch).tolist()
             for i, (index, row) in enumerate(zip(chosen, rows, strict=True)):
                 done[index] = {**row, "reference_log_probabilities": [reference[i], reference[i + len(rows)]]}
         return done
+
+
+def _preference_model(model: nn.Module) -> "PreferenceModel":
+    from mopref.conditioning.preference_model import find_preference_model
+
+    inner = find_preference_model(model)
+    if inner is None:
+        raise TypeError(
+            "the reference of DPO is a PreferenceModel with its adapters disabled, but the model is a "
+            f"{type(model).__name__}: wrap it as PreferenceModel(model, SVDLoRAConfig(…))."
+        )
+    return inner
 
 
 def _row_length(row: Any) -> int:

@@ -277,7 +277,8 @@ def find_preference_model(model: nn.Module) -> PreferenceModel | None:
 
 def _select_targets(base_model: nn.Module, config: SVDLoRAConfig) -> dict[str, nn.Module]:
     """The layers to adapt, by every name that the base model has for them."""
-    head = base_model.get_output_embeddings() if hasattr(base_model, "get_output_embeddings") else None
+    find_head = getattr(base_model, "get_output_embeddings", None)
+    head = None if find_head is None else find_head()
     candidates: dict[str, nn.Module] = {}
     for name, module in base_model.named_modules(remove_duplicate=False):
         if isinstance(module, SVDLoRALayer):
