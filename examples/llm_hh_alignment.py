@@ -4,13 +4,13 @@ Without arguments: SmolLM2-135M-Instruct and a small set of preference pairs, fe
 With a hub id and a GPU the same script is a real run, for example on PKU-SafeRLHF:
 
     python examples/llm_hh_alignment.py --model Qwen/Qwen2.5-1.5B-Instruct --data PKU-Alignment/PKU-SafeRLHF \
-        --device cuda --layers 0 --steps 2000 --batch-size 32
+        --device cuda --layers 0 --steps 2000 --batch-size 32 --preferences 8 --accumulation 1 \
+        --max-prompt-length 512 --max-response-length 256
 """
 
 import argparse
 import math
 import os
-import resource
 import sys
 import textwrap
 import time
@@ -72,18 +72,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "response_1, helpful, harmless)",
     )
     parser.add_argument("--scalarizer", default="tchebycheff", choices=sorted(SCALARIZERS))
-    parser.add_argument("--steps", type=int, default=40, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=32, help="optimiser steps")
     parser.add_argument("--seed", type=int, default=0, help="seeds the split, the adapters and the training")
     parser.add_argument("--output", type=Path, default=Path("outputs/llm_hh_alignment"), help="folder of the results")
-    parser.add_argument("--layers", type=int, default=10, help="adapt this many upper blocks; 0 for all")
+    parser.add_argument("--layers", type=int, default=20, help="adapt this many upper blocks; 0 for all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--batch-size", type=int, default=8, help="pairs in a step")
-    parser.add_argument("--preferences", type=int, default=4, help="preferences in a step")
+    parser.add_argument("--batch-size", type=int, default=8, help="pairs in one forward")
+    parser.add_argument("--preferences", type=int, default=2, help="preferences in one forward, which share its pairs")
+    parser.add_argument("--accumulation", type=int, default=2, help="forwards in a step")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--beta", type=float, default=0.1, help="DPO's pull towards the reference")
     parser.add_argument("--points", type=int, default=5, help="preferences of the evaluated front")
     parser.add_argument("--test-fraction", type=float, default=0.25, help="prompts held out")
-    parser.add_argument("--max-prompt-length", type=int, default=192, help="tokens; longer prompts are left out")
+    parser.add_argument("--max-prompt-length", type=int, default=128, help="tokens; longer prompts are left out")
     parser.add_argument("--max-response-length", type=int, default=40, help="tokens; longer responses are cut")
     parser.add_argument("--limit", type=int, default=None, help="use the first N records only")
     return parser.parse_args(arguments)
@@ -98,7 +99,8 @@ def load_data(name: str, limit: int | None) -> list[dict[str, Any]]:
             "  helpful:  the answer nearer to the request by sentence embeddings. This [bold]stands in[/bold] for a "
             "human label, which this data lacks."
         )
-        return harm_pairs()[:limit]
+        # Pairs labelled on both objectives show the trade-off.
+        return harm_pairs(prefer_labelled_on_both=True)[:limit]
     if "pku-saferlhf" in name.lower():
         return load_pku_saferlhf(name, limit=limit)
     if "hh-rlhf" in name.lower():
@@ -122,7 +124,7 @@ def load_model(arguments: argparse.Namespace, device: torch.device) -> tuple[Pre
     """The base model with fresh adapters on its upper blocks, and its tokenizer."""
     name = str(smollm2()) if arguments.model == "demo" else arguments.model
     layers = tuple(range(-arguments.layers, 0)) or None
-    config = SVDLoRAConfig(objectives=OBJECTIVES, layers=layers, seed=arguments.seed)
+    config = SVDLoRAConfig(objectives=OBJECTIVES, rank=4, preference_rank=4, layers=layers, seed=arguments.seed)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return PreferenceModel.from_pretrained(name, config, dtype=dtype).to(device), AutoTokenizer.from_pretrained(name)
 
@@ -146,6 +148,17 @@ def describe(front: Front) -> str:
         f"(base model {base:.4f}; this model's points for {front.names[1]} alone {single[0]:.4f} and for "
         f"{front.names[0]} alone {single[1]:.4f})"
     )
+
+
+def peak_memory() -> str:
+    """The most memory this process has held, in words; empty where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3:.1f} GiB"
 
 
 def main(command_line: list[str] | None = None) -> Front:
@@ -173,7 +186,7 @@ def main(command_line: list[str] | None = None) -> Front:
     }
     train = tokenize_records(tokenizer, train_records, OBJECTIVES, **limits)
     test = tokenize_records(tokenizer, test_records, OBJECTIVES, **limits)
-    # A losses' lower bound is a valid ideal point for every model, and needs no tracking.
+    # Every DPO loss is above 0: an ideal point for every model, which needs no tracking.
     options = {} if SCALARIZERS[arguments.scalarizer] is Linear else {"ideal": [0.0, 0.0]}
     scalarizer = scalarizer_by_name(arguments.scalarizer, **options)
 
@@ -188,12 +201,13 @@ def main(command_line: list[str] | None = None) -> Front:
         model,
         objective,
         scalarizer,
-        sampler=VertexBiasedSampler(len(OBJECTIVES)),
+        sampler=VertexBiasedSampler(len(OBJECTIVES), vertex_probability=0.5),
         train_data=train,
         config=TrainerConfig(
             steps=arguments.steps,
             batch_size=arguments.batch_size,
             preferences_per_step=arguments.preferences,
+            gradient_accumulation_steps=arguments.accumulation,
             learning_rate=arguments.learning_rate,
             seed=arguments.seed,
             cpu=device.type == "cpu",
@@ -249,8 +263,7 @@ def main(command_line: list[str] | None = None) -> Front:
     console.print("\nHeld-out losses (lower is better) and preference accuracies:")
     print(front.summary())
     console.print(describe(front))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-    console.print(f"Took {(time.monotonic() - started) / 60:.1f} min after the fetch; peak memory {peak:.1f} GiB.")
+    console.print(f"Took {(time.monotonic() - started) / 60:.1f} min after the fetch{peak_memory()}.")
     console.print(f"Written to {arguments.output}: adapter/, front.json, front.csv, front.png", soft_wrap=True)
     return front
 
