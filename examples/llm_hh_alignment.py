@@ -54,7 +54,7 @@ PROMPTS = (
 )
 SHOWN_PROMPTS = 2
 KEPT_ACTIVATIONS_LIMIT = 2 * 1024**3  # bytes
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -264,7 +264,7 @@ def main(command_line: list[str] | None = None) -> Front:
     print(front.summary())
     console.print(describe(front))
     console.print(f"Took {(time.monotonic() - started) / 60:.1f} min after the fetch{peak_memory()}.")
-    console.print(f"Written to {arguments.output}: adapter/, front.json, front.csv, front.png", soft_wrap=True)
+    console.print(f"Written to {arguments.output}: adapter/, front.json, front.csv, front.png")
     return front
 
 
