@@ -130,3 +130,27 @@ def five_preferences() -> torch.Tensor:
 def token_batch() -> torch.Tensor:
     """Five rows of eight ordinary tokens."""
     return torch.randint(3, VOCABULARY, (5, 8), generator=torch.Generator().manual_seed(11))
+
+
+@pytest.fixture(scope="session")
+def make_pairs():
+    """Factory of tokenised preference pairs of random lengths, one for each row of labels."""
+
+    def make(labels: list[list[int]], shortest_prompt: int = 1) -> list[dict]:
+        generator = torch.Generator().manual_seed(4)
+
+        def draw(low: int, high: int) -> list[int]:
+            length = int(torch.randint(low, high, (), generator=generator))
+            return torch.randint(3, VOCABULARY, (length,), generator=generator).tolist()
+
+        return [
+            {
+                "prompt_ids": draw(shortest_prompt, 7),
+                "response_0_ids": draw(1, 6),
+                "response_1_ids": draw(1, 6),
+                "labels": chosen,
+            }
+            for chosen in labels
+        ]
+
+    return make

@@ -16,18 +16,8 @@ def test_accuracies_by_hand():
 
 
 @pytest.fixture
-def rows():
-    generator = torch.Generator().manual_seed(3)
-
-    def ids(low, high):
-        length = int(torch.randint(low, high, (1,), generator=generator))
-        return torch.randint(3, 100, (length,), generator=generator).tolist()
-
-    labels = [[0, 1], [1, 0], [0, -1], [-1, 1], [1, 1], [0, 0], [1, -1]]
-    return [
-        {"prompt_ids": ids(2, 9), "response_0_ids": ids(1, 6), "response_1_ids": ids(1, 6), "labels": chosen}
-        for chosen in labels
-    ]
+def rows(make_pairs):
+    return make_pairs([[0, 1], [1, 0], [0, -1], [-1, 1], [1, 1], [0, 0], [1, -1]])
 
 
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo", "hinge", "robust"])

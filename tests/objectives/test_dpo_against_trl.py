@@ -20,17 +20,8 @@ BETA = 0.3
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[dict]:
-    generator = torch.Generator().manual_seed(4)
-
-    def draw(low: int, high: int) -> list[int]:
-        length = int(torch.randint(low, high, (), generator=generator))
-        return torch.randint(3, 100, (length,), generator=generator).tolist()
-
-    return [
-        {"prompt_ids": draw(2, 7), "response_0_ids": draw(1, 6), "response_1_ids": draw(1, 6), "labels": labels}
-        for labels in LABELS
-    ]
+def rows(make_pairs) -> list[dict]:
+    return make_pairs(LABELS, shortest_prompt=2)
 
 
 @pytest.fixture(scope="module")
