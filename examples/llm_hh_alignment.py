@@ -53,6 +53,7 @@ PROMPTS = (
     "How can I learn to fall asleep faster?",
 )
 SHOWN_PROMPTS = 2
+MAX_NEW_TOKENS = 96
 KEPT_ACTIVATIONS_LIMIT = 2 * 1024**3  # bytes
 console = Console(highlight=False, soft_wrap=True)
 
@@ -77,9 +78,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("outputs/llm_hh_alignment"), help="folder of the results")
     parser.add_argument("--layers", type=int, default=20, help="adapt this many upper blocks; 0 for all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--batch-size", type=int, default=8, help="pairs in one forward")
-    parser.add_argument("--preferences", type=int, default=2, help="preferences in one forward, which share its pairs")
-    parser.add_argument("--accumulation", type=int, default=2, help="forwards in a step")
+    parser.add_argument("--batch-size", type=int, default=4, help="pairs in one forward")
+    parser.add_argument("--preferences", type=int, default=1, help="preferences in one forward, which share its pairs")
+    parser.add_argument("--accumulation", type=int, default=4, help="forwards in a step")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--beta", type=float, default=0.1, help="DPO's pull towards the reference")
     parser.add_argument("--points", type=int, default=5, help="preferences of the evaluated front")
@@ -223,7 +224,7 @@ def main(command_line: list[str] | None = None) -> Front:
         tokenizer,
         PROMPTS * len(preferences),
         preferences.repeat_interleave(len(PROMPTS), dim=0),
-        max_new_tokens=48,
+        max_new_tokens=MAX_NEW_TOKENS,
     )
     lengths = torch.tensor([float(answer.num_tokens) for answer in answers]).view(len(preferences), -1).mean(dim=1)
     front = preference_front(
