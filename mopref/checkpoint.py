@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["load_state", "random_state", "replace_folder", "save_state", "set_random_state"]
+__all__ = ["is_state", "load_state", "random_state", "replace_folder", "save_state", "set_random_state"]
 
 _TENSORS, _TREE = "state.safetensors", "state.json"
 
@@ -46,6 +46,11 @@ def save_state(state: dict[str, Any], folder: str | Path) -> None:
     tree = _detach_tensors(state, "state", tensors)
     save_file(tensors, Path(folder) / _TENSORS)
     (Path(folder) / _TREE).write_text(json.dumps(tree), encoding="utf-8")
+
+
+def is_state(folder: str | Path) -> bool:
+    """Whether a folder holds both files that :func:`save_state` writes."""
+    return all((Path(folder) / name).is_file() for name in (_TREE, _TENSORS))
 
 
 def load_state(folder: str | Path) -> dict[str, Any]:

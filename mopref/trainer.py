@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mopref.batching import GroupBatchSampler
-from mopref.checkpoint import load_state, random_state, replace_folder, save_state, set_random_state
+from mopref.checkpoint import is_state, load_state, random_state, replace_folder, save_state, set_random_state
 from mopref.front import Front
 from mopref.objective import Objective
 from mopref.preferences import simplex_lattice, validate_preferences
@@ -270,7 +270,12 @@ class ParetoTrainer:
         """Write everything that a resume needs, without pickle; an interrupted write leaves no folder.
 
         Of the model, the trainable parameters and the buffers; frozen parameters are the base model's own.
+
+        Raises:
+            FileExistsError: the folder holds something other than a checkpoint, which would be lost.
         """
+        if Path(folder).is_dir() and any(Path(folder).iterdir()) and not is_state(folder):
+            raise FileExistsError(f"{folder} holds something other than a checkpoint: choose a new or empty folder.")
         if self.accelerator.num_processes > 1:
             # Generators differ between processes, and each would need its own file.
             raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["TrainerConfig"]
 
@@ -36,7 +37,7 @@ class TrainerConfig:
         output_dir: folder of the checkpoints and of trackers' logs.
         checkpoint_every: write ``output_dir/checkpoint-N`` every so many steps; ``None`` for none.
         log_every: steps between entries of ``trainer.history`` and of the trackers.
-        trackers: names of accelerate's trackers, such as ("tensorboard", "wandb").
+        trackers: accelerate's trackers: names such as "tensorboard" or "wandb", or ``GeneralTracker`` objects.
         cpu: stay on the CPU where there is an accelerator.
         progress: show a progress bar with the loss of each objective.
 
@@ -58,7 +59,7 @@ class TrainerConfig:
     output_dir: str | Path | None = None
     checkpoint_every: int | None = None
     log_every: int = 10
-    trackers: tuple[str, ...] = ()
+    trackers: tuple[Any, ...] = ()
     cpu: bool = False
     progress: bool = True
 

@@ -344,3 +344,45 @@ def test_looking_at_the_front_does_not_change_the_training():
     for model, callbacks in zip(models, ([], [Look()]), strict=True):
         trainer_of(model, callbacks=callbacks, steps=5, learning_rate=0.01).train()
     assert torch.equal(parameters(models[0]), parameters(models[1]))
+
+
+def test_trackers_of_accelerate_get_every_entry(tmp_path):
+    from accelerate.tracking import GeneralTracker
+
+    class Recorder(GeneralTracker):
+        name = "recorder"
+        requires_logging_directory = False
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings, self.entries = None, []
+
+        @property
+        def tracker(self):
+            return self
+
+        def store_init_configuration(self, values):
+            self.settings = values
+
+        def log(self, values, step=None, **_):
+            self.entries.append((step, values))
+
+    recorder = Recorder()
+    trainer = trainer_of(steps=4, log_every=2, trackers=(recorder,), output_dir=tmp_path)
+    trainer.train()
+    assert [step for step, _ in recorder.entries] == [2, 4]
+    for (_, values), entry in zip(recorder.entries, trainer.history, strict=True):
+        assert {"loss", "loss/left", "loss/right", "learning_rate", "gradient_norm"} <= set(values)
+        assert values["loss/left"] == entry["loss/left"]
+    assert recorder.settings["steps"] == "4"
+
+
+def test_a_checkpoint_does_not_replace_other_files(tmp_path):
+    trainer = trainer_of()
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="something other than a checkpoint"):
+        trainer.save_checkpoint(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    trainer.save_checkpoint(tmp_path / "new")
+    trainer.save_checkpoint(tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["state.json", "state.safetensors"]
