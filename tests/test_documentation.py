@@ -58,3 +58,38 @@ def test_public_names():
         assert getattr(mopref, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = mopref.Nonsense
+
+
+def test_readme_language_model_tour(tmp_path, monkeypatch, make_llama):
+    """The tour as it is written, with a tiny model and a small file in place of the hub's."""
+    import json
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["Hello", "yes", "no", "maybe", "why", "how"]
+    core = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<unk>", "<s>", "</s>", *words])}, unk_token="<unk>")
+    )
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>"
+    ).save_pretrained(tmp_path / "model")
+    make_llama().save_pretrained(tmp_path / "model")
+    rows = [
+        {
+            "prompt": f"why {words[i % 6]}",
+            "response_0": "yes yes",
+            "response_1": "no",
+            "better_response_id": i % 2,
+            "safer_response_id": (i // 2) % 2,
+        }
+        for i in range(24)
+    ]
+    (tmp_path / "pku.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    tour = code_block("load_pku_saferlhf").replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
+    tour = tour.replace("limit=10_000", f"{str(tmp_path / 'pku.jsonl')!r}").replace("steps=1000", "steps=2")
+    monkeypatch.chdir(tmp_path)
+    exec(tour, {})
+    for made in ("adapter", "lora-70-30", "loras/shared", "loras/helpful", "loras/harmless"):
+        assert (tmp_path / made / "adapter_model.safetensors").is_file()
