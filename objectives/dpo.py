@@ -108,9 +108,10 @@ class DPO(RowObjective):
         Raises:
             ValueError: a row with another number of labels, or a label that is none of 0, 1, −1.
         """
-        return self._labels(data) >= 0
+        return self.labels(data) >= 0
 
-    def _labels(self, data: Sequence[Any]) -> Tensor:
+    def labels(self, data: Sequence[Any]) -> Tensor:
+        """The labels, checked: 0, 1 or −1, shape ``(rows, m)``; raises as :meth:`labelled`."""
         for index, row in enumerate(data):
             labels = list(row["labels"])
             if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
@@ -130,7 +131,7 @@ class DPO(RowObjective):
         states = [row[f"hidden_states_{i}"] for i in (0, 1) for row in rows] if cached else None
         batch: dict[str, Any] = {
             "sequences": collate_sequences(prompts, responses, states),
-            "labels": self._labels(rows),
+            "labels": self.labels(rows),
         }
         if "reference_log_probabilities" in rows[0]:
             pairs = [row["reference_log_probabilities"] for row in rows]
@@ -207,7 +208,7 @@ class DPO(RowObjective):
         """
         if data is None or len(data) == 0:
             raise ValueError("DPO has nothing to evaluate on: give data with at least one row.")
-        labels = self._labels(data)
+        labels = self.labels(data)
         return self.losses_of_margins(self.all_margins(model, data, preferences, batch_size), labels)
 
     @staticmethod

@@ -49,13 +49,13 @@ def preference_front(
     Returns:
         A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective.
     """
+    labels = objective.labels(data)
     was_training = model.training
     model.eval()
     try:
         margins = objective.all_margins(model, data, preferences, batch_size, progress)
     finally:
         model.train(was_training)
-    labels = torch.tensor([list(row["labels"]) for row in data])
     accuracies = preference_accuracies(margins, labels)
     columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
     return Front(

@@ -146,3 +146,13 @@ def test_what_has_no_log_probability_raises(prompts, responses):
     """A response without a prompt has no token to be predicted from: padding would be read in its place."""
     with pytest.raises(ValueError):
         collate_sequences(prompts, responses)
+
+
+def test_no_logits_for_prompt_tokens(make_lm):
+    """The head sees R + 1 columns however long the prompts are: no full-vocabulary tensor for them."""
+    model = make_lm()
+    seen = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[:2])))
+    sequences = collate_sequences([[5] * 30, [6] * 3], [[7, 8, 9, 10], [11]])
+    sequence_log_probabilities(model, sequences)
+    assert seen == [(2, 5)]
