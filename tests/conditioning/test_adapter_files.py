@@ -119,7 +119,7 @@ def test_an_adapter_folder_knows_its_base(base, randomise, five_preferences, tok
 
 
 def test_stock_peft_refuses_our_adapter(base, model, tmp_path):
-    """Trap 2: an adapter under a foreign type loads "successfully" and does nothing."""
+    """an adapter under a foreign type loads "successfully" and does nothing."""
     peft = pytest.importorskip("peft")
     model.save_pretrained(tmp_path)
     with pytest.raises((KeyError, ValueError, TypeError)):

@@ -142,7 +142,7 @@ def test_the_base_is_reachable(make_llama):
     assert model.base_model.config.hidden_size == 64
 
 
-# Trap 1: gradient checkpointing runs the forward again inside backward.
+# gradient checkpointing runs the forward again inside backward.
 
 
 @pytest.fixture

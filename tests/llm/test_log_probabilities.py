@@ -1,4 +1,4 @@
-"""Sequence log-probabilities: the naive number, whatever the padding and the neighbours (trap 9)."""
+"""Sequence log-probabilities: the naive number, whatever the padding and the neighbours."""
 
 import copy
 
@@ -88,7 +88,7 @@ def test_padding_tokens_do_not_matter(make_lm, rows):
 
 @torch.no_grad()
 def test_prompt_tokens_are_not_counted(make_llama, rows):
-    """Trap 6: moving tokens from the response to the prompt takes their log-probability away, and nothing else."""
+    """moving tokens from the response to the prompt takes their log-probability away, and nothing else."""
     model = make_llama()
     prompts, responses = rows
     prompt, response = prompts[4], responses[4]

@@ -130,7 +130,7 @@ def test_groups_must_share_the_rows_evenly(model, rows, row_preferences):
 
 
 def test_at_the_start_every_loss_is_log_2(base, rows, row_preferences):
-    """π = π_ref: margins vanish and −log σ(0) = log 2, for every λ. The reference has no adapters (trap 3)."""
+    """π = π_ref: margins vanish and −log σ(0) = log 2, for every λ. The reference has no adapters."""
     model = PreferenceModel(copy.deepcopy(base), CONFIG).train()
     dpo = DPO(NAMES)
     losses = dpo.losses(model, dpo.collate(rows), row_preferences[:2])
@@ -269,7 +269,7 @@ def test_frozen_layers_are_not_run_again(make_llama, randomise, rows, row_prefer
 
 @torch.no_grad()
 def test_the_reference_is_computed_without_dropout(make_gpt2, randomise, rows, row_preferences):
-    """Trap 3: in training mode the policy drops units, the reference does not (eval mode), cached or not."""
+    """in training mode the policy drops units, the reference does not (eval mode), cached or not."""
     base = make_gpt2(resid_pdrop=0.3, embd_pdrop=0.3)
     model = randomise(PreferenceModel(copy.deepcopy(base), CONFIG), std=0.15).train()
     dpo = DPO(NAMES, beta=BETA)

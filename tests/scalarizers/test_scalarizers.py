@@ -105,13 +105,13 @@ def test_hand_values(scalarizer, expected):
 
 
 def test_tchebycheff_returns_the_weighted_maximum_not_the_worst_loss():
-    """Trap 4: f = (1, 10), λ = (.95, .05): the weighted maximum .95 belongs to objective 0; f[argmax] would be 1."""
+    """f = (1, 10), λ = (.95, .05): the weighted maximum .95 belongs to objective 0; f[argmax] would be 1."""
     assert Tchebycheff(ideal=[0.0, 0.0])(t([1.0, 10.0]), t([0.95, 0.05])).item() == pytest.approx(0.95, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_ideal_point_matters(name):
-    """Trap 4: PBI (and the others) must not ignore z."""
+    """PBI (and the others) must not ignore z."""
     f, lam = t([1.0, 2.0]), t([0.4, 0.6])
     near, far = build(name, [0.5, 0.5])(f, lam).item(), build(name, [-1.0, -3.0])(f, lam).item()
     assert abs(near - far) > 0.1
