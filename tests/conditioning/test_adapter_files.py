@@ -73,7 +73,7 @@ def test_merge_is_a_plain_copy(base, model, five_preferences, token_batch, tmp_p
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.25, 0.75)])
 def test_exported_set_combines_to_the_conditioned_model(weights, base, model, token_batch, tmp_path):
-    """shared + Σ λ_i · member_i, combined by stock PEFT by concatenation (averaging A and B apart is not averaging ΔW)."""
+    """shared + Σ λ_i · member_i, concatenated by stock PEFT (averaging A and B apart is not averaging ΔW)."""
     peft = pytest.importorskip("peft")
     model.export_lora_set(tmp_path)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"shared", "helpful", "harmless"}
