@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from mopref.batching import GroupBatchSampler
 from mopref.checkpoint import is_state, load_state, random_state, replace_folder, save_state, set_random_state
+from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
 from mopref.objective import Objective
 from mopref.preferences import simplex_lattice, validate_preferences
@@ -248,13 +249,9 @@ class ParetoTrainer:
             preferences = simplex_lattice(self.objective.num_objectives, preferences)
         chosen = validate_preferences(preferences, self.objective.names).to(self.accelerator.device)
         model = self.unwrapped_model
-        was_training = model.training
-        model.eval()
-        try:
-            rows = data if data is not None else self.train_data
+        rows = data if data is not None else self.train_data
+        with evaluation_mode(model):
             values = self.objective.mean_losses(model, rows, chosen, self.config.batch_size)
-        finally:
-            model.train(was_training)
         return Front(
             preferences=chosen.cpu().numpy(),
             values=values.detach().cpu().numpy(),

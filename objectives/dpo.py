@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
+from mopref.evaluation_mode import evaluation_mode
 from mopref.objective import RowLosses, RowObjective
 
 if TYPE_CHECKING:
@@ -159,9 +160,12 @@ class DPO(RowObjective):
     def row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
         """ℓ(c_i · d) of every pair and objective: ``(B, m)``."""
         labels = batch["labels"]
-        margins = self.margins(model, batch, preferences)
-        signed = preference_signs(labels) * margins.unsqueeze(1)
-        return RowLosses(LOSSES[self.loss](signed, self.beta, **self._loss_options), labels >= 0)
+        return RowLosses(self._pair_losses(self.margins(model, batch, preferences), labels), labels >= 0)
+
+    def _pair_losses(self, margins: Tensor, labels: Tensor) -> Tensor:
+        """ℓ(c_i · d), from margins ``(…, rows)`` and labels ``(rows, m)``: shape ``(…, rows, m)``."""
+        signed = preference_signs(labels) * margins.unsqueeze(-1)
+        return LOSSES[self.loss](signed, self.beta, **self._loss_options)
 
     def all_margins(
         self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
@@ -172,12 +176,9 @@ class DPO(RowObjective):
 
         device = next(model.parameters()).device
         margins = torch.zeros(len(preferences), len(data), dtype=torch.float64)
-        # Rows of like length share a batch, so that little is computed for padding.
-        order = sorted(range(len(data)), key=lambda i: _row_length(data[i]))
-        starts = range(0, len(data), batch_size)
+        batches = _batches_of_like_length(data, batch_size)
         with torch.no_grad():
-            for start in tqdm(starts, desc="evaluation", disable=None if progress else True, leave=False):
-                chosen = order[start : start + batch_size]
+            for chosen in tqdm(batches, desc="evaluation", disable=None if progress else True, leave=False):
                 batch = send_to_device(self.collate([data[i] for i in chosen]), device)
                 if "reference_log_probabilities" not in batch:
                     # Once a batch, not once a preference.
@@ -196,8 +197,7 @@ class DPO(RowObjective):
         counts = (labels >= 0).sum(dim=0)
         if (counts == 0).any():
             raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
-        signed = preference_signs(labels) * margins.unsqueeze(-1)
-        losses = LOSSES[self.loss](signed, self.beta, **self._loss_options)
+        losses = self._pair_losses(margins, labels)
         return torch.where(labels >= 0, losses, torch.zeros_like(losses)).sum(dim=1) / counts
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
@@ -217,13 +217,8 @@ class DPO(RowObjective):
         from mopref.llm.log_probabilities import sequence_log_probabilities
 
         inner = _preference_model(model)
-        was_training = inner.training
-        inner.eval()
-        try:
-            with torch.no_grad(), inner.disabled():
-                return sequence_log_probabilities(inner, batch["sequences"])
-        finally:
-            inner.train(was_training)
+        with evaluation_mode(inner), torch.no_grad(), inner.disabled():
+            return sequence_log_probabilities(inner, batch["sequences"])
 
     def precompute(
         self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool = False
@@ -249,17 +244,15 @@ class DPO(RowObjective):
 
         inner = _preference_model(model)
         device = next(inner.parameters()).device
-        # Rows of like length share a batch, so that little is computed for padding.
-        order = sorted(range(len(data)), key=lambda i: _row_length(data[i]))
         done: list[dict[str, Any]] = [{} for _ in data]
-        starts = range(0, len(data), batch_size)
-        for start in tqdm(starts, desc="reference", disable=None if len(starts) > 3 else True, leave=False):
-            chosen = order[start : start + batch_size]
+        batches = _batches_of_like_length(data, batch_size)
+        bar = tqdm(batches, desc="reference", disable=None if len(batches) > 3 else True, leave=False)
+        for number, chosen in enumerate(bar):
             rows = [{k: v for k, v in data[i].items() if not k.startswith("hidden_states")} for i in chosen]
             batch = send_to_device(self.collate(rows), device)
             if frozen_layers:
                 states = lower_hidden_states(inner, batch["sequences"])
-                if start == 0:
+                if number == 0:
                     check_frozen_layers(inner, batch["sequences"], states)
                 for i, row in enumerate(rows):
                     row["hidden_states_0"], row["hidden_states_1"] = states[i].cpu(), states[i + len(rows)].cpu()
@@ -282,5 +275,12 @@ def _preference_model(model: nn.Module) -> "PreferenceModel":
     return inner
 
 
-def _row_length(row: Any) -> int:
-    return len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"]))
+def _batches_of_like_length(data: Sequence[Any], batch_size: int) -> list[list[int]]:
+    """Row indices in batches of like length, so that little is computed for padding."""
+
+    def length(index: int) -> int:
+        row = data[index]
+        return len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"]))
+
+    order = sorted(range(len(data)), key=length)
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
 
 if TYPE_CHECKING:
@@ -50,12 +51,8 @@ def preference_front(
         A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective.
     """
     labels = objective.labels(data)
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         margins = objective.all_margins(model, data, preferences, batch_size, progress)
-    finally:
-        model.train(was_training)
     accuracies = preference_accuracies(margins, labels)
     columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
     return Front(

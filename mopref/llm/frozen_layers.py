@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.preference_model import PreferenceModel, block_index, find_preference_model
+from mopref.evaluation_mode import evaluation_mode
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
@@ -40,11 +41,9 @@ def lower_hidden_states(model: PreferenceModel, sequences: dict[str, Tensor]) ->
     """
     decoder, start = _decoder(model)
     norm = decoder.norm
-    was_training = decoder.training
-    decoder.eval()
     try:
         decoder.norm = nn.Identity()
-        with torch.no_grad(), _blocks(decoder, decoder.layers[:start]):
+        with evaluation_mode(decoder), torch.no_grad(), _blocks(decoder, decoder.layers[:start]):
             states = decoder(
                 input_ids=sequences["input_ids"],
                 attention_mask=sequences["attention_mask"],
@@ -53,7 +52,6 @@ def lower_hidden_states(model: PreferenceModel, sequences: dict[str, Tensor]) ->
             ).last_hidden_state
     finally:
         decoder.norm = norm
-        decoder.train(was_training)
     return [row[mask.bool()].clone() for row, mask in zip(states, sequences["attention_mask"], strict=True)]
 
 
@@ -67,15 +65,10 @@ def check_frozen_layers(model: PreferenceModel, sequences: dict[str, Tensor], st
     """
     tokens = sequences["attention_mask"][0].bool()
     positions = sequences["position_ids"][:1, tokens]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), model.disabled():
-            expected = model(input_ids=sequences["input_ids"][:1, tokens], position_ids=positions, use_cache=False)
-            with skip_lower_layers(model):
-                found = model(inputs_embeds=states[0].unsqueeze(0), position_ids=positions, use_cache=False)
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), torch.no_grad(), model.disabled():
+        expected = model(input_ids=sequences["input_ids"][:1, tokens], position_ids=positions, use_cache=False)
+        with skip_lower_layers(model):
+            found = model(inputs_embeds=states[0].unsqueeze(0), position_ids=positions, use_cache=False)
     difference = (expected.logits - found.logits).abs().max().item()
     # Padding and another order of sums bring some rounding.
     allowed = 1e3 * torch.finfo(expected.logits.dtype).eps * max(1.0, expected.logits.abs().max().item())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref.conditioning.preference_model import PreferenceModel
+from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.tokenization import PairTokenizer
 
 __all__ = ["Answer", "answer_prompts"]
@@ -52,21 +53,16 @@ def answer_prompts(
     device = next(model.parameters()).device
     ends = {*layout.end_of_turn[-1:]} | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else next(iter(ends))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            output = model.generate(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
-                preferences=preferences,
-                max_new_tokens=max_new_tokens,
-                eos_token_id=sorted(ends),
-                pad_token_id=padding,
-                **{"do_sample": False, **generate_options},
-            )
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), torch.no_grad():
+        output = model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=attention_mask.to(device),
+            preferences=preferences,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=sorted(ends),
+            pad_token_id=padding,
+            **{"do_sample": False, **generate_options},
+        )
     answers = []
     for row in output[:, longest:].tolist():
         end = next((position for position, token in enumerate(row) if token in ends), len(row))

@@ -1,24 +1,18 @@
 """The main job from end to end, on a tiny random model and a file of records: nothing is downloaded."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
 from mopref import Front, PreferenceModel
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "llm_hh_alignment.py"
 WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
 
 
 @pytest.fixture(scope="module")
-def example():
-    specification = importlib.util.spec_from_file_location("llm_hh_alignment", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def example(load_example):
+    return load_example("llm_hh_alignment")
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,13 @@
 """examples/toy_front.py: runs, writes what it says, and refuses names it does not know."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from mopref import Front
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "toy_front.py"
-
 
 @pytest.fixture(scope="module")
-def toy_front():
-    spec = importlib.util.spec_from_file_location("toy_front_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def toy_front(load_example):
+    return load_example("toy_front")
 
 
 @pytest.mark.parametrize(
