@@ -67,6 +67,9 @@ def test_a_model_that_treats_embeddings_its_own_way_is_refused(make_llama):
     sequences = collate_sequences(PROMPTS, RESPONSES)
     with pytest.raises(ValueError, match="frozen_layers off"):
         check_frozen_layers(model, sequences, lower_hidden_states(model, sequences))
+    row = {"prompt_ids": [5, 6], "response_0_ids": [7], "response_1_ids": [8, 9], "labels": [0, 1]}
+    with pytest.raises(ValueError, match="frozen_layers off"):
+        DPO(("a", "b")).precompute(model, [row], frozen_layers=True)
 
 
 def test_gpt2_has_no_such_stack(make_gpt2):
