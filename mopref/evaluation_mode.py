@@ -10,10 +10,11 @@ __all__ = ["evaluation_mode"]
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Within this block the module is in evaluation mode; afterwards, also after an error, in the mode it had."""
-    was_training = module.training
+    """Within this block the module is in evaluation mode; afterwards, also after an error, each part in its own."""
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, training in modes:
+            part.training = training

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +15,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from mopref import indicators
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
+from mopref._files import write_atomically
+from mopref._front_files import PREFERENCE_PREFIX, from_csv, from_json, to_csv, to_json
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
     from matplotlib.figure import Figure
 
+    from mopref.indicators import PreferenceRegret
+    from mopref.scalarizer import Scalarizer
+
 __all__ = ["Front"]
 
-_FORMAT = "mopref front"
-_FORMAT_VERSION = 1
-_PREFERENCE_PREFIX = "preference_"
+# The indicators with a line of their own in the summary.
+_LINES = (
+    "inner_product",
+    "sparsity",
+    "spacing",
+    "igd",
+    "igd_plus",
+    "gd",
+    "gd_plus",
+    "fill_distance",
+    "regret_mean",
+    "regret_max",
+    "cross_angle",
+)
 
 
 class Front:
@@ -76,11 +90,11 @@ class Front:
         self.maximize = flags[0] if len(set(flags)) == 1 else tuple(flags)
         self.extra = {name: _extra_column(name, column, count) for name, column in (extra or {}).items()}
         self.metadata = _json_ready(metadata or {})
-        columns = self._columns()
-        if len(set(columns)) != len(columns) or any(name.startswith(_PREFERENCE_PREFIX) for name in self.extra):
+        columns = self.columns()
+        if len(set(columns)) != len(columns) or any(name.startswith(PREFERENCE_PREFIX) for name in self.extra):
             raise ValueError(
                 f"The table's columns would be {columns}, where one is there twice or an extra one starts with "
-                f"{_PREFERENCE_PREFIX!r}; rename the extra column or the objective."
+                f"{PREFERENCE_PREFIX!r}; rename the extra column or the objective."
             )
 
     def __len__(self) -> int:
@@ -89,8 +103,9 @@ class Front:
     def __repr__(self) -> str:
         return f"Front({len(self)} points, names={self.names}, maximize={self.maximize})"
 
-    def _columns(self) -> list[str]:
-        return [_PREFERENCE_PREFIX + name for name in self.names] + list(self.names) + list(self.extra)
+    def columns(self) -> list[str]:
+        """Names of the table's columns: ``preference_<name>`` and ``<name>`` per objective, then the extra ones."""
+        return [PREFERENCE_PREFIX + name for name in self.names] + list(self.names) + list(self.extra)
 
     def is_maximized(self) -> tuple[bool, ...]:
         """Return one bool per objective, also where :attr:`maximize` is a single one."""
@@ -112,15 +127,43 @@ class Front:
             )
         return indicators.hypervolume(self.values, reference, self.maximize)
 
+    def _minimised(self, values: Array) -> Array:
+        return values * signs(self.maximize, len(self.names))
+
+    def cross_angle(self, scalarizer: Scalarizer) -> float:
+        """Mean angle in degrees between where the preferences aimed under this scalarizer and what they reached.
+
+        See :func:`mopref.indicators.scalarizer_cross_angle`. Maximised values are given to it with their sign changed.
+        """
+        return indicators.scalarizer_cross_angle(self._minimised(self.values), self.preferences, scalarizer)
+
+    def regret(self, scalarizer: Scalarizer, best_values: ArrayLike | None = None) -> PreferenceRegret:
+        """What each preference loses under this scalarizer, against the best of ``best_values`` ``(K, m)``.
+
+        These are an oracle's values or a known front, in the direction of this front; by default the front's own
+        points. See :func:`mopref.indicators.scalarizer_regret`.
+        """
+        best = self.values if best_values is None else as_points(best_values, "best_values")
+        if best.shape[1] != len(self.names):
+            raise ValueError(f"best_values has shape {best.shape}, but the front has {len(self.names)} objectives.")
+        return indicators.scalarizer_regret(
+            self._minimised(self.values), self.preferences, scalarizer, self._minimised(best)
+        )
+
     def indicators(
-        self, reference_point: ArrayLike | None = None, true_front: ArrayLike | None = None
+        self,
+        reference_point: ArrayLike | None = None,
+        true_front: ArrayLike | None = None,
+        scalarizer: Scalarizer | None = None,
     ) -> dict[str, Any]:
         """Everything that can be said of this front.
 
         Keys: ``inner_product``, ``sparsity``, ``spacing``, ``range`` (name to number), ``non_dominated`` and
         ``distinct_non_dominated`` (counts), ``fraction_non_dominated``, ``collapsed``; with a reference point (given,
         or in ``metadata``) also ``hypervolume``, ``hypervolume_exact``, ``reference_point``; with a true front
-        ``(K, m)`` also ``igd``, ``igd_plus``, ``gd_plus``, ``fill_distance``. Sparsity and spacing may be NaN.
+        ``(K, m)`` also ``igd``, ``igd_plus``, ``gd``, ``gd_plus``, ``fill_distance``; with a scalarizer also
+        ``regret_mean`` and ``regret_max``, against the true front where there is one, else against the front's own
+        points, and ``cross_angle`` where the scalarizer aims in a direction. Sparsity and spacing may be NaN.
         """
         values, maximize = self.values, self.maximize
         result: dict[str, Any] = {}
@@ -140,8 +183,15 @@ class Front:
         if true_front is not None:
             result["igd"] = indicators.igd(values, true_front, maximize)
             result["igd_plus"] = indicators.igd_plus(values, true_front, maximize)
+            result["gd"] = indicators.gd(values, true_front, maximize)
             result["gd_plus"] = indicators.gd_plus(values, true_front, maximize)
             result["fill_distance"] = indicators.fill_distance(values, true_front)
+        if scalarizer is not None:
+            import torch
+
+            result["regret_mean"], result["regret_max"], _ = self.regret(scalarizer, true_front)
+            if scalarizer.target_direction(torch.from_numpy(self.preferences)) is not None:
+                result["cross_angle"] = self.cross_angle(scalarizer)
         return result
 
     def is_collapsed(self, tolerance: float = 1e-3, scale: ArrayLike | None = None) -> bool:
@@ -172,7 +222,12 @@ class Front:
 
     # -- how it looks --
 
-    def summary(self, reference_point: ArrayLike | None = None, true_front: ArrayLike | None = None) -> str:
+    def summary(
+        self,
+        reference_point: ArrayLike | None = None,
+        true_front: ArrayLike | None = None,
+        scalarizer: Scalarizer | None = None,
+    ) -> str:
         """Return a table of all points, and the indicators below it, as plain text without escape codes."""
         from rich import box
         from rich.console import Console
@@ -199,17 +254,19 @@ class Front:
         console = Console(file=out, width=100_000, color_system=None, force_terminal=False, force_jupyter=False)
         console.print(table)
         lines = [line.rstrip() for line in out.getvalue().splitlines()]
-        return "\n".join([line for line in lines if line] + ["", *self._indicator_lines(reference_point, true_front)])
+        return "\n".join(
+            [line for line in lines if line]
+            + ["", *self._indicator_lines(self.indicators(reference_point, true_front, scalarizer))]
+        )
 
-    def _indicator_lines(self, reference_point: ArrayLike | None, true_front: ArrayLike | None) -> list[str]:
-        found = self.indicators(reference_point, true_front)
+    def _indicator_lines(self, found: dict[str, Any]) -> list[str]:
         if "hypervolume" in found:
             how = "" if found["hypervolume_exact"] else ", approximate"
             lines = [f"hypervolume     {found['hypervolume']:.6g}  (reference point {found['reference_point']}{how})"]
         else:
             lines = ["hypervolume     needs a reference point"]
-        labels = {"igd": "IGD", "igd_plus": "IGD+", "gd_plus": "GD+"}
-        for key in ("inner_product", "sparsity", "spacing", "igd", "igd_plus", "gd_plus", "fill_distance"):
+        labels = {"igd": "IGD", "igd_plus": "IGD+", "gd": "GD", "gd_plus": "GD+"}
+        for key in _LINES:
             if key in found:
                 lines.append(f"{labels.get(key, key.replace('_', ' ')):<15} {found[key]:.6g}")
         lines.append("range           " + ", ".join(f"{name} {size:.4g}" for name, size in found["range"].items()))
@@ -232,15 +289,34 @@ class Front:
 
         return plot_front(self, path, true_front, reference_values, reference_point, title)
 
+    def plot_calibration(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        best_values: ArrayLike | None = None,
+        improves: bool = True,
+        title: str | None = None,
+    ) -> Figure:
+        """Draw each objective over its own preference; see :func:`mopref.plotting.plot_calibration`."""
+        from mopref.plotting import plot_calibration
+
+        return plot_calibration(self, path, best_values, improves, title=title)
+
+    def plot_heat_map(self, path: str | os.PathLike[str] | None = None, title: str | None = None) -> Figure:
+        """Draw all preferences and values as a table of colours; see :func:`mopref.plotting.plot_heat_map`."""
+        from mopref.plotting import plot_heat_map
+
+        return plot_heat_map(self, path, title)
+
     # -- files --
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas table: ``preference_<name>`` and ``<name>`` per objective, then the extra columns."""
         import pandas as pd
 
-        return pd.DataFrame(dict(zip(self._columns(), self._column_arrays(), strict=True)))
+        return pd.DataFrame(dict(zip(self.columns(), self.column_arrays(), strict=True)))
 
-    def _column_arrays(self) -> list[NDArray[Any]]:
+    def column_arrays(self) -> list[NDArray[Any]]:
+        """The table's columns, N cells each."""
         return [*self.preferences.T, *self.values.T, *self.extra.values()]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -249,30 +325,10 @@ class Front:
         The file appears under its name only when it is complete. Missing folders are made.
         """
         path = Path(path)
-        text = {".json": self._to_json, ".csv": self._to_csv}.get(path.suffix.lower())
-        if text is None:
+        write = {".json": to_json, ".csv": to_csv}.get(path.suffix.lower())
+        if write is None:
             raise ValueError(f"Cannot save a front as {path.name!r}: the name must end in .json or .csv.")
-        _write_atomically(path, text())
-
-    def _to_json(self) -> str:
-        content = {
-            "format": _FORMAT,
-            "version": _FORMAT_VERSION,
-            "names": self.names,
-            "maximize": self.maximize,
-            "preferences": self.preferences.tolist(),
-            "values": self.values.tolist(),
-            "extra": {name: _without_nan(column) for name, column in self.extra.items()},
-            "metadata": self.metadata,
-        }
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-    def _to_csv(self) -> str:
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self._columns())
-        writer.writerows(zip(*map(_without_nan, self._column_arrays()), strict=True))
-        return out.getvalue()
+        write_atomically(path, write(self).encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], maximize: Maximize | None = None) -> Front:
@@ -296,7 +352,7 @@ class Front:
             )
         try:
             text = path.read_text(encoding="utf-8")
-            return cls(**_from_json(text)) if maximize is None else cls(**_from_csv(text), maximize=maximize)
+            return cls(**from_json(text)) if maximize is None else cls(**from_csv(text), maximize=maximize)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a front that Front.save wrote, or it was damaged: {error}") from error
 
@@ -365,67 +421,3 @@ def _formatted(column: NDArray[Any]) -> list[str]:
     largest = np.nanmax(np.abs(column), initial=0.0)
     style = ".4f" if largest == 0 or 0.01 <= largest < 1e5 else ".4g"
     return ["" if math.isnan(item) else f"{item:{style}}" for item in column.tolist()]
-
-
-def _without_nan(column: NDArray[Any]) -> list[Any]:
-    return [None if isinstance(item, float) and math.isnan(item) else item for item in column.tolist()]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
-    try:
-        with open(unfinished, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _from_json(text: str) -> dict[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f'there is no "format": "{_FORMAT}" in it.')
-    if content.get("version") != _FORMAT_VERSION:
-        raise ValueError(f"its format version is {content.get('version')}, and this mopref reads {_FORMAT_VERSION}.")
-    keys = ("preferences", "values", "names", "maximize", "extra", "metadata")
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise ValueError(f"it lacks {', '.join(missing)}.")
-    return {key: content[key] for key in keys}
-
-
-def _from_csv(text: str) -> dict[str, Any]:
-    header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    names = [column.removeprefix(_PREFERENCE_PREFIX) for column in header if column.startswith(_PREFERENCE_PREFIX)]
-    # An objective may itself be called preference_…; its own preference column tells.
-    names = [name for name in names if name in header]
-    if not names or len(set(header)) != len(header):
-        raise ValueError(f"its columns {header} are not preference_<name> and <name> per objective, each once.")
-    uneven = [i for i, row in enumerate(rows) if len(row) != len(header)]
-    if uneven or not rows:
-        raise ValueError(
-            f"row {uneven[0]} has {len(rows[uneven[0]])} cells, not {len(header)}." if uneven else "no rows."
-        )
-    columns = {column: [row[i] for row in rows] for i, column in enumerate(header)}
-    preferences = [columns.pop(_PREFERENCE_PREFIX + name) for name in names]
-    values = [columns.pop(name) for name in names]
-    return {
-        "preferences": np.array(preferences, dtype=np.float64).T,
-        "values": np.array(values, dtype=np.float64).T,
-        "names": names,
-        "extra": {name: _parsed(column) for name, column in columns.items()},
-    }
-
-
-def _parsed(cells: list[str]) -> list[Any]:
-    if all(cell in ("True", "False") for cell in cells):
-        return [cell == "True" for cell in cells]
-    for kind in (int, float):
-        try:
-            return [kind(cell) if cell or kind is int else math.nan for cell in cells]
-        except ValueError:
-            continue
-    return list(cells)

@@ -160,6 +160,7 @@ def test_indicators_are_the_functions(maximize):
         "collapsed": front.is_collapsed(),
         "igd": indicators.igd(values, true_front, maximize),
         "igd_plus": indicators.igd_plus(values, true_front, maximize),
+        "gd": indicators.gd(values, true_front, maximize),
         "gd_plus": indicators.gd_plus(values, true_front, maximize),
         "fill_distance": indicators.fill_distance(values, true_front),
     }

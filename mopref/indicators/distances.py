@@ -1,0 +1,128 @@
+"""How far a front is from a known one."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from mopref._arrays import Array, Maximize, as_points, signs
+
+__all__ = ["fill_distance", "gd", "gd_plus", "igd", "igd_plus"]
+
+
+def igd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Inverted generational distance: mean distance from each point of a known front to its nearest value.
+
+    .. math:: IGD(F, P) = \frac{1}{|P|} \sum_{p \in P} \min_{f \in F} \|f - p\|_2
+
+    Lower is better. Not Pareto compliant: see :func:`igd_plus`.
+
+    Args:
+        values: Points, ``(N, m)``.
+        front: Points of the known front, ``(K, m)``.
+        maximize: Direction. Distances do not depend on it; it is taken so that all four distances are called alike.
+
+    References:
+        Coello Coello and Reyes Sierra, A study of the parallelization of a coevolutionary multi-objective evolutionary
+        algorithm, MICAI 2004.
+
+    Examples:
+        >>> igd([[0.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
+        0.5
+    """
+    from pymoo.indicators.igd import IGD  # type: ignore[import-untyped]
+
+    points, known = _against_front(values, front, maximize)
+    return float(IGD(known)(points))
+
+
+def igd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
+    r"""IGD that counts only the objectives in which a value is worse than the front; weakly Pareto compliant.
+
+    .. math:: IGD^+(F, P) = \frac{1}{|P|} \sum_{p \in P} \min_{f \in F} \|\max(f - p, 0)\|_2
+
+    Lower is better. Shapes as in :func:`igd`.
+
+    References:
+        Ishibuchi, Masuda, Tanigaki and Nojima, Modified distance calculation in generational distance and inverted
+        generational distance, EMO 2015.
+
+    Examples:
+        >>> igd_plus([[0.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
+        0.0
+        >>> igd_plus([[0.0, 2.0]], front=[[0.0, 1.0], [1.0, 1.0]])
+        1.0
+    """
+    from pymoo.indicators.igd_plus import IGDPlus  # type: ignore[import-untyped]
+
+    points, known = _against_front(values, front, maximize)
+    return float(IGDPlus(known)(points))
+
+
+def gd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Generational distance: mean distance from each value to the nearest point of a known front.
+
+    .. math:: GD(F, P) = \frac{1}{|F|} \sum_{f \in F} \min_{p \in P} \|f - p\|_2
+
+    Lower is better. Says nothing about spread: one value on the front has GD 0. Shapes as in :func:`igd`.
+
+    References:
+        Van Veldhuizen and Lamont, Evolutionary computation and convergence to a Pareto front, GP 1998.
+
+    Examples:
+        >>> gd([[0.0, 2.0], [1.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
+        0.5
+    """
+    from pymoo.indicators.igd import IGD  # type: ignore[import-untyped]
+
+    points, known = _against_front(values, front, maximize)
+    # GD is IGD with the sets' roles exchanged. pymoo's own GD holds all N·K differences at once; its IGD does not.
+    return float(IGD(points)(known))
+
+
+def gd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
+    r"""GD that counts only the objectives in which a value is worse than the front.
+
+    .. math:: GD^+(F, P) = \frac{1}{|F|} \sum_{f \in F} \min_{p \in P} \|\max(f - p, 0)\|_2
+
+    Lower is better. Shapes as in :func:`igd`; source as in :func:`igd_plus`.
+
+    Examples:
+        >>> gd_plus([[0.0, 2.0], [1.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
+        0.5
+        >>> gd_plus([[0.0, 0.5]], front=[[0.0, 1.0]])
+        0.0
+    """
+    from pymoo.indicators.igd_plus import IGDPlus  # type: ignore[import-untyped]
+
+    points, known = _against_front(values, front, maximize)
+    # max(f − p, 0) = max((−p) − (−f), 0), so GD+ is IGD+ with roles exchanged and signs flipped; see gd for why.
+    return float(IGDPlus(-points)(-known))
+
+
+def fill_distance(values: ArrayLike, front: ArrayLike) -> float:
+    r"""Largest distance from a point of a known front to its nearest value: the biggest hole; lower is better.
+
+    .. math:: \max_{p \in P} \min_{f \in F} \|f - p\|_2
+
+    Shapes as in :func:`igd`.
+
+    Examples:
+        >>> fill_distance([[0.0, 1.0]], front=[[0.0, 1.0], [3.0, 1.0]])
+        3.0
+    """
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    points, known = _against_front(values, front, maximize=False)
+    return float(cKDTree(points).query(known)[0].max())
+
+
+def _against_front(values: ArrayLike, front: ArrayLike, maximize: Maximize) -> tuple[Array, Array]:
+    """Check two sets on the same objectives and return them minimised."""
+    points, known = as_points(values), as_points(front, "front")
+    if points.shape[1] != known.shape[1]:
+        raise ValueError(
+            f"values have {points.shape[1]} objectives (shape {points.shape}), but front has {known.shape[1]} "
+            f"(shape {known.shape}); both must be measured on the same objectives."
+        )
+    factors = signs(maximize, points.shape[1])
+    return points * factors, known * factors

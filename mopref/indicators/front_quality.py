@@ -1,0 +1,157 @@
+"""What a front looks like by itself: dominance, distinct points, evenness, extent."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mopref._arrays import Array, Maximize, as_float64, as_points, signs
+
+__all__ = [
+    "fraction_non_dominated",
+    "non_dominated",
+    "number_of_distinct_non_dominated",
+    "range_of_objectives",
+    "spacing",
+    "sparsity",
+]
+
+
+def non_dominated(values: ArrayLike, maximize: Maximize = False) -> NDArray[np.bool_]:
+    """Tell which points no other point dominates.
+
+    ``a`` dominates ``b`` if it is at least as good in every objective and better in one. Equal points do not dominate
+    each other: **all copies** of a non-dominated point are True.
+
+    Args:
+        values: Points, ``(N, m)``; N may be 0.
+        maximize: Direction, one bool or one per objective.
+
+    Returns:
+        A mask ``(N,)``.
+
+    Examples:
+        >>> non_dominated([[0, 1], [0, 1], [1, 0], [1, 1]])
+        array([ True,  True,  True, False])
+    """
+    from moocore import is_nondominated  # type: ignore[import-untyped]
+
+    points = as_points(values, allow_empty=True)
+    minimised = points * signs(maximize, points.shape[1])
+    return np.asarray(is_nondominated(minimised, keep_weakly=True), dtype=np.bool_)
+
+
+def fraction_non_dominated(values: ArrayLike, maximize: Maximize = False) -> float:
+    """Return the share of points that no other point dominates, copies counted as often as they occur.
+
+    Examples:
+        >>> fraction_non_dominated([[0, 1], [1, 0], [1, 1], [2, 2]])
+        0.5
+    """
+    return float(np.mean(non_dominated(as_points(values), maximize)))
+
+
+def number_of_distinct_non_dominated(
+    values: ArrayLike, tolerance: float | ArrayLike = 1e-6, maximize: Maximize = False
+) -> int:
+    """Count the non-dominated points that differ from each other by more than ``tolerance`` in some objective.
+
+    The points are visited in lexicographic order; one is counted if no counted point lies within ``tolerance`` of it
+    in every objective. So a set within one tolerance of its first point counts once, and a long chain of close points
+    as often as its length needs.
+
+    Args:
+        values: Points, ``(N, m)``.
+        tolerance: Largest difference, in the objectives' own units, that counts as none: one number or ``(m,)``.
+        maximize: Direction, one bool or one per objective.
+
+    Examples:
+        >>> number_of_distinct_non_dominated([[0, 1], [0, 1], [1, 0], [2, 2]])
+        2
+        >>> number_of_distinct_non_dominated([[0, 1], [0.1, 0.9], [1, 0]], tolerance=0.2)
+        2
+    """
+    points = as_points(values)
+    limit = as_float64(tolerance, "tolerance")
+    if limit.shape not in ((), (points.shape[1],)) or (limit < 0).any():
+        raise ValueError(
+            f"tolerance must be one number >= 0, or one per objective ({points.shape[1]}), but got {tolerance!r}."
+        )
+    candidates = _lexicographic(points[non_dominated(points, maximize)])
+    counted = candidates[:1]
+    for candidate in candidates[1:]:
+        if not (np.abs(counted - candidate) <= limit).all(axis=1).any():
+            counted = np.vstack([counted, candidate])
+    return len(counted)
+
+
+def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Mean squared gap between neighbours along the non-dominated front, per objective; lower is better.
+
+    .. math:: \frac{1}{m(N-1)} \sum_{i=1}^{N-1} \|\tilde\xi^i - \tilde\xi^{i+1}\|_2^2
+
+    Only non-dominated points count (all copies of one included, so copies lower the value), and N is their number.
+    They are sorted by the first objective. For m > 2 a front has no natural order: they are sorted lexicographically
+    (first objective, ties by the second, and so on), so there the value depends on the order of the objectives.
+    ``maximize`` decides which points are dominated; the distances do not depend on it.
+
+    NaN if fewer than two points are non-dominated, where there is no gap to measure.
+
+    References:
+        Xu et al., Prediction-guided multi-objective reinforcement learning for continuous robot control, ICML 2020;
+        with Panacea's factor 1/m, arXiv 2402.02030.
+
+    Examples:
+        >>> sparsity([[0.0, 2.0], [2.0, 0.0], [1.0, 1.0]])
+        1.0
+        >>> sparsity([[0.0, 0.0], [1.0, 1.0]])
+        nan
+    """
+    points = as_points(values)
+    along_front = _lexicographic(points[non_dominated(points, maximize)])
+    count, number_of_objectives = along_front.shape
+    if count < 2:
+        return float("nan")
+    return float(np.sum(np.diff(along_front, axis=0) ** 2) / (number_of_objectives * (count - 1)))
+
+
+def spacing(values: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Standard deviation of the distance to the nearest other point; lower is more even.
+
+    .. math:: \sqrt{\tfrac{1}{N} \sum_i (d_i - \bar d)^2}, \qquad d_i = \min_{j \ne i} \|\xi^i - \xi^j\|_2
+
+    **Euclidean**, as the paper has it, over all points, dominated ones and copies included. pymoo's
+    ``SpacingIndicator`` uses the city-block distance and gives other numbers. ``maximize`` cannot change a distance; it
+    is taken, and checked, so that all indicators of a front are called alike. NaN for one point: it has no neighbour.
+
+    References:
+        Schott, Fault tolerant design using single and multicriteria genetic algorithm optimization, 1995.
+
+    Examples:
+        >>> spacing([[0.0, 3.0], [0.0, 4.0], [4.0, 0.0]])  # distances to the nearest: 1, 1, 5
+        1.8856180831641267
+    """
+    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+
+    points = as_points(values)
+    signs(maximize, points.shape[1])
+    if len(points) < 2:
+        return float("nan")
+    # The nearest neighbour is the point itself or a copy of it, so the second nearest is the one that is meant.
+    distances = cKDTree(points).query(points, k=2)[0][:, 1]
+    return float(np.std(distances))
+
+
+def range_of_objectives(values: ArrayLike) -> Array:
+    """Return each objective's maximum minus its minimum over all points, ``(m,)``.
+
+    Examples:
+        >>> range_of_objectives([[0.0, 5.0], [2.0, 5.0]])
+        array([2., 0.])
+    """
+    return np.ptp(as_points(values), axis=0)
+
+
+def _lexicographic(points: Array) -> Array:
+    """Sort rows by the first objective, ties by the second, and so on."""
+    return points[np.lexsort(points.T[::-1])]

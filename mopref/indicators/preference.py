@@ -1,0 +1,220 @@
+"""Whether each preference got what it asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
+
+if TYPE_CHECKING:
+    from mopref.scalarizer import Scalarizer
+
+__all__ = [
+    "PreferenceRegret",
+    "cross_angle",
+    "inner_product",
+    "preference_regret",
+    "scalarizer_cross_angle",
+    "scalarizer_regret",
+]
+
+
+class PreferenceRegret(NamedTuple):
+    """Regret of each preference ``(N,)``, with its mean and its maximum."""
+
+    mean: float
+    max: float
+    per_preference: Array
+
+
+def inner_product(preferences: ArrayLike, values: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Mean agreement of the values with the preferences they were reached with; higher is better.
+
+    .. math:: \frac{1}{N} \sum_i \langle \lambda^i, \xi^i \rangle
+
+    The paper's :math:`\xi` is maximised, so here :math:`\xi` = values where ``maximize``, and :math:`\xi` = **−values**
+    where an objective is minimised. Rows are paired: row i of ``values`` was reached with row i of ``preferences``.
+
+    Args:
+        preferences: ``(N, m)``.
+        values: ``(N, m)``.
+        maximize: Direction, one bool or one per objective.
+
+    References:
+        Zhong et al., Panacea: Pareto alignment via preference adaptation for LLMs, arXiv 2402.02030.
+
+    Examples:
+        >>> inner_product([[1.0, 0.0], [0.0, 1.0]], [[3.0, 1.0], [1.0, 5.0]], maximize=True)
+        4.0
+        >>> inner_product([[1.0, 0.0], [0.0, 1.0]], [[3.0, 1.0], [1.0, 5.0]])
+        -4.0
+    """
+    points, weights = _paired(values, preferences, "preferences")
+    return float(np.mean(np.sum(weights * points * -signs(maximize, points.shape[1]), axis=1)))
+
+
+def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike) -> float:
+    r"""Mean angle in degrees between a value, seen from the ideal point, and the direction it was meant to reach.
+
+    .. math:: \frac{1}{N} \sum_i \angle(f^i - z,\ d^i)
+
+    The direction is the **scalarizer's own**: the preference λ for modified Tchebycheff, achievement scalarizing and
+    PBI, 1/λ for Tchebycheff. 0 means that every preference reached the ray it asked for.
+
+    Args:
+        values: Minimised values, ``(N, m)``.
+        directions: ``(N, m)``, of any length, row i belonging to row i of ``values``.
+        ideal_point: z, ``(m,)``.
+
+    Examples:
+        >>> round(cross_angle([[1.0, 1.0], [2.0, 0.0]], directions=[[0.5, 0.5], [0.0, 1.0]], ideal_point=[0, 0]), 6)
+        45.0
+    """
+    points, targets = _paired(values, directions, "directions")
+    reached = points - as_vector(ideal_point, points.shape[1], "ideal_point")
+    for rows, problem in (
+        (reached, "values equal the ideal point in row {}, where the angle is undefined; use a lower ideal point."),
+        (targets, "directions are all zero in row {}, which points nowhere."),
+    ):
+        zero = np.flatnonzero(~rows.any(axis=1))
+        if len(zero):
+            raise ValueError(problem.format(zero[0]))
+    reached /= np.linalg.norm(reached, axis=1, keepdims=True)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    # Half-angle form: unlike the arc cosine it does not lose half of the digits near 0 degrees.
+    difference, total = np.linalg.norm(reached - targets, axis=1), np.linalg.norm(reached + targets, axis=1)
+    return float(np.mean(np.degrees(2 * np.arctan2(difference, total))))
+
+
+def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> PreferenceRegret:
+    r"""How much each preference loses by getting its own point instead of the best one for it; lower is better.
+
+    .. math:: \text{regret}_j = g(f(\lambda^j); \lambda^j) - \min_x g(f(x); \lambda^j)
+
+    Either give ``(N,)`` own values and the ``(N,)`` best reachable ones, or one matrix ``G`` with
+    ``G[i, j]`` = g(point i; preference j), rows 0 … N−1 being the preferences' own points; more rows (a known front,
+    another method's points) may follow. From a matrix a regret is never negative. From two vectors it may be: then
+    ``best`` was not the best, and the sign is kept to show it.
+
+    Args:
+        scalarized: Minimised g, ``(N,)`` with ``best``, or ``(M, N)`` with M ≥ N without.
+        best: ``(N,)`` or None.
+
+    Examples:
+        >>> preference_regret([[1.0, 4.0], [0.5, 3.0]])  # preference 0 is better off with point 1
+        PreferenceRegret(mean=0.25, max=0.5, per_preference=array([0.5, 0. ]))
+        >>> preference_regret([1.0, 3.0], best=[0.5, 3.0]).max
+        0.5
+    """
+    own = as_float64(scalarized, "scalarized")
+    if best is None:
+        if own.ndim != 2 or own.shape[1] == 0 or own.shape[0] < own.shape[1]:
+            raise ValueError(
+                f"scalarized has shape {own.shape}; without `best` it must be (points, preferences) with at least as "
+                "many points as preferences, point j being the one that preference j reached."
+            )
+        regret = np.diagonal(own) - own.min(axis=0)
+    else:
+        reachable = as_float64(best, "best")
+        if own.ndim != 1 or len(own) == 0 or own.shape != reachable.shape:
+            raise ValueError(
+                f"scalarized has shape {own.shape} and best {reachable.shape}; both must be (N,), N >= 1, one number a "
+                "preference."
+            )
+        regret = own - reachable
+    return PreferenceRegret(float(regret.mean()), float(regret.max()), regret)
+
+
+def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer) -> float:
+    r"""Compute :func:`cross_angle` in degrees against what a scalarizer itself aims at, from its own ideal point.
+
+    From a reference point (achievement scalarizing) the same line is followed backwards by values that are better than
+    that point in every objective.
+
+    Args:
+        values: Minimised values, ``(N, m)``.
+        preferences: λ, ``(N, m)``, row i belonging to row i of ``values``.
+        scalarizer: One with a target direction, and an ideal or a reference point. It is asked, not changed.
+
+    Raises:
+        ValueError: The scalarizer has no target direction (linear scalarization), or no point to look from yet.
+
+    Examples:
+        >>> from mopref.scalarizers import ModifiedTchebycheff
+        >>> round(scalarizer_cross_angle([[1.0, 1.0]], [[0.5, 0.5]], ModifiedTchebycheff(ideal=[0.0, 0.0])), 6)
+        0.0
+    """
+    import torch
+
+    points, weights = _paired(values, preferences, "preferences")
+    name = type(scalarizer).__name__
+    directions = scalarizer.target_direction(torch.from_numpy(weights))
+    if directions is None:
+        raise ValueError(
+            f"{name} aims in no direction, so there is no angle to measure: take its regret (scalarizer_regret), or "
+            "give cross_angle directions of your own."
+        )
+    start = getattr(scalarizer, "ideal_point", None)
+    start = getattr(scalarizer, "reference_point", None) if start is None else start
+    if start is None:
+        raise ValueError(
+            f"{name} has no ideal point to look from: give it one, let it observe losses, or call cross_angle with a "
+            "point of your own."
+        )
+    origin = as_vector(start, points.shape[1], f"the ideal or reference point of {name}")
+    backwards = (points < origin).all(axis=1, keepdims=True)
+    return cross_angle(points, np.where(backwards, -1.0, 1.0) * as_points(directions, "directions"), origin)
+
+
+def scalarizer_regret(
+    values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer, best_values: ArrayLike | None = None
+) -> PreferenceRegret:
+    r"""Compute :func:`preference_regret` under a scalarizer, against the best of some known values; lower is better.
+
+    .. math:: \text{regret}_j = g(f(\lambda^j); \lambda^j) - \min_k g(b^k; \lambda^j)
+
+    The known values b are a set: each preference is compared with the best of them all, whichever row it is in. With an
+    exact optimum for every preference that is its own one. A regret below 0 says that b was not the best.
+
+    Args:
+        values: Minimised values, ``(N, m)``.
+        preferences: λ, ``(N, m)``, row i belonging to row i of ``values``.
+        scalarizer: g. It is asked, not changed: a tracked ideal point stays as it is.
+        best_values: b, ``(K, m)``: an oracle's values or points of a known front, minimised. By default the values
+            themselves; a regret then says that another preference's point would have been better, and is never below 0.
+
+    Examples:
+        >>> from mopref.scalarizers import Linear
+        >>> values, preferences = [[2.0, 2.0], [0.0, 4.0]], [[0.5, 0.5], [1.0, 0.0]]
+        >>> scalarizer_regret(values, preferences, Linear(), best_values=[[1.0, 1.0], [0.0, 3.0]])
+        PreferenceRegret(mean=0.5, max=1.0, per_preference=array([1., 0.]))
+    """
+    import torch
+
+    points, weights = _paired(values, preferences, "preferences")
+    known = points if best_values is None else as_points(best_values, "best_values")
+    if known.shape[1] != points.shape[1]:
+        raise ValueError(
+            f"values have {points.shape[1]} objectives (shape {points.shape}), but best_values has {known.shape[1]} "
+            f"(shape {known.shape}); both must be measured on the same objectives."
+        )
+    with torch.no_grad():
+        own, reachable, chosen = torch.from_numpy(points), torch.from_numpy(known), torch.from_numpy(weights)
+        scalarized = scalarizer(own, chosen)
+        # One preference at a time, so that a large known front needs little memory.
+        best = torch.stack([scalarizer(reachable, preference.expand_as(reachable)).min() for preference in chosen])
+    return preference_regret(scalarized, best)
+
+
+def _paired(values: ArrayLike, partner: ArrayLike, what: str) -> tuple[Array, Array]:
+    """Check two arrays whose rows belong together."""
+    points, other = as_points(values), as_points(partner, what)
+    if points.shape != other.shape:
+        raise ValueError(
+            f"values have shape {points.shape} and {what} {other.shape}; they must be equal, since row i of one "
+            "belongs to row i of the other."
+        )
+    return points, other

@@ -1,0 +1,102 @@
+"""The hypervolume: exact where that is quick, approximate otherwise, and it says which."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mopref._arrays import Maximize, as_points, as_vector, signs
+from mopref.indicators.front_quality import non_dominated
+
+__all__ = ["HypervolumeResult", "hypervolume", "hypervolume_with_method"]
+
+# Largest number of points, by number of objectives, for which the exact hypervolume takes well under a second.
+_EXACT_LIMITS = {5: 5000, 6: 500, 7: 100}
+_ALWAYS_EXACT_UP_TO = 4
+_APPROXIMATION_SAMPLES = 2**18
+
+
+class HypervolumeResult(NamedTuple):
+    """A hypervolume and whether it is exact or moocore's approximation."""
+
+    value: float
+    exact: bool
+
+
+def hypervolume_with_method(
+    values: ArrayLike, reference_point: ArrayLike, maximize: Maximize = False
+) -> HypervolumeResult:
+    """Compute :func:`hypervolume` and tell whether it is exact, without a warning.
+
+    Examples:
+        >>> hypervolume_with_method([[0.0, 1.0], [1.0, 0.0]], reference_point=[2.0, 2.0])
+        HypervolumeResult(value=3.0, exact=True)
+    """
+    points = as_points(values, allow_empty=True)
+    number_of_objectives = points.shape[1]
+    factors = signs(maximize, number_of_objectives)
+    reference = as_vector(reference_point, number_of_objectives, "reference_point") * factors
+    points = points * factors
+    points = points[(points < reference).all(axis=1)]
+    points = points[non_dominated(points)]
+    if len(points) == 0:
+        return HypervolumeResult(0.0, exact=True)
+    if number_of_objectives <= _ALWAYS_EXACT_UP_TO or len(points) <= _EXACT_LIMITS.get(number_of_objectives, 0):
+        from pymoo.indicators.hv import HV  # type: ignore[import-untyped]
+
+        return HypervolumeResult(float(HV(ref_point=reference)(points)), exact=True)
+    from moocore import hv_approx  # type: ignore[import-untyped]
+
+    # It samples directions evenly, and is 99 % off where objectives differ in size by 1000 : 1: give all one size.
+    size = reference - points.min(axis=0)
+    # This method samples a deterministic low-discrepancy sequence, so that the same points give the same number.
+    unit = hv_approx(
+        (points - reference) / size, ref=np.zeros_like(size), nsamples=_APPROXIMATION_SAMPLES, method="Rphi-FWE+"
+    )
+    value = unit * np.prod(size)
+    return HypervolumeResult(float(value), exact=False)
+
+
+def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximize = False) -> float:
+    r"""Volume that the points dominate, bounded by a reference point; higher is better.
+
+    .. math:: HV(F; r) = \mathrm{vol}\Big(\bigcup_{f \in F,\ f < r} [f_1, r_1] \times \dots \times [f_m, r_m]\Big)
+
+    Dominated points, and points that are not better than the reference point in every objective, add nothing. Two
+    fronts compare only under the same reference point, so there is no default.
+
+    Exact, through pymoo, for m ≤ 4, and for m = 5, 6, 7 with up to 5000, 500, 100 non-dominated points inside the
+    reference point. Beyond that the value is moocore's deterministic approximation and a :class:`UserWarning` says so;
+    :func:`hypervolume_with_method` returns that fact instead. The approximation does not depend on the objectives'
+    units. Its relative error, against the exact value of 60 to 500 points on spherical, linear and convex fronts, was
+    at most 1.6e-4, 4.6e-4, 5.6e-4, 1.2e-3 for m = 5, 6, 7, 8, in well under a second. It is larger, up to 22 % for
+    m = 8, where every point is far better than the reference point in one objective and hardly better in the others.
+
+    Args:
+        values: Points, ``(N, m)``. An empty set has volume 0.
+        reference_point: ``(m,)``, in the direction of ``values`` (a lower bound where an objective is maximised).
+        maximize: Direction, one bool or one per objective.
+
+    References:
+        Zitzler and Thiele, Multiobjective optimization using evolutionary algorithms, PPSN 1998.
+        Fonseca, Paquete and López-Ibáñez, An improved dimension-sweep algorithm for the hypervolume indicator,
+        CEC 2006.
+
+    Examples:
+        >>> hypervolume([[0.0, 1.0], [1.0, 0.0]], reference_point=[2.0, 2.0])
+        3.0
+        >>> hypervolume([[2.0, 1.0], [1.0, 2.0]], reference_point=[0.0, 0.0], maximize=True)
+        3.0
+    """
+    result = hypervolume_with_method(values, reference_point, maximize)
+    if not result.exact:
+        warnings.warn(
+            f"The hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
+            f"4 objectives with many points ({_EXACT_LIMITS}). Say so where you show it, or use fewer points.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return result.value

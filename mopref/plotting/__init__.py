@@ -1,0 +1,14 @@
+"""Pictures of fronts and of training, drawn with seaborn's style on figures of their own.
+
+No figure is registered with pyplot, so nothing needs closing and no window opens: a function returns the
+:class:`matplotlib.figure.Figure`, and writes it where a path is given (a file appears only when it is complete).
+**Every point of a front is drawn.** Colours keep their order for colour-blind readers and in grey print, and what must
+be told apart differs in its marker or its dashes as well.
+"""
+
+from mopref.plotting.calibration import plot_calibration
+from mopref.plotting.fronts import plot_front
+from mopref.plotting.heat_map import plot_heat_map
+from mopref.plotting.runs import plot_hypervolume, plot_training
+
+__all__ = ["plot_calibration", "plot_front", "plot_heat_map", "plot_hypervolume", "plot_training"]

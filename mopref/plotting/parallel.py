@@ -1,0 +1,71 @@
+"""More than three objectives: a line for each point across parallel axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import seaborn as sns  # type: ignore[import-untyped]
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+from mopref import indicators
+from mopref._arrays import Array
+from mopref.plotting.style import DARK, GREY, add_color_bar, preference_colors, tick_label
+
+if TYPE_CHECKING:
+    from mopref.front import Front
+
+__all__ = ["draw_parallel"]
+
+
+def draw_parallel(figure: Figure, front: Front, known: Array | None, marks: dict[str, Array]) -> Axes:
+    """Draw every point as a line across one axis an objective, each axis from its smallest to its largest number."""
+    axes = figure.add_subplot()
+    color_map, scale = preference_colors()
+    everything = np.vstack([front.values, *(mark[None] for mark in marks.values())])
+    everything = everything if known is None else np.vstack([everything, known])
+    low, size = everything.min(axis=0), np.ptp(everything, axis=0)
+    size[size == 0] = 1.0  # An objective in which all agree is a point of its axis.
+
+    def lines(points: Array) -> list[Array]:
+        places = np.arange(points.shape[1], dtype=float)
+        return [np.stack([places, row], axis=1) for row in (points - low) / size]
+
+    if known is not None:
+        axes.add_collection(LineCollection(lines(known), colors=GREY, linewidths=0.5, alpha=0.25, zorder=1))
+    kept = indicators.non_dominated(front.values, front.maximize)
+    drawn = LineCollection(lines(front.values), cmap=color_map, norm=scale, linewidths=1.6, alpha=0.9, zorder=3)
+    drawn.set_array(front.preferences[:, 0])
+    drawn.set_linestyle(["-" if flag else "--" for flag in kept])
+    axes.add_collection(drawn)
+    for index, (label, mark) in enumerate(marks.items()):
+        line = lines(mark[None])[0]
+        style = ["-", "--", "-.", ":"][index % 4]
+        axes.plot(*line.T, color=DARK, linewidth=1.8, linestyle=style, marker="X", zorder=4, label=label)
+    if marks:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    count = len(front.names)
+    axes.set_xticks(range(count), [tick_label(front, objective) for objective in range(count)])
+    axes.tick_params(axis="x", labelsize="small" if count <= 6 else "x-small")
+    axes.set_xlim(-0.15, count - 0.85)
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    for objective in range(count):
+        axes.vlines(objective, 0, 1, color="0.8", linewidth=1, zorder=0)
+        for height, number in ((0.0, low[objective]), (1.0, low[objective] + size[objective])):
+            axes.annotate(
+                f"{number:.4g}",
+                (objective, height),
+                xytext=(0, 4 if height else -4),
+                textcoords="offset points",
+                ha="center",
+                va="bottom" if height else "top",
+                fontsize="x-small",
+                color=DARK,
+            )
+    sns.despine(ax=axes, left=True, bottom=True)
+    add_color_bar(figure, axes, front, pad=0.02)
+    return axes

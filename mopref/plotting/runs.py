@@ -1,0 +1,133 @@
+"""How training went: losses and hypervolumes over the steps."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import seaborn as sns  # type: ignore[import-untyped]
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mopref.plotting.style import DARK, line_looks, new_figure, save, style
+
+__all__ = ["plot_hypervolume", "plot_training"]
+
+Record = Mapping[str, Any]
+_MARKERS_PER_LINE = 8
+
+
+def plot_training(
+    history: Sequence[Record], path: str | os.PathLike[str] | None = None, title: str | None = None
+) -> Figure:
+    """Draw each objective's loss over the steps.
+
+    Args:
+        history: Log records such as ``{"step": 10, "loss/helpful": 0.69}``. A record without a step or without any
+            ``loss/…`` is about something else and left out; a loss that is not finite leaves a gap.
+        path: Where to write the picture, or None.
+        title: Title of the picture.
+
+    Raises:
+        ValueError: No record holds a loss.
+    """
+    prefix = "loss/"
+    records = [record for record in history if "step" in record and any(key.startswith(prefix) for key in record)]
+    names = list(dict.fromkeys(key for record in records for key in record if key.startswith(prefix)))
+    if not records:
+        raise ValueError(f"None of the {len(history)} records has both 'step' and a 'loss/<name>'; nothing to draw.")
+    with style():
+        figure = new_figure(7.2, 4.2)
+        axes = figure.add_subplot()
+        for name, look in zip(names, line_looks(len(names)), strict=True):
+            logged = [record for record in records if name in record]
+            losses = np.array([float(record[name]) for record in logged])
+            losses[~np.isfinite(losses)] = np.nan
+            _draw_line(axes, [float(record["step"]) for record in logged], losses, name.removeprefix(prefix), look)
+        axes.set_ylabel("loss")
+        _finish(figure, axes, title, path)
+    return figure
+
+
+def plot_hypervolume(
+    runs: Mapping[str, Sequence[Record]] | Sequence[Record],
+    path: str | os.PathLike[str] | None = None,
+    limits: Mapping[str, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw the hypervolume over the steps, of one run or of several.
+
+    Hypervolumes compare only under the same reference point and the same preferences; this picture cannot check that.
+
+    Args:
+        runs: Records such as ``{"step": 100, "hypervolume": 0.81}``, or label to records. ``records`` of
+            :class:`~mopref.callbacks.HypervolumeCallback` are such. A record without ``hypervolume`` is left out; one
+            with ``"exact": False`` has "approximate" put behind the label.
+        path: Where to write the picture, or None.
+        limits: Label to a hypervolume that is drawn as a level line, such as ``{"true front": 0.8767}``.
+        title: Title of the picture.
+
+    Raises:
+        ValueError: A run without any hypervolume, or a hypervolume that is not finite.
+    """
+    several = isinstance(runs, Mapping)
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for label, records in runs.items() if isinstance(runs, Mapping) else [("", runs)]:
+        measured = [record for record in records if "step" in record and "hypervolume" in record]
+        name = f"run {label!r}" if several else "the run"
+        if not measured:
+            raise ValueError(f"None of the {len(records)} records of {name} has both 'step' and 'hypervolume'.")
+        for record in measured:
+            if not math.isfinite(record["hypervolume"]):
+                raise ValueError(f"The hypervolume of {name} is {record['hypervolume']} at step {record['step']}.")
+        approximate = any(not record.get("exact", True) for record in measured)
+        shown = " ".join(part for part in (label, "(approximate)" if approximate else "") if part)
+        lines[shown] = ([float(r["step"]) for r in measured], [float(r["hypervolume"]) for r in measured])
+    if not lines:
+        raise ValueError("There are no runs to draw.")
+    for label, level in (limits or {}).items():
+        if not math.isfinite(level):
+            raise ValueError(f"limits[{label!r}] is {level}: a level line needs a finite hypervolume.")
+    with style():
+        figure = new_figure(7.2, 4.2)
+        axes = figure.add_subplot()
+        for (label, (steps, volumes)), look in zip(lines.items(), line_looks(len(lines)), strict=True):
+            _draw_line(axes, steps, np.array(volumes), label, look)
+        for label, level in (limits or {}).items():
+            axes.axhline(level, color=DARK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
+            axes.annotate(
+                f"{label} {level:.4g}",
+                (1.0, level),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize="small",
+                color=DARK,
+            )
+        axes.margins(y=0.1)
+        axes.set_ylabel("hypervolume (higher is better) →")
+        _finish(figure, axes, title, path)
+    return figure
+
+
+def _draw_line(axes: Axes, steps: list[float], heights: Any, label: str, look: dict[str, Any]) -> None:
+    """Draw a line with a few markers; those of several lines are set apart, so that equal lines are seen as two."""
+    every = max(1, len(steps) // _MARKERS_PER_LINE)
+    first = len(axes.lines) * max(1, every // 4) % every
+    axes.plot(steps, heights, label=label, markevery=(first, every), markersize=5, markeredgecolor="white", **look)
+
+
+def _finish(figure: Figure, axes: Axes, title: str | None, path: str | os.PathLike[str] | None) -> None:
+    axes.set_xlabel("step")
+    if any(label for label in axes.get_legend_handles_labels()[1]):
+        # Long enough for the dashes to show.
+        axes.legend(frameon=False, handlelength=3.5)
+    sns.despine(ax=axes)
+    if title is not None:
+        axes.set_title(title, pad=12)
+    save(figure, path)

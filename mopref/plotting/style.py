@@ -1,0 +1,121 @@
+"""What all pictures share: style, colours, line and point looks, labels, and how a picture becomes a file."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import seaborn as sns  # type: ignore[import-untyped]
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mopref import indicators
+from mopref._arrays import as_points
+from mopref._files import write_atomically
+
+if TYPE_CHECKING:
+    from mopref.front import Front
+
+GREY = "0.6"
+DARK = "0.25"
+# Stands out among blues, yellows and greys, also for colour-blind readers; always drawn thick and dashed as well.
+WARNING = "#d55e00"
+POINT_SIZE = 46
+
+_DOTS_PER_INCH = 150
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (9, 3)))
+_MARKERS = "osD^vPX<>*"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set seaborn's style for what is drawn inside, and leave matplotlib's settings as they were."""
+    looks = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "grid.color": "0.92"}
+    # Text in a vector picture stays text.
+    with mpl.rc_context({**looks, "pdf.fonttype": 42, "svg.fonttype": "none"}):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of its own, in inches, unknown to pyplot."""
+    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+
+
+def save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
+    """Write a figure in the format that the path's ending names; do nothing without a path.
+
+    Raises:
+        ValueError: The path has no ending, or one that matplotlib cannot write; nothing is written then.
+    """
+    if path is None:
+        return
+    ending = Path(path).suffix.lstrip(".").lower()
+    supported = sorted(figure.canvas.get_supported_filetypes())
+    if ending not in supported:
+        raise ValueError(
+            f"Cannot save a picture as {Path(path).name!r}: end the name in one of {', '.join(supported)}."
+        )
+    content = io.BytesIO()
+    figure.savefig(content, dpi=_DOTS_PER_INCH, format=ending)
+    write_atomically(Path(path), content.getvalue())
+
+
+def check_front(front: Front) -> None:
+    """Refuse a front of one objective, and one whose numbers were made NaN or infinite since."""
+    as_points(front.values)
+    as_points(front.preferences, "preferences")
+    if len(front.names) < 2:
+        raise ValueError(f"A front of one objective ({front.names[0]}) has no trade-off to draw.")
+
+
+def preference_colors() -> tuple[Colormap, Normalize]:
+    """Return the map and the fixed scale 0 … 1 of λ, so that pictures of different fronts compare."""
+    # The palest end of the map would vanish on white.
+    return sns.blend_palette(sns.color_palette("viridis", 64)[:58], as_cmap=True), Normalize(0.0, 1.0)
+
+
+def add_color_bar(figure: Figure, axes: Axes, front: Front, pad: float) -> None:
+    """Explain the colours of λ beside the axes."""
+    color_map, scale = preference_colors()
+    bar = figure.colorbar(mpl.cm.ScalarMappable(scale, color_map), ax=axes, pad=pad, aspect=30, shrink=0.9)
+    bar.set_label(f"λ {front.names[0]}")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+
+
+def axis_label(front: Front, objective: int) -> str:
+    """The objective's name and direction, with an arrow to the better side."""
+    name = front.names[objective]
+    return f"{name} (higher is better) →" if front.is_maximized()[objective] else f"← {name} (lower is better)"
+
+
+def tick_label(front: Front, objective: int) -> str:
+    """The objective's name, and its direction below it."""
+    better = "higher" if front.is_maximized()[objective] else "lower"
+    return f"{front.names[objective]}\n({better} is better)"
+
+
+def point_looks(front: Front) -> list[tuple[NDArray[np.intp], dict[str, Any]]]:
+    """Split a front's rows by how they are drawn: round, or square with a thick edge where dominated."""
+    kept = indicators.non_dominated(front.values, front.maximize)
+    looks = (
+        (kept, {"marker": "o", "edgecolors": DARK, "linewidths": 0.6}),
+        (~kept, {"marker": "s", "edgecolors": "black", "linewidths": 1.6}),
+    )
+    return [(np.flatnonzero(mask), look) for mask, look in looks if mask.any()]
+
+
+def line_looks(count: int) -> list[dict[str, Any]]:
+    """Return that many looks of lines, all different without their colour."""
+    colors = sns.color_palette("colorblind", count)
+    return [
+        {"color": color, "linestyle": _DASHES[i % len(_DASHES)], "marker": _MARKERS[(i + i // 30) % len(_MARKERS)]}
+        for i, color in enumerate(colors)
+    ]

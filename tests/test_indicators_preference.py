@@ -1,0 +1,150 @@
+"""Indicators of agreement between preferences and values: by hand, and under scalarizers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mopref.indicators import cross_angle, inner_product, preference_regret, scalarizer_cross_angle, scalarizer_regret
+from mopref.scalarizer import IdealPointScalarizer
+from mopref.scalarizers import Linear, ModifiedTchebycheff, Tchebycheff
+from mopref.scalarizers.achievement import AchievementScalarizing
+
+
+def test_inner_product_by_hand():
+    preferences, values = [[0.25, 0.75], [1.0, 0.0]], [[4.0, 8.0], [2.0, 100.0]]
+    assert inner_product(preferences, values, maximize=True) == (1 + 6 + 2) / 2
+    assert inner_product(preferences, values) == -(1 + 6 + 2) / 2
+    assert inner_product(preferences, values, maximize=[True, False]) == (1 - 6 + 2) / 2
+
+
+def test_cross_angle_by_hand():
+    assert cross_angle([[2.0, 3.0]], [[1.0, 1.0]], [1.0, 2.0]) == pytest.approx(0.0, abs=1e-12)
+    assert cross_angle([[1.0, 0.0], [1.0, math.sqrt(3)]], [[0.0, 9.0], [1.0, 0.0]], [0, 0]) == pytest.approx(75.0)
+    # An arc cosine of the rounded cosine would give 0 here.
+    assert cross_angle([[1.0, 1e-9]], [[1.0, 0.0]], [0, 0]) == pytest.approx(math.degrees(1e-9), rel=1e-6)
+
+
+def test_cross_angle_refuses_what_has_no_direction():
+    with pytest.raises(ValueError, match=r"row 1.*lower ideal point"):
+        cross_angle([[1.0, 1.0], [0.5, 0.0]], [[1, 1], [1, 1]], [0.5, 0.0])
+    with pytest.raises(ValueError, match="directions are all zero in row 0"):
+        cross_angle([[1.0, 1.0]], [[0.0, 0.0]], [0, 0])
+    with pytest.raises(ValueError, match="directions has inf at row 0, column 1"):
+        cross_angle([[1.0, 1.0]], [[1.0, math.inf]], [0, 0])
+
+
+def test_preference_regret_by_hand():
+    regret = preference_regret([[1.0, 4.0], [0.5, 3.0], [5.0, 2.0]])
+    assert regret.per_preference.tolist() == [0.5, 1.0]
+    assert (regret.mean, regret.max) == (0.75, 1.0)
+    assert preference_regret([1.0, 2.0], [1.5, 2.0]).per_preference.tolist() == [-0.5, 0.0]
+    for wrong in ([[1.0, 2.0]], [1.0], np.empty((0, 0))):
+        with pytest.raises(ValueError, match="scalarized has shape"):
+            preference_regret(wrong)
+    with pytest.raises(ValueError, match=r"\(2,\) and best \(1,\)"):
+        preference_regret([1.0, 2.0], [1.0])
+
+
+class AlongPreference(IdealPointScalarizer):
+    """The largest shortfall; aims along λ."""
+
+    def scalarize(self, losses, preferences):
+        return (self.above_ideal(losses) / preferences).amax(dim=-1)
+
+    def target_direction(self, preferences):
+        return preferences
+
+
+def test_cross_angle_of_a_scalarizer_is_seen_from_its_own_ideal_point():
+    values, preferences = [[2.0, 3.0], [3.0, 2.0]], [[0.5, 0.5], [0.25, 0.75]]
+    # From (1, 2): along (1, 1), which λ asked for, and along (1, 0), where λ asked for (1, 3).
+    angle = scalarizer_cross_angle(values, preferences, AlongPreference(ideal=[1.0, 2.0]))
+    assert angle == pytest.approx((0 + math.degrees(math.atan(3))) / 2)
+    # A tracked ideal point lies a margin below what was seen.
+    tracked = AlongPreference(margin=1.0)
+    tracked.observe(torch.tensor([[2.0, 4.0], [5.0, 3.0]]))
+    assert scalarizer_cross_angle(values, preferences, tracked) == pytest.approx(angle)
+    assert tracked.ideal_point.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("scalarizer", "along"), [(ModifiedTchebycheff, lambda w: w), (Tchebycheff, lambda w: 1 / w)])
+def test_a_value_on_the_target_has_no_angle(scalarizer, along):
+    preferences = 0.1 + 0.7 * np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    values = 1 + 2 * along(preferences)
+    assert scalarizer_cross_angle(values, preferences, scalarizer(ideal=[1, 1, 1])) == pytest.approx(0.0, abs=1e-6)
+    assert scalarizer_cross_angle(values[::-1], preferences, scalarizer(ideal=[1, 1, 1])) > 10
+
+
+def test_from_a_reference_point_the_line_goes_both_ways():
+    scalarizer = AchievementScalarizing([1.0, 1.0])
+    # (2, 2) lies ahead of (1, 1) along (1, 1), (0.5, 0.5) behind it, and (2, 1) at 45 degrees.
+    values, preferences = [[2.0, 2.0], [0.5, 0.5], [2.0, 1.0]], [[0.5, 0.5]] * 3
+    assert scalarizer_cross_angle(values, preferences, scalarizer) == pytest.approx(45 / 3)
+    assert scalarizer_cross_angle([[0.5, 0.0]], [[0.5, 0.5]], scalarizer) == pytest.approx(
+        math.degrees(math.atan2(1, 0.5)) - 45
+    )
+
+
+def test_cross_angle_of_a_scalarizer_that_aims_nowhere():
+    with pytest.raises(ValueError, match="Linear aims in no direction"):
+        scalarizer_cross_angle([[1.0, 2.0]], [[0.5, 0.5]], Linear())
+    with pytest.raises(ValueError, match="AlongPreference has no ideal point to look from"):
+        scalarizer_cross_angle([[1.0, 2.0]], [[0.5, 0.5]], AlongPreference())
+
+
+def test_regret_under_a_scalarizer_by_hand():
+    values, preferences = [[2.0, 2.0], [0.0, 4.0]], [[0.5, 0.5], [1.0, 0.0]]
+    # Weighted sums of the own points: 2 and 0. The best of the known ones: 1 for the first, 0.5 for the second.
+    known = [[0.5, 9.0], [1.0, 1.0], [3.0, 0.0]]
+    regret = scalarizer_regret(values, preferences, Linear(), known)
+    assert regret.per_preference.tolist() == [1.0, -0.5]
+    assert (regret.mean, regret.max) == (0.25, 1.0)
+    assert scalarizer_regret(values, preferences, Linear(), known[::-1]).per_preference.tolist() == [1.0, -0.5]
+    # Among themselves: with λ = (½, ½) both points have a sum of 2.
+    assert scalarizer_regret(values, preferences, Linear()).per_preference.tolist() == [0.0, 0.0]
+    assert scalarizer_regret(values[::-1], preferences, Linear()).per_preference.tolist() == [0.0, 2.0]
+
+
+def test_the_optimum_on_a_front_has_no_regret():
+    # On f1 + f2 = 1 modified Tchebycheff's optimum is f = λ itself.
+    weights = np.linspace(0.05, 0.95, 19)
+    preferences = np.stack([weights, 1 - weights], axis=1)
+    front = np.stack([np.linspace(0, 1, 401), 1 - np.linspace(0, 1, 401)], axis=1)
+    scalarizer = ModifiedTchebycheff(ideal=[0, 0])
+    assert scalarizer_regret(preferences, preferences, scalarizer, front).per_preference == pytest.approx(0, abs=1e-12)
+    assert scalarizer_regret(preferences + 0.01, preferences, scalarizer, front).max == pytest.approx(0.01 / 0.05)
+    # Every preference got the mirrored point: max(f1/λ1, f2/λ2) is 0.95/0.05 where 1 was possible.
+    assert scalarizer_regret(preferences[::-1], preferences, scalarizer, front).max == pytest.approx(18.0)
+
+
+def test_scalarizers_and_inputs_are_left_alone():
+    tracked = AlongPreference()
+    tracked.observe(torch.tensor([[0.0, 0.0]]))
+    arrays = [np.array([[1.0, 2.0], [2.0, 1.0]]), np.full((2, 2), 0.5), np.array([[1.0, 1.0]])]
+    copies = [array.copy() for array in arrays]
+    scalarizer_regret(arrays[0], arrays[1], tracked, arrays[2])
+    scalarizer_cross_angle(arrays[0], arrays[1], tracked)
+    assert all((array == copy).all() for array, copy in zip(arrays, copies, strict=True))
+    assert tracked.ideal_point.tolist() == [-0.01, -0.01]
+    tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    expected = scalarizer_regret(*arrays[:2], tracked, arrays[2]).per_preference.tolist()
+    assert scalarizer_regret(*tensors[:2], tracked, tensors[2]).per_preference.tolist() == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_and_wrong_shapes_raise(bad):
+    good, weights, spoilt = [[1.0, 2.0]], [[0.5, 0.5]], [[1.0, bad]]
+    scalarizer = AlongPreference(ideal=[0, 0])
+    for indicator in (scalarizer_cross_angle, scalarizer_regret):
+        with pytest.raises(ValueError, match=f"values has {bad} at row 0, column 1"):
+            indicator(spoilt, weights, scalarizer)
+        with pytest.raises(ValueError, match=f"preferences has {bad} at row 0, column 1"):
+            indicator(good, spoilt, scalarizer)
+        with pytest.raises(ValueError, match=r"\(1, 2\) and preferences \(2, 2\)"):
+            indicator(good, weights * 2, scalarizer)
+    with pytest.raises(ValueError, match=f"best_values has {bad} at row 0, column 1"):
+        scalarizer_regret(good, weights, scalarizer, spoilt)
+    with pytest.raises(ValueError, match=r"2 objectives .*but best_values has 3"):
+        scalarizer_regret(good, weights, scalarizer, [[1.0, 2.0, 3.0]])
