@@ -2,6 +2,7 @@
 
     python examples/toy_front.py --problem zdt2
     python examples/toy_front.py --problem dtlz2 --steps 1000
+    python examples/toy_front.py --problem dtlz1 --search 300 --learning-rate 0.01   # many local optima: search first
     python examples/toy_front.py --problem zdt2 --scalarizer linear      # only the corners: the front is concave
 
 Prints the front as a table, with the learned hypervolume beside the true front's, and writes the table (front.json) and
@@ -10,58 +11,57 @@ a picture (toy_front.png) to the output folder.
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mopref import ParetoSetModel, ParetoTrainer, Scalarizer, TrainerConfig
+from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
+from mopref.global_search import warm_start
 from mopref.indicators import hypervolume
-from mopref.objectives import DTLZ2, VLMOP2, ZDT1, ZDT2, Problem
-from mopref.scalarizer import IdealPointScalarizer
-from mopref.scalarizers import SCALARIZERS
+from mopref.registry import OBJECTIVES, SCALARIZERS
+from mopref.scalarizers import scalarizer_for_problem
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {
-    "zdt1": lambda: ZDT1(num_variables=10),
-    "zdt2": lambda: ZDT2(num_variables=10),
-    "vlmop2": lambda: VLMOP2(num_variables=10),
-    "dtlz2": lambda: DTLZ2(num_objectives=3, num_variables=12),
+# The size that peers use; problems that are not here have one size only.
+SIZES: dict[str, dict[str, Any]] = {
+    **{name: {"num_variables": 10} for name in OBJECTIVES if "zdt" in name or ("vlmop" in name and name != "vlmop3")},
+    **{name: {"num_objectives": 3} for name in OBJECTIVES if "dtlz" in name},
 }
-# Every objective of these problems lies between 0 and 1 on the front.
-REFERENCE = 1.1
 # Points that stand for the whole true front.
 DENSE = 2000
-
-
-def make_scalarizer(name: str, problem: Problem) -> Scalarizer:
-    """The scalarizer of that name, with the problem's ideal point where it measures from one."""
-    method = SCALARIZERS[name]
-    if issubclass(method, IdealPointScalarizer):
-        return method(ideal=problem.ideal_point)
-    return method()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problem", choices=PROBLEMS, default="zdt2")
+    parser.add_argument("--problem", choices=OBJECTIVES, default="zdt2")
     parser.add_argument("--scalarizer", choices=SCALARIZERS, default="modified-tchebycheff")
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=5e-3, help="(default: %(default)s)")
+    parser.add_argument("--search", type=int, default=0, help="generations of global search first (default: none)")
     parser.add_argument("--points", type=int, default=21, help="preferences in the table (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("outputs/toy_front"), help="(default: %(default)s)")
     options = parser.parse_args(arguments)
 
-    problem = PROBLEMS[options.problem]()
+    problem: Any = OBJECTIVES.make(options.problem, **SIZES.get(options.problem, {}))
+    scalarizer = scalarizer_for_problem(options.scalarizer, problem)
+    model = ParetoSetModel.for_problem(problem, seed=options.seed)
     trainer = ParetoTrainer(
-        ParetoSetModel.for_problem(problem, seed=options.seed),
+        model,
         problem,
-        make_scalarizer(options.scalarizer, problem),
-        config=TrainerConfig(steps=options.steps, preferences_per_step=64, learning_rate=5e-3, seed=options.seed),
+        scalarizer,
+        config=TrainerConfig(
+            steps=options.steps, preferences_per_step=64, learning_rate=options.learning_rate, seed=options.seed
+        ),
     )
     start = time.perf_counter()
+    if options.search:
+        warm_start(model, problem, scalarizer, generations=options.search, seed=options.seed)
     trainer.train()
     seconds = time.perf_counter() - start
 
-    reference_point = [REFERENCE] * problem.num_objectives
+    # A tenth of the front's size beyond the nadir point; (1.1, …) for most of these problems.
+    reference_point = (problem.ideal_point + 1.1 * (problem.nadir_point - problem.ideal_point)).tolist()
     true_front = problem.pareto_front(DENSE).numpy()
     front = trainer.front(options.points)
     front.metadata |= {"problem": options.problem, "reference_point": reference_point}

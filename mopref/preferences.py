@@ -1,13 +1,20 @@
-"""Preference vectors: validation at the boundary and the evenly spread lattice used for evaluation."""
+"""Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
+import io
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
 from math import comb
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["SUM_TOLERANCE", "simplex_lattice", "validate_preferences"]
+from mopref._files import write_atomically
+
+__all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "validate_preferences"]
 
 SUM_TOLERANCE = 1e-6
 
@@ -65,14 +72,23 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
     return matrix
 
 
-def simplex_lattice(num_objectives: int, num_points: int) -> Tensor:
-    """Evenly spread preferences with every corner among them (Das and Dennis, 1998), shape ``(≤ num_points, m)``.
+def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-dennis") -> Tensor:
+    """Evenly spread preferences with every corner among them, shape ``(≤ num_points, m)``; no randomness.
 
-    With two objectives these are exactly ``num_points`` points from (1, 0)… to (0, 1) in even steps, ordered by the
-    first weight, rising. With more, the finest lattice {h / H : h ∈ N^m, Σh = H} of at most ``num_points`` points.
+    With two objectives these are exactly ``num_points`` points from (0, 1) to (1, 0) in even steps, ordered by the
+    first weight, rising. With more, by method:
+
+    * ``"das-dennis"``: the finest lattice {h / H : h ∈ N^m, Σh = H} of at most ``num_points`` points.
+    * ``"riesz-energy"``: exactly ``num_points`` points that repel each other until they rest, at the least
+      Σ 1 / ‖λ − λ'‖^{2m}, through pymoo. Has points inside the simplex for many objectives too, where a lattice of
+      few points has them on its border only. Takes a second for a hundred points and a minute for a thousand, so it is
+      kept in the cache folder: ``$MOPREF_CACHE``, else ``$XDG_CACHE_HOME/mopref``, else ``~/.cache/mopref``.
 
     Raises:
-        ValueError: fewer than one objective, or fewer points than corners.
+        ValueError: fewer than one objective, fewer points than corners, or an unknown method.
+
+    Source: I. Das and J. E. Dennis, Normal-boundary intersection (1998); J. Blank, K. Deb, Y. Dhebar, S. Bandaru and
+    H. Seada, Generating well-spaced points on a unit simplex for evolutionary many-objective optimization (2021).
 
     Example:
         >>> simplex_lattice(2, 3)
@@ -87,8 +103,12 @@ def simplex_lattice(num_objectives: int, num_points: int) -> Tensor:
             f"a lattice of {num_points} points cannot hold the {num_objectives} corners of the simplex: "
             f"ask for at least {num_objectives} points."
         )
+    if method not in ("das-dennis", "riesz-energy"):
+        raise ValueError(f"method is {method!r}: choose 'das-dennis' or 'riesz-energy'.")
     if num_objectives == 1:
         return torch.ones(1, 1)
+    if method == "riesz-energy" and num_objectives > 2:
+        return torch.as_tensor(_riesz_lattice(num_objectives, num_points), dtype=torch.get_default_dtype())
     from pymoo.util.ref_dirs import get_reference_directions
 
     partitions = 1
@@ -96,3 +116,90 @@ def simplex_lattice(num_objectives: int, num_points: int) -> Tensor:
         partitions += 1
     lattice = get_reference_directions("das-dennis", num_objectives, n_partitions=partitions)
     return torch.as_tensor(lattice, dtype=torch.get_default_dtype())
+
+
+def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
+    """Points of least Riesz energy from the cache, or computed and written there: ``(num_points, m)``."""
+    import pymoo  # type: ignore[import-untyped]
+
+    from mopref._cache import cache_folder
+
+    # Another version of pymoo may find other points.
+    path = cache_folder() / "lattices" / f"riesz-energy-{num_objectives}-{num_points}-pymoo-{pymoo.__version__}.npy"
+    # One that is not there or damaged is computed anew.
+    with suppress(OSError, ValueError, EOFError), path.open("rb") as file:
+        kept = np.lib.format.read_array(file, allow_pickle=False)
+        if _is_lattice(kept, num_objectives, num_points):
+            return np.asarray(kept)
+    lattice = _least_riesz_energy(num_objectives, num_points)
+    content = io.BytesIO()
+    np.save(content, lattice, allow_pickle=False)
+    # A folder that cannot be written to costs time, not the result.
+    with suppress(OSError):
+        write_atomically(path, content.getvalue())
+    return lattice
+
+
+def _least_riesz_energy(num_objectives: int, num_points: int) -> NDArray[np.float64]:
+    from pymoo.util.ref_dirs import RieszEnergyReferenceDirectionFactory
+
+    lattice = np.array(RieszEnergyReferenceDirectionFactory(num_objectives, num_points).do(seed=1), dtype=np.float64)
+    # The search may leave a corner by a hair.
+    for corner in np.eye(num_objectives):
+        lattice[np.abs(lattice - corner).sum(axis=1).argmin()] = corner
+    return lattice
+
+
+def _is_lattice(array: NDArray[Any], num_objectives: int, num_points: int) -> bool:
+    if array.shape != (num_points, num_objectives) or array.dtype != np.float64:
+        return False
+    # NaN fails both comparisons.
+    on_simplex = (array >= 0).all() and (np.abs(array.sum(axis=1) - 1) <= 1e-9).all()
+    corners = all((array == corner).all(axis=1).any() for corner in np.eye(num_objectives))
+    return bool(on_simplex) and corners and len(np.unique(array, axis=0)) == len(array)
+
+
+@lru_cache(maxsize=64)
+def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
+    """Cut the simplex of preferences into smaller simplices of equal volume, any number of them.
+
+    A simplex that is to become n parts is cut through its longest edge into one that is to become ⌊n/2⌋ parts and one
+    for the rest, with volumes in that proportion. With two objectives the parts are n intervals of equal length.
+
+    Args:
+        num_objectives: m.
+        num_cells: n ≥ 1.
+
+    Returns:
+        The corners of each part, ``(n, m, m)``: row j of part i is its corner j. A point uniform in part i is w @ part
+        with w ~ Dirichlet(1, …, 1). The array is shared between calls and cannot be written to.
+
+    Raises:
+        ValueError: a count below 1.
+
+    Example:
+        >>> simplex_cells(2, 4)[:, :, 0]  # the first weight at both ends of each interval
+        array([[1.  , 0.75],
+               [0.75, 0.5 ],
+               [0.5 , 0.25],
+               [0.25, 0.  ]])
+    """
+    if num_objectives < 1 or num_cells < 1:
+        raise ValueError(f"num_objectives and num_cells are {num_objectives} and {num_cells}: each must be at least 1.")
+    if num_objectives == 1:
+        cells = np.ones((num_cells, 1, 1))
+    else:
+        cells = np.stack(_cut(np.eye(num_objectives), num_cells))
+    cells.setflags(write=False)
+    return cells
+
+
+def _cut(corners: NDArray[np.float64], parts: int) -> list[NDArray[np.float64]]:
+    if parts == 1:
+        return [corners]
+    lengths = np.linalg.norm(corners[:, None] - corners, axis=-1)
+    # Rounded, so that of equal edges the same one is cut on every machine.
+    a, b = np.unravel_index(lengths.round(9).argmax(), lengths.shape)
+    first, second = corners.copy(), corners.copy()
+    first[b] = second[a] = corners[a] + (corners[b] - corners[a]) * (parts // 2 / parts)
+    return _cut(first, parts // 2) + _cut(second, parts - parts // 2)

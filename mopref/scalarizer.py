@@ -7,7 +7,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["IdealPointScalarizer", "Scalarizer"]
+__all__ = ["IdealPointScalarizer", "Scalarizer", "given_point", "matching_point"]
+
+
+def given_point(point: Sequence[float] | Tensor, name: str) -> Tensor:
+    """A point that a user gave, checked and copied: shape ``(m,)``, float64 on the CPU.
+
+    Args:
+        point: m numbers (list, array or tensor).
+        name: the option's name, for the message.
+
+    Raises:
+        ValueError: a point that is not a finite vector.
+    """
+    given = torch.as_tensor(point, dtype=torch.float64).detach().cpu().clone()
+    if given.ndim != 1 or given.shape[0] == 0 or not given.isfinite().all():
+        raise ValueError(f"{name} is {point!r}: give one finite number per objective.")
+    return given
+
+
+def matching_point(point: Tensor, losses: Tensor, name: str) -> Tensor:
+    """A point ``(m,)`` in the losses' dtype and on their device.
+
+    Raises:
+        ValueError: a point of another length than the losses' last dimension.
+    """
+    if point.shape[0] != losses.shape[-1]:
+        raise ValueError(f"the {name} has {point.shape[0]} numbers, but there are {losses.shape[-1]} losses.")
+    return point.to(losses)
 
 
 class Scalarizer(ABC):
@@ -37,6 +64,14 @@ class Scalarizer(ABC):
 
     def observe(self, losses: Tensor) -> None:  # noqa: B027 - an optional hook
         """See the losses ``(N, m)`` of a training step before they are scalarized; nothing to do by default."""
+
+    def target_direction(self, preferences: Tensor) -> Tensor | None:
+        """Where g's minimisers lie, ``(…, m)`` to ``(…, m)``: the direction from the ideal or reference point.
+
+        The minimiser for λ is the point where the ray in this direction meets the front, if it meets it. Only the
+        direction counts, not its length. ``None``, as by default, where the formula has no such ray.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; empty for a stateless scalarizer."""
@@ -68,12 +103,7 @@ class IdealPointScalarizer(Scalarizer):
             raise ValueError(f"margin is {margin}: a tracked ideal point lies below the losses, so margin is ≥ 0.")
         self.tracked = ideal is None
         self.margin = margin
-        self._minimum: Tensor | None = None
-        if ideal is not None:
-            given = torch.as_tensor(ideal, dtype=torch.float64).detach().cpu().clone()
-            if given.ndim != 1 or not given.isfinite().all():
-                raise ValueError(f"ideal is {ideal!r}: give one finite number per objective.")
-            self._minimum = given
+        self._minimum: Tensor | None = None if ideal is None else given_point(ideal, "ideal")
 
     @property
     def ideal_point(self) -> Tensor | None:
@@ -101,11 +131,10 @@ class IdealPointScalarizer(Scalarizer):
                 f"{type(self).__name__} has no ideal point: give ideal=[…], or call observe(losses) first "
                 "(ParetoTrainer does so at every step)."
             )
-        if ideal.shape[0] != losses.shape[-1]:
-            raise ValueError(f"the ideal point has {ideal.shape[0]} numbers, but there are {losses.shape[-1]} losses.")
-        difference = losses - ideal.to(losses)
+        point = matching_point(ideal, losses, "ideal point")
+        difference = losses - point
         # Rounding may put a loss that sits on the ideal point a hair below it.
-        allowed = 1e-5 * (1 + ideal.abs().to(losses))
+        allowed = 1e-5 * (1 + point.abs())
         below = difference.detach() < -allowed
         if below.any():
             objective = int(below.nonzero()[0, -1])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -17,9 +17,12 @@ from mopref.batching import GroupBatchSampler
 from mopref.checkpoint import is_state, load_state, random_state, replace_folder, save_state, set_random_state
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
+from mopref.gradients.gramian import gramians
+from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Objective
 from mopref.preferences import simplex_lattice, validate_preferences
-from mopref.sampler import PreferenceSampler, UniformSampler
+from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.trainer_config import TrainerConfig
 
@@ -51,10 +54,14 @@ class ParetoTrainer:
     Each step draws G preferences, computes the objective's m mean losses for each, scalarizes each group's losses
     under its own preference and descends on the mean: min_θ E_λ g(f(θ, λ); λ) (Panacea, arXiv 2402.02030).
 
+    Objective, scalarizer and sampler are instances, classes (made with their defaults) or names registered in
+    ``mopref.registry``.
+
     Args:
         model: a module that the objective can call with preferences: ``ParetoSetModel``, ``PreferenceModel``, ….
         objective: what is minimised.
-        scalarizer: how the m losses become one.
+        scalarizer: how the m losses become one; or a ``GradientWeighting`` instance, which weighs the losses by
+            their gradients at every step instead.
         sampler: draws preferences; uniform on the simplex by default. Reseeded with the config's seed.
         train_data: an indexable collection of rows; ``None`` where the objective needs no data.
         config: the settings.
@@ -73,16 +80,20 @@ class ParetoTrainer:
     def __init__(
         self,
         model: nn.Module,
-        objective: Objective,
-        scalarizer: Scalarizer,
-        sampler: PreferenceSampler | None = None,
+        objective: Objective | type[Objective] | str,
+        scalarizer: Scalarizer | GradientWeighting | type[Scalarizer] | str,
+        sampler: PreferenceSampler | type[PreferenceSampler] | str | None = None,
         train_data: Sequence[Any] | None = None,
         config: TrainerConfig | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.config = config = config or TrainerConfig()
-        self.objective, self.scalarizer, self.callbacks = objective, scalarizer, tuple(callbacks)
-        self.sampler = sampler or UniformSampler(objective.num_objectives)
+        self.objective = objective = OBJECTIVES.make(objective)
+        self.scalarizer: Scalarizer | GradientWeighting = (
+            scalarizer if isinstance(scalarizer, GradientWeighting) else SCALARIZERS.make(scalarizer)
+        )
+        self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
+        self.callbacks = tuple(callbacks)
         if self.sampler.num_objectives != objective.num_objectives:
             raise ValueError(
                 f"the sampler draws preferences over {self.sampler.num_objectives} objectives, but there are "
@@ -186,9 +197,9 @@ class ParetoTrainer:
                     losses = self.objective.losses(self.model, batch, preferences)
                 self._check_losses(losses, preferences)
                 self.scalarizer.observe(accelerator.gather(losses.detach()))
-                scalarized = self.scalarizer(losses.float() if losses.dtype.itemsize < 4 else losses, preferences)
-                loss = scalarized.mean()
+                loss = self._scalarize(losses.float() if losses.dtype.itemsize < 4 else losses, preferences).mean()
                 accelerator.backward(loss / config.gradient_accumulation_steps)
+            self.sampler.observe(preferences, losses.detach(), self.scalarizer)
             totals += torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)]).to(totals)
         # With an infinite limit nothing is clipped, and the norm is known all the same.
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
@@ -196,6 +207,12 @@ class ParetoTrainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return torch.cat([totals / config.gradient_accumulation_steps, torch.tensor([rate]).to(norm), norm])
+
+    def _scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
+        if isinstance(self.scalarizer, GradientWeighting):
+            weights = self.scalarizer(losses.detach(), gramians(losses, self.model.parameters()), preferences)
+            return (weights * losses).sum(dim=-1)
+        return self.scalarizer(losses, preferences)
 
     def _next_batch(self) -> Any:
         if self._batches is None or self.train_data is None:
@@ -235,26 +252,43 @@ class ParetoTrainer:
         for callback in self.callbacks:
             getattr(callback, hook)(self, *arguments)
 
-    def front(self, preferences: int | Tensor | Sequence[Sequence[float]], data: Sequence[Any] | None = None) -> Front:
+    def front(
+        self,
+        preferences: int | Tensor | Sequence[Sequence[float]],
+        data: Sequence[Any] | None = None,
+        spread: Literal["preferences", "front"] = "preferences",
+    ) -> Front:
         """The losses the model reaches at each preference, in evaluation mode and without gradients.
 
         Args:
-            preferences: ``(N, m)``, or a number of points for an evenly spread lattice.
+            preferences: ``(N, m)``, or a number of points.
             data: rows to evaluate on; the training data by default, and none where the objective needs none.
+            spread: where a number of points is spread evenly: over the preferences (a lattice), or over the front the
+                model has, which takes evaluating many more preferences first (``mopref.front_grid``).
 
         Returns:
             A front of minimised losses that carries the seed, the steps and the scalarizer's name.
         """
+        model, rows = self.unwrapped_model, data if data is not None else self.train_data
+
+        def values(chosen: Tensor) -> Tensor:
+            with evaluation_mode(model):
+                return self.objective.mean_losses(
+                    model, rows, chosen.to(self.accelerator.device), self.config.batch_size
+                ).detach()
+
         if isinstance(preferences, int):
-            preferences = simplex_lattice(self.objective.num_objectives, preferences)
-        chosen = validate_preferences(preferences, self.objective.names).to(self.accelerator.device)
-        model = self.unwrapped_model
-        rows = data if data is not None else self.train_data
-        with evaluation_mode(model):
-            values = self.objective.mean_losses(model, rows, chosen, self.config.batch_size)
+            count, m = preferences, self.objective.num_objectives
+            if spread == "front":
+                from mopref.front_grid import even_preferences
+
+                preferences = even_preferences(values, m, count)
+            else:
+                preferences = simplex_lattice(m, count)
+        chosen = validate_preferences(preferences, self.objective.names)
         return Front(
-            preferences=chosen.cpu().numpy(),
-            values=values.detach().cpu().numpy(),
+            preferences=chosen.detach().cpu().numpy(),
+            values=values(chosen).cpu().numpy(),
             names=self.objective.names,
             metadata={
                 "seed": self.config.seed,

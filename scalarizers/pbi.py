@@ -45,3 +45,7 @@ class PBI(IdealPointScalarizer):
         along = (above * ray).sum(dim=-1)
         # The norm's gradient at 0 is 0 in PyTorch, so a point on the ray itself is safe.
         return along + self.theta * torch.linalg.vector_norm(above - along.unsqueeze(-1) * ray, dim=-1)
+
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """λ, exact for θ large enough that the minimiser stays on its ray: ``(…, m)`` to ``(…, m)``."""
+        return preferences

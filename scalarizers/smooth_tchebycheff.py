@@ -7,6 +7,8 @@ from torch import Tensor
 
 from mopref.scalarizer import IdealPointScalarizer
 
+from .tchebycheff import inverse_weights
+
 __all__ = ["SmoothTchebycheff"]
 
 
@@ -41,3 +43,7 @@ class SmoothTchebycheff(IdealPointScalarizer):
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """μ log Σ_i exp(λ_i (f_i − z_i) / μ): ``(…, m)`` to ``(…)``."""
         return self.mu * torch.logsumexp(preferences * self.above_ideal(losses) / self.mu, dim=-1)
+
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """1/λ, the limit for μ → 0: ``(…, m)`` to ``(…, m)``."""
+        return inverse_weights(preferences)

@@ -6,7 +6,12 @@ from torch import Tensor
 
 from mopref.scalarizer import IdealPointScalarizer
 
-__all__ = ["AugmentedTchebycheff", "ModifiedTchebycheff", "Tchebycheff"]
+__all__ = ["AugmentedTchebycheff", "ModifiedTchebycheff", "Tchebycheff", "inverse_weights"]
+
+
+def inverse_weights(preferences: Tensor) -> Tensor:
+    """1/λ, with weights below 1e-12 cut off there so that it is finite: ``(…, m)`` to ``(…, m)``."""
+    return 1 / preferences.clamp(min=1e-12)
 
 
 class Tchebycheff(IdealPointScalarizer):
@@ -30,6 +35,10 @@ class Tchebycheff(IdealPointScalarizer):
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """max_i λ_i (f_i − z_i): ``(…, m)`` to ``(…)``."""
         return (preferences * self.above_ideal(losses)).amax(dim=-1)
+
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """1/λ, finite also where a weight is 0: ``(…, m)`` to ``(…, m)``."""
+        return inverse_weights(preferences)
 
 
 class ModifiedTchebycheff(IdealPointScalarizer):
@@ -66,6 +75,10 @@ class ModifiedTchebycheff(IdealPointScalarizer):
         """max_i (f_i − z_i) / max(λ_i, ε): ``(…, m)`` to ``(…)``."""
         return (self.above_ideal(losses) / preferences.clamp(min=self.epsilon)).amax(dim=-1)
 
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """max(λ, ε): ``(…, m)`` to ``(…, m)``."""
+        return preferences.clamp(min=self.epsilon)
+
 
 class AugmentedTchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = max_i λ_i (f_i − z_i) + ρ Σ_i (f_i − z_i).
@@ -98,3 +111,7 @@ class AugmentedTchebycheff(IdealPointScalarizer):
         """max_i λ_i (f_i − z_i) + ρ Σ_i (f_i − z_i): ``(…, m)`` to ``(…)``."""
         above = self.above_ideal(losses)
         return (preferences * above).amax(dim=-1) + self.rho * above.sum(dim=-1)
+
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """1/λ as of Tchebycheff; exact for ρ small enough that the sum breaks ties only: ``(…, m)`` to ``(…, m)``."""
+        return inverse_weights(preferences)

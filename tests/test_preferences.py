@@ -1,12 +1,24 @@
-"""Preferences are checked once, at the boundary: shape, finite, ≥ 0, sum 1."""
+"""Preferences: checked once, at the boundary; lattices evenly spread with their corners; parts of equal volume."""
 
 import math
+import os
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mopref.preferences import validate_preferences
+import mopref.preferences
+from mopref import simplex_lattice
+from mopref.preferences import simplex_cells, validate_preferences
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPREF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("objectives", [2, ("helpful", "harmless")])
@@ -68,3 +80,217 @@ def test_the_input_is_not_modified():
 def test_the_message_names_the_objectives():
     with pytest.raises(ValueError, match="harmless"):
         validate_preferences([0.2, 0.3, 0.5], ("helpful", "harmless"))
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 5])
+@pytest.mark.parametrize("n", [5, 11, 21, 66])
+def test_lattice_lies_on_the_simplex_with_its_corners(m, n):
+    lattice = simplex_lattice(m, n)
+    assert lattice.ndim == 2
+    assert lattice.shape[1] == m
+    assert m <= len(lattice) <= n
+    assert (lattice >= 0).all()
+    torch.testing.assert_close(lattice.double().sum(-1), torch.ones(len(lattice)).double(), atol=1e-6, rtol=0)
+    assert len(torch.unique(lattice, dim=0)) == len(lattice), "no preference twice"
+    for corner in torch.eye(m):
+        assert (lattice.float() == corner).all(-1).any(), f"corner {corner.tolist()} is missing"
+
+
+def test_lattice_is_as_fine_as_asked():
+    """Two objectives: n equal steps. Three: the finest triangular lattice that fits, (h + 1)(h + 2)/2 points."""
+    two = simplex_lattice(2, 11)
+    torch.testing.assert_close(two[:, 0].sort().values.double(), torch.linspace(0, 1, 11, dtype=torch.float64))
+    assert len(simplex_lattice(3, 66)) == 66
+    assert len(simplex_lattice(3, 77)) == 66
+    steps = simplex_lattice(3, 66).double() * 10
+    torch.testing.assert_close(steps, steps.round(), atol=1e-5, rtol=0)
+
+
+def test_a_lattice_smaller_than_its_corners_raises():
+    with pytest.raises(ValueError):
+        simplex_lattice(3, 2)
+
+
+def test_an_unknown_method_raises():
+    with pytest.raises(ValueError, match="riesz-energy"):
+        simplex_lattice(3, 10, method="uniform")
+
+
+@pytest.mark.parametrize("m", [1, 2])
+def test_with_two_objectives_both_methods_take_even_steps(m, cache):
+    assert torch.equal(simplex_lattice(m, 9, "riesz-energy"), simplex_lattice(m, 9))
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 3), (3, 4), (3, 20), (4, 13), (6, 8)])
+def test_points_of_least_riesz_energy(m, n):
+    """Any number of points, the corners among them, all apart; and no copy of the energy is needed to see them rest."""
+    points = simplex_lattice(m, n, "riesz-energy").double()
+    assert points.shape == (n, m)
+    assert (points >= 0).all()
+    torch.testing.assert_close(points.sum(1), torch.ones(n).double(), atol=1e-6, rtol=0)
+    for corner in torch.eye(m).double():
+        assert (points == corner).all(1).any(), f"corner {corner.tolist()} is missing"
+
+    def energy(points):
+        return torch.pdist(points).pow(-2 * m).sum()
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        # Moved a little within the simplex, all but the corners.
+        weights = 0.05 * torch.rand(n, 1, generator=generator, dtype=torch.float64)
+        weights[(points == 1).any(1)] = 0
+        towards = torch.rand(n, m, generator=generator, dtype=torch.float64)
+        moved = (1 - weights) * points + weights * towards / towards.sum(1, keepdim=True)
+        assert energy(moved) >= energy(points) * (1 - 1e-3)
+
+
+def test_six_points_repel_each_other_into_the_corners_and_the_middles_of_the_edges():
+    points = simplex_lattice(3, 6, "riesz-energy")
+    expected = torch.cat([torch.eye(3), (torch.ones(3, 3) - torch.eye(3)) / 2])
+    assert torch.cdist(expected, points).amin(dim=1).max() < 0.01
+
+
+def test_corners_that_the_search_left_by_a_hair_are_put_back(monkeypatch):
+    class Search:
+        def __init__(self, m, n):
+            assert (m, n) == (3, 4)
+
+        def do(self, seed):
+            return np.array([[0.999, 0.001, 0.0], [0.3, 0.3, 0.4], [0.0, 0.99, 0.01], [0.0, 0.0, 1.0]])
+
+    monkeypatch.setattr("pymoo.util.ref_dirs.RieszEnergyReferenceDirectionFactory", Search)
+    expected = [[1.0, 0.0, 0.0], [0.3, 0.3, 0.4], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    np.testing.assert_allclose(simplex_lattice(3, 4, "riesz-energy"), expected, rtol=1e-6)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Counts how often points of least energy are computed, and makes that quick."""
+    calls = []
+
+    def quick(m, n):
+        calls.append((m, n))
+        inside = np.random.default_rng(n).dirichlet(np.ones(m), n - m)
+        return np.concatenate([np.eye(m), inside])
+
+    monkeypatch.setattr(mopref.preferences, "_least_riesz_energy", quick)
+    return calls
+
+
+def test_points_of_least_energy_are_computed_once(computed, cache):
+    first = simplex_lattice(3, 9, "riesz-energy")
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), first)
+    assert computed == [(3, 9)]
+    simplex_lattice(3, 10, "riesz-energy")
+    simplex_lattice(4, 9, "riesz-energy")
+    assert computed == [(3, 9), (3, 10), (4, 9)]
+    assert sorted(path.suffix for path in (cache / "lattices").iterdir()) == [".npy"] * 3, "nothing half-written"
+
+
+def broken(kind):
+    points = np.concatenate([np.eye(3), np.random.default_rng(0).dirichlet(np.ones(3), 6)])
+    if kind == "another-number":
+        return points[:-1]
+    if kind == "float32":
+        return points.astype(np.float32)
+    points[8] = {
+        "not-finite": [math.nan, 0.5, 0.5],
+        "negative": [-0.1, 0.6, 0.5],
+        "off-the-simplex": [0.4, 0.4, 0.4],
+        "one-twice": points[7],
+    }.get(kind, points[8])
+    if kind == "without-a-corner":
+        points[0] = [0.9, 0.05, 0.05]
+    return points
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "another-number",
+        "float32",
+        "not-finite",
+        "negative",
+        "off-the-simplex",
+        "one-twice",
+        "without-a-corner",
+    ],
+)
+def test_a_wrong_file_in_the_cache_is_replaced(computed, cache, kind):
+    right = simplex_lattice(3, 9, "riesz-energy")
+    (path,) = (cache / "lattices").iterdir()
+    np.save(path, broken(kind))
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert len(computed) == 2
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert len(computed) == 2, "the replaced file is good"
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def test_nothing_in_the_cache_is_unpickled(computed, cache, tmp_path):
+    right = simplex_lattice(3, 9, "riesz-energy")
+    (path,) = (cache / "lattices").iterdir()
+    np.save(path, np.array([Payload(tmp_path / "unpickled")], dtype=object), allow_pickle=True)
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert not (tmp_path / "unpickled").exists()
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", "cut"])
+def test_a_damaged_file_in_the_cache_is_replaced(computed, cache, content):
+    right = simplex_lattice(3, 9, "riesz-energy")
+    (path,) = (cache / "lattices").iterdir()
+    path.write_bytes(path.read_bytes()[:-20] if content == "cut" else content)
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert len(computed) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(computed, cache):
+    cache.write_text("a file where the folder should be")
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), simplex_lattice(3, 9, "riesz-energy"))
+    assert len(computed) == 2
+
+
+@given(m=st.integers(2, 6), n=st.integers(1, 70))
+def test_cells_have_equal_volume_and_cover_the_simplex(m, n):
+    """The simplex has determinant 1, so a part of an n-th of its volume has 1/n."""
+    cells = simplex_cells(m, n)
+    assert cells.shape == (n, m, m)
+    assert (cells >= 0).all()
+    np.testing.assert_allclose(cells.sum(axis=-1), 1, atol=1e-12)
+    np.testing.assert_allclose(np.abs(np.linalg.det(cells)), 1 / n, rtol=1e-9)
+    # No two overlap: a point inside one is outside all others. With the volumes it follows that they cover all.
+    for points in (cells.mean(axis=1), np.einsum("j,njk->nk", np.arange(1, m + 1) / (m * (m + 1) / 2), cells)):
+        coordinates = np.einsum("pi,nij->pnj", points, np.linalg.inv(cells)).min(axis=-1)
+        assert ((coordinates > 1e-12) == np.eye(n, dtype=bool)).all()
+
+
+def test_cells_of_two_objectives_are_intervals_in_order():
+    np.testing.assert_allclose(simplex_cells(2, 5)[:, :, 0], list(pairwise([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])), atol=1e-12)
+
+
+def test_cells_are_compact():
+    """The longest edge is the one that is cut: of 64 parts of a triangle none is longer than a third of it."""
+    edges = np.linalg.norm(simplex_cells(3, 64)[:, :, None] - simplex_cells(3, 64)[:, None], axis=-1)
+    assert edges.max() < math.sqrt(2) / 3
+
+
+def test_cells_cannot_be_changed_for_others():
+    with pytest.raises(ValueError):
+        simplex_cells(3, 4)[0, 0, 0] = 2.0
+
+
+@pytest.mark.parametrize(("m", "n"), [(0, 4), (3, 0)])
+def test_cells_of_nothing_raise(m, n):
+    with pytest.raises(ValueError):
+        simplex_cells(m, n)

@@ -1,17 +1,41 @@
-"""Preference samplers and the evaluation lattice: on the simplex, seeded, resumable, and distributed as named."""
+"""Preference samplers: on the simplex, seeded, resumable, and distributed as named."""
 
+import itertools
 import math
+import warnings
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, kstest
 
 from mopref import simplex_lattice
-from mopref.sampler import DirichletSampler, PreferenceSampler, UniformSampler, VertexBiasedSampler
+from mopref.checkpoint import load_state, save_state
+from mopref.preferences import simplex_cells
+from mopref.sampler import (
+    DirichletSampler,
+    LatticeSampler,
+    LowDiscrepancySampler,
+    PreferenceSampler,
+    StratifiedSampler,
+    UniformSampler,
+    VertexBiasedSampler,
+)
+from mopref.scalarizers import Linear
 
-MAKERS = {
+# Each λ by itself is uniform on the simplex; the last three are spread more evenly than random ones.
+UNIFORM = {
     "uniform": lambda m, seed=0: UniformSampler(m, seed=seed),
+    "sobol": lambda m, seed=0: LowDiscrepancySampler(m, seed=seed),
+    "halton": lambda m, seed=0: LowDiscrepancySampler(m, "halton", seed=seed),
+    "stratified": lambda m, seed=0: StratifiedSampler(m, seed=seed),
+}
+MAKERS = UNIFORM | {
     "dirichlet": lambda m, seed=0: DirichletSampler(m, 0.5, seed=seed),
     "vertex-biased": lambda m, seed=0: VertexBiasedSampler(m, seed=seed),
+    "lattice": lambda m, seed=0: LatticeSampler(m, 30, seed=seed),
 }
 
 
@@ -73,13 +97,85 @@ def test_a_saved_state_is_a_snapshot(make):
     assert torch.equal(other.sample(6), expected)
 
 
+@pytest.mark.parametrize("seed", [3, [3, 1]])
+def test_a_checkpoint_continues_in_the_middle(make, seed, tmp_path):
+    """Whatever was drawn before, in a new process, under another seed."""
+    sampler = make(3)
+    sampler.seed(seed)
+    sampler.sample(7)
+    save_state({"sampler": sampler.state_dict()}, tmp_path)
+    other = make(3, seed=5)
+    other.sample(2)
+    other.load_state_dict(load_state(tmp_path)["sampler"])
+    assert torch.equal(
+        torch.cat([other.sample(5), other.sample(40)]), torch.cat([sampler.sample(5), sampler.sample(40)])
+    )
+
+
+def test_a_state_before_the_first_draw_resumes(make):
+    sampler, other = make(3, seed=2), make(3, seed=9)
+    other.load_state_dict(sampler.state_dict())
+    assert torch.equal(other.sample(3), sampler.sample(3))
+
+
+def test_processes_draw_differently(make):
+    """The trainer seeds each process with the run's seed and the process's number."""
+    first, again, other = make(3), make(3), make(3)
+    first.seed([7, 0]), again.seed([7, 0]), other.seed([7, 1])
+    again.sample(3)
+    again.seed([7, 0])
+    drawn = first.sample(12)
+    assert torch.equal(again.sample(12), drawn), "a seed restarts"
+    assert not torch.equal(other.sample(12), drawn)
+
+
+def test_observing_changes_nothing_by_default(make):
+    sampler, other = make(2, seed=1), make(2, seed=1)
+    sampler.observe(sampler.sample(3), torch.rand(3, 2), Linear())
+    other.sample(3)
+    assert torch.equal(sampler.sample(5), other.sample(5))
+
+
+@given(name=st.sampled_from(sorted(MAKERS)), m=st.integers(1, 6), draws=st.lists(st.integers(1, 40), max_size=3))
+def test_every_draw_is_valid(name, m, draws):
+    sampler = MAKERS[name](m)
+    for n in draws:
+        sample = sampler.sample(n)
+        assert sample.shape == (n, m)
+        assert (sample >= 0).all()
+        assert (sample.double().sum(-1) - 1).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("m", [2, 3, 5])
-def test_uniform_moments(m):
+@pytest.mark.parametrize("name", UNIFORM)
+def test_uniform_moments(name, m):
     """Uniform on the simplex: mean 1/m, variance (m − 1)/(m²(m + 1)); normalised uniforms would not match."""
-    sample = UniformSampler(m, seed=0).sample(40_000).double()
-    torch.testing.assert_close(sample.mean(0), torch.full((m,), 1 / m, dtype=torch.float64), atol=6e-3, rtol=0)
+    sample = UNIFORM[name](m).sample(20_000).double()
+    torch.testing.assert_close(sample.mean(0), torch.full((m,), 1 / m, dtype=torch.float64), atol=8e-3, rtol=0)
     variance = torch.full((m,), (m - 1) / (m**2 * (m + 1)), dtype=torch.float64)
-    torch.testing.assert_close(sample.var(0), variance, atol=0, rtol=0.04)
+    torch.testing.assert_close(sample.var(0), variance, atol=0, rtol=0.05)
+    # E λ_1 λ_2 = 1/(m(m + 1)): the weights depend on each other as they should.
+    assert (sample[:, 0] * sample[:, -1]).mean().item() == pytest.approx(1 / (m * (m + 1)), rel=0.05)
+
+
+@pytest.mark.parametrize("m", [2, 3, 5])
+@pytest.mark.parametrize("name", UNIFORM)
+def test_every_weight_is_beta_distributed(name, m):
+    """λ_i ~ Beta(1, m − 1): by Kolmogorov and Smirnov's distance, over draws of 50."""
+    sampler = UNIFORM[name](m, seed=4)
+    sample = torch.cat([sampler.sample(50) for _ in range(40)]).double().numpy()
+    for weights in sample.T:
+        # 1.95/√n is passed by one random sample in a thousand.
+        assert kstest(weights, beta(1, max(m - 1, 1)).cdf).statistic < 1.95 / math.sqrt(len(sample))
+
+
+@pytest.mark.parametrize("m", [2, 3])
+@pytest.mark.parametrize("name", ["sobol", "halton", "stratified"])
+def test_each_single_preference_is_uniform_over_the_seeds(name, m):
+    """No point of the sequence is always in the same place."""
+    drawn = np.stack([UNIFORM[name](m, seed=seed).sample(3)[2].double().numpy() for seed in range(300)])
+    for weights in drawn.T:
+        assert kstest(weights, beta(1, m - 1).cdf).pvalue > 1e-3
 
 
 def test_uniform_marginal_for_two_objectives_is_flat():
@@ -121,6 +217,12 @@ def test_vertex_probability(probability):
         lambda: DirichletSampler(3, [1.0, 2.0]),
         lambda: VertexBiasedSampler(2, vertex_probability=1.5),
         lambda: VertexBiasedSampler(2, vertex_probability=-0.1),
+        lambda: LowDiscrepancySampler(2, "Sobol"),
+        lambda: LowDiscrepancySampler(0),
+        lambda: StratifiedSampler(0),
+        lambda: StratifiedSampler(2).sample(0),
+        lambda: LatticeSampler(3, 2),
+        lambda: LatticeSampler(3, 10, method="riesz"),
     ],
 )
 def test_invalid_samplers_raise(wrong):
@@ -128,30 +230,89 @@ def test_invalid_samplers_raise(wrong):
         wrong()
 
 
-@pytest.mark.parametrize("m", [2, 3, 4, 5])
-@pytest.mark.parametrize("n", [5, 11, 21, 66])
-def test_lattice_lies_on_the_simplex_with_its_corners(m, n):
-    lattice = simplex_lattice(m, n)
-    assert lattice.ndim == 2
-    assert lattice.shape[1] == m
-    assert m <= len(lattice) <= n
-    assert (lattice >= 0).all()
-    torch.testing.assert_close(lattice.double().sum(-1), torch.ones(len(lattice)).double(), atol=1e-6, rtol=0)
-    assert len(torch.unique(lattice, dim=0)) == len(lattice), "no preference twice"
-    for corner in torch.eye(m):
-        assert (lattice.float() == corner).all(-1).any(), f"corner {corner.tolist()} is missing"
+def share_error(sample, directions):
+    """Largest error of the share of preferences below each decile of ⟨direction, λ⟩, mean over directions."""
+    dense = np.random.default_rng(5).dirichlet(np.ones(sample.shape[1]), 20_000)
+    deciles = np.quantile(dense @ directions.T, np.linspace(0.1, 0.9, 9), axis=0)
+    shares = (sample @ directions.T <= deciles[:, None]).mean(axis=1)
+    return np.abs(shares - np.linspace(0.1, 0.9, 9)[:, None]).max(axis=0).mean()
 
 
-def test_lattice_is_as_fine_as_asked():
-    """Two objectives: n equal steps. Three: the finest triangular lattice that fits, (h + 1)(h + 2)/2 points."""
-    two = simplex_lattice(2, 11)
-    torch.testing.assert_close(two[:, 0].sort().values.double(), torch.linspace(0, 1, 11, dtype=torch.float64))
-    assert len(simplex_lattice(3, 66)) == 66
-    assert len(simplex_lattice(3, 77)) == 66
-    steps = simplex_lattice(3, 66).double() * 10
-    torch.testing.assert_close(steps, steps.round(), atol=1e-5, rtol=0)
+@pytest.mark.parametrize("m", [2, 3, 4])
+@pytest.mark.parametrize("n", [50, 64])
+def test_spread_more_evenly_than_random(m, n):
+    directions = np.concatenate([np.eye(m), np.random.default_rng(1).normal(size=(8, m))])
+    error = {
+        name: np.mean([share_error(UNIFORM[name](m, seed).sample(n).double().numpy(), directions) for seed in range(8)])
+        for name in UNIFORM
+    }
+    for name in ("sobol", "halton", "stratified"):
+        assert error[name] < 0.75 * error["uniform"], (name, error)
 
 
-def test_a_lattice_smaller_than_its_corners_raises():
-    with pytest.raises(ValueError):
-        simplex_lattice(3, 2)
+def test_every_draw_of_a_power_of_two_from_sobol_is_balanced():
+    sampler = LowDiscrepancySampler(2, seed=3)
+    for _ in range(20):
+        assert sorted(sampler.sample(8)[:, 0].mul(8).int().tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("sequence", ["sobol", "halton"])
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_one_sequence_however_it_is_cut(sequence, sizes):
+    whole, cut = (LowDiscrepancySampler(3, sequence, seed=6) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pieces = torch.cat([cut.sample(size) for size in sizes])
+    assert torch.equal(pieces, whole.sample(sum(sizes)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64])
+def test_a_stratified_draw_has_one_preference_in_each_interval(n):
+    sampler = StratifiedSampler(2, seed=1)
+    for _ in range(10):
+        assert sorted(np.floor(sampler.sample(n)[:, 0].double().numpy() * n).tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 2), (3, 10), (4, 17), (5, 6)])
+def test_a_stratified_draw_has_one_preference_in_each_part(m, n):
+    sampler, inside = StratifiedSampler(m, seed=2), np.linalg.inv(simplex_cells(m, n))
+    firsts = []
+    for _ in range(30):
+        coordinates = np.einsum("gi,nij->gnj", sampler.sample(n).double().numpy(), inside)
+        parts = coordinates.min(axis=-1).argmax(axis=-1)
+        assert sorted(parts.tolist()) == list(range(n))
+        firsts.append(int(parts[0]))
+    assert len(set(firsts)) > 1, "no group of a batch has always the same part"
+
+
+def test_a_pass_over_a_lattice_has_each_point_once():
+    sampler = LatticeSampler(3, 30, seed=0)
+    points = [tuple(row) for row in simplex_lattice(3, 30).tolist()]
+    assert len(points) == 28
+    # Draws of 12 and 3 do not end where a pass does.
+    drawn = torch.cat([sampler.sample(n) for n in (12, 12, 12, 3, 45)])
+    passes = [[tuple(row) for row in part.tolist()] for part in drawn.split(28)]
+    assert len(passes) == 3
+    for rows in passes:
+        assert sorted(rows) == sorted(points)
+    for one, other in itertools.combinations(passes, 2):
+        assert one != other, "each pass has an order of its own"
+
+
+def test_a_draw_may_be_larger_than_the_lattice():
+    counts = torch.unique(LatticeSampler(2, 5).sample(15), dim=0, return_counts=True)[1]
+    assert counts.tolist() == [3] * 5
+
+
+def test_a_lattice_sampler_takes_any_method(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPREF_CACHE", str(tmp_path))
+    drawn = LatticeSampler(3, 7, method="riesz-energy").sample(7)
+    assert sorted(drawn.tolist()) == sorted(simplex_lattice(3, 7, "riesz-energy").tolist())
+
+
+def test_a_lattice_sampler_forgets_its_pass_when_seeded():
+    sampler = LatticeSampler(2, 6, seed=1)
+    first = sampler.sample(6)
+    sampler.sample(2)
+    sampler.seed(1)
+    assert torch.equal(sampler.sample(6), first)

@@ -1,8 +1,9 @@
 """PreferenceModel: any network with linear layers, conditioned on a preference by SVD-LoRA adapters."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,7 +161,7 @@ class PreferenceModel(nn.Module):
         return any(getattr(module, "gradient_checkpointing", False) for module in self.base_model.modules())
 
     def _checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), self._in_force(self.state.preferences, self.state.enabled)
+        return nullcontext(), _EnteredAnew(partial(self._in_force, self.state.preferences, self.state.enabled))
 
     def merge(self, preference: Any) -> nn.Module:
         """A plain copy of the base model with W(λ) in place of W0; this model stays as it is.
@@ -263,6 +264,20 @@ class PreferenceModel(nn.Module):
                 "SVDLoRAConfig for its new adapters."
             )
         return cls(AutoModelForCausalLM.from_pretrained(str(name_or_folder), **model_options), config)
+
+
+class _EnteredAnew(AbstractContextManager[None]):
+    """A context for every backward pass through one graph: what ``contextmanager`` makes can be entered only once."""
+
+    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
+        self.make = make
+
+    def __enter__(self) -> None:
+        self.current = self.make()
+        self.current.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.current.__exit__(*error)
 
 
 def find_preference_model(model: nn.Module) -> PreferenceModel | None:

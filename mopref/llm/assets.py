@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from mopref._cache import cache_folder
+
 __all__ = [
     "MINILM",
     "PYRIT_HARM",
@@ -111,17 +113,6 @@ PYRIT_HARM = Asset(
     members=("*.csv",),
     licence="MIT",
 )
-
-
-def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder that assets are kept in; see the module's docstring for the order of the places tried."""
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    if os.environ.get("MOPREF_CACHE"):
-        return Path(os.environ["MOPREF_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "mopref"
-    return Path.home() / ".cache" / "mopref"
 
 
 def fetch(asset: Asset, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True) -> Path:

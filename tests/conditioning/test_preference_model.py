@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.gradients import gramians
 
 CONFIG = SVDLoRAConfig(objectives=("a", "b"), rank=4, preference_rank=2)
 
@@ -239,6 +240,17 @@ def test_checkpointing_switched_on_at_the_base(checkpointed, five_preferences, t
         loss.backward()
     assert_same_gradients(gradients(switched), gradients(plain))
     assert_same_gradients(gradients(copied), gradients(plain))
+
+
+def test_checkpoints_serve_several_backward_passes(checkpointed, five_preferences, token_batch):
+    """Gradient weightings take the gradient of every loss from one graph, and then that of their weighted sum."""
+    found = []
+    for model in checkpointed:
+        rows = model(token_batch, preferences=five_preferences).logits.square().mean(dim=(1, 2))
+        found.append(gramians(rows[:4].view(2, 2), model.parameters()))
+        rows.sum().backward()
+    torch.testing.assert_close(found[1], found[0])
+    assert_same_gradients(*map(gradients, checkpointed))
 
 
 def test_checkpointed_gradients_do_not_read_a_changed_preference_tensor(checkpointed, five_preferences, token_batch):

@@ -32,12 +32,11 @@ def test_an_unknown_name_lists_the_known_ones(toy_front, capsys, option):
     with pytest.raises(SystemExit):
         toy_front.main([option, "no-such-name"])
     error = capsys.readouterr().err
-    known = toy_front.PROBLEMS if option == "--problem" else toy_front.SCALARIZERS
+    known = toy_front.OBJECTIVES if option == "--problem" else toy_front.SCALARIZERS
     assert "no-such-name" in error
     assert all(name in error for name in known)
 
 
-def test_every_scalarizer_it_offers_can_be_made(toy_front):
-    problem = toy_front.PROBLEMS["zdt1"]()
-    for name in toy_front.SCALARIZERS:
-        toy_front.make_scalarizer(name, problem)
+def test_every_size_is_one_of_its_problem(toy_front):
+    for name, size in toy_front.SIZES.items():
+        toy_front.OBJECTIVES.make(name, **size)

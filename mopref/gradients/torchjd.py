@@ -1,0 +1,81 @@
+"""TorchJD: the aggregators of the torchjd package as gradient weightings."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .weighting import GradientWeighting
+
+__all__ = ["TorchJD"]
+
+
+class TorchJD(GradientWeighting):
+    """The weights that an aggregator of torchjd gives for the Gramian: UPGrad, DualProj, CAGrad, IMTLG, PCGrad, ….
+
+    A method that takes a preference vector (UPGrad, DualProj, AlignedMTL) gets each group's λ; the others do not look
+    at the preference. Losses are not looked at. What the weights sum to, and whether all are ≥ 0, is the method's own:
+    IMTLG and AlignedMTL may give negative ones. PCGrad draws from PyTorch's global generator.
+
+    Methods that carry something from call to call (GradVac, NashMTL, PCD, ExcessMTL, …) are refused: successive groups
+    have different preferences, so there is nothing to carry.
+
+    Args:
+        method: an aggregator or a weighting of ``torchjd.aggregation``, or the name of an aggregator. It is copied.
+        options: the aggregator's own, where ``method`` is a name.
+
+    Raises:
+        ImportError: torchjd is not installed, or something that the method needs besides.
+        ValueError: an unknown name, a method with a state or one that works on gradients only, options beside an
+            object, or a preference vector, whose place is taken by λ.
+
+    Source: P. Quinton and V. Rey, Jacobian Descent for Multi-Objective Optimization (arXiv 2406.16232), and the papers
+    of the single methods.
+
+    Example:
+        >>> upgrad = TorchJD("UPGrad")  # doctest: +SKIP
+        >>> cagrad = TorchJD("CAGrad", c=0.4)  # doctest: +SKIP
+    """
+
+    def __init__(self, method: Any, **options: Any) -> None:
+        try:
+            from torchjd import Stateful, aggregation
+        except ImportError as error:
+            raise ImportError(
+                'TorchJD needs the torchjd package, which is not installed: pip install "mopref[torchjd]"'
+            ) from error
+        if isinstance(method, str):
+            kind = getattr(aggregation, method, None)
+            if not (isinstance(kind, type) and issubclass(kind, aggregation.Aggregator)):
+                raise ValueError(f"torchjd.aggregation has no aggregator {method!r}: see its documentation for names.")
+            method = kind(**options)
+        elif options:
+            raise ValueError(f"options {sorted(options)} beside an object: give them to {method!r} itself.")
+        weighting = getattr(method, "gramian_weighting", method)
+        if not isinstance(weighting, aggregation.Weighting):
+            raise ValueError(
+                f"{method!r} does not work on the Gramian of the gradients: give a GramianWeightedAggregator such as "
+                "UPGrad(), or a Weighting such as UPGradWeighting()."
+            )
+        if isinstance(method, Stateful) or isinstance(weighting, Stateful):
+            raise ValueError(
+                f"{method!r} carries a state from call to call, but successive groups have different preferences: "
+                "choose a method without one."
+            )
+        self.takes_preference = hasattr(weighting, "pref_vector")
+        if self.takes_preference and weighting.pref_vector is not None:
+            raise ValueError(
+                f"{method!r} has a preference vector of its own: leave it out, each group's preference takes its place."
+            )
+        self.weighting = copy.deepcopy(weighting)
+
+    def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
+        """The method's weights, group by group, ``(G, m)``."""
+        rows = []
+        for gramian, preference in zip(gramians, preferences, strict=True):
+            if self.takes_preference:
+                self.weighting.pref_vector = preference
+            with torch.no_grad():
+                rows.append(self.weighting(gramian).to(losses))
+        return torch.stack(rows)

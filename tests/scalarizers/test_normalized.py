@@ -1,0 +1,362 @@
+"""Normalized: hand values, the inner scalarizer on (f − z)/(nadir − z), units that do not matter, tracked points."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
+from mopref.checkpoint import load_state, save_state
+from mopref.objectives import ZDT1
+from mopref.scalarizers import PBI, Linear, ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
+from mopref.scalarizers.achievement import AchievementScalarizing, AugmentedAchievementScalarizing
+from mopref.scalarizers.cosmos import COSMOS
+from mopref.scalarizers.hypervolume import Hypervolume
+from mopref.scalarizers.inverted_pbi import InvertedPBI
+from mopref.scalarizers.normalized import Normalized
+from mopref.scalarizers.p_norm import PNorm
+
+# Each inner scalarizer of m objectives, with its points in normalised units.
+INNER = {
+    "linear": lambda m: Linear(),
+    "tchebycheff": lambda m: Tchebycheff(ideal=[0.0] * m),
+    "modified-tchebycheff": lambda m: ModifiedTchebycheff(ideal=[0.0] * m),
+    "smooth-tchebycheff": lambda m: SmoothTchebycheff(ideal=[-0.1] * m, mu=0.1),
+    "pbi": lambda m: PBI(ideal=[0.0] * m),
+    "inverted-pbi": lambda m: InvertedPBI(nadir=[1.0] * m),
+    "achievement": lambda m: AchievementScalarizing([0.5] * m),
+    "augmented-achievement": lambda m: AugmentedAchievementScalarizing([0.5] * m),
+    "p-norm": lambda m: PNorm(ideal=[-0.1] * m, p=2.0),
+    "cosmos": lambda m: COSMOS(mu=0.5),
+    "hypervolume": lambda m: Hypervolume([1.1] * m),
+}
+
+
+def t(values) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@st.composite
+def cases(draw: st.DrawFn):
+    """Losses inside and beyond the box of an ideal point and a nadir, and a preference (possibly with zeros)."""
+    m = draw(st.integers(2, 4))
+    vector = lambda low, high: draw(st.lists(st.floats(low, high), min_size=m, max_size=m))  # noqa: E731
+    z, size, share = vector(-5, 5), vector(0.05, 20), vector(0.01, 1.5)
+    raw = draw(st.lists(st.integers(0, 20), min_size=m, max_size=m).filter(any))
+    f = [a + s * x for a, s, x in zip(z, size, share, strict=True)]
+    return f, [w / sum(raw) for w in raw], z, [a + s for a, s in zip(z, size, strict=True)]
+
+
+def batch(seed=0, shape=(40, 3)):
+    generator = torch.Generator().manual_seed(seed)
+    losses = torch.rand(shape, generator=generator, dtype=torch.float64)
+    raw = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.05
+    return losses, raw / raw.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("inner", "f", "expected"),
+    [
+        # z = (1, 10), nadir = (5, 30), λ = (1/4, 3/4). f = (3, 25): ((3 − 1)/4, (25 − 10)/20) = (1/2, 3/4)
+        (Linear(), (3, 25), 11 / 16),  # 1/8 + 9/16
+        (Tchebycheff(ideal=[0, 0]), (3, 25), 9 / 16),
+        (ModifiedTchebycheff(ideal=[0, 0]), (3, 25), 2.0),  # (1/2)/(1/4), beside (3/4)/(3/4)
+        (AchievementScalarizing([1, 1]), (3, 25), -1 / 3),  # −(1/2)/(1/4) = −2, −(1/4)/(3/4)
+        (Hypervolume([1, 1]), (3, 25), -1 / 9),  # min(2, 1/3)²
+        # The ideal point is 0, the nadir 1, and beyond it goes on: f = (9, 50) is (2, 2).
+        (Linear(), (1, 10), 0.0),
+        (Linear(), (5, 30), 1.0),
+        (Linear(), (9, 50), 2.0),
+    ],
+)
+def test_hand_values(inner, f, expected):
+    value = Normalized(inner, ideal=[1, 10], nadir=[5, 30])(t(f), t([0.25, 0.75])).item()
+    assert value == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", INNER)
+@settings(max_examples=40, deadline=None)
+@given(case=cases(), units=st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=4), shift=st.floats(-5, 5))
+def test_inner_scalarizer_of_normalized_losses_in_any_unit(name, case, units, shift):
+    f, lam, z, nadir = case
+    m = len(f)
+    normalized = [(a - b) / (c - b) for a, b, c in zip(f, z, nadir, strict=True)]
+    expected = INNER[name](m)(t(normalized), t(lam)).item()
+    assert Normalized(INNER[name](m), z, nadir)(t(f), t(lam)).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+    def convert(v):
+        return [u * (x + shift) for u, x in zip(units, v, strict=False)]
+
+    g = Normalized(INNER[name](m), ideal=convert(z), nadir=convert(nadir))
+    assert g(t(convert(f)), t(lam)).item() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_batch_loop_permutation_and_gradient(name):
+    losses, preferences = batch(shape=(3, 4, 3))
+    ideal, nadir, order = t([-0.1, -0.3, -0.2]), t([1.2, 3.0, 0.9]), [2, 0, 1]
+    g = Normalized(INNER[name](3), ideal, nadir)
+    values = g(losses, preferences)
+    assert values.shape == (3, 4)
+    for i in range(3):
+        for j in range(4):
+            assert values[i, j].item() == pytest.approx(g(losses[i, j], preferences[i, j]).item(), abs=1e-12)
+    permuted = Normalized(INNER[name](3), ideal[order], nadir[order])(losses[..., order], preferences[..., order])
+    torch.testing.assert_close(permuted, values)
+    assert torch.autograd.gradcheck(lambda f: g(f, preferences), (losses.requires_grad_(),))
+
+
+@pytest.mark.parametrize("name", INNER)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_corners_ties_and_the_ideal_point_itself(name, dtype):
+    g = Normalized(INNER[name](2), ideal=[1, 10], nadir=[5, 30])
+    for f in ((1.0, 10.0), (3.0, 20.0), (5.0, 30.0), (1.0, 20.0)):
+        for lam in ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5)):
+            losses = torch.tensor(f, dtype=dtype, requires_grad=True)
+            value = g(losses, torch.tensor(lam, dtype=dtype))
+            value.backward()
+            assert value.dtype == dtype
+            assert value.isfinite()
+            assert losses.grad.isfinite().all(), f"{losses.grad} at {f}, λ = {lam}"
+
+
+def test_gradient_is_divided_by_the_range():
+    losses = t([3.0, 25.0]).requires_grad_()
+    Normalized(Linear(), ideal=[1, 10], nadir=[5, 30])(losses, t([0.25, 0.75])).backward()
+    assert losses.grad.tolist() == pytest.approx([0.25 / 4, 0.75 / 20])
+
+
+def linear_of(g, f, lam=(0.25, 0.75)) -> float:
+    return g(t(f), t(lam)).item()
+
+
+def test_tracked_points_are_the_ideal_and_the_maximum_over_the_non_dominated_rows():
+    g = Normalized(Linear())
+    # (5, 60) is dominated: z = (0, 10), nadir = (3, 50), so (3/2, 30) is the middle and (3, 50) is 1.
+    g.observe(torch.tensor([[0.0, 50.0], [3.0, 10.0], [5.0, 60.0]], requires_grad=True))
+    assert linear_of(g, (0, 10)) == pytest.approx(0, abs=1e-6)
+    assert linear_of(g, (1.5, 30)) == pytest.approx(0.5, rel=1e-6)
+    assert linear_of(g, (3, 50)) == pytest.approx(1, rel=1e-6)
+    # 1/4 · (3/2)/3: each objective has its own range.
+    assert linear_of(g, (1.5, 10)) == pytest.approx(0.125, rel=1e-6)
+    assert not g(t([1.0, 20.0]), t([0.5, 0.5])).requires_grad, "no graph of the observed losses"
+
+
+def test_non_dominated_rows_are_those_of_several_steps_together():
+    g = Normalized(Linear())
+    g.observe(torch.tensor([[0.0, 4.0]]))
+    g.observe(torch.tensor([[2.0, 0.0]]))
+    assert linear_of(g, (2, 4)) == pytest.approx(1, rel=1e-6)
+    # Both are dominated by the new ones: z = (−1, −1), nadir = (1, 3), although 2 and 4 were seen.
+    g.observe(torch.tensor([[-1.0, 3.0], [1.0, -1.0]]))
+    assert linear_of(g, (1, 3)) == pytest.approx(1, rel=1e-6)
+    assert linear_of(g, (0, 1)) == pytest.approx(0.5, rel=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=12), split=st.integers(0, 12))
+def test_tracked_points_by_brute_force(rows, split):
+    """Small integers: many ties and equal rows. Split into two steps or not, in any order."""
+    front = [a for a in rows if not any(all(y <= x for x, y in zip(a, b, strict=True)) and a != b for b in rows)]
+    z, nadir = [min(x) for x in zip(*rows, strict=True)], [max(x) for x in zip(*front, strict=True)]
+    g = Normalized(Linear())
+    for part in (rows[:split], rows[split:]):
+        if part:
+            g.observe(torch.tensor(part, dtype=torch.float32))
+    for i in range(3):
+        value = g(t([n if j == i else a for j, (a, n) in enumerate(zip(z, nadir, strict=True))]), t([1 / 3] * 3))
+        assert value.isfinite()
+        assert value.item() == pytest.approx(1 / 3 if nadir[i] > z[i] else 0, abs=1e-6)
+
+
+def test_the_nadir_forgets_and_the_ideal_point_does_not():
+    """The window counts rows: (0, 9) and (9, 0) are non-dominated, but out of the last four after four more."""
+    g, later = Normalized(Linear(), window=4), [[1.0, 3.0], [3.0, 1.0], [2.0, 2.0], [2.0, 2.0]]
+    g.observe(t([[0.0, 9.0], [9.0, 0.0]]))
+    g.observe(t(later[:2]))
+    assert linear_of(g, (9, 9)) == pytest.approx(1, rel=1e-6)
+    g.observe(t(later[2:3]))  # (0, 9) is gone: n = (9, 3)
+    assert linear_of(g, (9, 3)) == pytest.approx(1, rel=1e-6)
+    assert linear_of(g, (9, 0)) == pytest.approx(0.25, rel=1e-6)
+    g.observe(t(later[3:]))
+    assert linear_of(g, (3, 3)) == pytest.approx(1, rel=1e-6)
+    assert linear_of(g, (0, 0)) == pytest.approx(0, abs=1e-6)
+    # A step of more rows than the window holds: its last ones.
+    g.observe(t([[0.0, 7.0], [7.0, 0.0], *later]))
+    assert linear_of(g, (3, 3)) == pytest.approx(1, rel=1e-6)
+
+
+def test_a_tracked_range_is_cut_off_below():
+    """In objective 0 n − z = .2, less than .1 % or 1 % of 1000.2; objective 1 has its own range of 2."""
+    for options, expected in (({}, 1.0002), ({"minimum_range": 0.01}, 10.002), ({"minimum_range": 1e-6}, 0.2)):
+        g = Normalized(Linear(), **options)
+        g.observe(t([[1000.0, 3.0], [1000.2, 1.0]]))
+        assert linear_of(g, (1000.5, 1), (1, 0)) == pytest.approx(0.5 / expected, rel=1e-6)
+        assert linear_of(g, (1000, 2), (0, 1)) == pytest.approx(0.5, rel=1e-6)
+        # Also where the losses are negative: the size counts.
+        g = Normalized(Linear(), **options)
+        g.observe(t([[-1000.2, 3.0], [-1000.0, 1.0]]))
+        assert linear_of(g, (-999.7, 1), (1, 0)) == pytest.approx(0.5 / expected, rel=1e-6)
+    # Two given points are taken as they are.
+    g = Normalized(Linear(), ideal=[1000, 0], nadir=[1000.2, 1], minimum_range=0.01)
+    assert linear_of(g, (1000.1, 0), (1, 0)) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_target_direction_is_turned_by_tracked_ranges():
+    """n − z = (3, 40): (f − z)/(n − z) ∝ λ is f − z ∝ (3 λ1, 40 λ2); Tchebycheff's is ∝ (3/λ1, 40/λ2)."""
+    for inner, expected in ((ModifiedTchebycheff, (3 / 4, 40 * 3 / 4)), (Tchebycheff, (3 * 4, 40 * 4 / 3))):
+        g = Normalized(inner(ideal=[0, 0]))
+        assert g.target_direction(t([0.25, 0.75])) is None, "no range is known yet"
+        g.observe(t([[0.0, 50.0], [3.0, 10.0], [5.0, 60.0]]))
+        direction = g.target_direction(t([0.25, 0.75]))
+        assert (direction[1] / direction[0]).item() == pytest.approx(expected[1] / expected[0], rel=1e-6)
+    assert Normalized(Linear(), ideal=[0, 0], nadir=[1, 2]).target_direction(t([0.25, 0.75])) is None
+
+
+def test_given_and_tracked_points_mix():
+    observed = torch.tensor([[1.0, 50.0], [3.0, 10.0]])
+    given_ideal, given_nadir = Normalized(Linear(), ideal=[0, 0]), Normalized(Linear(), nadir=[5, 90])
+    given_ideal.observe(observed)  # nadir (3, 50)
+    given_nadir.observe(observed)  # z (1, 10)
+    assert linear_of(given_ideal, (1.5, 25)) == pytest.approx(0.5, rel=1e-6)
+    assert linear_of(given_nadir, (3, 50)) == pytest.approx(0.5, rel=1e-6)
+
+
+def test_tracked_units_do_not_matter_either():
+    """Three objectives in units of 1, 1000 and 1/1000 train as if they had the same."""
+    losses, preferences = batch()
+    units, shift = t([1.0, 1e3, 1e-3]), t([0.0, -7.0, 3.0])
+    for inner in (lambda: Linear(), lambda: Tchebycheff(ideal=[0, 0, 0]), lambda: PNorm(ideal=[0, 0, 0], p=3)):
+        plain, scaled = Normalized(inner()), Normalized(inner())
+        for rows in losses.split(8):
+            plain.observe(rows)
+            scaled.observe(units * (rows + shift))
+        torch.testing.assert_close(
+            scaled(units * (losses + shift), preferences), plain(losses, preferences), rtol=1e-6, atol=1e-6
+        )
+
+
+DEGENERATE = {
+    "one row": [[1.0, 3.0]],
+    "equal rows": [[1.0, 3.0], [1.0, 3.0]],
+    "one row dominates": [[1.0, 3.0], [2.0, 4.0]],
+    "a constant objective": [[1.0, 3.0], [2.0, 3.0]],
+    "zeros": [[0.0, 0.0]],
+    "large": [[1e6, 1e-6]],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows", DEGENERATE.values(), ids=DEGENERATE)
+@pytest.mark.parametrize("inner", [Linear, lambda: Tchebycheff(ideal=[0, 0]), lambda: AchievementScalarizing([0, 0])])
+def test_it_works_from_the_first_observation_on(inner, rows, dtype):
+    """One preference a step is one row: nadir and ideal point are equal, and the range is 0."""
+    g = Normalized(inner())
+    losses = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    g.observe(losses)
+    value = g(losses, torch.tensor([0.4, 0.6], dtype=dtype).expand_as(losses))
+    value.sum().backward()
+    assert value.dtype == dtype
+    assert value.isfinite().all()
+    assert losses.grad.isfinite().all()
+    assert (losses.grad.abs().sum(-1) > 0).all(), "training must not stop in silence"
+
+
+@pytest.mark.parametrize("rows", [[[0.0, 3.0]], [[0.0, 3.0], [0.0, 1.0]]])
+def test_a_loss_that_was_0_so_far_is_not_divided_by_almost_nothing(rows):
+    """A hinge loss or a divergence from the start: the first .001 of it must not outweigh all else by millions."""
+    g = Normalized(Linear())
+    g.observe(t(rows))
+    losses = t([1e-3, 2.0]).requires_grad_()
+    g(losses, t([0.5, 0.5])).backward()
+    assert 0 < losses.grad[0].item() <= 1e4 * losses.grad[1].item()
+
+
+def test_the_inner_refusal_says_that_its_losses_are_normalised():
+    g = Normalized(Tchebycheff(ideal=[0, 0]), ideal=[1, 10], nadir=[5, 30])
+    with pytest.raises(ValueError, match=r"(?i)ideal") as caught:
+        g(t([0.0, 20.0]), t([0.5, 0.5]))  # (−1/4, 1/2)
+    assert "-0.25" in str(caught.value)
+    assert "normalised" in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+def test_an_inner_scalarizer_may_track_its_own_ideal_point():
+    """In normalised units."""
+    g = Normalized(Tchebycheff(margin=0.0))
+    g.observe(torch.tensor([[0.0, 50.0], [3.0, 10.0]]))
+    # z = (0, 10), nadir = (3, 50): (0, 1) and (1, 0), inner ideal point (0, 0). f = (3/2, 20) is (1/2, 1/4).
+    assert linear_of(g, (1.5, 20)) == pytest.approx(3 / 16, rel=1e-6)
+
+
+def test_nothing_observed_yet_raises():
+    for g in (Normalized(Linear()), Normalized(Linear(), ideal=[0, 0]), Normalized(Linear(), nadir=[1, 1])):
+        with pytest.raises(ValueError, match="observe"):
+            g(t([1.0, 2.0]), t([0.5, 0.5]))
+
+
+def test_a_given_nadir_that_the_tracked_ideal_point_passes_raises_or_stays_finite():
+    """Losses above a given nadir are the start of many a training run: each must give a number with a slope."""
+    g = Normalized(Linear(), nadir=[0.5, 0.5])
+    losses = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    try:
+        g.observe(losses)
+        value = g(losses, torch.tensor([[0.5, 0.5]]))
+    except ValueError as error:
+        assert "0.5" in str(error)  # noqa: PT017 - refusing is one of two right answers
+        return
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert (losses.grad > 0).all(), "lower losses must stay better"
+
+
+@pytest.mark.parametrize("inner", [Linear, lambda: Tchebycheff(ideal=[0, 0, 0]), lambda: PNorm(p=2)])
+def test_state_goes_through_a_file_and_continues_identically(inner, tmp_path):
+    losses, preferences = batch(seed=4, shape=(60, 3))
+    losses[:30] *= 3
+    steps = losses.split(5)
+    through, resumed = Normalized(inner()), Normalized(inner())
+    for step in steps[:6]:
+        through.observe(step)
+    save_state(through.state_dict(), tmp_path)
+    resumed.load_state_dict(load_state(tmp_path))
+    assert torch.equal(resumed(losses[:30], preferences[:30]), through(losses[:30], preferences[:30]))
+    for step in steps[6:]:
+        through.observe(step)
+        resumed.observe(step)
+        assert torch.equal(resumed(step, preferences[:5]), through(step, preferences[:5]))
+    fresh = Normalized(inner())
+    for step in steps[6:]:
+        fresh.observe(step)
+    assert not torch.equal(fresh(steps[-1], preferences[:5]), through(steps[-1], preferences[:5])), "the state matters"
+
+
+def test_a_state_is_a_copy_and_one_of_nothing_seen_is_one_too():
+    g = Normalized(Linear())
+    g.observe(torch.tensor([[0.0, 4.0], [2.0, 0.0]]))
+    state, other = g.state_dict(), Normalized(Linear())
+    g.observe(torch.tensor([[-9.0, 4.0], [2.0, -9.0]]))
+    other.load_state_dict(state)
+    assert linear_of(other, (1, 2)) == pytest.approx(0.5, rel=1e-6)
+    unseen = Normalized(Linear())
+    unseen.load_state_dict(Normalized(Linear()).state_dict())
+    with pytest.raises(ValueError, match="observe"):
+        unseen(t([1.0, 2.0]), t([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("preferences_per_step", [1, 4])
+def test_it_trains(preferences_per_step):
+    """From the first step on, where one preference is one row; the loss in the log is a number at every step."""
+    problem = ZDT1(num_variables=4)
+    config = TrainerConfig(
+        steps=8, preferences_per_step=preferences_per_step, cpu=True, progress=False, log_every=1, learning_rate=1e-2
+    )
+    model = ParetoSetModel.for_problem(problem, seed=0)
+    before = [p.detach().clone() for p in model.parameters()]
+    trainer = ParetoTrainer(model, problem, Normalized(Tchebycheff(ideal=[0, 0])), config=config)
+    trainer.train()
+    after = [p.detach() for p in model.parameters()]
+    assert all(p.isfinite().all() for p in after)
+    assert any(not torch.equal(p, q) for p, q in zip(before, after, strict=True))
+    assert math.isfinite(trainer.front(5).values.sum())
