@@ -1,26 +1,16 @@
 """ParetoSetModel: a small network from a preference to decision variables, for problems that bring no model."""
 
-import itertools
-import math
 from collections.abc import Sequence
-from typing import Protocol, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from mopref.bounds import Bounds, box_bounds
+from mopref.conditioning.box import BoxProblem, map_to_box
+from mopref.conditioning.mlp import make_mlp, standardise_preferences
 
 __all__ = ["ParetoSetModel"]
-
-
-class _BoxProblem(Protocol):
-    """What the model has to know of a problem; ``mopref.objectives.Problem`` has it."""
-
-    num_variables: int
-    bounds: Tensor
-
-    @property
-    def num_objectives(self) -> int: ...
 
 
 class ParetoSetModel(nn.Module):
@@ -89,24 +79,13 @@ class ParetoSetModel(nn.Module):
                 "each must be at least 1."
             )
         self.num_objectives, self.num_variables = num_objectives, num_variables
-        # The standard deviation of one weight under Dirichlet(1, …, 1) is √((m − 1) / (m + 1)) / m.
-        m = num_objectives
-        self.input_scale = m * math.sqrt((m + 1) / (m - 1)) if m > 1 else 1.0
         lower, upper = box_bounds(bounds, num_variables).to(torch.get_default_dtype())
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
-        generator = torch.Generator().manual_seed(seed)
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in itertools.pairwise(widths):
-            layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
-            for parameter in layer.parameters():
-                # nn.Linear's own distribution, from a generator of ours.
-                nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
-            layers += [layer, nn.LeakyReLU()]
-        self.net = nn.Sequential(*layers[:-1])
+        self.net = make_mlp(widths, torch.Generator().manual_seed(seed))
 
     @classmethod
-    def for_problem(cls, problem: _BoxProblem, hidden: Sequence[int] = (128, 128, 128), seed: int = 0) -> Self:
+    def for_problem(cls, problem: BoxProblem, hidden: Sequence[int] = (128, 128, 128), seed: int = 0) -> Self:
         """A model with a problem's objectives, variables and bounds; see the class for ``hidden`` and ``seed``."""
         return cls(problem.num_objectives, problem.num_variables, problem.bounds, hidden, seed)
 
@@ -121,8 +100,5 @@ class ParetoSetModel(nn.Module):
                 f"preferences have shape {tuple(preferences.shape)}: give one row for each preference and "
                 f"{self.num_objectives} columns, one for each objective."
             )
-        standardised = (preferences.to(self.lower.dtype) - 1 / self.num_objectives) * self.input_scale
-        wave = torch.sin(math.pi * self.net(standardised))
-        x = (self.lower + self.upper) / 2 + (self.upper - self.lower) / 2 * wave
-        # Rounding may put x a hair outside.
-        return x.clamp(self.lower, self.upper)
+        raw = self.net(standardise_preferences(preferences.to(self.lower.dtype)))
+        return map_to_box(raw, self.lower, self.upper)

@@ -1,0 +1,55 @@
+"""ConcatenationModel: the preference as more input features."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.mlp import standardise_preferences
+
+__all__ = ["ConcatenationModel"]
+
+
+class ConcatenationModel(ConditionedModel):
+    """y = base([x, standardised λ]): the preference is appended to the features of the first input.
+
+    The plainest conditioning; all parameters are those of the base, and it starts with an output that depends on λ.
+
+    Args:
+        base_model: a module whose first input is ``(B, …, d + m)``, floating-point.
+        objectives: the names of the m objectives in the order of a preference, or their number m.
+
+    Raises:
+        ValueError: no objective, a name that is there twice, or a base without parameters.
+
+    Example:
+        >>> model = ConcatenationModel(nn.Linear(4 + 2, 3), objectives=2)
+        >>> model(torch.zeros(5, 4), preferences=[0.5, 0.5]).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, base_model: nn.Module, objectives: int | Sequence[str]) -> None:
+        super().__init__(objectives)
+        weight_like(base_model)
+        self.base_model = base_model
+
+    def forward(self, x: Tensor, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
+        """The base model's forward with λ beside the features of ``x``, ``(B, …, d)``.
+
+        Raises:
+            ValueError: no preferences, invalid ones, another number of them than of rows, or an ``x`` without features.
+        """
+        chosen = standardise_preferences(self.checked(preferences, weight_like(self.base_model)))
+        if x.ndim < 2 or not x.is_floating_point():
+            raise ValueError(
+                f"the first input is {x.dtype} of shape {tuple(x.shape)}: λ is appended to the last dimension, so it "
+                "must be floating-point of shape (B, …, d)."
+            )
+        if len(chosen) not in (1, len(x)):
+            raise ValueError(
+                f"{len(chosen)} preferences were given for {len(x)} rows: give one for each row, or a single one."
+            )
+        features = chosen.view(len(chosen), *[1] * (x.ndim - 2), -1).expand(*x.shape[:-1], -1)
+        return self.base_model(torch.cat([x, features.to(x)], dim=-1), *args, **kwargs)

@@ -1,0 +1,76 @@
+"""ConditionedModel: what every network with a preference shares, which is how it is called."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from mopref.preferences import validate_preferences
+
+__all__ = ["ConditionedModel", "objective_names", "weight_like"]
+
+
+class ConditionedModel(nn.Module):
+    """A network that is called as ``model(*inputs, preferences=λ)``; row i of the output is under row i of λ.
+
+    λ is ``(B, m)`` with one preference for each row of the inputs, or ``(m,)`` or ``(1, m)`` with one for all.
+    ``PreferenceModel`` is called in the same way, so that one takes the other's place.
+
+    Args:
+        objectives: the names of the m objectives in the order of a preference, or their number m.
+
+    Raises:
+        ValueError: no objective, or a name that is there twice.
+    """
+
+    def __init__(self, objectives: int | Sequence[str]) -> None:
+        super().__init__()
+        self.objectives = objective_names(objectives)
+
+    @property
+    def num_objectives(self) -> int:
+        """The number of objectives m."""
+        return len(self.objectives)
+
+    def checked(self, preferences: Any, like: Tensor) -> Tensor:
+        """The preferences as ``(1 or B, m)`` on the device and in the type of ``like``.
+
+        Raises:
+            ValueError: no preferences, or some that do not lie on the simplex.
+        """
+        if preferences is None:
+            raise ValueError(
+                f"preferences are missing: give one weight for each of {', '.join(self.objectives)}, as in "
+                "model(..., preferences=λ)."
+            )
+        return validate_preferences(preferences, self.objectives).to(like)
+
+
+def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
+    """The names of the objectives; f1 … fm where only their number is given.
+
+    Raises:
+        ValueError: no objective, one text instead of a list, or a name that is there twice.
+
+    Example:
+        >>> objective_names(2)
+        ('f1', 'f2')
+    """
+    if isinstance(objectives, str):
+        raise ValueError(f"objectives is the single text {objectives!r}: give a list, such as [{objectives!r}].")
+    names = tuple(f"f{i + 1}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")
+    return names
+
+
+def weight_like(model: nn.Module) -> Tensor:
+    """A floating-point parameter of the model, by whose device and type new ones are made.
+
+    Raises:
+        ValueError: the model has none.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            return parameter
+    raise ValueError(f"{type(model).__name__} has no floating-point parameter: there is nothing to condition.")

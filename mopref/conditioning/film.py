@@ -1,0 +1,157 @@
+"""FiLMModel: the preference scales and shifts the features of a network, layer by layer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.svd_lora import PreferenceState, is_adaptable
+
+__all__ = ["FiLMLayer", "FiLMModel"]
+
+
+class FiLMLayer(nn.Module):
+    """h ↦ (1 + γ(λ)) ∘ h + β(λ) on the output h of a linear layer, with γ and β from a multilayer perceptron of λ.
+
+    γ and β start at 0, so that the layer starts as the linear layer.
+
+    Args:
+        base_layer: ``nn.Linear``, or GPT-2's ``Conv1D``.
+        hidden: widths of the hidden layers of the perceptron.
+        num_objectives: m.
+        state: where the preference in force is found.
+        generator: the source of randomness of the initialisation, on the CPU.
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        hidden: Sequence[int],
+        num_objectives: int,
+        state: PreferenceState,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.base_layer, self.state = base_layer, state
+        weight: Tensor = base_layer.weight  # type: ignore[assignment]
+        self.num_features = weight.shape[0] if isinstance(base_layer, nn.Linear) else weight.shape[1]
+        conditioner = make_mlp((num_objectives, *hidden, 2 * self.num_features), generator)
+        for parameter in conditioner[-1].parameters():
+            nn.init.zeros_(parameter)
+        # Trained in single precision (double beside a double base) whatever the base is stored in.
+        kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        self.conditioner = conditioner.to(weight.device, kind)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output, scaled and shifted under the preference in force."""
+        h: Tensor = self.base_layer(x, *args, **kwargs)
+        preferences = self.state.rows(h.shape[0]).to(weight_like(self.conditioner))
+        modulation = self.conditioner(standardise_preferences(preferences))
+        if h.ndim == 1:
+            modulation = modulation[0]
+        else:
+            modulation = modulation.view(len(modulation), *[1] * (h.ndim - 2), -1)
+        scale, shift = modulation.chunk(2, dim=-1)
+        return ((1 + scale) * h + shift).to(h.dtype)
+
+
+class FiLMModel(ConditionedModel):
+    """A network whose linear layers are followed by (1 + γ(λ)) ∘ h + β(λ), with γ and β learned for each layer.
+
+    Starts as the base network for every λ. The layers are put into ``base_model`` itself. Nothing mixes rows, so each
+    row of a batch may carry its own preference, and inputs may be ``(B, …, features)`` or tokens.
+
+    With gradient checkpointing in the base, run the backward pass before the next forward: activations are recomputed
+    under the preferences of the last one.
+
+    Args:
+        base_model: any module with ``nn.Linear`` (or GPT-2's ``Conv1D``) layers inside.
+        objectives: the names of the m objectives in the order of a preference, or their number m.
+        hidden: widths of the hidden layers of each layer's perceptron.
+        target_modules: names of the linear layers, whole or their last parts ("q_proj"); ``None`` for every linear
+            layer but a language model's output head.
+        train_base: whether the base is trained too, as suits one that starts at random; otherwise it is frozen.
+        seed: seeds the perceptrons; the global generator is not touched.
+
+    Attributes:
+        layers: the layers by the names of the linear layers in the base model.
+
+    Raises:
+        ValueError: no objective, a name that is there twice, a width below 1, no layer, a target that does not exist,
+            or layers that are conditioned already.
+
+    Source: E. Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer (2018); A. Dosovitskiy and
+    J. Djolonga, You Only Train Once: Loss-Conditional Training of Deep Networks (2020).
+
+    Example:
+        >>> model = FiLMModel(nn.Sequential(nn.Linear(4, 3)), objectives=("helpful", "harmless"))
+        >>> model(torch.zeros(2, 4), preferences=[[1, 0], [0.5, 0.5]]).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        base_model: nn.Module,
+        objectives: int | Sequence[str],
+        hidden: Sequence[int] = (32,),
+        target_modules: Sequence[str] | None = None,
+        train_base: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(objectives)
+        self.state = PreferenceState()
+        targets = _select(base_model, target_modules)
+        self.layers: dict[str, FiLMLayer] = {}
+        generator = torch.Generator().manual_seed(seed)
+        wrapped: dict[int, FiLMLayer] = {}
+        for name, module in targets.items():
+            # A layer that the base uses under two names keeps being one layer.
+            if id(module) not in wrapped:
+                layer = FiLMLayer(module, hidden, self.num_objectives, self.state, generator)
+                wrapped[id(module)] = self.layers[name] = layer
+        # All is well: from here on the base is changed.
+        if not train_base:
+            base_model.requires_grad_(False)
+        for name, module in targets.items():
+            base_model.set_submodule(name, wrapped[id(module)])
+        self.base_model = base_model
+
+    def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
+        """The base model's forward under the given preferences, ``(m,)`` or ``(B, m)``.
+
+        Raises:
+            ValueError: no preferences, invalid ones, or another number of them than of rows.
+        """
+        like = weight_like(next(iter(self.layers.values())).conditioner)
+        # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
+        self.state.preferences = self.checked(preferences, like).clone()
+        return self.base_model(*args, **kwargs)
+
+
+def _select(base_model: nn.Module, target_modules: Sequence[str] | None) -> dict[str, nn.Module]:
+    """The layers to condition, by every name that the base model has for them."""
+    if isinstance(target_modules, str):
+        raise ValueError(f"target_modules is the single text {target_modules!r}: give a list, [{target_modules!r}].")
+    modules = dict(base_model.named_modules(remove_duplicate=False))
+    if any(hasattr(module, "base_layer") for module in modules.values()):
+        raise ValueError("the base model has adapters or conditioned layers already: give a plain one.")
+    linear = {name: module for name, module in modules.items() if is_adaptable(module)}
+    if "" in linear:
+        raise ValueError("the base model is a single linear layer: wrap it as nn.Sequential(layer).")
+    if target_modules is None:
+        find_head = getattr(base_model, "get_output_embeddings", None)
+        head = None if find_head is None else find_head()
+        chosen = {name: module for name, module in linear.items() if module is not head}
+    else:
+        chosen = {}
+        for target in target_modules:
+            found = {name: module for name, module in linear.items() if f".{name}".endswith(f".{target}")}
+            if not found:
+                raise ValueError(f"no linear layer is called {target!r}; there are {', '.join(linear) or 'none'}.")
+            chosen |= found
+    if not chosen:
+        raise ValueError(f"no layer to condition: {type(base_model).__name__} has {len(linear)} linear layers.")
+    return chosen
