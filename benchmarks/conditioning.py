@@ -1,6 +1,6 @@
 """How should λ enter a network? The same base network under each conditioning, on problems with a known front.
 
-    python benchmarks/conditioning.py            # 1,000 steps, five seeds: about half an hour on one core
+    python benchmarks/conditioning.py            # 1,000 steps, five seeds: about ten minutes on one core
     python benchmarks/conditioning.py --quick    # 100 steps, one seed: shows that it runs
 
 Every conditioning gets the same base, a multilayer perceptron with two hidden layers of 64, the same steps and the same

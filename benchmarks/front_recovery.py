@@ -236,11 +236,12 @@ def markdown(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
 
 
 def compare_libmoon(seeds: Iterable[int]) -> list[dict[str, Any]]:
-    """LibMOON and mopref in turn: the same problems, preferences (≥ .01, as LibMOON evaluates), reference point."""
+    """LibMOON and mopref in turn: the same problems, preferences (≥ .01, as LibMOON evaluates), reference (1.1, …)."""
     rows = []
     for name, kind in (("zdt1", "ZDT1"), ("zdt2", "ZDT2"), ("vlmop2", "VLMOP2"), ("dtlz2", "DTLZ2")):
         for ours, theirs in (("modified-tchebycheff", "mtche"), ("smooth-tchebycheff", "softtche")):
             case = Case(name, ours)
+            case.reference_point = np.full(case.problem.num_objectives, 1.1)
             clipped = case.preferences.double().clamp(0.01, 0.99)
             case.preferences = (clipped / clipped.sum(dim=1, keepdim=True)).float()
             case.optimum = scalarizer_optimum(case.problem, case.scalarizer, case.preferences)

@@ -33,7 +33,7 @@ class Registry(Mapping[str, type[Part]], Generic[Part]):
         ['linear', 'mine']
     """
 
-    def __init__(self, kind: str, interface: type[Part], built_in: Mapping[str, str]) -> None:
+    def __init__(self, kind: str, interface: type[Any], built_in: Mapping[str, str]) -> None:
         self.kind, self.interface = kind, interface
         self._classes: dict[str, str | type[Part]] = dict(built_in)
 

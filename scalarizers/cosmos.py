@@ -15,6 +15,10 @@ class COSMOS(Scalarizer):
     so the minimiser may fail to be Pareto optimal. Angles are measured from the origin: the losses should be ≥ 0 with
     their smallest values near 0, and of like size. Wrap it in :class:`Normalized` where they are not.
 
+    With μ small beside the losses it is a weighted sum, and loses concave fronts: on the exact front of ZDT2 the
+    minimisers for 101 preferences have hypervolume .2100 (two corners) with μ = .1, .5067 with 2, .5248 with 4, .5322
+    with 8 and .5355 with 16 (reference point (1.1, 1.1)). The default suits losses of about 1.
+
     Args:
         mu: μ ≥ 0, the price of leaving the ray, in units of the losses.
 
@@ -30,7 +34,7 @@ class COSMOS(Scalarizer):
         tensor(2.4000)
     """
 
-    def __init__(self, mu: float = 4.0) -> None:
+    def __init__(self, mu: float = 8.0) -> None:
         if not mu >= 0:
             raise ValueError(f"mu is {mu}: it is the price of leaving the preference's ray, so it must be ≥ 0.")
         self.mu = mu

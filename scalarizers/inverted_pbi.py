@@ -23,6 +23,9 @@ class InvertedPBI(Scalarizer):
 
     θ = .1 is the published choice, and close to a weighted sum: on the exact front of ZDT2, which is concave, with
     r = (1, 1), 101 preferences have their minimisers at the two corners only. With θ = 5 there are 98 distinct ones.
+    Give r where θ is large: while a tracked r is still bad, staying on the rays from it keeps losses from falling. On
+    ZDT1 with r tracked, 5 of 5 seeds reached the optimum's hypervolume with θ = .1; with θ = 5 three reached .91 to .99
+    of it, and two nothing.
 
     Args:
         nadir: r, m numbers (list, array or tensor); ``None`` to track it: the componentwise maximum over the

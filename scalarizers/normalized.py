@@ -28,13 +28,26 @@ class Normalized(IdealPointScalarizer):
 
     z may lie above a loss, unless the inner scalarizer refuses it.
 
+    **Give the points you know, the nadir point first**: early losses say little of the front's size. Measured on ZDT2
+    with f_2 times 1,000 (n = 10, ``ParetoSetModel``, 500 steps of 64 preferences at learning rate 5e-3), where without
+    normalisation no seed reaches a quarter of the exact optimum's hypervolume. Seeds of 16 that collapsed to a point;
+    all others reached .995 of it or more:
+
+        inner scalarizer, ideal=[0, 0]   both tracked   ideal given   nadir given
+        ModifiedTchebycheff              3              0             0
+        Tchebycheff                      6              7             0
+        SmoothTchebycheff                8              3             0
+
+    On ZDT1 and VLMOP2, scaled in the same way, none of 8 seeds collapsed with both tracked.
+
     Args:
         scalarizer: the inner one. Where it tracks a point itself, it sees normalised losses.
         ideal: z, m numbers (list, array or tensor); ``None`` to track it.
         nadir: n > z, m numbers; ``None`` to track it.
         window: how many rows of losses a tracked n looks back on.
         minimum_range: where a point is tracked, n_i − z_i is at least this fraction of the larger of |z_i| and |n_i|.
-            So the first steps, whose losses may be all alike, are not divided by almost nothing.
+            So the first steps, whose losses may be all alike, are not divided by almost nothing; losses that are all 0
+            so far are not divided at all.
 
     Raises:
         TypeError: an inner scalarizer that is none.
@@ -152,6 +165,7 @@ class Normalized(IdealPointScalarizer):
         size = nadir - ideal
         if self.tracked or self._given_nadir is None:
             smallest = self.minimum_range * torch.maximum(ideal.abs(), nadir.abs())
-            # Losses that are all 0 have no size at all.
-            size = size.maximum(smallest).clamp(min=1e-12)
+            size = size.maximum(smallest)
+            # Losses that are all 0 so far have no size at all.
+            size = size.where(size > 1e-12, 1)
         return ideal, size

@@ -12,7 +12,8 @@ from scipy.optimize import brentq
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
 from mopref.objectives import DTLZ2, VLMOP2, ZDT1, ZDT2, Quadratic
-from mopref.scalarizers import Linear, ModifiedTchebycheff
+from mopref.oracle import scalarizer_optimum
+from mopref.scalarizers import Linear, ModifiedTchebycheff, SmoothTchebycheff
 
 EPSILON = 1e-3
 PROBLEMS = {
@@ -98,6 +99,28 @@ def test_the_exact_optimum_minimises_the_scalarizer_on_the_front(name):
     assert (best <= others + 1e-9).all()
     inside = preferences.min(dim=1).values > 0.1
     torch.testing.assert_close(best[inside], others[inside], rtol=0.02, atol=0)
+
+
+def check_smooth_tchebycheff(seed):
+    # At its defaults on a concave front, where a plain implementation ends as one point.
+    problem = PROBLEMS["ZDT2"]
+    preferences = simplex_lattice(2, 101)
+    scalarizer = SmoothTchebycheff()
+    front = trained(problem, scalarizer, seed).front(preferences)
+    own_optimum = scalarizer_optimum(problem, SmoothTchebycheff(ideal=[0, 0]), preferences)
+    assert hypervolume(front.values) / hypervolume(own_optimum.values) >= 0.99
+    # And that optimum is the whole front: Tchebycheff's own has .5385.
+    assert hypervolume(own_optimum.values) > 0.537
+
+
+def test_smooth_tchebycheff_keeps_a_concave_front():
+    check_smooth_tchebycheff(seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_smooth_tchebycheff_keeps_a_concave_front_in_every_seed(seed):
+    check_smooth_tchebycheff(seed)
 
 
 def test_linear_scalarization_finds_only_the_corners_of_a_concave_front():
