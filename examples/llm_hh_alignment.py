@@ -14,6 +14,7 @@ import os
 import sys
 import textwrap
 import time
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from mopref import (
     Front,
     ParetoTrainer,
     PreferenceModel,
+    Scalarizer,
     SVDLoRAConfig,
     TrainerConfig,
     VertexBiasedSampler,
@@ -38,7 +40,7 @@ from mopref.llm.offline import harm_pairs
 from mopref.llm.records import label_counts, split_by_prompt
 from mopref.llm.tokenization import tokenize_records
 from mopref.objectives import DPO
-from mopref.scalarizers import SCALARIZERS, Linear, scalarizer_by_name
+from mopref.scalarizers import SCALARIZERS
 
 OBJECTIVES = ("helpful", "harmless")
 # Worse than anything a useful model does on either objective. The base model's losses are log 2 each; a front may have
@@ -130,6 +132,14 @@ def load_model(arguments: argparse.Namespace, device: torch.device) -> tuple[Pre
     return PreferenceModel.from_pretrained(name, config, dtype=dtype).to(device), AutoTokenizer.from_pretrained(name)
 
 
+def make_scalarizer(name: str) -> Scalarizer:
+    """The scalarizer of that name: DPO's losses are at least 0, and the table's reference point bounds them above."""
+    above, below = list(REFERENCE_POINT), [0.0, 0.0]
+    points = {"ideal": below, "nadir": above, "reference_point": above if name == "hypervolume" else below}
+    taken = signature(SCALARIZERS[name]).parameters
+    return SCALARIZERS.make(name, **{point: place for point, place in points.items() if point in taken})
+
+
 def keeps_activations(rows: list[dict[str, Any]], model: PreferenceModel, layers: int) -> bool:
     """Whether the activations below the adapters are worth keeping: some blocks are frozen, and memory suffices."""
     tokens = sum(2 * len(r["prompt_ids"]) + len(r["response_0_ids"]) + len(r["response_1_ids"]) for r in rows)
@@ -188,8 +198,7 @@ def main(command_line: list[str] | None = None) -> Front:
     train = tokenize_records(tokenizer, train_records, OBJECTIVES, **limits)
     test = tokenize_records(tokenizer, test_records, OBJECTIVES, **limits)
     # Every DPO loss is above 0: an ideal point for every model, which needs no tracking.
-    options = {} if SCALARIZERS[arguments.scalarizer] is Linear else {"ideal": [0.0, 0.0]}
-    scalarizer = scalarizer_by_name(arguments.scalarizer, **options)
+    scalarizer = make_scalarizer(arguments.scalarizer)
 
     kept = keeps_activations(train + test, model, arguments.layers)
     console.print(

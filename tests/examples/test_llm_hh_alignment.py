@@ -119,3 +119,9 @@ def test_bad_record_is_named_before_anything_is_written(example, model_folder, r
     with pytest.raises(ValueError, match=r"(?s)row 7.*harmless.*3"):
         example.main(arguments(model_folder, records_file, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_every_scalarizer_it_offers_can_be_made(example):
+    losses, preferences = torch.tensor([[0.7, 0.6]]), torch.tensor([[0.3, 0.7]])
+    for name in example.SCALARIZERS:
+        assert example.make_scalarizer(name)(losses, preferences).isfinite().all(), name

@@ -21,7 +21,7 @@ from mopref.scalarizers import (
 NAMES = ("linear", "tchebycheff", "modified-tchebycheff", "augmented-tchebycheff", "smooth-tchebycheff", "pbi")
 WITH_IDEAL = tuple(name for name in NAMES if name != "linear")
 MONOTONE = tuple(name for name in NAMES if name != "pbi")
-EPSILON, RHO, MU, THETA = 1e-3, 0.01, 0.05, 5.0
+EPSILON, RHO, MU, THETA = 1e-3, 0.01, 0.01, 5.0
 
 
 def reference(name: str, f: list[float], lam: list[float], z: list[float]) -> float:
