@@ -238,7 +238,7 @@ def markdown(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
 def compare_libmoon(seeds: Iterable[int]) -> list[dict[str, Any]]:
     """LibMOON and mopref in turn: the same problems, preferences (≥ .01, as LibMOON evaluates), reference (1.1, …)."""
     rows = []
-    for name, kind in (("zdt1", "ZDT1"), ("zdt2", "ZDT2"), ("vlmop2", "VLMOP2"), ("dtlz2", "DTLZ2")):
+    for name in ("zdt1", "zdt2", "vlmop2", "dtlz2"):
         for ours, theirs in (("modified-tchebycheff", "mtche"), ("smooth-tchebycheff", "softtche")):
             case = Case(name, ours)
             case.reference_point = np.full(case.problem.num_objectives, 1.1)
@@ -248,8 +248,7 @@ def compare_libmoon(seeds: Iterable[int]) -> list[dict[str, Any]]:
             case.oracle = case.hypervolume(case.optimum.values)[0]
             for seed in seeds:
                 run = recover(case, seed)
-                n = case.problem.num_variables
-                peer = peers.libmoon_pareto_set_learning(kind, n, theirs, case.preferences, seed)
+                peer = peers.libmoon_pareto_set_learning(case.problem, theirs, case.preferences, seed)
                 row = {
                     "problem": name,
                     "scalarizer": ours,

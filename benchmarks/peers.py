@@ -96,32 +96,30 @@ def has_libmoon() -> bool:
 
 
 def libmoon_pareto_set_learning(
-    name: str, num_variables: int, aggregation: str, preferences: Tensor, seed: int, epochs: int = 1000
+    problem: Problem, aggregation: str, preferences: Tensor, seed: int, epochs: int = 1000
 ) -> PeerRun:
-    """LibMOON's own problem, model and aggregation function in its training loop.
+    """LibMOON's own model and aggregation function ("mtche" or "softtche") in its training loop.
 
     The loop is that of its solver for Pareto set learning, with that solver's defaults: 1,000 epochs of 256 preferences
     from Dirichlet(1, …, 1), Adam at 1e-3. The release on the package index has the parts, not the solver as a class.
+    The problem is ours, since some of LibMOON's go by the same name and are others.
     """
-    from libmoon.problem.synthetic import dtlz, vlmop, zdt
     from libmoon.solver.psl.model.simple import SimplePSLModel
     from libmoon.util_global import scalarization
 
-    kind = next(getattr(module, name) for module in (zdt, dtlz, vlmop) if hasattr(module, name))
-    problem = kind(n_var=num_variables)
+    class Wrapped:
+        n_obj, n_var = problem.num_objectives, problem.num_variables
+        lbound, ubound = problem.bounds.numpy()
+
     aggregate = {"mtche": scalarization.mtche, "softtche": scalarization.soft_tche}[aggregation]
     torch.manual_seed(seed)
     generator = np.random.default_rng(seed)
-
-    class Options:
-        n_var = num_variables
-
-    model: nn.Module = SimplePSLModel(problem, Options())
+    model: nn.Module = SimplePSLModel(Wrapped(), Wrapped())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     batch = 256
     start = time.perf_counter()
     for _ in range(epochs):
-        weights = torch.tensor(generator.dirichlet(np.ones(problem.n_obj), batch), dtype=torch.float32)
+        weights = torch.tensor(generator.dirichlet(np.ones(Wrapped.n_obj), batch), dtype=torch.float32)
         loss = aggregate(problem.evaluate(model(weights)), weights).mean()
         optimizer.zero_grad()
         loss.backward()

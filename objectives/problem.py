@@ -1,19 +1,24 @@
 """Problem: objectives that are plain functions of decision variables x, such as the synthetic test problems."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mopref.bounds import Bounds, box_bounds
 from mopref.objective import Objective
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "StoredSetProblem"]
 
 # How far outside its bounds a variable may lie, as a fraction of their distance: float32 rounding of a model's output.
 _TOLERANCE = 1e-5
+
+# So many straight steps stand for a piece of a curve where its length is measured.
+_KNOTS = 2_001
 
 
 class Problem(Objective):
@@ -129,6 +134,48 @@ class Problem(Objective):
             )
 
 
+class StoredSetProblem(Problem):
+    """A problem whose Pareto set has no formula: points of it, computed once, lie in ``data/`` beside this file.
+
+    The ideal and the nadir point are those of the stored points. ``benchmarks/reference_fronts.py`` computes them.
+
+    Args:
+        stored: the name of the file, one point x a row; the first m rows hold the minimisers of the m objectives, and
+            any first few rows are spread evenly over the front.
+        num_variables: n.
+        num_objectives: m.
+        bounds: as in :class:`Problem`.
+        names: as in :class:`Problem`.
+    """
+
+    def __init__(
+        self,
+        stored: str,
+        num_variables: int,
+        num_objectives: int,
+        bounds: Bounds = (0.0, 1.0),
+        names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(num_variables, num_objectives, bounds, names)
+        with files(__package__).joinpath("data", stored).open(encoding="utf-8") as file:
+            self._stored = torch.from_numpy(np.loadtxt(file, delimiter=",", ndmin=2))
+        front = self.evaluate(self._stored)
+        self.ideal_point, self.nadir_point = front.amin(dim=0), front.amax(dim=0)
+
+    def pareto_set(self, num_points: int) -> Tensor:
+        """Stored points, spread evenly over the front, the minimiser of each objective first: ``(≤ num_points, n)``.
+
+        Raises:
+            ValueError: fewer points than objectives.
+        """
+        if num_points < self.num_objectives:
+            raise ValueError(
+                f"{num_points} points cannot hold the best of each of {self.num_objectives} objectives: ask for at "
+                f"least {self.num_objectives}."
+            )
+        return self._stored[:num_points].clone()
+
+
 def even_spread(start: float, end: float, num_points: int) -> Tensor:
     """``num_points`` numbers in even steps from start to end, shape ``(num_points,)``, float64.
 
@@ -138,3 +185,32 @@ def even_spread(start: float, end: float, num_points: int) -> Tensor:
     if num_points < 2:
         raise ValueError(f"{num_points} points cannot hold both ends of the front: ask for at least 2.")
     return torch.linspace(start, end, num_points, dtype=torch.float64)
+
+
+def even_along(values: Callable[[Tensor], Tensor], pieces: Sequence[tuple[float, float]], num_points: int) -> Tensor:
+    """Numbers t whose ``values(t)`` lie in even steps along a curve, whatever its speed: ``(num_points,)``, float64.
+
+    The length of the curve is measured with each objective divided by its range. The first and the last end of the
+    pieces are among the points.
+
+    Args:
+        values: t ``(K,)`` to the curve's points ``(K, m)``.
+        pieces: the ranges of t that make up the curve, in order; what lies between two of them has no length.
+        num_points: how many.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    share = even_spread(0.0, 1.0, num_points)
+    # Squared steps: a curve may start as steeply as a square root does.
+    knots = torch.cat([start + (end - start) * even_spread(0.0, 1.0, _KNOTS).square() for start, end in pieces])
+    curve = values(knots)
+    steps = torch.linalg.vector_norm((curve / (curve.amax(dim=0) - curve.amin(dim=0))).diff(dim=0), dim=1)
+    steps[_KNOTS - 1 :: _KNOTS] = 0
+    length = torch.cat([steps.new_zeros(1), steps.cumsum(dim=0)])
+    wanted = share * length[-1]
+    # The first knot at or beyond each length, so that no point is put between two pieces.
+    after = torch.searchsorted(length, wanted).clamp(min=1)
+    before = after - 1
+    fraction = (wanted - length[before]) / (length[after] - length[before]).clamp(min=torch.finfo(length.dtype).tiny)
+    return torch.lerp(knots[before], knots[after], fraction)

@@ -5,9 +5,49 @@ import math
 import torch
 from torch import Tensor
 
-from .problem import Problem, even_spread
+from .problem import Problem, StoredSetProblem, even_spread
 
-__all__ = ["VLMOP2"]
+__all__ = ["VLMOP1", "VLMOP2", "VLMOP3"]
+
+
+class VLMOP1(Problem):
+    """f1 = Σ_i x_i² / (4n), f2 = Σ_i (x_i − 2)² / (4n), x in [−2, 4]^n.
+
+    Convex front √f1 + √f2 = 1: on the Pareto set all x_i are equal, and with s = x_i / 2 in [0, 1] the values are s²
+    and (1 − s)². Divided by 4, so that each runs from 0 to 1.
+
+    Args:
+        num_variables: n ≥ 1.
+
+    Raises:
+        ValueError: no variable.
+
+    Source: D. Van Veldhuizen and G. Lamont, Multiobjective Evolutionary Algorithm Test Suites (1999), after J. Schaffer
+    (1985), who has one variable.
+
+    Example:
+        >>> VLMOP1(num_variables=1).evaluate(torch.tensor([[0.0], [1.0]]))
+        tensor([[0.0000, 1.0000],
+                [0.2500, 0.2500]])
+    """
+
+    def __init__(self, num_variables: int = 10) -> None:
+        super().__init__(num_variables, 2, bounds=(-2.0, 4.0))
+        self.ideal_point = torch.zeros(2, dtype=torch.float64)
+        self.nadir_point = torch.ones(2, dtype=torch.float64)
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """f1 and f2: ``(N, n)`` to ``(N, 2)``."""
+        return torch.stack([x.square().mean(dim=-1), (x - 2).square().mean(dim=-1)], dim=-1) / 4
+
+    def pareto_set(self, num_points: int) -> Tensor:
+        """All variables equal, from 0 to 2 in even steps: ``(num_points, n)``."""
+        return even_spread(0.0, 2.0, num_points).unsqueeze(-1).repeat(1, self.num_variables)
+
+    def pareto_front(self, num_points: int) -> Tensor:
+        """s² and (1 − s)² in even steps of s: ``(num_points, 2)``."""
+        s = even_spread(0.0, 1.0, num_points)
+        return torch.stack([s.square(), (1 - s).square()], dim=-1)
 
 
 class VLMOP2(Problem):
@@ -53,3 +93,35 @@ class VLMOP2(Problem):
         """1 − exp(−(s ∓ 1)²) in even steps of s: ``(num_points, 2)``."""
         s = even_spread(-1.0, 1.0, num_points)
         return torch.stack([-torch.expm1(-(s - 1).square()), -torch.expm1(-(s + 1).square())], dim=-1)
+
+
+class VLMOP3(StoredSetProblem):
+    """Three objectives of two variables whose Pareto set is in several pieces, with s = x_1² + x_2².
+
+        f1 = s / 2 + sin(s)
+        f2 = (3 x_1 − 2 x_2 + 4)² / 8 + (x_1 − x_2 + 1)² / 27 + 15
+        f3 = 1 / (s + 1) − 1.1 exp(−s)
+
+    x in [−3, 3]². f1 has rings of local minima. The front is known from stored points only.
+
+    Source: D. Van Veldhuizen and G. Lamont, Multiobjective Evolutionary Algorithm Test Suites (1999), after R. Viennet,
+    C. Fonteix and I. Marc (1996); the bounds are those of J. Knowles, ParEGO (2006).
+
+    Example:
+        >>> VLMOP3().evaluate(torch.tensor([[0.0, 0.0]]))
+        tensor([[ 0.0000, 17.0370, -0.1000]])
+    """
+
+    def __init__(self) -> None:
+        super().__init__("vlmop3.csv", num_variables=2, num_objectives=3, bounds=(-3.0, 3.0))
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """f1, f2 and f3: ``(N, 2)`` to ``(N, 3)``."""
+        first, second = x.unbind(dim=-1)
+        square = x.square().sum(dim=-1)
+        values = [
+            square / 2 + square.sin(),
+            (3 * first - 2 * second + 4).square() / 8 + (first - second + 1).square() / 27 + 15,
+            1 / (square + 1) - 1.1 * torch.exp(-square),
+        ]
+        return torch.stack(values, dim=-1)
