@@ -97,7 +97,9 @@ def test_a_grid_even_on_the_front_fills_it_better(problem):
 def test_a_resumed_training_goes_on_with_what_the_sampler_had_learned(tmp_path):
     def make(steps):
         sampler = AdaptiveSampler(2)
-        return trainer_of(ZDT1(5), ModifiedTchebycheff(ideal=[0, 0]), steps, sampler, lr_schedule="constant", warmup_ratio=0.0)
+        return trainer_of(
+            ZDT1(5), ModifiedTchebycheff(ideal=[0, 0]), steps, sampler, lr_schedule="constant", warmup_ratio=0.0
+        )
 
     whole = make(60)
     whole.train()
