@@ -30,14 +30,15 @@ from torch import Tensor
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
 from mopref.global_search import warm_start
-from mopref.indicators import hypervolume_with_method, preference_regret
+from mopref.indicators import fill_distance, hypervolume_with_method, preference_regret
 from mopref.oracle import Optimum, scalarizer_optimum
-from mopref.registry import OBJECTIVES, SCALARIZERS
+from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.scalarizers import scalarizer_for_problem
 
 PREFERENCES_PER_STEP = 64
-# Points that stand for the whole front.
+# Points that stand for the whole front, and points whose largest hole is measured; by the number of objectives.
 DENSE = {2: 10_000, 3: 20_000}
+FEW = {2: 21, 3: 105}
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,19 @@ class Case:
         return found.mean, found.max
 
 
-def recover(case: Case, seed: int) -> dict[str, Any]:
+def largest_holes(trainer: ParetoTrainer, case: Case) -> dict[str, float]:
+    """Fill distance of a lattice of preferences, and of as many that are even on the front, where it is known."""
+    m = case.problem.num_objectives
+    if m not in DENSE:
+        return {}
+    known = case.problem.pareto_front(DENSE[m])
+    return {
+        "hole_lattice": fill_distance(trainer.front(FEW[m]).values, known),
+        "hole_even": fill_distance(trainer.front(FEW[m], spread="front").values, known),
+    }
+
+
+def recover(case: Case, seed: int, sampler: str = "uniform") -> dict[str, Any]:
     """Train one model and measure its front."""
     setting, problem = case.setting, case.problem
     start = time.perf_counter()
@@ -133,7 +146,7 @@ def recover(case: Case, seed: int) -> dict[str, Any]:
         cpu=True,
         progress=False,
     )
-    trainer = ParetoTrainer(model, problem, case.scalarizer, config=config)
+    trainer = ParetoTrainer(model, problem, case.scalarizer, sampler, config=config)
     trainer.train()
     seconds = time.perf_counter() - start
     front = trainer.front(case.preferences)
@@ -150,6 +163,7 @@ def recover(case: Case, seed: int) -> dict[str, Any]:
         "evaluations": evaluations,
         "seconds": seconds,
         "collapsed": front.is_collapsed(),
+        **largest_holes(trainer, case),
     }
 
 
@@ -169,11 +183,11 @@ def compare_peers(case: Case, seed: int, evaluations: int, methods: Sequence[str
     return results
 
 
-def run_case(case: Case, seeds: Iterable[int], methods: Sequence[str]) -> dict[str, Any]:
+def run_case(case: Case, seeds: Iterable[int], methods: Sequence[str], sampler: str = "uniform") -> dict[str, Any]:
     """All seeds of one case."""
     runs = []
     for seed in seeds:
-        run = recover(case, seed)
+        run = recover(case, seed, sampler)
         if methods:
             run["peers"] = compare_peers(case, seed, run["evaluations"], methods)
         runs.append(run)
@@ -193,6 +207,7 @@ def run_case(case: Case, seeds: Iterable[int], methods: Sequence[str]) -> dict[s
         "limit": case.limit(),
         "exact": case.exact,
         "setting": asdict(case.setting),
+        "sampler": sampler,
         "runs": runs,
     }
 
@@ -209,6 +224,7 @@ def markdown(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
         "median",
         "even on front, median",
         "regret mean / max",
+        "largest hole, lattice → even",
         "s",
         *methods,
     ]
@@ -226,6 +242,9 @@ def markdown(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
             f"{median(ratios):.4f}",
             f"{median(run['spread_ratio'] for run in runs):.4f}",
             f"{np.mean([run['regret_mean'] for run in runs]):.4f} / {max(run['regret_max'] for run in runs):.4f}",
+            " → ".join(
+                f"{median(run[key] for run in runs):.3g}" for key in ("hole_lattice", "hole_even") if key in runs[0]
+            ),
             f"{median(run['seconds'] for run in runs):.1f}",
         ]
         for method in methods:
@@ -291,6 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peers", nargs="*", choices=["nsga2", "nsga3", "moead", "single"], help="(default: all but nsga3)"
     )
+    parser.add_argument("--sampler", choices=SAMPLERS, default="uniform", help="(default: %(default)s)")
     parser.add_argument("--libmoon", action="store_true", help="only the comparison with LibMOON")
     parser.add_argument("--output", type=Path, default=Path("outputs/front_recovery"), help="(default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -316,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = []
         for name in names:
             for scalarizer in scalarizers:
-                results.append(run_case(Case(name, scalarizer), range(options.seeds), methods))
+                results.append(run_case(Case(name, scalarizer), range(options.seeds), methods, options.sampler))
         table, content = markdown(results, methods), {"about": about, "cases": results}
         stem = "front_recovery"
     (options.output / f"{stem}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

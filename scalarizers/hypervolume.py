@@ -6,6 +6,8 @@ from torch import Tensor
 
 from mopref.scalarizer import Scalarizer, given_point, matching_point
 
+from ._smallest_weight import checked_epsilon
+
 __all__ = ["Hypervolume"]
 
 
@@ -39,10 +41,8 @@ class Hypervolume(Scalarizer):
     """
 
     def __init__(self, reference_point: Sequence[float] | Tensor, epsilon: float = 1e-3) -> None:
-        if not epsilon > 0:
-            raise ValueError(f"epsilon is {epsilon}: it replaces weights of 0 that are divided by, so it must be > 0.")
         self.reference_point = given_point(reference_point, "reference_point")
-        self.epsilon = epsilon
+        self.epsilon = checked_epsilon(epsilon)
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """−s^m inside the box and −s outside: ``(…, m)`` to ``(…)``."""

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from mopref.scalarizer import IdealPointScalarizer
 
+from ._smallest_weight import checked_epsilon
+
 __all__ = ["AugmentedTchebycheff", "ModifiedTchebycheff", "Tchebycheff", "inverse_weights"]
 
 
@@ -67,9 +69,7 @@ class ModifiedTchebycheff(IdealPointScalarizer):
         self, ideal: Sequence[float] | Tensor | None = None, epsilon: float = 1e-3, margin: float = 0.01
     ) -> None:
         super().__init__(ideal, margin)
-        if not epsilon > 0:
-            raise ValueError(f"epsilon is {epsilon}: it replaces weights of 0 that are divided by, so it must be > 0.")
-        self.epsilon = epsilon
+        self.epsilon = checked_epsilon(epsilon)
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """max_i (f_i − z_i) / max(λ_i, ε): ``(…, m)`` to ``(…)``."""
