@@ -264,11 +264,17 @@ class ParetoTrainer:
             preferences: ``(N, m)``, or a number of points.
             data: rows to evaluate on; the training data by default, and none where the objective needs none.
             spread: where a number of points is spread evenly: over the preferences (a lattice), or over the front the
-                model has, which takes evaluating many more preferences first (``mopref.front_grid``).
+                model has, for which at least 1,000 preferences are evaluated first. Where that takes too long, give
+                ``even_preferences`` fewer candidates yourself.
 
         Returns:
             A front of minimised losses that carries the seed, the steps and the scalarizer's name.
+
+        Raises:
+            ValueError: an unknown ``spread``, or preferences that do not lie on the simplex.
         """
+        if spread not in ("preferences", "front"):
+            raise ValueError(f"spread is {spread!r}: choose 'preferences' or 'front'.")
         model, rows = self.unwrapped_model, data if data is not None else self.train_data
 
         def values(chosen: Tensor) -> Tensor:

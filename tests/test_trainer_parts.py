@@ -109,3 +109,8 @@ def test_a_resumed_training_goes_on_with_what_the_sampler_had_learned(tmp_path):
     second = make(60)
     second.train(resume_from=tmp_path / "half")
     np.testing.assert_array_equal(second.front(9).values, whole.front(9).values)
+
+
+def test_an_unknown_spread_is_refused():
+    with pytest.raises(ValueError, match="spread is 'even': choose 'preferences' or 'front'"):
+        trainer_of(QUADRATIC, Linear()).front(5, spread="even")
