@@ -17,7 +17,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -310,15 +310,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--peers", nargs="*", choices=["nsga2", "nsga3", "moead", "single"], help="(default: all but nsga3)"
     )
+    parser.add_argument("--no-search", action="store_true", help="train every problem from the model's random start")
     parser.add_argument("--sampler", choices=SAMPLERS, default="uniform", help="(default: %(default)s)")
     parser.add_argument("--libmoon", action="store_true", help="only the comparison with LibMOON")
     parser.add_argument("--output", type=Path, default=Path("outputs/front_recovery"), help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.libmoon and not peers.has_libmoon():
         parser.error("LibMOON is not installed: pip install --no-deps libmoon")
-    if options.steps is not None:
-        for name, setting in SETTINGS.items():
-            SETTINGS[name] = Setting(**(asdict(setting) | {"steps": options.steps}))
+    changes = {} if options.steps is None else {"steps": options.steps}
+    if options.no_search:
+        changes["generations"] = 0
+    for name, setting in SETTINGS.items():
+        SETTINGS[name] = replace(setting, **changes)
     methods = ["nsga2", "moead", "single"] if options.peers == [] else list(options.peers or [])
     names = list(SETTINGS) if "all" in options.problems else options.problems
     scalarizers = list(SCALARIZERS) if "all" in options.scalarizers else options.scalarizers
