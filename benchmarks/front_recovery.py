@@ -54,7 +54,7 @@ class Setting:
 
 
 SMOOTH_2 = Setting({"num_variables": 10})
-SEARCHED_2 = Setting({"num_variables": 10}, generations=600, steps=2000, learning_rate=1e-3, fit_steps=1000)
+SEARCHED_2 = Setting({"num_variables": 10}, generations=600, fit_steps=1000)
 SMOOTH_3 = Setting({"num_objectives": 3})
 SEARCHED_3 = Setting({"num_objectives": 3}, generations=300, learning_rate=1e-2)
 REAL_WORLD = Setting({}, generations=600, fit_steps=1000, steps=4000, learning_rate=1e-2)

@@ -171,8 +171,10 @@ class DTLZ2(_DTLZ):
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
-        angles = self._turn(positions) * (math.pi / 2)
-        return _chain(angles.cos(), angles.sin(), 1 + self._distance(others))
+        turns = self._turn(positions)
+        # sin(π/2 − θ) for cos θ: at θ = π/2 it is 0, not a rounding error below 0 that a large g would multiply.
+        cosines, sines = ((math.pi / 2) * (1 - turns)).sin(), ((math.pi / 2) * turns).sin()
+        return _chain(cosines, sines, 1 + self._distance(others))
 
     def pareto_set(self, num_points: int) -> Tensor:
         """The angles of :meth:`pareto_front`, and ½ for every other variable: ``(≤ num_points, n)``."""

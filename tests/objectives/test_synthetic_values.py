@@ -243,3 +243,10 @@ def test_the_front_of_a_scaled_problem_is_scaled():
     front = ScaledZDT1(5, scales=(0.5, 1e4)).pareto_front(50)
     torch.testing.assert_close(front / torch.tensor([0.5, 1e4]), ZDT1(5).pareto_front(50))
     assert ScaledZDT1(5, scales=(0.5, 1e4)).nadir_point.tolist() == [0.5, 1e4]
+
+
+@pytest.mark.parametrize("problem", [DTLZ2(3), DTLZ3(3), DTLZ4(3)], ids=lambda problem: type(problem).__name__)
+def test_no_rounding_below_the_ideal_point_far_from_the_front(problem):
+    # In float32 cos(π/2) is −4e-8, and DTLZ3's g is 1,000 and more.
+    x = torch.ones(1, problem.num_variables)
+    assert (problem.evaluate(x) >= 0).all()
