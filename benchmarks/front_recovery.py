@@ -55,7 +55,7 @@ class Setting:
 
 SMOOTH_2 = Setting({"num_variables": 10})
 SEARCHED_2 = Setting({"num_variables": 10}, generations=600, fit_steps=1000)
-SMOOTH_3 = Setting({"num_objectives": 3})
+SMOOTH_3 = Setting({"num_objectives": 3}, steps=4500, learning_rate=1e-2)
 SEARCHED_3 = Setting({"num_objectives": 3}, generations=300, learning_rate=1e-2)
 REAL_WORLD = Setting({}, generations=600, fit_steps=1000, steps=4000, learning_rate=1e-2)
 SETTINGS = {
@@ -71,8 +71,8 @@ SETTINGS = {
     "dtlz1": SEARCHED_3,
     "dtlz2": SMOOTH_3,
     "dtlz3": SEARCHED_3,
-    "dtlz4": SEARCHED_3,
-    "inverted-dtlz1": SEARCHED_3,
+    "dtlz4": Setting({"num_objectives": 3}, generations=600, fit_steps=2000, learning_rate=5e-4),
+    "inverted-dtlz1": Setting({"num_objectives": 3}, generations=600, fit_steps=2000, learning_rate=1e-3),
     "dtlz2-5": Setting({"num_objectives": 5}, points=210, generations=300, learning_rate=2e-3),
     "dtlz2-8": Setting({"num_objectives": 8}, points=330, generations=300, learning_rate=2e-3),
     "re21": REAL_WORLD,
