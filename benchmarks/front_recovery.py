@@ -83,13 +83,18 @@ SETTINGS = {
 HEADLINE = ("zdt1", "zdt2", "zdt3", "scaled-zdt1", "vlmop1", "vlmop2", "dtlz1", "dtlz2")
 
 
+def make_problem(name: str) -> Any:
+    """The problem of a setting: "dtlz2-5" is DTLZ2 with the options of that setting."""
+    return OBJECTIVES.make(name.removesuffix("-5").removesuffix("-8"), **SETTINGS[name].options)
+
+
 class Case:
     """One problem under one scalarizer: its preferences, reference point and oracle."""
 
     def __init__(self, name: str, scalarizer_name: str) -> None:
         self.name, self.scalarizer_name = name, scalarizer_name
         self.setting = SETTINGS[name]
-        self.problem: Any = OBJECTIVES.make(name.removesuffix("-5").removesuffix("-8"), **self.setting.options)
+        self.problem: Any = make_problem(name)
         self.scalarizer = scalarizer_for_problem(scalarizer_name, self.problem)
         self.preferences = simplex_lattice(self.problem.num_objectives, self.setting.points)
         ideal, nadir = self.problem.ideal_point, self.problem.nadir_point

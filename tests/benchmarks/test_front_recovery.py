@@ -44,9 +44,7 @@ def test_writes_its_table_and_its_numbers(front_recovery, tmp_path, capsys, monk
 
 def test_every_setting_makes_its_problem(front_recovery):
     for name in front_recovery.SETTINGS:
-        problem = front_recovery.OBJECTIVES.make(
-            name.removesuffix("-5").removesuffix("-8"), **front_recovery.SETTINGS[name].options
-        )
+        problem = front_recovery.make_problem(name)
         assert problem.ideal_point is not None
         assert problem.nadir_point is not None
 
