@@ -1,14 +1,14 @@
 """Composition of training batches: every preference group gets rows of every objective."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["GroupBatchSampler"]
+__all__ = ["GroupBatchSampler", "batches_of_like_length"]
 
 
 class GroupBatchSampler(Iterator[list[int]]):
@@ -93,3 +93,14 @@ class GroupBatchSampler(Iterator[list[int]]):
         """Continue from a state given by :meth:`state_dict`."""
         self._queue = deque(state["queue"].tolist())
         self._generator.bit_generator.state = state["generator"]
+
+
+def batches_of_like_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row indices in batches of like length, so that little is computed for padding.
+
+    Example:
+        >>> batches_of_like_length([5, 1, 4, 2], 2)
+        [[1, 3], [2, 0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -37,6 +37,36 @@ class Objective(ABC):
         """Make a batch of data rows; PyTorch's default collation here."""
         return default_collate(rows)
 
+    def prepare_model(self, model: nn.Module) -> None:  # noqa: B027 - an optional hook
+        """Add to the model what is trained with it, such as a critic; called before there is an optimiser."""
+
+    def updates(self, model: nn.Module, batch: Any, preferences: Tensor) -> list[tuple[Any, Tensor]]:
+        """What the optimiser steps from one draw of data and preferences are made of: one step here.
+
+        An objective that samples (responses of a language model, say) does so here, and may use the samples for
+        several steps: each entry is a batch and its preferences, for :meth:`losses`. A batch that waits is part of a
+        checkpoint, so it consists of tensors, numbers, texts and containers.
+        """
+        return [(batch, preferences)]
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """A scalar to be minimised beside the scalarized losses, whatever λ; ``None`` for nothing.
+
+        Called once after each :meth:`losses`, and made of the same forward: a critic's loss, say.
+        """
+        return None
+
+    def metrics(self) -> dict[str, float]:
+        """What to log beside the losses: means since the last call."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold; empty for an objective without a state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - an optional hook
+        """Continue from a state given by :meth:`state_dict`."""
+
     def labelled(self, data: Sequence[Any]) -> Tensor | None:
         """Which row bears on which objective: ``(rows, m)`` bool, or ``None`` when every row bears on all."""
         return None

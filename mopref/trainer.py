@@ -69,7 +69,7 @@ class ParetoTrainer:
 
     Attributes:
         history: one dict for each logged interval: ``step``, ``loss`` (scalarized), ``loss/<objective>`` (means over
-            the preferences drawn), ``learning_rate``, ``gradient_norm``.
+            the preferences drawn), ``learning_rate``, ``gradient_norm``, and the objective's own metrics.
         step: optimiser steps done.
 
     Raises:
@@ -99,6 +99,7 @@ class ParetoTrainer:
                 f"the sampler draws preferences over {self.sampler.num_objectives} objectives, but there are "
                 f"{objective.num_objectives}: {', '.join(objective.names)}."
             )
+        objective.prepare_model(model)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not parameters:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
@@ -126,6 +127,8 @@ class ParetoTrainer:
         self.should_stop = False
         self.history: list[dict[str, float]] = []
         self._window: list[Tensor] = []
+        # Of each forward of a step, the batches with their preferences that wait for the next steps.
+        self._waiting: list[list[tuple[Any, Tensor]]] = [[] for _ in range(config.gradient_accumulation_steps)]
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -187,9 +190,12 @@ class ParetoTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         totals = torch.zeros(1 + self.objective.num_objectives, device=accelerator.device)
-        for accumulated in range(config.gradient_accumulation_steps):
-            preferences = self.sampler.sample(config.preferences_per_step).to(accelerator.device)
-            batch = self._next_batch()
+        for accumulated, waiting in enumerate(self._waiting):
+            if not waiting:
+                drawn = self.sampler.sample(config.preferences_per_step).to(accelerator.device)
+                with accelerator.autocast():
+                    waiting.extend(self.objective.updates(self.model, self._next_batch(), drawn))
+            batch, preferences = waiting.pop(0)
             last = accumulated == config.gradient_accumulation_steps - 1
             # Gradients are exchanged between processes once a step, not once a forward.
             with nullcontext() if last else accelerator.no_sync(self.model):
@@ -198,7 +204,9 @@ class ParetoTrainer:
                 self._check_losses(losses, preferences)
                 self.scalarizer.observe(accelerator.gather(losses.detach()))
                 loss = self._scalarize(losses.float() if losses.dtype.itemsize < 4 else losses, preferences).mean()
-                accelerator.backward(loss / config.gradient_accumulation_steps)
+                auxiliary = self.objective.auxiliary_loss()
+                whole = loss if auxiliary is None else loss + auxiliary
+                accelerator.backward(whole / config.gradient_accumulation_steps)
             self.sampler.observe(preferences, losses.detach(), self.scalarizer)
             totals += torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)]).to(totals)
         # With an infinite limit nothing is clipped, and the norm is known all the same.
@@ -240,7 +248,7 @@ class ParetoTrainer:
     def _log(self) -> dict[str, float]:
         mean = self.accelerator.reduce(torch.stack(self._window).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in self.objective.names), "learning_rate", "gradient_norm"]
-        entry = dict(zip(keys, mean, strict=True))
+        entry = dict(zip(keys, mean, strict=True)) | self.objective.metrics()
         self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
@@ -325,6 +333,8 @@ class ParetoTrainer:
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "scalarizer": self.scalarizer.state_dict(),
             "sampler": self.sampler.state_dict(),
+            "objective": self.objective.state_dict(),
+            "waiting": self._waiting,
             "batches": None if self._batches is None else self._batches.state_dict(),
             "history": self.history,
             "window": self._window,
@@ -367,6 +377,8 @@ class ParetoTrainer:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.scalarizer.load_state_dict(state["scalarizer"])
         self.sampler.load_state_dict(state["sampler"])
+        self.objective.load_state_dict(state["objective"])
+        self._waiting = send_to_device(state["waiting"], self.accelerator.device)
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])
         self.step, self.history = state["step"], state["history"]

@@ -17,6 +17,8 @@ _EXPORTS = {
     "RE24": "real_world",
     "RE33": "real_world",
     "RE37": "real_world",
+    "RLHF": "rlhf",
+    "SFT": "sft",
     "ScaledZDT1": "zdt",
     "VLMOP1": "vlmop",
     "VLMOP2": "vlmop",
@@ -38,6 +40,8 @@ __all__ = [
     "RE24",
     "RE33",
     "RE37",
+    "RLHF",
+    "SFT",
     "VLMOP1",
     "VLMOP2",
     "VLMOP3",
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
     from .problem import Problem
     from .quadratic import Quadratic
     from .real_world import RE21, RE24, RE33, RE37
+    from .rlhf import RLHF
+    from .sft import SFT
     from .vlmop import VLMOP1, VLMOP2, VLMOP3
     from .zdt import ZDT1, ZDT2, ZDT3, ZDT4, ZDT6, ScaledZDT1
 

@@ -1,17 +1,16 @@
 """DPO: direct preference optimisation on several objectives at once."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
+from mopref.batching import batches_of_like_length
+from mopref.conditioning.preference_model import require_preference_model
 from mopref.evaluation_mode import evaluation_mode
 from mopref.objective import RowLosses, RowObjective
-
-if TYPE_CHECKING:
-    from mopref.conditioning.preference_model import PreferenceModel
 
 __all__ = ["DPO", "LOSSES", "hinge_loss", "ipo_loss", "preference_signs", "robust_loss", "sigmoid_loss"]
 
@@ -176,7 +175,7 @@ class DPO(RowObjective):
 
         device = next(model.parameters()).device
         margins = torch.zeros(len(preferences), len(data), dtype=torch.float64)
-        batches = _batches_of_like_length(data, batch_size)
+        batches = _batches(data, batch_size)
         with torch.no_grad():
             for chosen in tqdm(batches, desc="evaluation", disable=None if progress else True, leave=False):
                 batch = send_to_device(self.collate([data[i] for i in chosen]), device)
@@ -216,7 +215,7 @@ class DPO(RowObjective):
         """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""
         from mopref.llm.log_probabilities import sequence_log_probabilities
 
-        inner = _preference_model(model)
+        inner = require_preference_model(model, "the reference of DPO")
         with evaluation_mode(inner), torch.no_grad(), inner.disabled():
             return sequence_log_probabilities(inner, batch["sequences"])
 
@@ -242,10 +241,10 @@ class DPO(RowObjective):
 
         from mopref.llm.frozen_layers import check_frozen_layers, lower_hidden_states
 
-        inner = _preference_model(model)
+        inner = require_preference_model(model, "the reference of DPO")
         device = next(inner.parameters()).device
         done: list[dict[str, Any]] = [{} for _ in data]
-        batches = _batches_of_like_length(data, batch_size)
+        batches = _batches(data, batch_size)
         bar = tqdm(batches, desc="reference", disable=None if len(batches) > 3 else True, leave=False)
         for number, chosen in enumerate(bar):
             rows = [{k: v for k, v in data[i].items() if not k.startswith("hidden_states")} for i in chosen]
@@ -263,24 +262,6 @@ class DPO(RowObjective):
         return done
 
 
-def _preference_model(model: nn.Module) -> "PreferenceModel":
-    from mopref.conditioning.preference_model import find_preference_model
-
-    inner = find_preference_model(model)
-    if inner is None:
-        raise TypeError(
-            "the reference of DPO is a PreferenceModel with its adapters disabled, but the model is a "
-            f"{type(model).__name__}: wrap it as PreferenceModel(model, SVDLoRAConfig(…))."
-        )
-    return inner
-
-
-def _batches_of_like_length(data: Sequence[Any], batch_size: int) -> list[list[int]]:
-    """Row indices in batches of like length, so that little is computed for padding."""
-
-    def length(index: int) -> int:
-        row = data[index]
-        return len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"]))
-
-    order = sorted(range(len(data)), key=length)
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+def _batches(data: Sequence[Any], batch_size: int) -> list[list[int]]:
+    lengths = [len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"])) for row in data]
+    return batches_of_like_length(lengths, batch_size)

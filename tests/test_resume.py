@@ -16,7 +16,10 @@ from mopref import (
     TrainerConfig,
     VertexBiasedSampler,
 )
-from mopref.objectives import DPO, Quadratic
+from mopref.llm.generation import Sampling
+from mopref.llm.policy_gradient import PPO
+from mopref.llm.rewards import token_reward
+from mopref.objectives import DPO, RLHF, Quadratic
 from mopref.scalarizers import ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
 
 STEPS, SAVED, DIED = 9, 4, 6
@@ -110,6 +113,31 @@ class LlamaRun:
         return build(model, DPO(("a", "b"), beta=0.5), SmoothTchebycheff(), self.data, folder, callbacks, settings)
 
 
+class RLHFRun(LlamaRun):
+    """PPO with a critic and running normalisation, each rollout used for three steps: checkpoints fall in between."""
+
+    def __init__(self, request) -> None:
+        super().__init__(request)
+        self.data = [{"prompt_ids": row["prompt_ids"]} for row in self.data]
+
+    def trainer(self, model: nn.Module, folder, callbacks=(), **settings) -> ParetoTrainer:
+        def length(prompt_ids, response_ids):
+            return [len(ids) for ids in response_ids]
+
+        def small_tokens(prompt_ids, response_ids):
+            return [sum(token < 50 for token in ids) for ids in response_ids]
+
+        settings = {"batch_size": 4, "preferences_per_step": 2} | settings
+        objective = RLHF(
+            {"a": token_reward(length), "b": token_reward(small_tokens)},
+            algorithm=PPO(epochs=3),
+            samples_per_prompt=2,
+            sampling=Sampling(max_new_tokens=3, stop_token_ids=tuple(range(20))),
+            pretraining_data=[{"prompt_ids": [5], "response_ids": [6, 7]}, {"prompt_ids": [8], "response_ids": [9]}],
+        )
+        return build(model, objective, SmoothTchebycheff(), self.data, folder, callbacks, settings)
+
+
 def build(model, objective, scalarizer, data, folder, callbacks, settings) -> ParetoTrainer:
     settings = {
         "steps": STEPS,
@@ -124,7 +152,7 @@ def build(model, objective, scalarizer, data, folder, callbacks, settings) -> Pa
     return ParetoTrainer(model, objective, scalarizer, sampler, data, TrainerConfig(**settings), callbacks)
 
 
-@pytest.fixture(params=[ToyRun, ProblemRun, LlamaRun], ids=["toy", "problem", "llama-dpo"])
+@pytest.fixture(params=[ToyRun, ProblemRun, LlamaRun, RLHFRun], ids=["toy", "problem", "llama-dpo", "llama-rlhf"])
 def run(request):
     return request.param(request)
 

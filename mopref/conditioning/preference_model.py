@@ -14,7 +14,7 @@ from mopref.conditioning import adapter_files
 from mopref.conditioning.svd_lora import PreferenceState, SVDLoRAConfig, SVDLoRALayer, is_adaptable
 from mopref.preferences import validate_preferences
 
-__all__ = ["PreferenceModel", "block_index", "find_preference_model"]
+__all__ = ["PreferenceModel", "block_index", "find_preference_model", "require_preference_model"]
 
 # The names under which transformers' generate takes prompts.
 _GENERATION_INPUTS = ("inputs", "input_ids", "inputs_embeds")
@@ -103,11 +103,8 @@ class PreferenceModel(nn.Module):
             raise ValueError(
                 f"{given} preferences were given for {prompts} prompts: give one for each prompt, or a single one."
             )
-        self.state.rows_may_repeat = True
-        try:
+        with self.state.generation():
             return cast(Any, self.base_model).generate(*args, **kwargs)
-        finally:
-            self.state.rows_may_repeat = False
 
     def _set_preferences(self, preferences: Any) -> None:
         if not self.state.enabled:
@@ -287,6 +284,21 @@ def find_preference_model(model: nn.Module) -> PreferenceModel | None:
         inner = getattr(inner, "module", None)
         if not isinstance(inner, nn.Module):
             return None
+    return inner
+
+
+def require_preference_model(model: nn.Module, purpose: str) -> PreferenceModel:
+    """The preference model inside, for a purpose that needs one, such as "the reference of DPO".
+
+    Raises:
+        TypeError: there is none.
+    """
+    inner = find_preference_model(model)
+    if inner is None:
+        raise TypeError(
+            f"{purpose} needs a PreferenceModel, whose adapters can be disabled, but the model is a "
+            f"{type(model).__name__}: wrap it as PreferenceModel(model, SVDLoRAConfig(…))."
+        )
     return inner
 
 

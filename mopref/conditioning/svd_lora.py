@@ -1,7 +1,8 @@
 """SVD-LoRA: a low-rank adapter with the preference among its singular values (Panacea, arXiv 2402.02030)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,10 +78,32 @@ class PreferenceState:
     """
 
     def __init__(self) -> None:
-        self.preferences: Tensor | None = None
+        self.generating = False
         self.enabled = True
-        # Generation repeats each prompt for beams and several samples; elsewhere a row count that differs is an error.
-        self.rows_may_repeat = False
+        # Gates that generation needs again for its next token, by layer and number of rows.
+        self.gates: dict[tuple[nn.Module, int], Tensor] = {}
+        self.preferences = None
+
+    @property
+    def preferences(self) -> Tensor | None:
+        """The preference in force; setting another drops the gates of the one before."""
+        return self._preferences
+
+    @preferences.setter
+    def preferences(self, preferences: Tensor | None) -> None:
+        self._preferences = preferences
+        self.gates.clear()
+
+    @contextmanager
+    def generation(self) -> Iterator[None]:
+        """Within this block rows may repeat, for beams and samples, and gates are kept from token to token."""
+        self.generating = True
+        try:
+            yield
+        finally:
+            self.generating = False
+            # The parameters may change before the next one.
+            self.gates.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PreferenceState":
         # The preference in force may hang on a graph, which cannot be copied, and a copy has run no forward.
@@ -97,7 +120,8 @@ class PreferenceState:
         given = self.preferences.shape[0]
         if given in (1, count):
             return self.preferences
-        if self.rows_may_repeat and count % given == 0:
+        # Elsewhere than in generation a row count that differs is an error.
+        if self.generating and count % given == 0:
             return self.preferences.repeat_interleave(count // given, dim=0)
         raise ValueError(
             f"{given} preferences were given, but a layer sees {count} rows: give one preference for each row of the "
@@ -157,13 +181,24 @@ class SVDLoRALayer(nn.Module):
         """ΔW(λ) = c · U · diag(g(λ)) · Vᵀ for one preference ``(m,)``: shape ``(n_out, n_in)``."""
         return self.config.scaling * (self.U * self.gate(preference.view(1, -1))) @ self.V.T
 
+    def _gate_in_force(self, count: int) -> Tensor:
+        """c · g(λ) for ``count`` rows: c goes with the gate, the smallest tensor here."""
+        # A token costs so little that computing a gate anew for each would be a good part of it. A kept gate has no
+        # graph, and compiled code fuses its gates.
+        keep = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        gate = self.state.gates.get((self, count)) if keep else None
+        if gate is None:
+            gate = self.config.scaling * self.gate(self.state.rows(count))
+            if keep:
+                self.state.gates[self, count] = gate
+        return gate
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus the adapter's, for the preference in force."""
         y: Tensor = self.base_layer(x, *args, **kwargs)
         if not self.state.enabled:
             return y
-        # c goes with the gate, the smallest tensor here.
-        gate = self.config.scaling * self.gate(self.state.rows(x.shape[0]))
+        gate = self._gate_in_force(x.shape[0])
         if x.ndim > 1:
             gate = gate.view(gate.shape[0], *[1] * (x.ndim - 2), gate.shape[1])
         projected = (x.to(self.V.dtype) @ self.V) * gate

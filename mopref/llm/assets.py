@@ -31,6 +31,7 @@ import torch
 from tqdm import tqdm
 
 from mopref._cache import cache_folder
+from mopref.llm.embedder import Embedder
 
 __all__ = [
     "MINILM",
@@ -170,32 +171,10 @@ def embed_texts(
     """Return unit-length embeddings, float32 of shape (N, d), of N texts: the last hidden states averaged over a text.
 
     ``folder`` is a folder such as `minilm` returns (d = 384); a text is cut at 256 tokens. The cosine of two texts is
-    the dot product of their rows. Raises ValueError if ``texts`` is one string instead of a sequence of strings.
+    the dot product of their rows. The model is loaded at each call; an `Embedder` keeps it. Raises ValueError if
+    ``texts`` is one string instead of a sequence of strings.
     """
-    from transformers import AutoModel, AutoTokenizer
-
-    if isinstance(texts, str):
-        raise ValueError(
-            f"texts must be a sequence of strings, but is one string of {len(texts)} characters; put it in a list"
-        )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    embeddings = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    # Texts of like length share a batch, so that little of the work goes into padding.
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    with tqdm(total=len(texts), desc="embedding texts", unit="text", disable=not progress, leave=False) as bar:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = tokenizer(
-                [texts[i] for i in chosen], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            with torch.inference_mode():
-                hidden = model(**batch).last_hidden_state
-                mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-                mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
-                embeddings[chosen] = torch.nn.functional.normalize(mean, dim=-1).numpy()
-            bar.update(len(chosen))
-    return embeddings
+    return Embedder(folder).embed(texts, batch_size, progress)
 
 
 def is_complete(folder: Path, key: Mapping[str, Any]) -> bool:

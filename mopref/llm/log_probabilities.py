@@ -1,9 +1,9 @@
 """Log-probabilities of responses, computed at response positions only."""
 
 import inspect
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,13 @@ from torch.nn.utils.rnn import pad_sequence
 from mopref.conditioning.preference_model import find_preference_model
 from mopref.llm.frozen_layers import skip_lower_layers
 
-__all__ = ["collate_sequences", "sequence_log_probabilities", "token_log_probabilities"]
+__all__ = [
+    "TokenOutputs",
+    "collate_sequences",
+    "sequence_log_probabilities",
+    "token_log_probabilities",
+    "token_outputs",
+]
 
 
 def collate_sequences(
@@ -72,15 +78,40 @@ def collate_sequences(
     return batch
 
 
-def token_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **model_options: Any) -> Tensor:
-    """log π(y_t | x, y_<t) of every response token, ``(N, R)``; 0 where a response is padded.
+class TokenOutputs(NamedTuple):
+    """What one forward says of the response tokens.
+
+    ``log_probabilities`` ``(N, R)``; ``hidden_states`` ``(N, R, H)``, what the output head sees where it predicts each
+    token, or ``None`` where they were not asked for.
+    """
+
+    log_probabilities: Tensor
+    hidden_states: Tensor | None
+
+
+def token_outputs(
+    model: nn.Module,
+    sequences: dict[str, Tensor],
+    temperature: float = 1.0,
+    forbidden: Tensor | None = None,
+    hidden_states: bool = False,
+    **model_options: Any,
+) -> TokenOutputs:
+    """log π(y_t | x, y_<t) of every response token (0 where a response is padded), and more where asked for.
 
     One forward. The head's logits are asked for at the columns that predict response tokens, never for the prompt.
 
     Args:
         model: a causal language model, or a ``PreferenceModel`` around one.
         sequences: a batch made by :func:`collate_sequences`.
+        temperature: π is the softmax of the logits divided by it.
+        forbidden: bool ``(R, V)``, tokens that cannot come at a position of the response: π is renormalised without
+            them.
+        hidden_states: also return what the output head sees.
         **model_options: for the forward, such as ``preferences``.
+
+    Raises:
+        ValueError: hidden states of a model that does not name its output head.
     """
     response_mask = sequences["response_mask"]
     columns = response_mask.shape[1]
@@ -94,7 +125,8 @@ def token_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **mo
     if "hidden_states" in sequences:
         inputs = {"inputs_embeds": sequences["hidden_states"]}
         shortcut = skip_lower_layers(model)
-    with shortcut:
+    seen: list[Tensor] = []
+    with shortcut, _head_inputs(base, seen) if hidden_states else nullcontext():
         output = model(
             **inputs,
             attention_mask=sequences["attention_mask"],
@@ -107,8 +139,36 @@ def token_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **mo
     targets = sequences["input_ids"][:, -columns:]
     # Half precision is not enough for a sum of many log-probabilities.
     logits = logits.float() if logits.dtype.itemsize < 4 else logits
+    if temperature != 1.0:
+        logits = logits / temperature
+    if forbidden is not None:
+        logits = logits.masked_fill(forbidden, -torch.inf)
     picked = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)
-    return torch.where(response_mask, picked, torch.zeros_like(picked))
+    return TokenOutputs(
+        torch.where(response_mask, picked, torch.zeros_like(picked)),
+        seen[-1][:, -columns - 1 : -1] if hidden_states else None,
+    )
+
+
+@contextmanager
+def _head_inputs(base: nn.Module, seen: list[Tensor]) -> Iterator[None]:
+    """Within this block, what enters the output head is added to ``seen``."""
+    find_head = getattr(base, "get_output_embeddings", None)
+    head = None if find_head is None else find_head()
+    if head is None:
+        raise ValueError(f"{type(base).__name__} does not name its output head (get_output_embeddings).")
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def token_log_probabilities(
+    model: nn.Module, sequences: dict[str, Tensor], temperature: float = 1.0, **model_options: Any
+) -> Tensor:
+    """log π(y_t | x, y_<t) of every response token, ``(N, R)``; 0 where a response is padded. See `token_outputs`."""
+    return token_outputs(model, sequences, temperature, **model_options).log_probabilities
 
 
 def sequence_log_probabilities(model: nn.Module, sequences: dict[str, Tensor], **model_options: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Turn preference records into token ids, once, so that the prompt's ids are exactly the start of the whole sequence's.
+"""Turn records and texts into token ids, once, so that the prompt's ids are exactly the start of the whole sequence's.
 
 Prompt and response are tokenised apart and their ids put one after the other. Tokenising prompt + response in one go
 may merge characters across the border, and then the prompt's ids are no prefix and the response's log-probability is
@@ -9,14 +9,22 @@ it would produce.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from tqdm import tqdm
 
-from mopref.llm.records import check_objectives, validate_records
+from mopref.llm.records import check_objectives, text_problem, validate_records
+from mopref.llm.response_records import check_dimensions, record_dimensions, validate_response_records
 
-__all__ = ["PairTokenizer", "tokenize_pair", "tokenize_records"]
+__all__ = [
+    "PairTokenizer",
+    "plain_text_rows",
+    "tokenize_pair",
+    "tokenize_prompts",
+    "tokenize_records",
+    "tokenize_responses",
+]
 
 OnLongPrompt = Literal["error", "truncate", "drop"]
 
@@ -159,14 +167,123 @@ def tokenize_records(
         records = list(records)
     validate_records(records, names)
     pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
-    rows: list[dict[str, list[int]]] = []
-    dropped = 0
-    for number, record in enumerate(tqdm(records, desc="tokenising", unit="pair", disable=not progress, leave=False)):
+
+    def make_row(record: Mapping[str, Any], number: int) -> dict[str, list[int]] | None:
         ids = _pair_ids(pairs, record, max_prompt_length, max_response_length, on_long_prompt, number)
-        if ids is None:
+        return None if ids is None else {**ids, "labels": [int(record[name]) for name in names]}
+
+    return _kept_rows(make_row, records, max_prompt_length, progress)
+
+
+def tokenize_responses(
+    tokenizer: Any,
+    records: Iterable[Mapping[str, Any]],
+    dimensions: Sequence[str],
+    max_prompt_length: int = 512,
+    max_response_length: int = 512,
+    on_long_prompt: OnLongPrompt = "error",
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Return one row per record for `mopref.objectives.SFT`: ``prompt_ids``, ``response_ids`` and ``dimensions``.
+
+    A record has a ``prompt`` and a ``response``, text or chat messages, and a ``dimension``: the name of the dimension
+    whose data it is, or a list of names. The row's ``dimensions`` holds a bool for each of ``dimensions``, in their
+    order. Lengths are in tokens; long prompts and responses are treated as by `tokenize_records`. Raises ValueError,
+    naming the row, for records that `mopref.llm.response_records.validate_response_records` refuses, for too long
+    prompts and for responses without tokens; and if no row is left.
+    """
+    _check_limits(max_prompt_length, max_response_length, on_long_prompt, ("error", "truncate", "drop"))
+    names = check_dimensions(dimensions)
+    if not hasattr(records, "__len__"):
+        records = list(records)
+    validate_response_records(records, names)
+    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
+
+    def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
+        prompt = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, number)
+        if prompt is None:
+            return None
+        response = _response_ids(pairs, record, "response", max_response_length, number)
+        chosen = record_dimensions(record)
+        return {"prompt_ids": prompt, "response_ids": response, "dimensions": [name in chosen for name in names]}
+
+    return _kept_rows(make_row, records, max_prompt_length, progress)
+
+
+def tokenize_prompts(
+    tokenizer: Any,
+    prompts: Iterable[str | Sequence[Mapping[str, str]]],
+    max_prompt_length: int = 512,
+    on_long_prompt: OnLongPrompt = "error",
+) -> list[dict[str, Any]]:
+    """Return one row per prompt, for objectives that sample their own responses: ``prompt`` and ``prompt_ids``.
+
+    ``prompts`` are texts or lists of chat messages; ``on_long_prompt`` is as in `tokenize_records`. Raises ValueError,
+    naming the row, for an empty prompt or one that is too long; and if no row is left.
+    """
+    _check_limits(max_prompt_length, 1, on_long_prompt, ("error", "truncate", "drop"))
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts is a single text of {len(prompts)} characters; give a list of prompts")
+    records = [{"prompt": prompt} for prompt in prompts]
+    if not records:
+        raise ValueError("there are no prompts: give at least one")
+    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
+
+    def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
+        problem = text_problem(record["prompt"], assistant_only=False)
+        if problem:
+            raise ValueError(f"row {number}: the prompt {problem}")
+        ids = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, number)
+        return None if ids is None else {"prompt": record["prompt"], "prompt_ids": ids}
+
+    return _kept_rows(make_row, records, max_prompt_length, progress=False)
+
+
+def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512) -> list[dict[str, list[int]]]:
+    """Return one row per text, its first token as ``prompt_ids`` and the rest as ``response_ids``.
+
+    No chat template and no end-of-turn token: the text as it was met in pre-training, after the beginning-of-sequence
+    token if the tokenizer adds one, which is then the prompt. A text of more than ``max_length`` ≥ 2 tokens is cut on
+    the right. Raises ValueError, naming the row, for what is no text and for texts of fewer than two tokens; and if
+    there is no text.
+    """
+    if max_length < 2:
+        raise ValueError(
+            f"max_length is {max_length}, but must be at least 2 tokens: one to begin with, one to predict"
+        )
+    if isinstance(texts, str):
+        raise ValueError("texts is a single text; give a list of texts")
+    rows = []
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"row {number} is a {type(text).__name__}, but must be a text")
+        ids = [int(index) for index in tokenizer(text)["input_ids"]][:max_length]
+        if len(ids) < 2:
+            raise ValueError(
+                f"row {number}: the text has {len(ids)} of at least 2 tokens (one to begin with, one to predict); "
+                "leave the row out"
+            )
+        rows.append({"prompt_ids": ids[:1], "response_ids": ids[1:]})
+    if not rows:
+        raise ValueError("there are no texts: give at least one")
+    return rows
+
+
+def _kept_rows(
+    make_row: Callable[[Mapping[str, Any], int], dict[str, Any] | None],
+    records: Iterable[Mapping[str, Any]],
+    max_prompt_length: int,
+    progress: bool,
+) -> list[dict[str, Any]]:
+    """Return what ``make_row`` makes of each record and its number, without the records that it drops (None)."""
+    rows: list[dict[str, Any]] = []
+    dropped = 0
+    for number, record in enumerate(tqdm(records, desc="tokenising", unit="row", disable=not progress, leave=False)):
+        row = make_row(record, number)
+        if row is None:
             dropped += 1
         else:
-            rows.append({**ids, "labels": [int(record[name]) for name in names]})
+            rows.append(row)
     if not rows:
         raise ValueError(
             f"all {dropped} prompts are longer than max_prompt_length = {max_prompt_length} tokens, so no row is left; "
@@ -175,7 +292,7 @@ def tokenize_records(
     if dropped:
         warnings.warn(
             f"left out {dropped} of {dropped + len(rows)} rows whose prompt has more than {max_prompt_length} tokens",
-            stacklevel=2,
+            stacklevel=3,
         )
     return rows
 
@@ -189,25 +306,41 @@ def _pair_ids(
     row: int,
 ) -> dict[str, list[int]] | None:
     """Return the ids of one record, None if its prompt is too long and such rows are dropped."""
+    prompt = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, row)
+    if prompt is None:
+        return None
+    responses = {
+        f"{column}_ids": _response_ids(pairs, record, column, max_response_length, row)
+        for column in ("response_0", "response_1")
+    }
+    return {"prompt_ids": prompt, **responses}
+
+
+def _prompt_ids(
+    pairs: PairTokenizer, record: Mapping[str, Any], limit: int, on_long_prompt: OnLongPrompt, row: int
+) -> list[int] | None:
+    """Return the ids of a record's prompt, None if it is too long and such rows are dropped."""
     prompt = pairs.prompt_ids(record["prompt"])
-    if len(prompt) > max_prompt_length:
+    if len(prompt) > limit:
         if on_long_prompt == "drop":
             return None
         if on_long_prompt == "error":
             raise ValueError(
-                f"row {row}: the prompt has {len(prompt)} tokens, but max_prompt_length is {max_prompt_length}; raise "
+                f"row {row}: the prompt has {len(prompt)} tokens, but max_prompt_length is {limit}; raise "
                 "the limit, or set on_long_prompt to 'truncate' (keeps the last tokens) or 'drop' (leaves the row out)"
             )
-        prompt = pairs.truncate_prompt(prompt, max_prompt_length)
+        prompt = pairs.truncate_prompt(prompt, limit)
     if not prompt:
         raise ValueError(f"row {row}: the prompt has no tokens, so the response's first token has nothing to follow")
-    result = {"prompt_ids": prompt}
-    for column in ("response_0", "response_1"):
-        ids = pairs.response_ids(record[column], max_response_length, not isinstance(record["prompt"], str))
-        if not ids:
-            raise ValueError(f"row {row}, column {column!r}: the response has no tokens; leave the row out")
-        result[f"{column}_ids"] = ids
-    return result
+    return prompt
+
+
+def _response_ids(pairs: PairTokenizer, record: Mapping[str, Any], column: str, limit: int, row: int) -> list[int]:
+    """Return the ids of one of a record's responses."""
+    ids = pairs.response_ids(record[column], limit, not isinstance(record["prompt"], str))
+    if not ids:
+        raise ValueError(f"row {row}, column {column!r}: the response has no tokens; leave the row out")
+    return ids
 
 
 def _check_limits(

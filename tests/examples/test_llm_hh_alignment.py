@@ -16,26 +16,8 @@ def example(load_example):
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, make_llama):
-    """A model folder with a word-level tokenizer and a chat template."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<turn>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-    fast.add_special_tokens({"additional_special_tokens": ["<turn>"]})
-    fast.chat_template = (
-        "{% for message in messages %}<turn> {{ message['content'] }} </s>{% endfor %}"
-        "{% if add_generation_prompt %}<turn> {% endif %}"
-    )
-    folder = tmp_path_factory.mktemp("model")
-    make_llama(num_hidden_layers=3, max_position_embeddings=256).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+def model_folder(make_model_folder):
+    return make_model_folder(WORDS)
 
 
 @pytest.fixture

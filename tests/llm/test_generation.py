@@ -3,10 +3,10 @@
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.llm.generation import answer_prompts
+from mopref.llm.generation import Sampling, answer_prompts, sample_responses
 
 WORDS = [f"w{i}" for i in range(97)]
 
@@ -75,3 +75,66 @@ def test_mode_is_restored(model, tokenizer):
     model.train()
     answer_prompts(model, tokenizer, PROMPTS[:1], torch.tensor([[0.5, 0.5]]), max_new_tokens=1)
     assert model.training
+
+
+def test_the_models_own_generation_settings_play_no_part(make_llama):
+    """A model may come with a top-k, a penalty or a low temperature: another policy than the trained one."""
+    base = make_llama(vocab_size=24)
+    base.generation_config = GenerationConfig(
+        do_sample=True, top_k=1, temperature=0.01, repetition_penalty=9.0, eos_token_id=list(range(24))
+    )
+    own = base.generation_config
+    model = PreferenceModel(base, SVDLoRAConfig(objectives=("a", "b")))
+    torch.manual_seed(0)
+    sampling = Sampling(max_new_tokens=1, temperature=2.0, stop_token_ids=())
+    drawn = sample_responses(model, [[3, 4, 5]], torch.tensor([[0.5, 0.5]]), sampling, samples_per_prompt=20_000)
+    shares = torch.bincount(torch.tensor([response.ids[0] for response in drawn]), minlength=24) / len(drawn)
+    with torch.no_grad():
+        exact = torch.softmax(base(torch.tensor([[3, 4, 5]])).logits[0, -1] / 2.0, dim=-1)
+    torch.testing.assert_close(shares, exact, atol=0.015, rtol=0)
+    assert base.generation_config is own
+
+
+def test_stop_tokens_and_lengths(model):
+    preferences = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    torch.manual_seed(0)
+    stops = tuple(range(3, 30))
+    sampling = Sampling(max_new_tokens=6, min_new_tokens=2, stop_token_ids=stops)
+    responses = sample_responses(model, [[40, 41], [50]], preferences, sampling, samples_per_prompt=50)
+    assert len(responses) == 100
+    for response in responses:
+        inside = [token in stops for token in response.ids]
+        assert response.finished == inside[-1]
+        assert not any(inside[:-1]), "a response ends at its first stop token"
+        assert len(response.ids) == 6 or response.finished
+        assert len(response.content) == len(response.ids) - response.finished >= 2
+    assert {response.finished for response in responses} == {True, False}
+
+
+def test_answers_can_be_sampled(model, tokenizer):
+    sampling = Sampling(max_new_tokens=5, temperature=3.0)
+    torch.manual_seed(0)
+    first = answer_prompts(model, tokenizer, PROMPTS, torch.tensor([[0.5, 0.5]]), sampling=sampling)
+    second = answer_prompts(model, tokenizer, PROMPTS, torch.tensor([[0.5, 0.5]]), sampling=sampling)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+    ],
+)
+def test_sampling_settings_out_of_range(settings, word):
+    with pytest.raises(ValueError, match=word):
+        Sampling(**settings)
+
+
+def test_stop_tokens_must_be_known(model):
+    with pytest.raises(ValueError, match="stop_token_ids"):
+        sample_responses(model, [[3]], torch.tensor([[0.5, 0.5]]), Sampling())
+    with pytest.raises(ValueError, match="prompts"):
+        sample_responses(model, [[3], []], torch.tensor([[0.5, 0.5]]), Sampling(stop_token_ids=()))

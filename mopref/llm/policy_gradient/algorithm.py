@@ -1,0 +1,101 @@
+"""PolicyGradient: from rewards and KL to the advantage of every token on every objective."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+__all__ = ["Advantages", "Experience", "PolicyGradient", "normalized", "sums_to_go"]
+
+# Keeps a group of equal rewards from being divided by 0; far below the spread of any reward that is worth learning.
+_EPSILON = 1e-8
+
+
+class Experience(NamedTuple):
+    """Rollouts of G preferences, P prompts each, S samples a prompt, R tokens at most; float64, on the CPU.
+
+    ``rewards`` ``(G, P, S, m)``, to be maximised; ``log_ratios`` ``(G, P, S, R)``, log π − log π_ref of the sampled
+    tokens, 0 where padded; ``mask`` ``(G, P, S, R)`` bool, true at tokens of the response; ``values``
+    ``(G, P, S, R, m)``, the critic's before each token, or ``None`` without a critic.
+    """
+
+    rewards: Tensor
+    log_ratios: Tensor
+    mask: Tensor
+    values: Tensor | None = None
+
+
+class Advantages(NamedTuple):
+    """``values`` ``(G, P, S, R, m)``; ``returns``, what the critic should have said, of the same shape, or ``None``."""
+
+    values: Tensor
+    returns: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PolicyGradient(ABC):
+    """How advantages are made of rewards, and how often a rollout is used.
+
+    A new algorithm implements :meth:`advantages`. All of them ascend J_i = E r_i − β KL(π‖π_ref): the KL enters as
+    the reward −β d, d = log π − log π_ref, of each token, whose policy gradient is that of the KL itself. (The gradient
+    of exp(−d) − 1 + d as a loss, common with GRPO, is that of KL(π_ref‖π) instead; and as an estimate of the KL it has
+    a heavy tail where π has moved away from π_ref.)
+
+    Args:
+        epochs: how often each rollout is used.
+        minibatches: optimiser steps an epoch; each has a part of every preference's prompts.
+        clip_range: ε of the clipped surrogate, min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) with ρ = π/π_old of a token. At the
+            first step after a rollout ρ = 1 and nothing is clipped.
+
+    Raises:
+        ValueError: a value out of its range, named.
+    """
+
+    epochs: int = 1
+    minibatches: int = 1
+    clip_range: float = 0.2
+
+    needs_critic: ClassVar[bool] = False
+    fewest_samples: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if not self.clip_range > 0:
+            raise ValueError(f"clip_range is {self.clip_range}: it must be positive.")
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps from one rollout."""
+        return self.epochs * self.minibatches
+
+    @abstractmethod
+    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+        """The advantage of every token on every objective, ``(G, P, S, R, m)``; higher is better.
+
+        Args:
+            experience: the rollouts.
+            beta: β ≥ 0.
+            normalize: divide each objective's advantages by their spread within the group.
+        """
+
+    def critic_loss(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+        """What the critic minimises, a scalar: values, old values and returns ``(N, R, m)``, mask ``(N, R)`` bool."""
+        raise NotImplementedError(f"{type(self).__name__} has no critic.")
+
+
+def normalized(centred: Tensor, spread: Tensor, normalize: bool) -> Tensor:
+    """Deviations over their spread, where that is asked for; 0 where there is no spread."""
+    return centred / (spread + _EPSILON) if normalize else centred
+
+
+def sums_to_go(values: Tensor) -> Tensor:
+    """Σ_{t' ≥ t} of the last dimension: what comes from a token on, since no action changes what was before it.
+
+    Example:
+        >>> sums_to_go(Tensor([1.0, 2.0, 3.0]))
+        tensor([6., 5., 3.])
+    """
+    return values.flip(-1).cumsum(-1).flip(-1)

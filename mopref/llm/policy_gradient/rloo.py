@@ -1,0 +1,32 @@
+"""RLOO: REINFORCE with the other samples of the same prompt as baseline."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, normalized, sums_to_go
+
+__all__ = ["RLOO"]
+
+
+@dataclass(frozen=True)
+class RLOO(PolicyGradient):
+    """A_it = r_i − mean of the other samples' r_i − β (k_t − mean of the other samples' k_t), k_t = Σ_{t' ≥ t} d_t'.
+
+    d = log π − log π_ref of a token. A baseline of the other S − 1 samples of the same prompt and preference leaves
+    the policy gradient unbiased. With ``normalize`` the reward part is divided by the standard deviation of the S
+    rewards. Needs S ≥ 2, and no critic.
+
+    Source: Ahmadian et al., arXiv 2402.14740, eq. 8, on every objective apart; the KL by tokens still to come.
+    """
+
+    fewest_samples: ClassVar[int] = 2
+
+    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+        """``(G, P, S, R, m)``."""
+        rewards, to_go = experience.rewards, sums_to_go(experience.log_ratios)
+        samples = rewards.shape[2]
+        # r − mean of the others = S/(S − 1) · (r − mean of all).
+        factor = samples / (samples - 1)
+        centred = normalized(rewards - rewards.mean(dim=2, keepdim=True), rewards.std(dim=2, keepdim=True), normalize)
+        penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
+        return Advantages(factor * (centred.unsqueeze(-2) - penalty.unsqueeze(-1)))

@@ -1,0 +1,53 @@
+"""The standard deviation of every reward so far: what keeps a reward on a large scale from drowning the others."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["RunningScale"]
+
+
+class RunningScale:
+    """Running standard deviations of m rewards, over all processes of a run.
+
+    Args:
+        num_objectives: m.
+
+    Example:
+        >>> scale = RunningScale(2)
+        >>> scale.observe(torch.tensor([[0.0, 5.0], [2.0, 5.0]]).double())
+        >>> scale.deviations
+        tensor([1.4142, 1.0000], dtype=torch.float64)
+    """
+
+    def __init__(self, num_objectives: int) -> None:
+        self.count = 0
+        self.mean = torch.zeros(num_objectives, dtype=torch.float64)
+        self.squares = torch.zeros(num_objectives, dtype=torch.float64)
+
+    @property
+    def deviations(self) -> Tensor:
+        """Standard deviations ``(m,)``, float64; 1 where nothing has varied yet."""
+        spread = (self.squares / max(1, self.count - 1)).sqrt()
+        return torch.where(spread > 0, spread, torch.ones_like(spread))
+
+    def observe(self, rewards: Tensor) -> None:
+        """Take in N rewards ``(N, m)`` of each process: counts, means and squared deviations add up (Chan, 1979)."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shares = [torch.zeros_like(rewards) for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(shares, rewards)
+            rewards = torch.cat(shares)
+        total, shift = self.count + len(rewards), rewards.mean(dim=0) - self.mean
+        self.squares = self.squares + (rewards - rewards.mean(dim=0)).square().sum(dim=0)
+        self.squares = self.squares + shift.square() * self.count * len(rewards) / total
+        self.mean = self.mean + shift * len(rewards) / total
+        self.count = total
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"count": self.count, "mean": self.mean, "squares": self.squares}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state given by :meth:`state_dict`."""
+        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]

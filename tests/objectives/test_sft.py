@@ -1,0 +1,212 @@
+"""SFT: m losses from one forward, against a per-row re-computation."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.objectives import SFT
+from mopref.objectives.sft import collate_responses, negative_log_likelihoods
+
+NAMES = ("brief", "list", "loud")
+CONFIG = SVDLoRAConfig(objectives=NAMES, rank=3, preference_rank=2)
+# Every group of four has data of every dimension; some rows are data of several.
+DIMENSIONS = [
+    [True, False, False],
+    [False, True, False],
+    [False, True, True],
+    [True, False, False],
+    [True, True, True],
+    [False, False, True],
+    [True, False, True],
+    [False, False, True],
+]
+
+
+@pytest.fixture
+def rows() -> list[dict]:
+    generator = torch.Generator().manual_seed(4)
+
+    def draw(low: int, high: int) -> list[int]:
+        length = int(torch.randint(low, high, (), generator=generator))
+        return torch.randint(3, 100, (length,), generator=generator).tolist()
+
+    return [{"prompt_ids": draw(1, 7), "response_ids": draw(1, 7), "dimensions": flags} for flags in DIMENSIONS]
+
+
+@pytest.fixture
+def model(make_lm, randomise):
+    return randomise(PreferenceModel(make_lm(), CONFIG), std=0.15).eval()
+
+
+@pytest.fixture
+def row_preferences() -> torch.Tensor:
+    raw = torch.rand(8, 3, generator=torch.Generator().manual_seed(9))
+    raw[2] = torch.tensor([0.0, 1.0, 0.0])
+    return raw / raw.sum(-1, keepdim=True)
+
+
+def expected_losses(
+    model: nn.Module, rows: list[dict], preferences: torch.Tensor, length_normalized: bool = False
+) -> torch.Tensor:
+    """Row by row, unpadded, from the full logits: ``(rows,)``."""
+    losses = []
+    for row, preference in zip(rows, preferences, strict=True):
+        prompt, response = row["prompt_ids"], row["response_ids"]
+        logits = model(torch.tensor([prompt + response]), preferences=preference).logits[0]
+        places = range(len(prompt) - 1, len(prompt) + len(response) - 1)
+        loss = -torch.log_softmax(logits, -1)[places, response].sum()
+        losses.append(loss / len(response) if length_normalized else loss)
+    return torch.stack(losses)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length_normalized", [False, True])
+def test_row_losses_equal_the_per_row_computation(length_normalized, model, rows, row_preferences):
+    sft = SFT(NAMES, length_normalized)
+    values, labelled = sft.row_losses(model, sft.collate(rows), row_preferences)
+    expected = expected_losses(model, rows, row_preferences, length_normalized)
+    assert labelled.tolist() == DIMENSIONS
+    torch.testing.assert_close(values, expected[:, None].repeat(1, 3), atol=1e-4, rtol=1e-5)
+    at_the_corner = expected_losses(model, rows, torch.eye(3)[:1].repeat(8, 1), length_normalized)
+    assert (at_the_corner - expected).abs().max() > 0.05, "the test would be vacuous if preferences changed nothing"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("groups", [1, 2])
+def test_losses_are_group_means_over_the_rows_of_each_dimension(groups, model, rows, row_preferences):
+    sft = SFT(NAMES)
+    preferences = row_preferences[:groups]
+    losses = sft.losses(model, sft.collate(rows), preferences)
+    expected = expected_losses(model, rows, preferences.repeat_interleave(8 // groups, dim=0))
+    assert losses.shape == (groups, 3)
+    for group in range(groups):
+        for dimension in range(3):
+            members = [
+                i for i in range(group * 8 // groups, (group + 1) * 8 // groups) if rows[i]["dimensions"][dimension]
+            ]
+            torch.testing.assert_close(losses[group, dimension], expected[members].mean(), atol=1e-4, rtol=1e-5)
+
+
+def test_one_forward_for_all_dimensions(model, rows, row_preferences):
+    """The cost must not grow with m."""
+    calls = []
+    model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    sft = SFT(NAMES)
+    sft.losses(model, sft.collate(rows), row_preferences[:2])
+    assert len(calls) == 1
+
+
+def test_a_rows_loss_reaches_its_own_dimensions_only(model, rows):
+    """∂SFT_i of a batch in which one dimension's rows change: the other losses and their gradients stay."""
+    sft = SFT(NAMES)
+    other = copy.deepcopy(rows)
+    for row in other:
+        if row["dimensions"] == [False, False, True]:
+            row["response_ids"] = [5, 6, 7]
+    gradients, losses = [], []
+    for batch in (sft.collate(rows), sft.collate(other)):
+        loss = sft.losses(model, batch, torch.full((1, 3), 1 / 3))[0]
+        losses.append(loss.detach())
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss[0] + loss[1], parameters)]))
+    assert gradients[0].abs().max() > 1e-3
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(losses[0][:2], losses[1][:2], atol=1e-5, rtol=1e-5)
+    assert (losses[0][2] - losses[1][2]).abs() > 0.1
+
+
+@torch.no_grad()
+def test_the_prompts_tokens_are_not_in_the_loss(model, row_preferences):
+    """log π(y|x) by the chain rule: moving tokens from the response to the prompt takes away exactly their share."""
+    tokens = [7, 21, 33, 45, 57]
+    rows = [{"prompt_ids": tokens[:cut], "response_ids": tokens[cut:]} for cut in (1, 3)]
+    first = {"prompt_ids": tokens[:1], "response_ids": tokens[1:3]}
+    preferences = row_preferences[:1].expand(3, -1)
+    whole, end, start = negative_log_likelihoods(model, collate_responses([*rows, first]), preferences)
+    assert whole.item() == pytest.approx((start + end).item(), abs=1e-4)
+
+
+@torch.no_grad()
+def test_evaluation_is_the_mean_over_all_rows_of_a_dimension(model, rows, row_preferences):
+    """A mean of batch means would weigh rows unequally: batches of 3 out of 8 rows have other counts."""
+    sft = SFT(NAMES)
+    values = sft.mean_losses(model, rows, row_preferences[:2], batch_size=3)
+    members = torch.tensor(DIMENSIONS)
+    for i in range(2):
+        losses = expected_losses(model, rows, row_preferences[i].expand(8, 3))
+        expected = torch.stack([losses[members[:, j]].mean() for j in range(3)])
+        torch.testing.assert_close(values[i], expected, atol=1e-4, rtol=1e-5, check_dtype=False)
+
+
+def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):
+    """Padding is computed for nothing: no other order into batches of two needs fewer columns."""
+    widths = []
+    model.base_model.register_forward_pre_hook(
+        lambda module, arguments, options: widths.append(options["input_ids"].shape[1]), with_kwargs=True
+    )
+    fixed = [{**row, "prompt_ids": [4, 5]} for row in rows]
+    SFT(NAMES).mean_losses(model, fixed, row_preferences[:1], batch_size=2)
+    lengths = sorted(2 + len(row["response_ids"]) for row in rows)
+    assert widths == lengths[1::2]
+
+
+@torch.no_grad()
+def test_kept_activations_change_nothing_and_the_block_below_is_not_run(make_llama, randomise, rows, row_preferences):
+    config = SVDLoRAConfig(objectives=NAMES, rank=3, layers=[1])
+    model = randomise(PreferenceModel(make_llama(), config), std=0.15).eval()
+    sft = SFT(NAMES)
+    kept = sft.precompute(model, rows, batch_size=3)
+    assert [row["response_ids"] for row in kept] == [row["response_ids"] for row in rows], "the rows keep their order"
+    assert "hidden_states" not in rows[0], "the rows given stay as they are"
+    assert "hidden_states" in sft.precompute(model, kept)[0], "done again, activations are made anew"
+    expected = sft.row_losses(model, sft.collate(rows), row_preferences).values
+    calls = []
+    model.base_model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(
+        sft.row_losses(model, sft.collate(kept), row_preferences).values, expected, atol=1e-4, rtol=1e-5
+    )
+    assert not calls
+
+
+def test_precompute_needs_adapters(make_llama, rows):
+    with pytest.raises(TypeError, match="PreferenceModel"):
+        SFT(NAMES).precompute(make_llama(), rows)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([True, False], "give one bool for each of brief, list, loud"),
+        ([True, False, 2], "give one bool"),
+        ([1, 0, -1], "give one bool"),
+        (["brief", "", ""], "give one bool"),
+        ([False, False, False], "belongs to none of brief, list, loud"),
+    ],
+    ids=str,
+)
+def test_invalid_dimensions_raise_and_name_the_row(flags, message, model, rows, row_preferences):
+    """Where data enter: for training through ``labelled``, for evaluation through ``mean_losses``."""
+    rows[3]["dimensions"] = flags
+    with pytest.raises(ValueError, match=f"row 3 .*{message}"):
+        SFT(NAMES).labelled(rows)
+    with pytest.raises(ValueError, match=f"row 3 .*{message}"):
+        SFT(NAMES).mean_losses(model, rows, row_preferences[:1], batch_size=2)
+
+
+def test_a_dimension_without_rows_has_no_loss(model, rows, row_preferences):
+    only = [row for row in rows if not row["dimensions"][1]]
+    sft = SFT(NAMES)
+    with pytest.raises(ValueError, match="list"):
+        sft.mean_losses(model, only, row_preferences[:1], batch_size=4)
+    with pytest.raises(ValueError, match="list"):
+        sft.losses(model, sft.collate(only), row_preferences[:1])
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        sft.mean_losses(model, [], row_preferences[:1], batch_size=4)
+
+
+def test_zeros_and_ones_are_bools_too(rows):
+    numbers = [{**row, "dimensions": [int(flag) for flag in row["dimensions"]]} for row in rows]
+    assert torch.equal(SFT(NAMES).labelled(numbers), torch.tensor(DIMENSIONS))
