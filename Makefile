@@ -6,10 +6,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Waiting threads that spin slow small matrices down where cores are few or shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-slow test-network lint clean
+.PHONY: demo demo-rlhf test test-slow test-network lint clean
 
 demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
 	$(BIN)/python examples/llm_hh_alignment.py
+
+demo-rlhf: $(VENV)/.demo-rlhf  ## The same by policy gradients on three rewards.
+	$(BIN)/python examples/llm_rlhf.py
 
 test: $(VENV)/.test  ## The tests, in minutes.
 	$(BIN)/python -m pytest --quiet
@@ -30,6 +33,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[demo]"
+	touch $@
+
+$(VENV)/.demo-rlhf: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[demo,rewards]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python

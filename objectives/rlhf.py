@@ -254,7 +254,7 @@ class RLHF(Objective):
         inner = require_preference_model(model, "RLHF")
         with_kl = self.beta > 0
         found = evaluate_rewards(inner, self, data, preferences, batch_size, with_kl=with_kl, seed=self.seed)
-        return -(found.rewards / self._scale.deviations - self.beta * found.kl.unsqueeze(1))
+        return -(found.rewards / self.reward_scales - self.beta * found.kl.unsqueeze(1))
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -264,6 +264,11 @@ class RLHF(Objective):
         tokens without the stop token; ``truncated``, the fraction of responses that were cut.
         """
         return self._history.records
+
+    @property
+    def reward_scales(self) -> Tensor:
+        """What rewards are divided by now, ``(m,)``: their running deviations, or 1 with another normalisation."""
+        return self._scale.deviations
 
     def metrics(self) -> dict[str, float]:
         """Means of the history since the last call, of this process.
@@ -322,7 +327,7 @@ class RLHF(Objective):
         if self.beta > 0:
             ratios = (log_probabilities - rollout["reference"]).double().cpu()
         shape = (len(preferences), -1, self.settings.samples_per_prompt)
-        rewards = rollout["rewards"] / self._scale.deviations
+        rewards = rollout["rewards"] / self.reward_scales
         old_values = None if values is None else values.double().cpu()
         found = self.algorithm.advantages(
             Experience(

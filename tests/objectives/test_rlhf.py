@@ -213,7 +213,7 @@ def test_running_normalisation_divides_by_the_deviation_of_all_rewards_so_far(mo
     for _ in range(3):
         losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
     scales = torch.cat(seen).std(dim=0)
-    torch.testing.assert_close(rlhf._scale.deviations, scales)
+    torch.testing.assert_close(rlhf.reward_scales, scales)
     expected = -seen[-1].view(2, -1, 2).mean(dim=1) / scales
     torch.testing.assert_close(losses.detach().double(), expected, atol=1e-5, rtol=1e-5)
 
