@@ -115,7 +115,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[PreferenceModel, Any]:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     layers = tuple(range(-arguments.layers, 0)) or None
     config = SVDLoRAConfig(
-        objectives=tuple(arguments.rewards), rank=4, preference_rank=4, layers=layers, seed=arguments.seed
+        objectives=tuple(arguments.rewards), rank=0, preference_rank=8, layers=layers, seed=arguments.seed
     )
     dtype = torch.bfloat16 if str(device).startswith("cuda") else torch.float32
     return PreferenceModel.from_pretrained(name, config, dtype=dtype).to(device), AutoTokenizer.from_pretrained(name)

@@ -89,8 +89,8 @@ def test_recovers_the_front_of_the_bandit_with_three_seeds(algorithm, make_small
 
 VOCABULARY, WIDTH = 24, 0.1
 PLACES = torch.linspace(-0.3, 1.3, 4001, dtype=torch.float64)
-# No reward is above 1 and no KL estimate below 0, so that this lies below every loss, also below sampled ones.
-IDEAL = [-1.0, -1.0]
+# No reward is above 1, and the KL of a few samples may come out a little below 0: this lies below every sampled loss.
+IDEAL = [-1.05, -1.05]
 MIDDLE = LATTICE[5:6]
 
 
