@@ -41,6 +41,7 @@ from mopref.llm.rewards import Conciseness, ProfanityFree, Relevance, VaderSenti
 from mopref.llm.rewards.reward import describe_rewards
 from mopref.llm.tokenization import tokenize_prompts
 from mopref.objectives import RLHF
+from mopref.plotting import plot_heat_map
 from mopref.scalarizers import Linear
 
 # A reward of your own is one line here: any callable (prompts, responses) -> one number each, higher is better.
@@ -69,23 +70,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=Path, default=None, help="a text file with a prompt on each line")
     parser.add_argument("--rewards", nargs="+", default=["relevant", "positive", "concise"], choices=list(REWARDS))
     parser.add_argument("--algorithm", default="rloo", choices=list(ALGORITHMS))
-    parser.add_argument("--steps", type=int, default=40, help="optimiser steps")
+    parser.add_argument("--steps", type=int, default=50, help="optimiser steps")
     parser.add_argument("--seed", type=int, default=0, help="seeds the split, the adapters and the training")
     parser.add_argument("--output", type=Path, default=Path("outputs/llm_rlhf"), help="folder of the results")
-    parser.add_argument("--layers", type=int, default=10, help="adapt this many upper blocks; 0 for all")
+    parser.add_argument("--layers", type=int, default=8, help="adapt this many upper blocks; 0 for all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--batch-size", type=int, default=6, help="prompts of one rollout")
+    parser.add_argument("--batch-size", type=int, default=12, help="prompts of one rollout")
     parser.add_argument(
         "--preferences", type=int, default=6, help="preferences of one rollout, which share its prompts"
     )
     parser.add_argument("--samples", type=int, default=4, help="responses to each prompt")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--beta", type=float, default=0.03, help="pull towards the base model, in rewards' deviations")
-    parser.add_argument("--max-new-tokens", type=int, default=32, help="tokens after which a response is cut")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--beta", type=float, default=0.1, help="pull towards the base model, in rewards' deviations")
+    parser.add_argument("--max-new-tokens", type=int, default=24, help="tokens after which a response is cut")
     parser.add_argument("--temperature", type=float, default=0.8)
-    parser.add_argument("--target-length", type=int, default=12, help="tokens up to which 'concise' is fully rewarded")
+    parser.add_argument("--target-length", type=int, default=10, help="tokens up to which 'concise' is fully rewarded")
     parser.add_argument("--test-prompts", type=int, default=16, help="prompts held out")
-    parser.add_argument("--test-samples", type=int, default=2, help="fresh responses to each held-out prompt")
+    parser.add_argument("--test-samples", type=int, default=6, help="fresh responses to each held-out prompt")
     parser.add_argument("--points", type=int, default=6, help="preferences of the evaluated front")
     return parser.parse_args(arguments)
 
@@ -114,6 +115,7 @@ def load_model(arguments: argparse.Namespace) -> tuple[PreferenceModel, Any]:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     layers = tuple(range(-arguments.layers, 0)) or None
+    # No shared directions (rank 0): what one reward teaches does not leak into the others' corners.
     config = SVDLoRAConfig(
         objectives=tuple(arguments.rewards), rank=0, preference_rank=8, layers=layers, seed=arguments.seed
     )
@@ -163,7 +165,7 @@ def main(command_line: list[str] | None = None) -> Front:
         model,
         objective,
         Linear(),
-        sampler=VertexBiasedSampler(len(rewards), vertex_probability=0.5),
+        sampler=VertexBiasedSampler(len(rewards), vertex_probability=0.6),
         train_data=train,
         config=TrainerConfig(
             steps=arguments.steps,
@@ -209,11 +211,11 @@ def main(command_line: list[str] | None = None) -> Front:
     front.save(arguments.output / "front.json")
     front.save(arguments.output / "front.csv")
     pd.DataFrame(objective.history).to_csv(arguments.output / "rollouts.csv", index=False)
-    front.plot(
-        arguments.output / "front.png",
-        reference_values={"base model": base.rewards[0].tolist()},
-        title="One model, every balance: mean rewards on held-out prompts",
-    )
+    picture, title = arguments.output / "front.png", "One model, every balance: mean rewards on held-out prompts"
+    if len(rewards) == 2:
+        front.plot(picture, reference_values={"base model": base.rewards[0].tolist()}, title=title)
+    else:
+        plot_heat_map(front, picture, title=title)
     show_answers(model, tokenizer, test_prompts, list(rewards), arguments.max_new_tokens)
     console.print("\nMean rewards on held-out prompts, fresh samples (higher is better):")
     print(front.summary())
