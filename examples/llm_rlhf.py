@@ -68,7 +68,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", default="demo", help="model id or folder; 'demo' fetches SmolLM2-135M-Instruct")
     parser.add_argument("--prompts", type=Path, default=None, help="a text file with a prompt on each line")
-    parser.add_argument("--rewards", nargs="+", default=["relevant", "positive", "concise"], choices=list(REWARDS))
+    parser.add_argument(
+        "--rewards",
+        nargs="+",
+        default=["relevant", "positive", "concise"],
+        choices=list(REWARDS),
+        help="two or more, in the order of a preference",
+    )
     parser.add_argument("--algorithm", default="rloo", choices=list(ALGORITHMS))
     parser.add_argument("--steps", type=int, default=50, help="optimiser steps")
     parser.add_argument("--seed", type=int, default=0, help="seeds the split, the adapters and the training")

@@ -17,6 +17,7 @@ MODULES = sorted(
     for package in (mopref, mopref.objectives, mopref.scalarizers)
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 )
+WORDS = ["Hello", "yes", "no", "maybe", "why", "how"]
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -30,8 +31,22 @@ def test_there_are_docstring_examples():
     assert doctest.testmod(importlib.import_module("mopref.scalarizers.pbi")).attempted > 0
 
 
-def code_block(containing: str) -> str:
-    return next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if containing in block)
+def code_block(containing: str, text: str = README) -> str:
+    return next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if containing in block)
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer of six words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(["<unk>", "<s>", "</s>", *WORDS])}, unk_token="<unk>")
+    )
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>"
+    ).save_pretrained(folder)
 
 
 def test_readme_own_problem(tmp_path, monkeypatch):
@@ -64,21 +79,11 @@ def test_readme_language_model_tour(tmp_path, monkeypatch, make_llama):
     """The tour as it is written, with a tiny model and a small file in place of the hub's."""
     import json
 
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["Hello", "yes", "no", "maybe", "why", "how"]
-    core = Tokenizer(
-        models.WordLevel({w: i for i, w in enumerate(["<unk>", "<s>", "</s>", *words])}, unk_token="<unk>")
-    )
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<unk>"
-    ).save_pretrained(tmp_path / "model")
+    save_tokenizer(tmp_path / "model")
     make_llama().save_pretrained(tmp_path / "model")
     rows = [
         {
-            "prompt": f"why {words[i % 6]}",
+            "prompt": f"why {WORDS[i % 6]}",
             "response_0": "yes yes",
             "response_1": "no",
             "better_response_id": i % 2,
@@ -93,3 +98,32 @@ def test_readme_language_model_tour(tmp_path, monkeypatch, make_llama):
     exec(tour, {})
     for made in ("adapter", "lora-70-30", "loras/shared", "loras/helpful", "loras/harmless"):
         assert (tmp_path / made / "adapter_model.safetensors").is_file()
+
+
+def test_rlhf_page(tmp_path, monkeypatch, make_llama):
+    """The page's code as it is written, with tiny models in place of the hub's."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForSequenceClassification
+
+    save_tokenizer(tmp_path / "model")
+    save_tokenizer(tmp_path / "judge")
+    policy = make_llama(vocab_size=9)
+    policy.save_pretrained(tmp_path / "model")
+    torch.manual_seed(0)
+    config = policy.config
+    config.num_labels = 1
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "judge")
+    page = (Path(__file__).parents[1] / "docs" / "rlhf.md").read_text(encoding="utf-8")
+    code = code_block("ClassifierReward", page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
+    for name in ("your-org/reward-model", "your-org/cost-model"):
+        code = code.replace(name, str(tmp_path / "judge"))
+    code = code.replace("steps=1000", "steps=2").replace("max_new_tokens=256", "max_new_tokens=3")
+    names = {
+        "tokenizer": AutoTokenizer.from_pretrained(tmp_path / "model"),
+        "prompts": ["why", "how yes", "Hello"] * 12,
+    }
+    monkeypatch.chdir(tmp_path)
+    exec(code, names)
+    record = names["objective"].history[-1]
+    assert len(names["objective"].history) == 16
+    assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
