@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Advantages", "Experience", "PolicyGradient", "normalized", "sums_to_go"]
+__all__ = ["Advantages", "Experience", "PolicyGradient", "normalized", "relative_advantages", "sums_to_go"]
 
 # Keeps a group of equal rewards from being divided by 0; far below the spread of any reward that is worth learning.
 _EPSILON = 1e-8
@@ -89,6 +89,17 @@ class PolicyGradient(ABC):
 def normalized(centred: Tensor, spread: Tensor, normalize: bool) -> Tensor:
     """Deviations over their spread, where that is asked for; 0 where there is no spread."""
     return centred / (spread + _EPSILON) if normalize else centred
+
+
+def relative_advantages(experience: Experience, beta: float, normalize: bool) -> Tensor:
+    """Rewards less β times the KL still to come, each less its mean over the S samples: ``(G, P, S, R, m)``.
+
+    With ``normalize`` the reward part is divided by the standard deviation of the S rewards.
+    """
+    rewards, to_go = experience.rewards, sums_to_go(experience.log_ratios)
+    centred = normalized(rewards - rewards.mean(dim=2, keepdim=True), rewards.std(dim=2, keepdim=True), normalize)
+    penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
+    return centred.unsqueeze(-2) - penalty.unsqueeze(-1)
 
 
 def sums_to_go(values: Tensor) -> Tensor:

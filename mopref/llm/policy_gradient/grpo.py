@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, normalized, sums_to_go
+from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, relative_advantages
 
 __all__ = ["GRPO"]
 
@@ -24,7 +24,4 @@ class GRPO(PolicyGradient):
 
     def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``."""
-        rewards, to_go = experience.rewards, sums_to_go(experience.log_ratios)
-        centred = normalized(rewards - rewards.mean(dim=2, keepdim=True), rewards.std(dim=2, keepdim=True), normalize)
-        penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
-        return Advantages(centred.unsqueeze(-2) - penalty.unsqueeze(-1))
+        return Advantages(relative_advantages(experience, beta, normalize))

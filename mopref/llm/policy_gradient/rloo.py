@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, normalized, sums_to_go
+from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, relative_advantages
 
 __all__ = ["RLOO"]
 
@@ -23,10 +23,6 @@ class RLOO(PolicyGradient):
 
     def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``."""
-        rewards, to_go = experience.rewards, sums_to_go(experience.log_ratios)
-        samples = rewards.shape[2]
-        # r − mean of the others = S/(S − 1) · (r − mean of all).
-        factor = samples / (samples - 1)
-        centred = normalized(rewards - rewards.mean(dim=2, keepdim=True), rewards.std(dim=2, keepdim=True), normalize)
-        penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
-        return Advantages(factor * (centred.unsqueeze(-2) - penalty.unsqueeze(-1)))
+        samples = experience.rewards.shape[2]
+        # x − mean of the others = S/(S − 1) · (x − mean of all).
+        return Advantages(samples / (samples - 1) * relative_advantages(experience, beta, normalize))
