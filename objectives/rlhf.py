@@ -287,7 +287,6 @@ class RLHF(Objective):
         self._scale.load_state_dict(state["scale"])
 
     def _roll_out(self, model: nn.Module, batch: Any, preferences: Tensor) -> dict[str, Any]:
-
         prompts, groups = len(batch["prompt_ids"]), len(preferences)
         if prompts % groups:
             raise ValueError(
@@ -370,7 +369,6 @@ class RLHF(Objective):
 
 
 def _algorithm(algorithm: str | PolicyGradient) -> PolicyGradient:
-
     if isinstance(algorithm, PolicyGradient):
         return algorithm
     if algorithm not in ALGORITHMS:
@@ -379,7 +377,6 @@ def _algorithm(algorithm: str | PolicyGradient) -> PolicyGradient:
 
 
 def _with_stop_tokens(sampling: Sampling | None, tokenizer: Any) -> Sampling:
-
     chosen = sampling or Sampling()
     if chosen.stop_token_ids is not None:
         return chosen
