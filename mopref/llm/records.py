@@ -43,7 +43,7 @@ def validate_records(records: Iterable[Mapping[str, Any]], objectives: Sequence[
     no records at all. Texts are never part of a message: they may be harmful or private.
     """
     names = check_objectives(objectives)
-    _refuse_columns(records)
+    refuse_columns(records)
     count = 0
     for number, record in enumerate(records):
         count += 1
@@ -76,7 +76,7 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction is {test_fraction}, but must be between 0 and 1, both excluded")
-    _refuse_columns(records)
+    refuse_columns(records)
     keys = [prompt_key(record["prompt"]) for record in records]
     prompts = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     count = round(test_fraction * len(prompts))
@@ -162,7 +162,7 @@ def _check_label(value: Any, row: int, column: str) -> None:
     )
 
 
-def _refuse_columns(records: Any) -> None:
+def refuse_columns(records: Any) -> None:
     # Iterating over these yields column or split names, and the error that follows would say nothing.
     if isinstance(records, Mapping) or type(records).__name__ == "DataFrame":
         raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mopref.llm.records import _refuse_columns, text_problem
+from mopref.llm.records import refuse_columns, text_problem
 
 __all__ = ["check_dimensions", "record_dimensions", "validate_response_records"]
 
@@ -24,7 +24,7 @@ def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: 
     part of a message: they may be harmful or private.
     """
     names = check_dimensions(dimensions)
-    _refuse_columns(records)
+    refuse_columns(records)
     count = 0
     for number, record in enumerate(records):
         count += 1
