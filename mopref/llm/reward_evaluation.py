@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mopref.batching import batches_of_like_length
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
@@ -69,15 +70,13 @@ def evaluate_rewards(
     # Rewards, KL, length and whether cut: means over the samples of each prompt.
     columns = objective.num_objectives + 3
     found = torch.zeros(count, len(data), columns, dtype=torch.float64)
-    # Prompts of like length share a batch, so that little is computed for padding.
-    order = sorted(range(len(data)), key=lambda row: len(data[row]["prompt_ids"]))
-    jobs = [(index, row) for row in order for index in range(count)]
+    jobs = [(index, row) for row in range(len(data)) for index in range(count)]
+    batches = batches_of_like_length([len(data[row]["prompt_ids"]) for _, row in jobs], batch_size)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), evaluation_mode(model), torch.no_grad():
         torch.manual_seed(seed)
-        starts = range(0, len(jobs), batch_size)
-        for start in tqdm(starts, desc="evaluation", disable=None if progress else True, leave=False):
-            chosen = jobs[start : start + batch_size]
+        for numbers in tqdm(batches, desc="evaluation", disable=None if progress else True, leave=False):
+            chosen = [jobs[number] for number in numbers]
             batch = objective.collate([data[row] for _, row in chosen])
             indices = torch.tensor([index for index, _ in chosen])
             if preferences is None:
