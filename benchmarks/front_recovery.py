@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
-from mopref.global_search import warm_start
 from mopref.indicators import fill_distance, hypervolume_with_method, preference_regret
-from mopref.oracle import Optimum, scalarizer_optimum
+from mopref.known_fronts.global_search import warm_start
+from mopref.known_fronts.oracle import Optimum, scalarizer_optimum
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.scalarizers import scalarizer_for_problem
 

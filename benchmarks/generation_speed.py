@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.sampler import UniformSampler
+from mopref.samplers import UniformSampler
 
 OBJECTIVES = ("a", "b", "c")
 MODES: dict[str, dict[str, Any]] = {"greedy": {"do_sample": False}, "sampling": {"do_sample": True, "top_k": 50}}
@@ -35,7 +35,7 @@ def make_model(name: str, blocks: int, device: str) -> PreferenceModel:
 
     torch.manual_seed(0)
     if name == "demo":
-        from mopref.llm.assets import smollm2
+        from mopref.llm.demo.assets import smollm2
 
         base: Any = AutoModelForCausalLM.from_pretrained(smollm2())
     else:

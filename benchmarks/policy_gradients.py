@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig, simplex_lattice
 from mopref.indicators import hypervolume
-from mopref.llm.generation import Sampling
+from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy_gradient import ALGORITHMS
 from mopref.llm.rewards import token_reward
 from mopref.objectives import RLHF

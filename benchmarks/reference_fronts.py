@@ -25,9 +25,9 @@ from pymoo.optimize import minimize as evolve
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mopref.objectives.problem import Problem
 from mopref.objectives.real_world import RE33, RE37
 from mopref.objectives.vlmop import VLMOP3
+from mopref.problem import Problem
 
 Array = NDArray[np.float64]
 DATA = Path(__file__).parents[1] / "objectives" / "data"

@@ -32,13 +32,13 @@ from mopref import (
     VertexBiasedSampler,
     simplex_lattice,
 )
-from mopref.llm.assets import smollm2
+from mopref.llm.data.loaders import load_hh_rlhf, load_pku_saferlhf, load_records
+from mopref.llm.data.records import label_counts, split_by_prompt
+from mopref.llm.data.tokenization import tokenize_records
+from mopref.llm.demo.assets import smollm2
+from mopref.llm.demo.harm_pairs import harm_pairs
 from mopref.llm.evaluation import preference_front
-from mopref.llm.generation import answer_prompts
-from mopref.llm.loaders import load_hh_rlhf, load_pku_saferlhf, load_records
-from mopref.llm.offline import harm_pairs
-from mopref.llm.records import label_counts, split_by_prompt
-from mopref.llm.tokenization import tokenize_records
+from mopref.llm.policy.generation import answer_prompts
 from mopref.objectives import DPO
 from mopref.scalarizers import SCALARIZERS
 

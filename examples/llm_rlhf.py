@@ -33,13 +33,14 @@ from mopref import (
     VertexBiasedSampler,
     simplex_lattice,
 )
-from mopref.llm.assets import smollm2
-from mopref.llm.generation import Sampling, answer_prompts
+from mopref.llm.data.tokenization import tokenize_prompts
+from mopref.llm.demo.assets import minilm, smollm2
+from mopref.llm.demo.harm_reward import learned_harm_reward
+from mopref.llm.policy.generation import Sampling, answer_prompts
 from mopref.llm.policy_gradient import ALGORITHMS
-from mopref.llm.reward_evaluation import evaluate_rewards, reward_front
-from mopref.llm.rewards import Conciseness, ProfanityFree, Relevance, VaderSentiment, learned_harm_reward
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_front
+from mopref.llm.rewards import Conciseness, ProfanityFree, Relevance, VaderSentiment, shared_embedder
 from mopref.llm.rewards.reward import describe_rewards
-from mopref.llm.tokenization import tokenize_prompts
 from mopref.objectives import RLHF
 from mopref.plotting import plot_heat_map
 from mopref.scalarizers import Linear
@@ -47,7 +48,7 @@ from mopref.scalarizers import Linear
 # A reward of your own is one line here: any callable (prompts, responses) -> one number each, higher is better.
 REWARDS: dict[str, Callable[[argparse.Namespace], Any]] = {
     # Nearness of answer and question stands in for helpfulness, which takes a reward model or people to judge.
-    "relevant": lambda arguments: Relevance(),
+    "relevant": lambda arguments: Relevance(shared_embedder(minilm())),
     "positive": lambda arguments: VaderSentiment(),
     "concise": lambda arguments: Conciseness(target_length=arguments.target_length),
     "harmless": lambda arguments: learned_harm_reward(),

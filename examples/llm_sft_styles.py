@@ -28,10 +28,10 @@ from transformers import AutoTokenizer
 
 from mopref import DirichletSampler, Front, ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.assets import smollm2
-from mopref.llm.generation import Sampling, answer_prompts
-from mopref.llm.records import split_by_prompt
-from mopref.llm.tokenization import tokenize_responses
+from mopref.llm.data.records import split_by_prompt
+from mopref.llm.data.tokenization import tokenize_responses
+from mopref.llm.demo.assets import smollm2
+from mopref.llm.policy.generation import Sampling, answer_prompts
 from mopref.objectives import SFT
 from mopref.plotting import plot_heat_map
 from mopref.scalarizers import Linear

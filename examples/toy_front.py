@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
-from mopref.global_search import warm_start
 from mopref.indicators import hypervolume
+from mopref.known_fronts.global_search import warm_start
 from mopref.registry import OBJECTIVES, SCALARIZERS
 from mopref.scalarizers import scalarizer_for_problem
 

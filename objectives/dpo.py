@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
-from mopref.batching import batches_of_like_length
 from mopref.conditioning.preference_model import require_preference_model
 from mopref.evaluation_mode import evaluation_mode
+from mopref.llm.data.lengths import batches_of_like_length
 from mopref.objective import RowLosses, RowObjective
 
 __all__ = ["DPO", "LOSSES", "hinge_loss", "ipo_loss", "preference_signs", "robust_loss", "sigmoid_loss"]
@@ -123,7 +123,7 @@ class DPO(RowObjective):
 
     def collate(self, rows: list[Any]) -> dict[str, Any]:
         """Make a batch of B rows: 2B sequences, first those with response 0, then those with response 1."""
-        from mopref.llm.log_probabilities import collate_sequences
+        from mopref.llm.policy.log_probabilities import collate_sequences
 
         prompts = [row["prompt_ids"] for row in rows] * 2
         responses = [row[f"response_{i}_ids"] for i in (0, 1) for row in rows]
@@ -144,7 +144,7 @@ class DPO(RowObjective):
 
     def margins(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
         """d = h(x, y_0) − h(x, y_1) of each pair under its own preference ``(B, m)``: shape ``(B,)``."""
-        from mopref.llm.log_probabilities import sequence_log_probabilities
+        from mopref.llm.policy.log_probabilities import sequence_log_probabilities
 
         policy = sequence_log_probabilities(model, batch["sequences"], preferences=preferences.repeat(2, 1))
         reference = batch.get("reference_log_probabilities")
@@ -213,7 +213,7 @@ class DPO(RowObjective):
     @staticmethod
     def reference_log_probabilities(model: nn.Module, batch: Any) -> Tensor:
         """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""
-        from mopref.llm.log_probabilities import sequence_log_probabilities
+        from mopref.llm.policy.log_probabilities import sequence_log_probabilities
 
         inner = require_preference_model(model, "the reference of DPO")
         with evaluation_mode(inner), torch.no_grad(), inner.disabled():
@@ -239,7 +239,7 @@ class DPO(RowObjective):
         from accelerate.utils import send_to_device
         from tqdm.auto import tqdm
 
-        from mopref.llm.frozen_layers import check_frozen_layers, lower_hidden_states
+        from mopref.llm.policy.frozen_layers import check_frozen_layers, lower_hidden_states
 
         inner = require_preference_model(model, "the reference of DPO")
         device = next(inner.parameters()).device

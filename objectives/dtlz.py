@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mopref.preferences import simplex_lattice
-
-from .problem import Problem
+from mopref.problem import Problem
+from mopref.registry import OBJECTIVES
 
 __all__ = ["DTLZ1", "DTLZ2", "DTLZ3", "DTLZ4", "InvertedDTLZ1"]
 
@@ -38,6 +38,7 @@ class _DTLZ(Problem):
         return torch.cat([positions, rest], dim=1)
 
 
+@OBJECTIVES.register("dtlz1")
 class DTLZ1(_DTLZ):
     """The front is the part of the plane Σ_i f_i = ½ with all f_i ≥ 0, behind many local ones.
 
@@ -90,6 +91,7 @@ class DTLZ1(_DTLZ):
         return _lattice(self.num_objectives, num_points) / 2
 
 
+@OBJECTIVES.register("inverted-dtlz1")
 class InvertedDTLZ1(DTLZ1):
     """f_i = ½ (1 + g) − f_i of :class:`DTLZ1`: its front is the triangle of DTLZ1's upside down.
 
@@ -128,6 +130,7 @@ class InvertedDTLZ1(DTLZ1):
         return 0.5 - super().pareto_front(num_points)
 
 
+@OBJECTIVES.register("dtlz2")
 class DTLZ2(_DTLZ):
     """The front is the part of the unit sphere Σ_i f_i² = 1 with all f_i ≥ 0: concave.
 
@@ -195,6 +198,7 @@ class DTLZ2(_DTLZ):
         return lattice / torch.linalg.vector_norm(lattice, dim=1, keepdim=True)
 
 
+@OBJECTIVES.register("dtlz3")
 class DTLZ3(DTLZ2):
     """:class:`DTLZ2` with the distance g of :class:`DTLZ1`: the same front behind many local ones.
 
@@ -219,6 +223,7 @@ class DTLZ3(DTLZ2):
         return _rugged(others)
 
 
+@OBJECTIVES.register("dtlz4")
 class DTLZ4(DTLZ2):
     """:class:`DTLZ2` with the angles θ_j = π/2 · x_j^α: the same front, whose points crowd at its edges.
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref.preferences import simplex_lattice, validate_preferences
-
-from .problem import Problem
+from mopref.problem import Problem
 
 __all__ = ["Quadratic"]
 

@@ -10,11 +10,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .problem import Problem, StoredSetProblem, even_along
+from mopref.problem import Problem
+from mopref.registry import OBJECTIVES
+
+from .even_points import even_along
+from .stored_sets import StoredSetProblem
 
 __all__ = ["RE21", "RE24", "RE33", "RE37"]
 
 
+@OBJECTIVES.register("re21")
 class RE21(Problem):
     """Four bar truss: structural volume f1 and displacement of the joint f2 of four cross-sections x.
 
@@ -66,6 +71,7 @@ class RE21(Problem):
         return self._optimal(t)
 
 
+@OBJECTIVES.register("re24")
 class RE24(Problem):
     """Hatch cover: weight f1 and violated limits f2 of flange thickness x_1 and beam height x_2.
 
@@ -125,6 +131,7 @@ class RE24(Problem):
 _SMALLEST_GAP = 1e-6
 
 
+@OBJECTIVES.register("re33")
 class RE33(StoredSetProblem):
     """Disc brake: mass f1, stopping time f2 and violated limits f3.
 
@@ -209,6 +216,7 @@ _ROCKET: Mapping[str, tuple[float, float, float]] = {
 }
 
 
+@OBJECTIVES.register("re37")
 class RE37(StoredSetProblem):
     """Rocket injector: temperature of its face f1, length of combustion f2 and temperature of its tip f3, all scaled.
 

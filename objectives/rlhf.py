@@ -10,21 +10,21 @@ from torch import Tensor, nn
 
 from mopref.conditioning.preference_model import PreferenceModel, require_preference_model
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.frozen_layers import check_frozen_layers
-from mopref.llm.generation import Sampling, stop_tokens
+from mopref.llm.policy.frozen_layers import check_frozen_layers
+from mopref.llm.policy.generation import Sampling, stop_tokens
 from mopref.llm.policy_gradient import ALGORITHMS, PPO, Experience, PolicyGradient
 from mopref.llm.policy_gradient.critic import Critic
 from mopref.llm.policy_gradient.history import RolloutHistory
-from mopref.llm.policy_gradient.running_scale import RunningScale
-from mopref.llm.policy_gradient.surrogate import policy_losses
-from mopref.llm.reward_evaluation import evaluate_rewards
-from mopref.llm.rollouts import (
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.rollout import (
     RolloutSettings,
     chosen_rows,
     policy_outputs,
     reference_log_probabilities,
     roll_out,
 )
+from mopref.llm.policy_gradient.surrogate import policy_losses
+from mopref.llm.rewards.running_scale import RunningScale
 from mopref.objective import Objective
 from mopref.objectives.sft import collate_responses, negative_log_likelihoods
 
@@ -48,7 +48,7 @@ class RLHF(Objective):
     a single one may be negative. Its gradient goes through −β d_t as a reward of the token.
 
     A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text; ``tokenize_prompts`` of
-    ``mopref.llm.tokenization`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer``
+    ``mopref.llm.data.tokenization`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer``
     seeds and keeps in checkpoints. Dropout is off, unless activations are checkpointed.
 
     Args:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mopref.batching import batches_of_like_length
 from mopref.conditioning.preference_model import require_preference_model
+from mopref.llm.data.lengths import batches_of_like_length
 from mopref.objective import RowLosses, RowObjective
 
 __all__ = ["SFT", "collate_responses", "negative_log_likelihoods"]
@@ -15,7 +15,7 @@ __all__ = ["SFT", "collate_responses", "negative_log_likelihoods"]
 
 def collate_responses(rows: Sequence[Any]) -> dict[str, Tensor]:
     """Make one padded batch of N rows with ``prompt_ids`` and ``response_ids``; kept activations come along."""
-    from mopref.llm.log_probabilities import collate_sequences
+    from mopref.llm.policy.log_probabilities import collate_sequences
 
     states = [row["hidden_states"] for row in rows] if "hidden_states" in rows[0] else None
     return collate_sequences([row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows], states)
@@ -29,7 +29,7 @@ def negative_log_likelihoods(
     Summed over the response's tokens, in nats; divided by their number where ``length_normalized``. One forward,
     differentiable. ``sequences`` is a batch made by :func:`collate_responses`.
     """
-    from mopref.llm.log_probabilities import sequence_log_probabilities
+    from mopref.llm.policy.log_probabilities import sequence_log_probabilities
 
     losses = -sequence_log_probabilities(model, sequences, preferences=preferences)
     return losses / sequences["response_mask"].sum(dim=1) if length_normalized else losses
@@ -45,8 +45,8 @@ class SFT(RowObjective):
     coincide, SFT_i is then its least possible value plus log 1/λ_i.
 
     A data row is a dict: ``prompt_ids`` and ``response_ids`` (lists of token ids) and ``dimensions`` (m bools: the
-    dimensions whose data the row belongs to, at least one). :func:`mopref.llm.tokenization.tokenize_responses` makes
-    such rows of texts.
+    dimensions whose data the row belongs to, at least one). :func:`mopref.llm.data.tokenize_responses`
+    makes such rows of texts.
 
     Args:
         names: the names of the m dimensions, in the order of a row's ``dimensions``.
@@ -119,7 +119,7 @@ class SFT(RowObjective):
         from accelerate.utils import send_to_device
         from tqdm.auto import tqdm
 
-        from mopref.llm.frozen_layers import check_frozen_layers, lower_hidden_states
+        from mopref.llm.policy.frozen_layers import check_frozen_layers, lower_hidden_states
 
         inner = require_preference_model(model, "keeping frozen layers' activations")
         device = next(inner.parameters()).device

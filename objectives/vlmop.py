@@ -5,11 +5,16 @@ import math
 import torch
 from torch import Tensor
 
-from .problem import Problem, StoredSetProblem, even_spread
+from mopref.problem import Problem
+from mopref.registry import OBJECTIVES
+
+from .even_points import even_spread
+from .stored_sets import StoredSetProblem
 
 __all__ = ["VLMOP1", "VLMOP2", "VLMOP3"]
 
 
+@OBJECTIVES.register("vlmop1")
 class VLMOP1(Problem):
     """f1 = Σ_i x_i² / (4n), f2 = Σ_i (x_i − 2)² / (4n), x in [−2, 4]^n.
 
@@ -50,6 +55,7 @@ class VLMOP1(Problem):
         return torch.stack([s.square(), (1 - s).square()], dim=-1)
 
 
+@OBJECTIVES.register("vlmop2")
 class VLMOP2(Problem):
     """f1 = 1 − exp(−Σ_i (x_i − 1/√n)²), f2 = 1 − exp(−Σ_i (x_i + 1/√n)²), x in [−2, 2]^n.
 
@@ -95,6 +101,7 @@ class VLMOP2(Problem):
         return torch.stack([-torch.expm1(-(s - 1).square()), -torch.expm1(-(s + 1).square())], dim=-1)
 
 
+@OBJECTIVES.register("vlmop3")
 class VLMOP3(StoredSetProblem):
     """Three objectives of two variables whose Pareto set is in several pieces, with s = x_1² + x_2².
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from mopref.bounds import Bounds
+from mopref.problem import Problem
+from mopref.registry import OBJECTIVES
 
-from .problem import Problem, even_along, even_spread
+from .even_points import even_along, even_spread
 
 __all__ = ["ZDT1", "ZDT2", "ZDT3", "ZDT4", "ZDT6", "ScaledZDT1"]
 
@@ -66,6 +68,7 @@ class _ZDT(Problem):
         return torch.stack([first, self._shape(first, first)], dim=-1)
 
 
+@OBJECTIVES.register("zdt1")
 class ZDT1(_ZDT):
     """f1 = x_1, f2 = g · (1 − √(f1 / g)), g = 1 + 9 / (n − 1) · Σ_{i ≥ 2} x_i, x in [0, 1]^n.
 
@@ -96,6 +99,7 @@ class ZDT1(_ZDT):
         return even_spread(0.0, 1.0, num_points).square()
 
 
+@OBJECTIVES.register("scaled-zdt1")
 class ScaledZDT1(ZDT1):
     """ZDT1 with its objectives multiplied by ``scales``: objectives of different magnitudes.
 
@@ -134,6 +138,7 @@ class ScaledZDT1(ZDT1):
         return super().pareto_front(num_points) * self.scales
 
 
+@OBJECTIVES.register("zdt2")
 class ZDT2(_ZDT):
     """f1 = x_1, f2 = g · (1 − (f1 / g)²), g = 1 + 9 / (n − 1) · Σ_{i ≥ 2} x_i, x in [0, 1]^n.
 
@@ -172,6 +177,7 @@ _ZDT3_PIECES = (
 _ZDT3_LOWEST = -0.77336901232664045
 
 
+@OBJECTIVES.register("zdt3")
 class ZDT3(_ZDT):
     """f1 = x_1, f2 = g · (1 − √(f1 / g) − f1 / g · sin(10π f1)), g = 1 + 9 / (n − 1) · Σ_{i ≥ 2} x_i, x in [0, 1]^n.
 
@@ -203,6 +209,7 @@ class ZDT3(_ZDT):
         return even_along(self._front_values, _ZDT3_PIECES, num_points)
 
 
+@OBJECTIVES.register("zdt4")
 class ZDT4(_ZDT):
     """f1 = x_1, f2 = g · (1 − √(f1 / g)), g = 1 + Σ_{i ≥ 2} (x_i² + 10 − 10 cos(4π x_i)).
 
@@ -242,6 +249,7 @@ class ZDT4(_ZDT):
 _ZDT6_LOWEST_AT = math.atan(9 * math.pi) / (6 * math.pi)
 
 
+@OBJECTIVES.register("zdt6")
 class ZDT6(_ZDT):
     """f1 = 1 − exp(−4 x_1) · sin⁶(6π x_1), f2 = g · (1 − (f1 / g)²), g = 1 + 9 · (Σ_{i ≥ 2} x_i / (n − 1))^¼.
 

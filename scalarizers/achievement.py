@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer, given_point, matching_point
 
 from ._smallest_weight import checked_epsilon
@@ -11,6 +12,7 @@ from ._smallest_weight import checked_epsilon
 __all__ = ["AchievementScalarizing", "AugmentedAchievementScalarizing"]
 
 
+@SCALARIZERS.register("achievement")
 class AchievementScalarizing(Scalarizer):
     """g(f; λ, z) = max_i (f_i − z_i) / max(λ_i, ε).
 
@@ -51,6 +53,7 @@ class AchievementScalarizing(Scalarizer):
         return (losses - point) / preferences.clamp(min=self.epsilon)
 
 
+@SCALARIZERS.register("augmented-achievement")
 class AugmentedAchievementScalarizing(AchievementScalarizing):
     """g(f; λ, z) = max_i (f_i − z_i) / max(λ_i, ε) + ρ Σ_i (f_i − z_i) / max(λ_i, ε).
 

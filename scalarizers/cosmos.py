@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
 
 __all__ = ["COSMOS"]
 
 
+@SCALARIZERS.register("cosmos")
 class COSMOS(Scalarizer):
     """g(f; λ) = Σ_i λ_i f_i − μ cos(f, λ), with cos(f, λ) = ⟨f, λ⟩ / (‖f‖ ‖λ‖), and 0 at f = 0.
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer, given_point, matching_point
 
 from ._smallest_weight import checked_epsilon
@@ -11,6 +12,7 @@ from ._smallest_weight import checked_epsilon
 __all__ = ["Hypervolume"]
 
 
+@SCALARIZERS.register("hypervolume")
 class Hypervolume(Scalarizer):
     """g(f; λ, r) = −s^m with s = min_i (r_i − f_i) / max(λ_i, ε), while f lies inside the box below r.
 

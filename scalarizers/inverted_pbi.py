@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer, given_point, matching_point
 
 from ._nadir import NadirTracker
@@ -13,6 +14,7 @@ from ._nadir import NadirTracker
 __all__ = ["InvertedPBI"]
 
 
+@SCALARIZERS.register("inverted-pbi")
 class InvertedPBI(Scalarizer):
     """g(f; λ, r) = −(d1 − θ d2), with w = λ/‖λ‖, d1 = ⟨r − f, w⟩ and d2 = ‖r − f − d1 w‖.
 

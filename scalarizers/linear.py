@@ -2,11 +2,13 @@
 
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
 
 __all__ = ["Linear"]
 
 
+@SCALARIZERS.register("linear")
 class Linear(Scalarizer):
     """g(f; λ) = Σ_i λ_i f_i.
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
 __all__ = ["PNorm"]
 
 
+@SCALARIZERS.register("p-norm")
 class PNorm(IdealPointScalarizer):
     """g(f; λ, z) = (Σ_i (λ_i (f_i − z_i))^p)^{1/p}.
 

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
 __all__ = ["PBI"]
 
 
+@SCALARIZERS.register("pbi")
 class PBI(IdealPointScalarizer):
     """g(f; λ, z) = d1 + θ d2, with w = λ/‖λ‖, d1 = ⟨f − z, w⟩ and d2 = ‖f − z − d1 w‖.
 

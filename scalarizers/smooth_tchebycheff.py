@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
 from .tchebycheff import inverse_weights
@@ -12,6 +13,7 @@ from .tchebycheff import inverse_weights
 __all__ = ["SmoothTchebycheff"]
 
 
+@SCALARIZERS.register("smooth-tchebycheff")
 class SmoothTchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = μ log Σ_i exp(λ_i (f_i − z_i) / μ).
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
 from ._smallest_weight import checked_epsilon
@@ -16,6 +17,7 @@ def inverse_weights(preferences: Tensor) -> Tensor:
     return 1 / preferences.clamp(min=1e-12)
 
 
+@SCALARIZERS.register("tchebycheff")
 class Tchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = max_i λ_i (f_i − z_i).
 
@@ -43,6 +45,7 @@ class Tchebycheff(IdealPointScalarizer):
         return inverse_weights(preferences)
 
 
+@SCALARIZERS.register("modified-tchebycheff")
 class ModifiedTchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = max_i (f_i − z_i) / max(λ_i, ε).
 
@@ -80,6 +83,7 @@ class ModifiedTchebycheff(IdealPointScalarizer):
         return preferences.clamp(min=self.epsilon)
 
 
+@SCALARIZERS.register("augmented-tchebycheff")
 class AugmentedTchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = max_i λ_i (f_i − z_i) + ρ Σ_i (f_i − z_i).
 

@@ -27,7 +27,7 @@ def test_docstring_examples(name):
 
 
 def test_there_are_docstring_examples():
-    assert {"mopref.preferences", "mopref.objectives.problem", "mopref.scalarizers.pbi"} <= set(MODULES)
+    assert {"mopref.preferences", "mopref.problem", "mopref.scalarizers.pbi"} <= set(MODULES)
     assert doctest.testmod(importlib.import_module("mopref.scalarizers.pbi")).attempted > 0
 
 

@@ -1,9 +1,7 @@
-"""Gradient combination: weights of the m losses from their gradients, where one number of the losses is not enough."""
+"""Gradient weightings: weights of the m losses from their gradients. One method a file, and its line here."""
 
-from .epo import EPO
-from .gramian import gramians
-from .mgda import MGDA
-from .torchjd import TorchJD
-from .weighting import GradientWeighting
-
-__all__ = ["EPO", "MGDA", "GradientWeighting", "TorchJD", "gramians"]
+from .epo import EPO as EPO
+from .gramian import gramians as gramians
+from .mgda import MGDA as MGDA
+from .torchjd import TorchJD as TorchJD
+from .weighting import GradientWeighting as GradientWeighting

@@ -64,7 +64,7 @@ def plot_hypervolume(
 
     Args:
         runs: Records such as ``{"step": 100, "hypervolume": 0.81}``, or label to records. ``records`` of
-            :class:`~mopref.callbacks.HypervolumeCallback` are such. A record without ``hypervolume`` is left out; one
+            :class:`~mopref.HypervolumeCallback` are such. A record without ``hypervolume`` is left out; one
             with ``"exact": False`` has "approximate" put behind the label.
         path: Where to write the picture, or None.
         limits: Label to a hypervolume that is drawn as a level line, such as ``{"true front": 0.8767}``.

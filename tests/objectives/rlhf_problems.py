@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from mopref import PreferenceModel
 from mopref.indicators import hypervolume
+from mopref.llm.policy_gradient.rollout import Sampling
 from mopref.llm.rewards import token_reward
-from mopref.llm.rollouts import Sampling
 from mopref.objectives import RLHF
 
 NAMES = "abc"

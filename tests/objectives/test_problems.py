@@ -15,11 +15,11 @@ from torch import nn
 
 from mopref.bounds import box_bounds
 from mopref.objectives.dtlz import DTLZ1, DTLZ2, DTLZ3, DTLZ4, InvertedDTLZ1
-from mopref.objectives.problem import Problem
 from mopref.objectives.quadratic import Quadratic
 from mopref.objectives.real_world import RE21, RE24, RE33, RE37
 from mopref.objectives.vlmop import VLMOP1, VLMOP2, VLMOP3
 from mopref.objectives.zdt import ZDT1, ZDT2, ZDT3, ZDT4, ZDT6, ScaledZDT1
+from mopref.problem import Problem
 
 torch_double = torch.float64
 # Zero on the front, positive above it.

@@ -8,9 +8,10 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from mopref.objectives.problem import Problem, StoredSetProblem
 from mopref.objectives.real_world import RE21, RE24, RE33, RE37
+from mopref.objectives.stored_sets import StoredSetProblem
 from mopref.objectives.vlmop import VLMOP3
+from mopref.problem import Problem
 
 torch_double = torch.float64
 STORED = [VLMOP3(), RE33(), RE37()]

@@ -6,12 +6,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
-from mopref.llm.generation import Sampling
+from mopref.llm.data.tokenization import tokenize_prompts
+from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy_gradient import GRPO, PPO, RLOO
 from mopref.llm.policy_gradient.critic import Critic
-from mopref.llm.reward_evaluation import evaluate_rewards, reward_front
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_front
 from mopref.llm.rewards import token_reward
-from mopref.llm.tokenization import tokenize_prompts
 from mopref.objectives import RLHF
 from mopref.scalarizers import Linear, Tchebycheff
 

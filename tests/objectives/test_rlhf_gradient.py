@@ -14,9 +14,9 @@ from rlhf_problems import RewardProblem, list_responses, reward_of_tokens, shown
 from torch.nn.functional import cosine_similarity
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.llm.log_probabilities import collate_sequences, sequence_log_probabilities
+from mopref.llm.policy.log_probabilities import collate_sequences, sequence_log_probabilities
 from mopref.llm.policy_gradient import PPO
-from mopref.llm.rollouts import Sampling
+from mopref.llm.policy_gradient.rollout import Sampling
 
 PROMPTS = [[3, 4, 5, 0, 6], [7, 8]]
 BETA = 0.3

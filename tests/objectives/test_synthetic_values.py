@@ -7,15 +7,15 @@ import moocore
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize_scalar
 
 from mopref.objectives.dtlz import DTLZ1, DTLZ2, DTLZ3, DTLZ4, InvertedDTLZ1
-from mopref.objectives.problem import Problem, even_along
+from mopref.objectives.even_points import even_along
 from mopref.objectives.real_world import RE21, RE24
 from mopref.objectives.vlmop import VLMOP1, VLMOP2, VLMOP3
 from mopref.objectives.zdt import _ZDT3_PIECES, ZDT1, ZDT2, ZDT3, ZDT4, ZDT6, ScaledZDT1
+from mopref.problem import Problem
 
 torch_double = torch.float64
 SEEDS = st.integers(0, 2**31 - 1)

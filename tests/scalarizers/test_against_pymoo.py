@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from pymoo.decomposition import aasf, asf, pbi, tchebicheff, weighted_sum
 from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting

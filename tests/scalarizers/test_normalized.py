@@ -4,11 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
-from mopref.checkpoint import load_state, save_state
 from mopref.objectives import ZDT1
 from mopref.scalarizers import PBI, Linear, ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
 from mopref.scalarizers.achievement import AchievementScalarizing, AugmentedAchievementScalarizing
@@ -17,6 +15,7 @@ from mopref.scalarizers.hypervolume import Hypervolume
 from mopref.scalarizers.inverted_pbi import InvertedPBI
 from mopref.scalarizers.normalized import Normalized
 from mopref.scalarizers.p_norm import PNorm
+from mopref.training.checkpoint import load_state, save_state
 
 # Each inner scalarizer of m objectives, with its points in normalised units.
 INNER = {

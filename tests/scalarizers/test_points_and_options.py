@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from mopref.checkpoint import load_state, save_state
 from mopref.scalarizers import PBI, AugmentedTchebycheff, Linear, ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
 from mopref.scalarizers.achievement import AchievementScalarizing, AugmentedAchievementScalarizing
 from mopref.scalarizers.cosmos import COSMOS
@@ -13,6 +12,7 @@ from mopref.scalarizers.hypervolume import Hypervolume
 from mopref.scalarizers.inverted_pbi import InvertedPBI
 from mopref.scalarizers.normalized import Normalized
 from mopref.scalarizers.p_norm import PNorm
+from mopref.training.checkpoint import load_state, save_state
 
 BELOW, ABOVE = (-1.0, 0.0, -2.0), (4.0, 3.0, 5.0)
 # Each makes a scalarizer of its point or points, given as lists or tensors.

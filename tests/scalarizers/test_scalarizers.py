@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from mopref.scalarizers import (
     PBI,
@@ -15,7 +14,6 @@ from mopref.scalarizers import (
     ModifiedTchebycheff,
     SmoothTchebycheff,
     Tchebycheff,
-    scalarizer_by_name,
 )
 
 NAMES = ("linear", "tchebycheff", "modified-tchebycheff", "augmented-tchebycheff", "smooth-tchebycheff", "pbi")
@@ -49,7 +47,7 @@ def reference(name: str, f: list[float], lam: list[float], z: list[float]) -> fl
 
 
 def build(name: str, ideal: list[float] | torch.Tensor, **options: float):
-    return Linear() if name == "linear" else scalarizer_by_name(name, ideal=ideal, **options)
+    return Linear() if name == "linear" else SCALARIZERS.make(name, ideal=ideal, **options)
 
 
 @st.composite
@@ -247,7 +245,7 @@ def test_smooth_tchebycheff_gradient_is_the_softmax_of_weighted_gaps():
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_tracked_ideal_point_is_the_running_minimum_minus_the_margin(name):
     generator = torch.Generator().manual_seed(1)
-    g = scalarizer_by_name(name, margin=0.1)
+    g = SCALARIZERS.make(name, margin=0.1)
     seen = []
     for _ in range(5):
         losses = torch.randn(3, 2, generator=generator)
@@ -256,16 +254,16 @@ def test_tracked_ideal_point_is_the_running_minimum_minus_the_margin(name):
         expected = torch.cat(seen).min(dim=0).values - 0.1
         torch.testing.assert_close(g.ideal_point.float(), expected)
         assert (g.ideal_point <= torch.cat(seen)).all()
-    fixed = scalarizer_by_name(name, ideal=g.ideal_point)
+    fixed = SCALARIZERS.make(name, ideal=g.ideal_point)
     preference = torch.tensor([0.3, 0.7]).expand(3, 2)
     torch.testing.assert_close(g(losses, preference), fixed(losses, preference))
 
 
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_state_restores_the_tracked_ideal_point(name):
-    g = scalarizer_by_name(name)
+    g = SCALARIZERS.make(name)
     g.observe(torch.tensor([[1.0, 5.0], [2.0, -3.0]]))
-    other = scalarizer_by_name(name)
+    other = SCALARIZERS.make(name)
     other.load_state_dict(g.state_dict())
     assert torch.equal(other.ideal_point, g.ideal_point)
     other.observe(torch.tensor([[1.5, 0.0]]))
@@ -275,18 +273,18 @@ def test_state_restores_the_tracked_ideal_point(name):
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_observing_keeps_no_graph_and_a_given_ideal_point_stays(name):
     losses = torch.tensor([[1.0, 2.0]], requires_grad=True)
-    tracked, given_point = scalarizer_by_name(name), scalarizer_by_name(name, ideal=[0.5, 0.5])
+    tracked, given_point = SCALARIZERS.make(name), SCALARIZERS.make(name, ideal=[0.5, 0.5])
     tracked.observe(losses)
     given_point.observe(losses)
     assert not tracked.ideal_point.requires_grad
     assert given_point.ideal_point.tolist() == [0.5, 0.5]
-    assert scalarizer_by_name(name).ideal_point is None
+    assert SCALARIZERS.make(name).ideal_point is None
 
 
 @pytest.mark.parametrize("name", WITH_IDEAL)
 def test_a_given_ideal_point_above_a_loss_raises(name):
     """z above f with λ_i = 0 silently stops training, so it must be refused."""
-    g = scalarizer_by_name(name, ideal=[0.0, 1.0])
+    g = SCALARIZERS.make(name, ideal=[0.0, 1.0])
     with pytest.raises(ValueError, match=r"(?i)ideal"):
         g(t([[0.5, 0.5]]), t([[1.0, 0.0]]))
 
@@ -294,7 +292,7 @@ def test_a_given_ideal_point_above_a_loss_raises(name):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: scalarizer_by_name("no-such-name"),
+        lambda: SCALARIZERS.make("no-such-name"),
         lambda: SmoothTchebycheff(mu=0.0),
         lambda: SmoothTchebycheff(mu=-1.0),
         lambda: AugmentedTchebycheff(rho=-0.1),
@@ -331,11 +329,11 @@ def test_registry():
         (Linear, Tchebycheff, ModifiedTchebycheff, AugmentedTchebycheff, SmoothTchebycheff, PBI),
         strict=True,
     ):
-        assert type(scalarizer_by_name(name)) is kind
+        assert type(SCALARIZERS.make(name)) is kind
 
 
 def test_options_reach_the_formula_by_name():
-    value = scalarizer_by_name("pbi", ideal=[1.0, 1.0], theta=2.0)(t([3.0, 2.0]), t([0.25, 0.75])).item()
+    value = SCALARIZERS.make("pbi", ideal=[1.0, 1.0], theta=2.0)(t([3.0, 2.0]), t([0.25, 0.75])).item()
     assert value == pytest.approx(15 / math.sqrt(10), rel=1e-12)
-    value = scalarizer_by_name("modified-tchebycheff", ideal=[0.0, 0.0], epsilon=0.1)(t([1.0, 1.0]), t([1.0, 0.0]))
+    value = SCALARIZERS.make("modified-tchebycheff", ideal=[0.0, 0.0], epsilon=0.1)(t([1.0, 1.0]), t([1.0, 0.0]))
     assert value.item() == pytest.approx(10.0, rel=1e-12)

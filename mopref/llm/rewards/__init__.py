@@ -1,54 +1,15 @@
-"""Rewards: what reinforcement learning on a language model maximises. One family a file."""
+"""Rewards: what reinforcement learning on a language model maximises. One reward a file, and its line here."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-# Imported on first use, so that a short reward does not pay for a language model.
-_EXPORTS = {
-    "ClassifierReward": "classifier",
-    "Conciseness": "conciseness",
-    "HarmReward": "harm",
-    "ProfanityFree": "profanity",
-    "Relevance": "relevance",
-    "Reward": "reward",
-    "RewardError": "reward",
-    "VaderSentiment": "sentiment",
-    "compute_rewards": "reward",
-    "describe_rewards": "reward",
-    "learned_harm_reward": "harm",
-    "token_reward": "reward",
-}
-
-__all__ = [
-    "ClassifierReward",
-    "Conciseness",
-    "HarmReward",
-    "ProfanityFree",
-    "Relevance",
-    "Reward",
-    "RewardError",
-    "VaderSentiment",
-    "compute_rewards",
-    "describe_rewards",
-    "learned_harm_reward",
-    "token_reward",
-]
-
-if TYPE_CHECKING:
-    from .classifier import ClassifierReward
-    from .conciseness import Conciseness
-    from .harm import HarmReward, learned_harm_reward
-    from .profanity import ProfanityFree
-    from .relevance import Relevance
-    from .reward import Reward, RewardError, compute_rewards, describe_rewards, token_reward
-    from .sentiment import VaderSentiment
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+from .classifier import ClassifierReward as ClassifierReward
+from .conciseness import Conciseness as Conciseness
+from .embedder import Embedder as Embedder, shared_embedder as shared_embedder
+from .profanity import ProfanityFree as ProfanityFree
+from .relevance import Relevance as Relevance
+from .reward import (
+    Reward as Reward,
+    RewardError as RewardError,
+    compute_rewards as compute_rewards,
+    describe_rewards as describe_rewards,
+    token_reward as token_reward,
+)
+from .sentiment import VaderSentiment as VaderSentiment

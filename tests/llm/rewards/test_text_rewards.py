@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from mopref.llm.rewards import Conciseness, ProfanityFree, Relevance, VaderSentiment, compute_rewards, describe_rewards
+from mopref.llm.demo.assets import minilm
+from mopref.llm.rewards import (
+    Conciseness,
+    ProfanityFree,
+    Relevance,
+    VaderSentiment,
+    compute_rewards,
+    describe_rewards,
+    shared_embedder,
+)
 
 SENTENCES = [
     "The food was great and the staff were lovely!",
@@ -110,7 +119,7 @@ def test_relevance_is_the_cosine_of_request_and_response():
 
 @pytest.mark.network
 def test_relevance_prefers_the_answer_to_the_digression():
-    reward, second = Relevance(), Relevance()
+    reward, second = (Relevance(shared_embedder(minilm())) for _ in range(2))
     assert reward.embedder is second.embedder
     prompt = "How do I water a cactus?"
     values = compute_rewards(

@@ -1,0 +1,14 @@
+"""Preference data: records, loaders of public data sets, and token ids."""
+
+from .loaders import load_hh_rlhf as load_hh_rlhf, load_pku_saferlhf as load_pku_saferlhf, load_records as load_records
+from .records import (
+    label_counts as label_counts,
+    split_by_prompt as split_by_prompt,
+    validate_records as validate_records,
+)
+from .tokenization import (
+    plain_text_rows as plain_text_rows,
+    tokenize_prompts as tokenize_prompts,
+    tokenize_records as tokenize_records,
+    tokenize_responses as tokenize_responses,
+)

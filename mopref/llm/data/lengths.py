@@ -1,0 +1,16 @@
+"""Batches of rows of like length."""
+
+from collections.abc import Sequence
+
+__all__ = ["batches_of_like_length"]
+
+
+def batches_of_like_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Row indices in batches of like length, so that little is computed for padding.
+
+    Example:
+        >>> batches_of_like_length([5, 1, 4, 2], 2)
+        [[1, 3], [2, 0]]
+    """
+    order = sorted(range(len(lengths)), key=lambda row: lengths[row])
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

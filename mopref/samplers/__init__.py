@@ -1,0 +1,10 @@
+"""Preference samplers: which preferences are drawn in training. One family a file, and its line here."""
+
+from mopref.sampler import PreferenceSampler as PreferenceSampler
+
+from .adaptive import AdaptiveSampler as AdaptiveSampler
+from .dirichlet import DirichletSampler as DirichletSampler, UniformSampler as UniformSampler
+from .lattice import LatticeSampler as LatticeSampler
+from .low_discrepancy import LowDiscrepancySampler as LowDiscrepancySampler
+from .stratified import StratifiedSampler as StratifiedSampler
+from .vertex_biased import VertexBiasedSampler as VertexBiasedSampler

@@ -1,0 +1,49 @@
+"""Dirichlet draws, and the uniform ones among them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mopref.registry import SAMPLERS
+from mopref.sampler import PreferenceSampler
+
+__all__ = ["DirichletSampler", "UniformSampler"]
+
+
+@SAMPLERS.register("dirichlet")
+class DirichletSampler(PreferenceSampler):
+    """λ ~ Dirichlet(α): density ∝ Π λ_i^{α_i − 1}.
+
+    Args:
+        num_objectives: m.
+        alpha: one concentration > 0 for all objectives, or one each. Below 1 favours the corners, above 1 the
+            centre; 1 is uniform.
+        seed: seeds the sampler's own generator.
+
+    Raises:
+        ValueError: a concentration that is not positive and finite, or a wrong number of them.
+    """
+
+    def __init__(self, num_objectives: int, alpha: float | Sequence[float] = 1.0, seed: int = 0) -> None:
+        super().__init__(num_objectives, seed)
+        concentration = np.array(alpha, dtype=np.float64)
+        if concentration.ndim == 0:
+            concentration = np.full(num_objectives, float(concentration))
+        if concentration.shape != (num_objectives,):
+            raise ValueError(f"alpha has shape {concentration.shape}: give one number or {num_objectives} of them.")
+        if not (np.isfinite(concentration).all() and (concentration > 0).all()):
+            raise ValueError(f"alpha is {concentration.tolist()}: every concentration must be positive and finite.")
+        self.alpha = concentration
+
+    def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
+        """Draw from the Dirichlet distribution, shape ``(n, m)``."""
+        return generator.dirichlet(self.alpha, size=n)
+
+
+@SAMPLERS.register("uniform")
+class UniformSampler(DirichletSampler):
+    """λ uniform on the simplex: Dirichlet(1, …, 1)."""
+
+    def __init__(self, num_objectives: int, seed: int = 0) -> None:
+        super().__init__(num_objectives, 1.0, seed)

@@ -1,0 +1,5 @@
+"""The training loop, on accelerate: trainer, settings, callbacks, checkpoints and the composition of batches."""
+
+from .callbacks import HypervolumeCallback as HypervolumeCallback, TrainerCallback as TrainerCallback
+from .config import TrainerConfig as TrainerConfig
+from .trainer import ParetoTrainer as ParetoTrainer

@@ -1,0 +1,122 @@
+"""Callbacks that watch a training without changing it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from accelerate import Accelerator
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from mopref import indicators
+from mopref._arrays import as_float64
+from mopref.front import Front
+from mopref.training.checkpoint import random_state, set_random_state
+
+__all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
+
+
+class RunningTrainer(Protocol):
+    """What a callback may use of the trainer that calls it."""
+
+    step: int
+    should_stop: bool
+    history: list[dict[str, float]]
+    accelerator: Accelerator
+
+    @property
+    def unwrapped_model(self) -> nn.Module:
+        """The model itself, without what accelerate wraps around it."""
+
+    def front(self, preferences: int | Tensor | Sequence[Sequence[float]], data: Sequence[Any] | None = None) -> Front:
+        """The losses the model reaches at each preference."""
+
+
+class TrainerCallback:
+    """Hooks into the loop; derive and override what is needed."""
+
+    def on_train_begin(self, trainer: RunningTrainer) -> None:
+        """Called before the first step, after a resume."""
+
+    def on_step_end(self, trainer: RunningTrainer) -> None:
+        """Called after every optimiser step; set ``trainer.should_stop = True`` to end the training here."""
+
+    def on_log(self, trainer: RunningTrainer, entry: Mapping[str, float]) -> None:
+        """Called with each new entry of ``trainer.history``."""
+
+    def on_checkpoint(self, trainer: RunningTrainer, folder: Path) -> None:
+        """Called after a checkpoint was written."""
+
+    def on_train_end(self, trainer: RunningTrainer) -> None:
+        """Called after the last step."""
+
+
+class HypervolumeCallback(TrainerCallback):
+    """Measure the front's hypervolume before the first step, every so many steps, and after the last one.
+
+    Each time the losses of all preferences are evaluated, on all rows of data: what that costs is recorded as well, and
+    ``every`` is the way to pay less. The training is the same as without, bit for bit: the model is evaluated in
+    evaluation mode, and the global random generators are put back. The value also goes to the trainer's trackers.
+
+    Args:
+        preferences: λ, ``(N, m)``, or a number of points for an evenly spread lattice.
+        reference_point: ``(m,)``, worse than every loss that should count; values compare only under the same one.
+        every: steps between two measurements.
+        data: rows to evaluate on; the training data by default, and none where the objective needs none.
+
+    Attributes:
+        records: one dict for each measurement: ``step``, ``hypervolume``, ``exact`` (whether it is, or moocore's
+            approximation) and ``seconds``. :func:`mopref.plotting.plot_hypervolume` draws them. A training that
+            begins again at an earlier step drops what was measured from there on.
+
+    Raises:
+        ValueError: ``every`` below 1, or a reference point that is not m finite numbers.
+    """
+
+    def __init__(
+        self,
+        preferences: int | Tensor | Sequence[Sequence[float]],
+        reference_point: ArrayLike,
+        every: int = 100,
+        data: Sequence[Any] | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}: it is the number of steps between measurements, so at least 1.")
+        self.preferences, self.every, self.data = preferences, every, data
+        self.reference_point = as_float64(reference_point, "reference_point")
+        self.records: list[dict[str, Any]] = []
+
+    def on_train_begin(self, trainer: RunningTrainer) -> None:
+        """Measure where the training starts."""
+        self.records[:] = [record for record in self.records if record["step"] < trainer.step]
+        self._measure(trainer)
+
+    def on_step_end(self, trainer: RunningTrainer) -> None:
+        """Measure every so many steps."""
+        if trainer.step % self.every == 0:
+            self._measure(trainer)
+
+    def on_train_end(self, trainer: RunningTrainer) -> None:
+        """Measure where the training ends."""
+        if self.records[-1]["step"] != trainer.step:
+            self._measure(trainer)
+
+    def _measure(self, trainer: RunningTrainer) -> None:
+        start = time.perf_counter()
+        # An objective may draw random numbers, in a generation for example.
+        state = random_state()
+        try:
+            front = trainer.front(self.preferences, self.data)
+        finally:
+            set_random_state(state)
+        volume = indicators.hypervolume_with_method(front.values, self.reference_point)
+        self.records.append(
+            {
+                "step": trainer.step,
+                "hypervolume": volume.value,
+                "exact": volume.exact,
+                "seconds": time.perf_counter() - start,
+            }
+        )
+        trainer.accelerator.log({"hypervolume": volume.value}, step=trainer.step)

@@ -1,0 +1,154 @@
+import random
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import assume, given, strategies as st
+
+from mopref.llm.data.records import label_counts, split_by_prompt, validate_records
+
+OBJECTIVES = ("helpful", "harmless")
+
+
+def record(**changes):
+    good = {"prompt": "How?", "response_0": "So.", "response_1": "Not so.", "helpful": 0, "harmless": 1}
+    return {**good, **changes}
+
+
+def chat(role, content):
+    return [{"role": role, "content": content}]
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        record(),
+        record(helpful=-1, harmless=-1),
+        record(helpful=np.int64(1)),
+        record(extra="ignored"),
+        record(prompt=[*chat("system", ""), *chat("user", "Hi")], response_0=chat("assistant", "Hello")),
+    ],
+)
+def test_valid_records_pass(good):
+    validate_records([record(), good], OBJECTIVES)
+
+
+def test_dataset_is_accepted():
+    validate_records(Dataset.from_list([record(), record(prompt="Why?")]), OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("prompt", ""),
+        ("prompt", " \n\t"),
+        ("prompt", []),
+        ("prompt", chat("user", "  ")),
+        ("prompt", None),
+        ("prompt", 3),
+        ("response_0", "\n"),
+        ("response_1", ""),
+        ("response_1", chat("user", "I am not the assistant")),
+        ("response_0", [{"role": "assistant"}]),
+        ("helpful", 2),
+        ("helpful", -2),
+        ("helpful", True),
+        ("harmless", "1"),
+        ("harmless", 1.0),
+        ("harmless", float("nan")),
+        ("harmless", None),
+    ],
+)
+def test_errors_name_row_and_column(column, value):
+    with pytest.raises(ValueError, match=rf"row 2, column '{column}'"):
+        validate_records([record(), record(), record(**{column: value})], OBJECTIVES)
+
+
+@pytest.mark.parametrize("column", ["prompt", "response_0", "response_1", "helpful", "harmless"])
+def test_missing_column_is_named(column):
+    broken = record()
+    del broken[column]
+    with pytest.raises(ValueError, match=rf"row 1: column '{column}' is missing"):
+        validate_records([record(), broken], OBJECTIVES)
+
+
+def test_unknown_label_is_shown():
+    with pytest.raises(ValueError, match=r"the label is 7 \(int\)"):
+        validate_records([record(helpful=7)], OBJECTIVES)
+
+
+def test_texts_never_appear_in_messages():
+    with pytest.raises(ValueError) as error:
+        validate_records([record(prompt="a secret text", helpful=5)], OBJECTIVES)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("objectives", [(), "helpful", ("a", "a"), ("prompt",), ("",), (1,)])
+def test_objectives_are_checked(objectives):
+    with pytest.raises(ValueError, match="objectives is"):
+        validate_records([record()], objectives)
+
+
+@pytest.mark.parametrize("records", [[], {"prompt": ["a"]}, [("prompt",)]])
+def test_other_shapes_are_refused(records):
+    with pytest.raises(ValueError, match=r"no records|is a dict|is a tuple"):
+        validate_records(records, OBJECTIVES)
+
+
+prompts = st.lists(st.text(min_size=1).filter(str.strip), min_size=4, max_size=40)
+
+
+@given(prompts, st.integers(0, 5), st.sampled_from([0.2, 0.5, 0.7]))
+def test_split_keeps_every_prompt_on_one_side(texts, seed, fraction):
+    rows = [record(prompt=text, number=number) for number, text in enumerate(texts)]
+    distinct = len({" ".join(text.split()) for text in texts})
+    assume(0 < round(fraction * distinct) < distinct)
+    train, test = split_by_prompt(rows, fraction, seed)
+    assert train
+    assert test
+    assert not {" ".join(row["prompt"].split()) for row in train} & {" ".join(row["prompt"].split()) for row in test}
+    assert sorted(row["number"] for row in train + test) == list(range(len(texts)))
+
+
+def test_split_does_not_depend_on_row_order():
+    rows = [record(prompt=f"prompt {number % 25}", number=number) for number in range(100)]
+    _, test = split_by_prompt(rows, 0.2, seed=3)
+    assert len({row["prompt"] for row in test}) == 5
+    shuffled = random.Random(0).sample(rows, len(rows))
+    _, again = split_by_prompt(shuffled, 0.2, seed=3)
+    assert {row["number"] for row in test} == {row["number"] for row in again}
+    _, other = split_by_prompt(rows, 0.2, seed=4)
+    assert {row["number"] for row in test} != {row["number"] for row in other}
+
+
+def test_split_treats_text_and_chat_prompts_alike():
+    rows = [record(prompt=f"{n}") for n in range(10)] + [record(prompt=chat("user", f" {n} ")) for n in range(10)]
+    _, test = split_by_prompt(rows, 0.3)
+    assert len(test) == 6
+
+
+def test_split_of_a_dataset_gives_datasets():
+    rows = [record(prompt=f"prompt {number}") for number in range(10)]
+    train, test = split_by_prompt(Dataset.from_list(rows), 0.2)
+    assert isinstance(train, Dataset)
+    assert (len(train), len(test)) == (8, 2)
+    assert list(test) == split_by_prompt(rows, 0.2)[1]
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0, float("nan")])
+def test_split_fraction_is_checked(fraction):
+    with pytest.raises(ValueError, match="test_fraction"):
+        split_by_prompt([record()] * 3, fraction)
+
+
+def test_split_with_an_empty_side_is_an_error():
+    with pytest.raises(ValueError, match="one side would be empty"):
+        split_by_prompt([record()] * 30, 0.5)
+
+
+def test_label_counts():
+    rows = [record(), record(harmless=0), record(harmless=-1), record(prompt="Why?", helpful=-1, harmless=-1)]
+    counts = label_counts(rows, OBJECTIVES)
+    assert (counts.records, counts.prompts) == (4, 2)
+    assert counts.labelled == {"helpful": 3, "harmless": 2}
+    assert (counts.labelled_on_all, counts.in_conflict) == (2, 1)

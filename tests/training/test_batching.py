@@ -1,0 +1,148 @@
+"""GroupBatchSampler: every group of every batch has a row of every objective, and rows are used evenly."""
+
+from collections import Counter
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from mopref.training.batching import GroupBatchSampler
+
+
+def labelled_from(patterns: list[list[bool]]) -> torch.Tensor:
+    return torch.tensor(patterns, dtype=torch.bool)
+
+
+def assert_groups_are_covered(labelled: torch.Tensor, batch: list[int], groups: int) -> None:
+    rows = len(batch) // groups
+    for g in range(groups):
+        block = batch[g * rows : (g + 1) * rows]
+        assert labelled[block].any(dim=0).all(), f"group {g} with rows {block} lacks an objective"
+
+
+@st.composite
+def data_sets(draw: st.DrawFn) -> tuple[torch.Tensor, int, int, int]:
+    """Label masks in which every objective has a row, and a batch that can hold one row per objective and group."""
+    m = draw(st.integers(1, 4))
+    row = st.lists(st.booleans(), min_size=m, max_size=m).filter(any)
+    patterns = draw(st.lists(row, min_size=1, max_size=25))
+    patterns += [[i == j for j in range(m)] for i in range(m)]
+    groups = draw(st.integers(1, 4))
+    rows = draw(st.integers(m, m + 4))
+    return labelled_from(patterns), groups * rows, groups, draw(st.integers(0, 1000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=data_sets())
+def test_every_group_has_every_objective(case):
+    labelled, batch_size, groups, seed = case
+    for batch in islice(GroupBatchSampler(labelled, batch_size, groups, seed=seed), 12):
+        assert isinstance(batch, list)
+        assert len(batch) == batch_size
+        assert all(isinstance(index, int) and 0 <= index < len(labelled) for index in batch)
+        assert_groups_are_covered(labelled, batch, groups)
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "groups"), [(24, 8, 2), (24, 8, 8), (10, 4, 2), (7, 3, 1), (5, 8, 2)])
+def test_fully_labelled_rows_are_used_once_per_epoch(rows, batch_size, groups):
+    """After any number of batches two rows' counts differ by one at most, also where batches straddle epochs."""
+    counts = Counter(dict.fromkeys(range(rows), 0))
+    for batch in islice(GroupBatchSampler(torch.ones(rows, 2, dtype=torch.bool), batch_size, groups, seed=0), 30):
+        counts.update(batch)
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_order_is_shuffled_and_differs_between_epochs():
+    sampler = GroupBatchSampler(torch.ones(64, 1, dtype=torch.bool), 64, 1, seed=0)
+    first, second = next(sampler), next(sampler)
+    assert first != list(range(64))
+    assert first != second
+
+
+def test_partly_labelled_rows_are_used_about_equally_often():
+    """Half the rows bear on each objective: as balanced as data get, so no row may be starved or favoured."""
+    labelled = labelled_from([[True, False]] * 20 + [[False, True]] * 20)
+    counts = Counter(i for batch in islice(GroupBatchSampler(labelled, 8, 2, seed=0), 100) for i in batch)
+    assert set(counts) == set(range(40))
+    assert max(counts.values()) <= 1.25 * 20
+    assert min(counts.values()) >= 0.75 * 20
+
+
+def test_every_row_is_reached_when_one_objective_is_rare():
+    """One row of 30 bears on objective 1: it has to be in every group; the others must all still be used evenly."""
+    labelled = labelled_from([[True, False]] * 29 + [[False, True]])
+    batches = list(islice(GroupBatchSampler(labelled, 8, 2, seed=1), 58))
+    for batch in batches:
+        assert_groups_are_covered(labelled, batch, 2)
+    counts = Counter(i for batch in batches for i in batch if i != 29)
+    assert set(counts) == set(range(29))
+    assert max(counts.values()) - min(counts.values()) <= 3
+
+
+def test_mixed_labels_within_an_epoch_are_not_starved():
+    """Rows labelled on all, on one and on the other objective: usage stays within a factor of two of the mean."""
+    labelled = labelled_from([[True, True]] * 12 + [[True, False]] * 12 + [[False, True]] * 12)
+    counts = Counter(i for batch in islice(GroupBatchSampler(labelled, 6, 2, seed=3), 120) for i in batch)
+    mean = 120 * 6 / 36
+    assert all(mean / 2 <= counts[i] <= 2 * mean for i in range(36)), counts
+
+
+def test_data_smaller_than_a_batch():
+    labelled = labelled_from([[True, False], [False, True]])
+    for batch in islice(GroupBatchSampler(labelled, 8, 2, seed=0), 5):
+        assert_groups_are_covered(labelled, batch, 2)
+        assert Counter(batch) == {0: 4, 1: 4}
+
+
+def test_seeds():
+    labelled = torch.ones(40, 2, dtype=torch.bool)
+    streams = [list(islice(GroupBatchSampler(labelled, 8, 2, seed=seed), 6)) for seed in (0, 0, 1)]
+    assert streams[0] == streams[1]
+    assert streams[0] != streams[2]
+
+
+@pytest.mark.parametrize("steps", [0, 1, 4, 13])
+@pytest.mark.parametrize("kind", ["full", "partial"])
+def test_state_resumes_the_stream(kind, steps):
+    labelled = torch.ones(21, 2, dtype=torch.bool)
+    if kind == "partial":
+        labelled[:8, 0], labelled[10:15, 1] = False, False
+    sampler = GroupBatchSampler(labelled, 8, 2, seed=4)
+    for _ in range(steps):
+        next(sampler)
+    state = sampler.state_dict()
+    expected = list(islice(sampler, 12))
+    other = GroupBatchSampler(labelled, 8, 2, seed=99)
+    next(other)
+    other.load_state_dict(state)
+    assert list(islice(other, 12)) == expected
+
+
+def test_sampler_does_not_touch_the_global_generator():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    list(islice(GroupBatchSampler(torch.ones(9, 2, dtype=torch.bool), 4, 2, seed=1), 5))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "batch_size", "groups"),
+    [
+        pytest.param([[True, False]] * 4, 4, 2, id="no-row-of-objective-1"),
+        pytest.param([[True, True]] * 4, 5, 2, id="batch-not-a-multiple-of-groups"),
+        pytest.param([[True, False], [False, True]], 2, 2, id="fewer-rows-per-group-than-objectives"),
+        pytest.param([], 4, 2, id="no-rows"),
+        pytest.param([[True, True]] * 4, 0, 1, id="empty-batch"),
+    ],
+)
+def test_impossible_batches_raise(labelled, batch_size, groups):
+    mask = torch.tensor(labelled, dtype=torch.bool).reshape(len(labelled), 2)
+    with pytest.raises(ValueError):
+        GroupBatchSampler(mask, batch_size, groups)
+
+
+def test_one_row_per_group_is_fine_where_rows_are_fully_labelled():
+    batch = next(GroupBatchSampler(torch.ones(6, 3, dtype=torch.bool), 4, 4, seed=0))
+    assert len(set(batch)) == 4

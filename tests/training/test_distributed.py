@@ -1,0 +1,94 @@
+"""Two processes train one model: the same parameters and the same running values on both."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json
+import sys
+from pathlib import Path
+
+from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
+from mopref.objectives import ZDT2
+from mopref.scalarizers import ModifiedTchebycheff
+
+problem = ZDT2(10)
+config = TrainerConfig(
+    steps=20, preferences_per_step=8, gradient_accumulation_steps=2, log_every=10, cpu=True, progress=False
+)
+trainer = ParetoTrainer(ParetoSetModel.for_problem(problem), problem, ModifiedTchebycheff(), config=config)
+drawn = trainer.sampler.sample(1)[0, 0].item()
+history = trainer.train()
+total = sum(parameter.double().sum().item() for parameter in trainer.unwrapped_model.parameters())
+accelerator = trainer.accelerator
+result = {
+    "processes": accelerator.num_processes,
+    "drawn": drawn,
+    "same": [total, *trainer.scalarizer.ideal_point.tolist(), history[-1]["loss"]],
+}
+Path(sys.argv[1], f"process-{accelerator.process_index}.json").write_text(json.dumps(result))
+"""
+
+
+RLHF_SCRIPT = """
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
+from mopref.llm.policy.generation import Sampling
+from mopref.llm.policy_gradient import PPO
+from mopref.llm.rewards import token_reward
+from mopref.objectives import RLHF
+from mopref.scalarizers import Linear
+
+torch.manual_seed(0)
+shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+base = LlamaForCausalLM(LlamaConfig(vocab_size=20, num_key_value_heads=2, **shape))
+rewards = {
+    "long": token_reward(lambda prompts, responses: [len(ids) for ids in responses]),
+    "small": token_reward(lambda prompts, responses: [sum(token < 9 for token in ids) for ids in responses]),
+}
+objective = RLHF(
+    rewards,
+    algorithm=PPO(epochs=2),
+    samples_per_prompt=2,
+    sampling=Sampling(max_new_tokens=3, stop_token_ids=(1, 2, 3)),
+    pretraining_data=[{"prompt_ids": [5], "response_ids": [6, 7]}],
+)
+rows = [{"prompt_ids": [4 + i, 5]} for i in range(8)]
+config = TrainerConfig(steps=5, batch_size=4, preferences_per_step=2, cpu=True, progress=False, log_every=5)
+model = PreferenceModel(base, SVDLoRAConfig(("long", "small"), rank=2, preference_rank=1))
+trainer = ParetoTrainer(model, objective, Linear(), train_data=rows, config=config)
+trainer.train()
+total = sum(parameter.double().sum().item() for parameter in trainer.unwrapped_model.parameters())
+result = {
+    "processes": trainer.accelerator.num_processes,
+    "drawn": objective.history[0]["preference/long"],
+    "same": [total, *objective.reward_scales.tolist()],
+}
+Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [SCRIPT, RLHF_SCRIPT], ids=["zdt2", "rlhf"])
+def test_two_processes_train_one_model(source, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(source)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(script), str(tmp_path)]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"process-{i}.json").read_text()) for i in (0, 1))
+    assert first["processes"] == second["processes"] == 2
+    assert first["drawn"] != second["drawn"], "each process draws its own preferences"
+    assert first["same"] == second["same"]
