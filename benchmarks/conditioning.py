@@ -32,7 +32,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mopref import (
     Objective,
@@ -45,6 +44,7 @@ from mopref import (
     TrainerConfig,
     simplex_lattice,
 )
+from mopref._progress import progress_bar
 from mopref.conditioning.concatenation import ConcatenationModel
 from mopref.conditioning.decision_model import DecisionModel
 from mopref.conditioning.film import FiLMModel
@@ -315,7 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Times of single runs mean little where threads share the cores.
     torch.set_num_threads(1)
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
-    with tqdm(total=len(options.problems) * len(CONDITIONINGS) * seeds, disable=None) as bar:
+    with progress_bar(None, "runs", total=len(options.problems) * len(CONDITIONINGS) * seeds) as bar:
         for problem in options.problems:
             task, results[problem] = TASKS[problem](), {name: [] for name in CONDITIONINGS}
             for name, runs in results[problem].items():

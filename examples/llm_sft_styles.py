@@ -11,27 +11,24 @@ CPU in minutes. The same answers are written in three styles, so that nothing bu
 With linear scalarization the best model for λ is the mixture of the three: λ_i is the share of answers in style i.
 """
 
-import argparse
 import json
 import math
-import os
 import sys
-import textwrap
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers.hf_argparser import HfArg
 
 from mopref import DirichletSampler, Front, ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.data.records import split_by_prompt
-from mopref.llm.data.tokenization import tokenize_responses
-from mopref.llm.demo.assets import smollm2
-from mopref.llm.policy.generation import Sampling, answer_prompts
+from mopref.llm.data import split_by_prompt, tokenize_responses
+from mopref.llm.demo.reporting import cost, preference_text, print_answer, say
+from mopref.llm.demo.setup import load_model, model_name, parse_settings, upper_blocks
+from mopref.llm.policy import Sampling, answer_prompts
 from mopref.objectives import SFT
 from mopref.plotting import plot_heat_map
 from mopref.scalarizers import Linear
@@ -50,46 +47,37 @@ PREFERENCES = torch.tensor(
         [1 / 3, 1 / 3, 1 / 3],
     ]
 )
-SHOWN_QUESTIONS = 2
-MOST_TOKENS = 40
 # A style shows within the first tokens of an answer; a brief one has ended by then.
 STYLE_TOKENS = 16
 LONGEST_BRIEF_ANSWER = 8  # words
-KEPT_ACTIVATIONS_LIMIT = 2 * 1024**3  # bytes
-console = Console(highlight=False, soft_wrap=True)
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description="Fine-tune one preference-conditioned language model on three styles of answering at once, and "
-        "evaluate it at the corners, the middles of the edges and the centre of the preferences.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+@dataclass
+class Settings:
+    """What a run is made of; each field is a flag, such as ``--batch-size 8``."""
+
+    model: str = HfArg(default="demo", help="model id or folder; 'demo' fetches SmolLM2-135M-Instruct")
+    data: str = HfArg(
+        default="demo", help="'demo', or a file of JSON lines with question, brief (an answer) and sentences (a list)"
     )
-    parser.add_argument("--model", default="demo", help="model id or folder; 'demo' fetches SmolLM2-135M-Instruct")
-    parser.add_argument(
-        "--data",
-        default="demo",
-        help="'demo', or a file of JSON lines with question, brief (a short answer) and sentences (a list, the long "
-        "answer)",
-    )
-    parser.add_argument(
-        "--per-token", action="store_true", help="losses per token, not per answer: λ is then no share of answers"
-    )
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps")
-    parser.add_argument("--seed", type=int, default=0, help="seeds the split, adapters, training and samples")
-    parser.add_argument("--output", type=Path, default=Path("outputs/llm_sft_styles"), help="folder of the results")
-    parser.add_argument("--layers", type=int, default=12, help="adapt this many upper blocks; 0 for all")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, …")
-    parser.add_argument("--batch-size", type=int, default=12, help="rows in one forward, at least 3 a preference")
-    parser.add_argument("--preferences", type=int, default=4, help="preferences in one forward, which share its rows")
-    parser.add_argument("--accumulation", type=int, default=1, help="forwards in a step")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--test-fraction", type=float, default=0.25, help="questions held out")
-    parser.add_argument(
-        "--samples", type=int, default=2, help="sampled answers to each held-out question at each preference"
-    )
-    return parser.parse_args(arguments)
+    per_token: bool = HfArg(default=False, help="losses per token, not per answer: λ is then no share of answers")
+    steps: int = HfArg(default=60, help="optimiser steps")
+    seed: int = HfArg(default=0, help="seeds the split, adapters, training and samples")
+    output: Path = HfArg(default=Path("outputs/llm_sft_styles"), help="folder of the results")
+    layers: int = HfArg(default=12, help="adapt this many upper blocks; 0 for all")
+    device: str = HfArg(default="auto", help="auto, cpu, cuda, cuda:1, …")
+    batch_size: int = HfArg(default=12, help="rows in one forward, at least 3 a preference")
+    preferences: int = HfArg(default=4, help="preferences in one forward, which share its rows")
+    accumulation: int = HfArg(default=1, help="forwards in a step")
+    learning_rate: float = HfArg(default=3e-3, help="its peak")
+    test_fraction: float = HfArg(default=0.25, help="questions held out")
+    samples: int = HfArg(default=2, help="sampled answers to each held-out question at each preference")
+    max_new_tokens: int = HfArg(default=40, help="tokens of the answers that are shown")
+
+    @property
+    def unit(self) -> str:
+        """What a loss is measured over."""
+        return "token" if self.per_token else "answer"
 
 
 def in_style(style: str, brief: str, sentences: list[str]) -> str:
@@ -126,38 +114,32 @@ def load_data(name: str) -> list[dict[str, Any]]:
     return records
 
 
-def pick_device(name: str) -> torch.device:
-    """The device asked for; with "auto" the GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            sys.exit(f"--device {name}: PyTorch sees no CUDA device here; use --device cpu.")
-        torch.cuda.set_device(device)
-    return device
+def train(settings: Settings, model: PreferenceModel, objective: SFT, rows: list[dict[str, Any]]) -> ParetoTrainer:
+    """One model for all mixtures of the styles."""
+    trainer = ParetoTrainer(
+        model,
+        objective,
+        Linear(),
+        # Corners and edges are small parts of the simplex, but its most different ones.
+        sampler=DirichletSampler(len(STYLES), alpha=0.5),
+        train_data=rows,
+        config=TrainerConfig(
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            preferences_per_step=settings.preferences,
+            gradient_accumulation_steps=settings.accumulation,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+            cpu=next(model.parameters()).device.type == "cpu",
+            log_every=5,
+        ),
+    )
+    trainer.train()
+    return trainer
 
 
-def load_model(arguments: argparse.Namespace, device: torch.device) -> tuple[PreferenceModel, Any]:
-    """The base model with fresh adapters on its upper blocks, and its tokenizer."""
-    name = str(smollm2()) if arguments.model == "demo" else arguments.model
-    layers = tuple(range(-arguments.layers, 0)) or None
-    config = SVDLoRAConfig(objectives=STYLES, rank=4, preference_rank=4, layers=layers, seed=arguments.seed)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return PreferenceModel.from_pretrained(name, config, dtype=dtype).to(device), AutoTokenizer.from_pretrained(name)
-
-
-def keeps_activations(rows: list[dict[str, Any]], model: PreferenceModel, layers: int) -> bool:
-    """Whether the activations below the adapters are worth keeping: some blocks are frozen, and memory suffices."""
-    tokens = sum(len(row["prompt_ids"]) + len(row["response_ids"]) for row in rows)
-    size = tokens * model.config.hidden_size * next(model.parameters()).element_size()
-    return layers > 0 and size <= KEPT_ACTIVATIONS_LIMIT
-
-
-def style_shares(
-    model: PreferenceModel, tokenizer: Any, questions: list[str], samples: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """The shares of styles among sampled answers, ``(N, 3)``, and how many were drawn for each preference."""
+def style_shares(model: PreferenceModel, tokenizer: Any, questions: list[str], samples: int, seed: int) -> Tensor:
+    """The shares of styles among the answers sampled at each preference, ``(N, 3)``."""
     prompts = questions * samples
     torch.manual_seed(seed)
     shares = []
@@ -165,121 +147,85 @@ def style_shares(
         answers = answer_prompts(
             model, tokenizer, prompts, preference[None], sampling=Sampling(max_new_tokens=STYLE_TOKENS)
         )
-        found = [style_of(answer.text, is_whole=answer.num_tokens < STYLE_TOKENS) for answer in answers]
-        shares.append([found.count(style) / len(found) for style in STYLES])
-    return torch.tensor(shares), torch.tensor(len(prompts))
+        styles = [style_of(answer.text, is_whole=answer.num_tokens < STYLE_TOKENS) for answer in answers]
+        shares.append([styles.count(style) / len(styles) for style in STYLES])
+    return torch.tensor(shares)
 
 
-def weights_of(preference: Tensor) -> str:
-    """A preference in words."""
-    return ", ".join(f"{style} {weight:.2f}" for style, weight in zip(STYLES, preference.tolist(), strict=True))
+def show_answers(model: PreferenceModel, tokenizer: Any, questions: list[str], limit: int) -> None:
+    """Answers at every preference, cooler than the samples that are counted: a small model then wanders less."""
+    spread = PREFERENCES.repeat_interleave(len(questions), dim=0)
+    sampling = Sampling(max_new_tokens=limit, temperature=0.5)
+    answers = answer_prompts(model, tokenizer, questions * len(PREFERENCES), spread, sampling=sampling)
+    for index, question in enumerate(questions):
+        say(f"\n[bold]{question}[/bold]")
+        for point, preference in enumerate(PREFERENCES.tolist()):
+            print_answer(answers[point * len(questions) + index], f"λ: {preference_text(STYLES, preference)}")
 
 
-def peak_memory() -> str:
-    """The most memory this process has held, in words; empty where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return ""
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return f"; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3:.1f} GiB"
+def report(settings: Settings, front: Front, samples: int) -> None:
+    """The front, and how near it is to a perfect mixture."""
+    say(f"\nHeld-out losses (nats per {settings.unit}, lower is better), and shares of styles in {samples} samples:")
+    print(front.summary())
+    base = zip(STYLES, front.metadata["base_losses"], strict=True)
+    say("Base model: " + ", ".join(f"{style} {loss:.2f}" for style, loss in base))
+    if not settings.per_token:
+        say(
+            "In a perfect mixture a style's loss is that of its corner plus at most log 1/λ: "
+            f"{math.log(2):.2f} at λ = 1/2, {math.log(3):.2f} at 1/3."
+        )
+    distances = [abs(front.extra[f"share_{style}"] - PREFERENCES[:, i].numpy()) for i, style in enumerate(STYLES)]
+    say(f"Shares differ from λ by {sum(d.mean() for d in distances) / len(STYLES):.2f} on average.")
 
 
 def main(command_line: list[str] | None = None) -> Front:
     """Fetch, train, evaluate, and write adapter, front.json, front.csv and front.png."""
-    arguments = parse_arguments(command_line)
-    device = pick_device(arguments.device)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    records = load_data(arguments.data)
-    model, tokenizer = load_model(arguments, device)
+    settings = parse_settings(Settings, command_line, __doc__)
+    records = load_data(settings.data)
+    layers = upper_blocks(settings.layers)
+    config = SVDLoRAConfig(STYLES, rank=4, preference_rank=4, layers=layers, seed=settings.seed)
+    model, tokenizer = load_model(settings.model, config, settings.device)
     # Everything above may have been a download; what follows is the run itself.
     started = time.monotonic()
-    train_records, test_records = split_by_prompt(records, arguments.test_fraction, seed=arguments.seed)
-    questions = list(dict.fromkeys(record["prompt"] for record in test_records))
-    console.print(
-        f"{len(train_records) // len(STYLES)} questions to train on and {len(questions)} held out, each answered in "
-        f"the styles {', '.join(STYLES)}"
-    )
 
-    objective = SFT(STYLES, length_normalized=arguments.per_token)
-    train = tokenize_responses(tokenizer, train_records, STYLES)
-    test = tokenize_responses(tokenizer, test_records, STYLES)
-    if keeps_activations(train + test, model, arguments.layers):
-        console.print("Computing the frozen lower blocks' activations once …")
-        train, test = objective.precompute(model, train), objective.precompute(model, test)
-    trainer = ParetoTrainer(
-        model,
-        objective,
-        Linear(),
-        # Corners and edges are small parts of the simplex, but its most different ones.
-        sampler=DirichletSampler(len(STYLES), alpha=0.5),
-        train_data=train,
-        config=TrainerConfig(
-            steps=arguments.steps,
-            batch_size=arguments.batch_size,
-            preferences_per_step=arguments.preferences,
-            gradient_accumulation_steps=arguments.accumulation,
-            learning_rate=arguments.learning_rate,
-            seed=arguments.seed,
-            cpu=device.type == "cpu",
-            log_every=5,
-        ),
+    parts = split_by_prompt(records, settings.test_fraction, seed=settings.seed)
+    questions = list(dict.fromkeys(record["prompt"] for record in parts[1]))
+    say(
+        f"{len(parts[0]) // len(STYLES)} questions to train on and {len(questions)} held out, each answered in the "
+        f"styles {', '.join(STYLES)}"
     )
-    trainer.train()
+    objective = SFT(STYLES, length_normalized=settings.per_token)
+    train_rows, test_rows = (
+        objective.precompute(model, tokenize_responses(tokenizer, part, STYLES), frozen_layers="auto") for part in parts
+    )
+    trainer = train(settings, model, objective, train_rows)
 
-    console.print("Evaluating and answering the held-out questions at every preference …")
+    say("Evaluating and answering the held-out questions at every preference …")
+    corner = PREFERENCES[:1].to(next(model.parameters()).device)
     with evaluation_mode(model), model.disabled():
-        base = objective.mean_losses(model, test, PREFERENCES[:1].to(device), arguments.batch_size)[0].tolist()
-    reached = trainer.front(PREFERENCES, data=test)
-    shares, drawn = style_shares(model, tokenizer, questions, arguments.samples, arguments.seed)
-    shown = questions[:SHOWN_QUESTIONS]
-    answers = answer_prompts(
-        model,
-        tokenizer,
-        shown * len(PREFERENCES),
-        PREFERENCES.repeat_interleave(len(shown), dim=0),
-        # Cooler than the samples that are counted, which makes a small model wander less.
-        sampling=Sampling(max_new_tokens=MOST_TOKENS, temperature=0.5),
-    )
+        base = objective.mean_losses(model, test_rows, corner, settings.batch_size)[0].tolist()
+    front = trainer.front(PREFERENCES, data=test_rows)
+    shares = style_shares(model, tokenizer, questions, settings.samples, settings.seed)
     front = Front(
-        preferences=reached.preferences,
-        values=reached.values,
+        preferences=front.preferences,
+        values=front.values,
         names=STYLES,
         extra={f"share_{style}": shares[:, i].tolist() for i, style in enumerate(STYLES)},
         metadata={
-            **reached.metadata,
-            "model": "SmolLM2-135M-Instruct" if arguments.model == "demo" else arguments.model,
-            "per_token": arguments.per_token,
+            **{**asdict(settings), "model": model_name(settings.model), "output": str(settings.output)},
+            **front.metadata,
             "base_losses": base,
-            "samples_per_preference": int(drawn),
         },
     )
 
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(arguments.output / "adapter")
-    front.save(arguments.output / "front.json")
-    front.save(arguments.output / "front.csv")
-    unit = "token" if arguments.per_token else "answer"
-    plot_heat_map(front, arguments.output / "front.png", title=f"Held-out loss of each style, nats per {unit}")
-    for index, question in enumerate(shown):
-        console.print(f"\n[bold]{question}[/bold]")
-        for point, preference in enumerate(PREFERENCES):
-            console.print(f"  λ: {weights_of(preference)}")
-            console.print(textwrap.indent(answers[point * len(shown) + index].text, "    "), markup=False)
-    console.print(
-        f"\nHeld-out losses (nats per {unit}, lower is better), and shares of styles in {int(drawn)} sampled answers:"
-    )
-    print(front.summary())
-    console.print(f"Base model: {', '.join(f'{style} {loss:.2f}' for style, loss in zip(STYLES, base, strict=True))}")
-    if not arguments.per_token:
-        console.print(
-            "In a perfect mixture a style's loss is that of its corner plus at most log 1/λ: "
-            f"{math.log(2):.2f} at λ = 1/2, {math.log(3):.2f} at 1/3."
-        )
-    console.print(f"Shares differ from λ by {(shares - PREFERENCES).abs().mean():.2f} on average.")
-    console.print(f"Took {(time.monotonic() - started) / 60:.1f} min after the fetch{peak_memory()}.")
-    console.print(f"Written to {arguments.output}: adapter/, front.json, front.csv, front.png")
+    model.save_pretrained(settings.output / "adapter")
+    for name in ("front.json", "front.csv"):
+        front.save(settings.output / name)
+    plot_heat_map(front, settings.output / "front.png", title=f"Held-out loss of each style, nats per {settings.unit}")
+    show_answers(model, tokenizer, questions[:2], settings.max_new_tokens)
+    report(settings, front, len(questions) * settings.samples)
+    say(f"Took {cost(started)} after the fetch.")
+    say(f"Written to {settings.output}: adapter/, front.json, front.csv, front.png")
     return front
 
 

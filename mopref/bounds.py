@@ -1,19 +1,31 @@
-"""Box bounds of decision variables: one check and one layout for every problem and model that has them."""
+"""Box bounds of decision variables: one check, one layout and one map into the box, for problems and models alike."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-__all__ = ["Bounds", "box_bounds"]
+__all__ = ["Bounds", "BoxProblem", "box_bounds", "map_to_box"]
 
 # (lower, upper): a number for all variables, or one for each.
 Bounds: TypeAlias = Sequence[float | Sequence[float] | Tensor] | Tensor
 
 
+class BoxProblem(Protocol):
+    """What a model of decision variables has to know of a problem; ``mopref.Problem`` has it."""
+
+    num_variables: int
+    bounds: Tensor
+
+    @property
+    def num_objectives(self) -> int:
+        """The number of objectives m."""
+
+
 def box_bounds(bounds: Bounds, num_variables: int) -> Tensor:
-    """Check box bounds and lay them out as ``(2, n)``, float64: the lower bounds, then the upper ones.
+    """Box bounds, checked and laid out as ``(2, n)``, float64: the lower bounds, then the upper ones.
 
     Args:
         bounds: ``(lower, upper)``, each a number for all variables or a sequence of one number for each.
@@ -31,15 +43,35 @@ def box_bounds(bounds: Bounds, num_variables: int) -> Tensor:
         raise ValueError(f"bounds hold {len(bounds)} entries: give the pair (lower, upper), not a pair per variable.")
     sides = [_side(side, name, num_variables) for side, name in zip(bounds, ("lower", "upper"), strict=True)]
     box = torch.stack(sides)
-    wrong = ~(box.isfinite().all(dim=0) & (box[0] < box[1]))
-    if wrong.any():
-        variable = int(wrong.nonzero()[0])
+    faults = ~(box.isfinite().all(dim=0) & (box[0] < box[1]))
+    if faults.any():
+        variable = int(faults.nonzero()[0])
         lower, upper = box[:, variable].tolist()
         raise ValueError(
             f"variable {variable} has the bounds {lower:g} and {upper:g}: both must be finite, the lower below the "
             "upper. Bounds are (lower, upper), each a number or one number per variable."
         )
     return box
+
+
+def map_to_box(raw: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """x = (l + u)/2 + (u − l)/2 · sin(π · raw): ``(…, n)`` to ``(…, n)`` inside the box [l, u].
+
+    A sine reaches the bounds and saturates nowhere; see docs/benchmarks.md for other maps.
+
+    Args:
+        raw: a network's outputs, ``(…, n)``.
+        lower: l, ``(n,)``.
+        upper: u, ``(n,)``.
+
+    Example:
+        >>> map_to_box(torch.tensor([-0.5, 0.0, 0.5]), torch.zeros(3), torch.ones(3))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+    wave = torch.sin(math.pi * raw)
+    x = (lower + upper) / 2 + (upper - lower) / 2 * wave
+    # Rounding may put x a hair outside.
+    return x.clamp(lower, upper)
 
 
 def _side(side: Any, name: str, num_variables: int) -> Tensor:

@@ -1,24 +1,68 @@
 """Objective: what is minimised. From a model, a batch and preferences to one vector of m losses per preference."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-__all__ = ["Objective", "RowLosses", "RowObjective"]
+from mopref._masked import labelled_sum
+from mopref._repr import OptionsRepr
+
+__all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "spread_evenly"]
 
 
-class Objective(ABC):
+class Losses(NamedTuple):
+    """What one optimiser step descends on.
+
+    Attributes:
+        values: the m losses of each of G preferences, ``(G, m)``, which the scalarizer makes one of.
+        auxiliary: a scalar to be minimised beside them, whatever λ, such as a critic's loss; ``None`` for nothing.
+    """
+
+    values: Tensor
+    auxiliary: Tensor | None = None
+
+
+class Metric(NamedTuple):
+    """A number to be logged: what the log shows is the mean over its interval, Σ weight · value / Σ weight."""
+
+    value: float
+    weight: float = 1.0
+
+
+class Update(NamedTuple):
+    """What one optimiser step is made from.
+
+    Attributes:
+        batch: for :meth:`Objective.losses`. One that waits for its step is part of a checkpoint, so it consists of
+            tensors, numbers, texts and containers, and of records among the objective's ``record_types``.
+        preferences: ``(G, m)``.
+        metrics: numbers to be logged with the step, by name.
+    """
+
+    batch: Any
+    preferences: Tensor
+    metrics: Mapping[str, Metric] = MappingProxyType({})
+
+
+class Objective(OptionsRepr, ABC):
     """m losses to be minimised together, one vector per preference.
 
     A new objective sets :attr:`names` and implements :meth:`losses`. Rewards (higher is better) become losses by
     their sign here, once, and nowhere else.
+
+    Attributes:
+        names: of the m objectives, in the order of a preference.
+        record_types: the named tuples that its updates' batches hold, for checkpoints.
     """
 
     names: tuple[str, ...]
+    record_types: tuple[type, ...] = ()
 
     @property
     def num_objectives(self) -> int:
@@ -34,38 +78,8 @@ class Objective(ABC):
         """
 
     def collate(self, rows: list[Any]) -> Any:
-        """Make a batch of data rows; PyTorch's default collation here."""
+        """A batch of data rows; PyTorch's default collation here."""
         return default_collate(rows)
-
-    def prepare_model(self, model: nn.Module) -> None:  # noqa: B027 - an optional hook
-        """Add to the model what is trained with it, such as a critic; called before there is an optimiser."""
-
-    def updates(self, model: nn.Module, batch: Any, preferences: Tensor) -> list[tuple[Any, Tensor]]:
-        """What the optimiser steps from one draw of data and preferences are made of: one step here.
-
-        An objective that samples (responses of a language model, say) does so here, and may use the samples for
-        several steps: each entry is a batch and its preferences, for :meth:`losses`. A batch that waits is part of a
-        checkpoint, so it consists of tensors, numbers, texts and containers.
-        """
-        return [(batch, preferences)]
-
-    def auxiliary_loss(self) -> Tensor | None:
-        """A scalar to be minimised beside the scalarized losses, whatever λ; ``None`` for nothing.
-
-        Called once after each :meth:`losses`, and made of the same forward: a critic's loss, say.
-        """
-        return None
-
-    def metrics(self) -> dict[str, float]:
-        """What to log beside the losses: means since the last call."""
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold; empty for an objective without a state."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - an optional hook
-        """Continue from a state given by :meth:`state_dict`."""
 
     def labelled(self, data: Sequence[Any]) -> Tensor | None:
         """Which row bears on which objective: ``(rows, m)`` bool, or ``None`` when every row bears on all."""
@@ -81,9 +95,38 @@ class Objective(ABC):
         with torch.no_grad():
             return self.losses(model, None, preferences)
 
+    # For objectives that sample, or that train more than the model.
+
+    def prepare_model(self, model: nn.Module) -> None:
+        """Add to the model what is trained with it, such as a critic; called before there is an optimiser."""
+
+    def updates(self, model: nn.Module, batch: Any, preferences: Tensor) -> list[Update]:
+        """The optimiser steps that one draw of data and preferences is used for: one step here.
+
+        An objective that samples (responses of a language model, say) does so here, and may use the samples for
+        several steps.
+        """
+        return [Update(batch, preferences)]
+
+    def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
+        """The losses of an update, and what else is to be minimised with them."""
+        return Losses(self.losses(model, batch, preferences))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold; empty for an objective without a state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state given by :meth:`state_dict`."""
+
 
 class RowLosses(NamedTuple):
-    """Losses of single rows: ``values`` ``(B, m)``, and ``labelled`` ``(B, m)`` bool, where a value counts."""
+    """Losses of single rows.
+
+    Attributes:
+        values: ``(B, m)``.
+        labelled: ``(B, m)`` bool, where a value counts.
+    """
 
     values: Tensor
     labelled: Tensor
@@ -92,7 +135,7 @@ class RowLosses(NamedTuple):
 class RowObjective(Objective):
     """An objective whose losses are means over data rows, each row with a label on some or all objectives.
 
-    A new one implements :meth:`row_losses`; group means, masks and evaluation are handled here.
+    A new one implements :meth:`row_losses` and :meth:`num_rows`; group means, masks and evaluation are handled here.
     """
 
     @abstractmethod
@@ -103,29 +146,31 @@ class RowObjective(Objective):
     def num_rows(self, batch: Any) -> int:
         """How many rows a batch has."""
 
+    def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
+        """Row numbers of the batches that data are evaluated in; in their order here."""
+        return [list(range(start, min(start + batch_size, len(data)))) for start in range(0, len(data), batch_size)]
+
+    def complete(self, model: nn.Module, batch: Any) -> Any:
+        """A batch with what is the same for it at every preference, before it is evaluated at many; as it is here."""
+        return batch
+
     def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
         """Mean over the labelled rows of each group, ``(G, m)``.
 
         Raises:
             ValueError: rows that cannot be shared evenly, or a group without any row labelled on some objective.
         """
-        rows, groups = self.num_rows(batch), preferences.shape[0]
-        if rows % groups:
-            raise ValueError(
-                f"a batch of {rows} rows cannot be shared evenly among {groups} preferences: make the batch size a "
-                "multiple of the preferences per step."
-            )
-        values, labelled = self.row_losses(model, batch, preferences.repeat_interleave(rows // groups, dim=0))
-        counts = labelled.view(groups, -1, self.num_objectives).sum(dim=1)
+        row_preferences = spread_evenly(preferences, self.num_rows(batch))
+        shape = (len(preferences), -1, self.num_objectives)
+        values, labelled = (part.view(shape) for part in self.row_losses(model, batch, row_preferences))
+        counts = labelled.sum(dim=1)
         if (counts == 0).any():
             group, objective = (int(i) for i in (counts == 0).nonzero()[0])
             raise ValueError(
                 f"group {group} has no row labelled on {self.names[objective]!r}, so that loss has no value: use "
                 "larger batches or fewer preferences per step, or compose batches with GroupBatchSampler."
             )
-        # where, not a product: an unlabelled row may hold anything, NaN included.
-        kept = torch.where(labelled, values, torch.zeros_like(values))
-        return kept.view(groups, -1, self.num_objectives).sum(dim=1) / counts
+        return labelled_sum(values, labelled, dim=1) / counts
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
@@ -135,23 +180,41 @@ class RowObjective(Objective):
         """
         if data is None or len(data) == 0:
             raise ValueError(f"{type(self).__name__} has nothing to evaluate on: give data with at least one row.")
+        labelled_rows = self.labelled(data)
+        if labelled_rows is not None:
+            self.refuse_unlabelled(labelled_rows.sum(dim=0))
+        device = next(model.parameters()).device
         totals = torch.zeros(preferences.shape, dtype=torch.float64)
         counts = torch.zeros(self.num_objectives, dtype=torch.float64)
         with torch.no_grad():
-            for start in range(0, len(data), batch_size):
-                batch = self.collate([data[i] for i in range(start, min(start + batch_size, len(data)))])
-                batch = _to_device_of(model, batch)
+            for indices in self.evaluation_batches(data, batch_size):
+                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
                 for index, preference in enumerate(preferences):
-                    values, labelled = self.row_losses(model, batch, preference.expand(self.num_rows(batch), -1))
-                    kept = torch.where(labelled, values, torch.zeros_like(values))
-                    totals[index] += kept.sum(dim=0).double().cpu()
+                    values, labelled = self.row_losses(model, batch, preference.expand(len(indices), -1))
+                    totals[index] += labelled_sum(values, labelled, dim=0).double().cpu()
                 counts += labelled.sum(dim=0).double().cpu()
-        if (counts == 0).any():
-            raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
+        self.refuse_unlabelled(counts)
         return totals / counts
 
+    def refuse_unlabelled(self, counts: Tensor) -> None:
+        """Refuse data without any row labelled on some objective, by the numbers of labelled rows ``(m,)``."""
+        if (counts == 0).any():
+            raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
 
-def _to_device_of(model: nn.Module, batch: Any) -> Any:
-    from accelerate.utils import send_to_device
 
-    return send_to_device(batch, next(model.parameters()).device)
+def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
+    """Each of G preferences for an equal share of the rows, in order: ``(G, m)`` to ``(rows, m)``.
+
+    Raises:
+        ValueError: rows that cannot be shared evenly.
+
+    Example:
+        >>> spread_evenly(torch.eye(2), 4)[:, 0]
+        tensor([1., 1., 0., 0.])
+    """
+    if rows % len(preferences):
+        raise ValueError(
+            f"a batch of {rows} rows cannot be shared evenly among {len(preferences)} preferences: make the batch size "
+            "a multiple of the preferences per step."
+        )
+    return preferences.repeat_interleave(rows // len(preferences), dim=0)

@@ -12,64 +12,87 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mopref._files import write_atomically
+from mopref._arrays import real_array
+from mopref._atomic_writes import write_atomically
 
-__all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "validate_preferences"]
+__all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "uniform_preferences", "validate_preferences"]
 
 SUM_TOLERANCE = 1e-6
+_FLOAT32_EPS = float(np.finfo(np.float32).eps)
+# However many weights in half precision there are, a sum that is further off is no rounding.
+_MOST_ROUNDING = 0.05
 
 
 def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> Tensor:
-    """Check preferences once, where they enter the library, and return them as a tensor of shape ``(N, m)``.
+    """Preferences, checked where they enter the library: float64 of shape ``(N, m)``, each row summing to 1.
 
-    A preference λ lies on the simplex Δ^{m-1}: every λ_i ≥ 0 and Σ_i λ_i = 1 (within 1e-6).
+    A preference λ lies on the simplex Δ^{m-1}: every λ_i ≥ 0 and Σ_i λ_i = 1. The sum may be off by 1e-6 or by m·eps,
+    whichever is larger, where eps is float32's 2⁻²³, or that of a coarser type in which the weights come (float16,
+    bfloat16), and by .05 at most. A row off by no more than m·2⁻²³ (and 1e-6), which is what float32 loses, stays as
+    it is, bit for bit; any other is divided by its sum. So a second check changes nothing.
 
     Args:
         preferences: one vector of shape ``(m,)`` or a matrix ``(N, m)``: list, array or tensor.
         objectives: the number of objectives m, or their names in order.
 
     Returns:
-        A floating-point tensor of shape ``(N, m)``, on the device of the input; N is 1 for a single vector.
+        A float64 tensor of shape ``(N, m)``, on the device of the input; N is 1 for a single vector.
 
     Raises:
         ValueError: wrong shape or length, no row, NaN or infinite, negative, or a sum other than 1.
 
     Example:
         >>> validate_preferences([0.25, 0.75], ("helpful", "harmless"))
-        tensor([[0.2500, 0.7500]])
+        tensor([[0.2500, 0.7500]], dtype=torch.float64)
     """
     names = tuple(f"objective {i}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
-    tensor = torch.as_tensor(preferences)
-    if not tensor.is_floating_point():
-        tensor = tensor.to(torch.get_default_dtype())
-    matrix = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+    weights, eps = _float64_and_eps(preferences)
+    matrix = weights.unsqueeze(0) if weights.ndim == 1 else weights
     if matrix.ndim != 2 or matrix.shape[1] != len(names) or matrix.shape[0] == 0:
         raise ValueError(
-            f"preferences have shape {tuple(tensor.shape)}, but there are {len(names)} objectives "
+            f"preferences have shape {tuple(weights.shape)}, but there are {len(names)} objectives "
             f"({', '.join(names)}): give one weight per objective, shape ({len(names)},) or (N, {len(names)})."
         )
-    checked = matrix.detach().double()
-    for bad, what in (
-        (~checked.isfinite(), "is not finite"),
-        (checked < 0, "is negative"),
-    ):
-        if bad.any():
-            row, column = (int(i) for i in bad.nonzero()[0])
+    _check_weights(matrix.detach(), names)
+    return _summing_to_one(matrix, eps)
+
+
+def _float64_and_eps(preferences: Any) -> tuple[Tensor, float]:
+    """The weights in float64, and the rounding unit of the type that they come in, at least float32's."""
+    if isinstance(preferences, Tensor):
+        own = torch.finfo(preferences.dtype).eps if preferences.is_floating_point() else 0.0
+        return preferences.double(), max(own, _FLOAT32_EPS)
+    weights = torch.from_numpy(real_array(preferences, "preferences"))
+    is_half = isinstance(preferences, np.ndarray) and preferences.dtype == np.float16
+    return weights, float(np.finfo(np.float16).eps) if is_half else _FLOAT32_EPS
+
+
+def _check_weights(matrix: Tensor, names: Sequence[str]) -> None:
+    for wrong, reason in ((~matrix.isfinite(), "is not finite"), (matrix < 0, "is negative")):
+        if wrong.any():
+            row, column = (int(i) for i in wrong.nonzero()[0])
             raise ValueError(
-                f"preference {row} has weight {checked[row, column].item():g} for {names[column]}, which {what}: "
+                f"preference {row} has weight {matrix[row, column].item():g} for {names[column]}, which {reason}: "
                 "weights must be ≥ 0 and sum to 1."
             )
-    # float32 weights of many objectives cannot sum to 1 more exactly than their own rounding.
-    tolerance = max(SUM_TOLERANCE, len(names) * torch.finfo(matrix.dtype).eps)
-    sums = checked.sum(dim=1)
-    off = (sums - 1).abs() > tolerance
-    if off.any():
-        row = int(off.nonzero()[0])
+
+
+def _summing_to_one(matrix: Tensor, eps: float) -> Tensor:
+    """The rows as they are where only float32's rounding keeps their sum from 1, else divided by it."""
+    m = matrix.shape[1]
+    sums = matrix.sum(dim=1, keepdim=True)
+    error = (sums.detach() - 1).abs()
+    inexact = error > min(SUM_TOLERANCE, m * _FLOAT32_EPS)
+    if not inexact.any():
+        return matrix
+    refused = (error > max(SUM_TOLERANCE, min(m * eps, _MOST_ROUNDING))).squeeze(1)
+    if refused.any():
+        row = int(refused.nonzero()[0])
         raise ValueError(
-            f"preference {row} = {[round(w, 6) for w in checked[row].tolist()]} sums to {sums[row].item():g}, not 1: "
+            f"preference {row} = {[round(w, 6) for w in matrix[row].tolist()]} sums to {sums[row].item():.7g}, not 1: "
             "divide it by its sum."
         )
-    return matrix
+    return torch.where(inexact, matrix / sums, matrix)
 
 
 def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-dennis") -> Tensor:
@@ -120,7 +143,7 @@ def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-den
 
 def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
     """Points of least Riesz energy from the cache, or computed and written there: ``(num_points, m)``."""
-    import pymoo  # type: ignore[import-untyped]
+    import pymoo
 
     from mopref._cache import cache_folder
 
@@ -128,9 +151,9 @@ def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
     path = cache_folder() / "lattices" / f"riesz-energy-{num_objectives}-{num_points}-pymoo-{pymoo.__version__}.npy"
     # One that is not there or damaged is computed anew.
     with suppress(OSError, ValueError, EOFError), path.open("rb") as file:
-        kept = np.lib.format.read_array(file, allow_pickle=False)
-        if _is_lattice(kept, num_objectives, num_points):
-            return np.asarray(kept)
+        stored = np.lib.format.read_array(file, allow_pickle=False)
+        if _is_lattice(stored, num_objectives, num_points):
+            return np.asarray(stored)
     lattice = _least_riesz_energy(num_objectives, num_points)
     content = io.BytesIO()
     np.save(content, lattice, allow_pickle=False)
@@ -159,9 +182,14 @@ def _is_lattice(array: NDArray[Any], num_objectives: int, num_points: int) -> bo
     return bool(on_simplex) and corners and len(np.unique(array, axis=0)) == len(array)
 
 
+def uniform_preferences(num_objectives: int, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """``n`` preferences uniform on the simplex, ``(n, m)``: Dirichlet(1, …, 1)."""
+    return generator.dirichlet(np.ones(num_objectives), size=n)
+
+
 @lru_cache(maxsize=64)
 def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
-    """Cut the simplex of preferences into smaller simplices of equal volume, any number of them.
+    """The simplex of preferences, cut into smaller simplices of equal volume, any number of them.
 
     A simplex that is to become n parts is cut through its longest edge into one that is to become ⌊n/2⌋ parts and one
     for the rest, with volumes in that proportion. With two objectives the parts are n intervals of equal length.

@@ -11,6 +11,8 @@ from mopref.objective import Objective
 
 __all__ = ["Problem"]
 
+# What every problem has as attributes; a subclass's own are its options.
+_FRAME = frozenset(("bounds", "ideal_point", "nadir_point", "names", "num_variables"))
 # How far outside its bounds a variable may lie, as a fraction of their distance: float32 rounding of a model's output.
 _TOLERANCE = 1e-5
 
@@ -37,6 +39,7 @@ class Problem(Objective):
         ValueError: a count below 1, a wrong number of names, or bounds that are not finite with lower < upper.
 
     Example:
+        >>> import torch
         >>> class Parabolas(Problem):
         ...     def __init__(self):
         ...         super().__init__(num_variables=1, num_objectives=2, bounds=(-2.0, 2.0))
@@ -69,6 +72,10 @@ class Problem(Objective):
         self.bounds = box_bounds(bounds, num_variables)
         self.ideal_point = None
         self.nadir_point = None
+
+    def options(self) -> dict[str, Any]:
+        """The public attributes that a subclass adds."""
+        return {name: value for name, value in super().options().items() if name not in _FRAME}
 
     @abstractmethod
     def evaluate(self, x: Tensor) -> Tensor:

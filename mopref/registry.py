@@ -59,9 +59,10 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
         return len(self._parts)
 
     def _import_packages(self) -> None:
-        packages, self._packages = self._packages, ()
-        for package in packages:
+        for package in self._packages:
             import_module(package)
+            # Only now: after an import that failed the next look-up tries again.
+            self._packages = tuple(name for name in self._packages if name != package)
 
     def register(self, name: str) -> Callable[[_Registered], _Registered]:
         """Decorate a class or function, so that ``name`` stands for it.

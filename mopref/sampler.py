@@ -9,15 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mopref._repr import OptionsRepr
 from mopref.scalarizer import Scalarizer
 
 __all__ = ["PreferenceSampler"]
 
 
-class PreferenceSampler(ABC):
+class PreferenceSampler(OptionsRepr, ABC):
     """Draws preferences from the simplex Δ^{m-1} with a random generator of its own.
 
-    A new sampler implements :meth:`draw`; seeding, checkpointing and types are handled here.
+    A new sampler implements :meth:`draw`; seeding, checkpointing and types are handled here. A ``repr`` tells what is
+    drawn, and not the seed, which ``ParetoTrainer`` replaces by its config's.
 
     Args:
         num_objectives: m, the length of a preference.
@@ -33,6 +35,10 @@ class PreferenceSampler(ABC):
         self.num_objectives = num_objectives
         self.seed(seed)
 
+    def options(self) -> dict[str, Any]:
+        """m and what else the public attributes hold."""
+        return {"num_objectives": self.num_objectives, **super().options()}
+
     @abstractmethod
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw ``n`` preferences, shape ``(n, m)``, with ``generator`` as the only source of randomness."""
@@ -47,9 +53,7 @@ class PreferenceSampler(ABC):
             raise ValueError(f"cannot draw {n} preferences: ask for at least one.")
         return torch.as_tensor(self.draw(n, self._generator), dtype=torch.get_default_dtype())
 
-    def observe(  # noqa: B027 - an optional hook
-        self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer | None
-    ) -> None:
+    def observe(self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer | None) -> None:
         """See what was reached with drawn preferences; nothing to do by default.
 
         ``ParetoTrainer`` calls it after every forward, so that a sampler may draw where there is more to gain.

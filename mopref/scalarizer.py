@@ -1,49 +1,45 @@
 """Scalarizer: how the m losses of one preference become one number to minimise, and the ideal point it may need."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
-import torch
 from torch import Tensor
 
-__all__ = ["IdealPointScalarizer", "Scalarizer", "given_point", "matching_point"]
+from mopref._repr import OptionsRepr
+from mopref.option_checks import Point
+from mopref.tracked_points import TrackedIdeal, difference_above
+
+__all__ = ["IdealPointScalarizer", "Scalarizer"]
 
 
-def given_point(point: Sequence[float] | Tensor, name: str) -> Tensor:
-    """A point that a user gave, checked and copied: shape ``(m,)``, float64 on the CPU.
-
-    Args:
-        point: m numbers (list, array or tensor).
-        name: the option's name, for the message.
-
-    Raises:
-        ValueError: a point that is not a finite vector.
-    """
-    given = torch.as_tensor(point, dtype=torch.float64).detach().cpu().clone()
-    if given.ndim != 1 or given.shape[0] == 0 or not given.isfinite().all():
-        raise ValueError(f"{name} is {point!r}: give one finite number per objective.")
-    return given
-
-
-def matching_point(point: Tensor, losses: Tensor, name: str) -> Tensor:
-    """A point ``(m,)`` in the losses' dtype and on their device.
-
-    Raises:
-        ValueError: a point of another length than the losses' last dimension.
-    """
-    if point.shape[0] != losses.shape[-1]:
-        raise ValueError(f"the {name} has {point.shape[0]} numbers, but there are {losses.shape[-1]} losses.")
-    return point.to(losses)
-
-
-class Scalarizer(ABC):
+class Scalarizer(OptionsRepr, ABC):
     """g(f; λ): losses ``(…, m)`` and preferences ``(…, m)`` to scalarized losses ``(…)``, to be minimised.
 
     A new scalarizer implements :meth:`scalarize`, row by row independent: a batch equals the loop over its rows.
     The losses are means already (of a group of rows that share one preference): a non-linear g of per-row losses
-    would be another objective.
+    would be another objective. One that measures losses from a point says so in :meth:`between` and :attr:`origin`.
     """
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
+        """An instance for losses that lie between two points; which of them it measures from is the class's own.
+
+        A formula without a point, as by default, looks at neither.
+
+        Args:
+            ideal: the smallest losses, m numbers (list, array or tensor).
+            nadir: the largest losses on the front, m numbers.
+            **options: further options of the class.
+        """
+        return cls(**options)
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The point that the formula measures from, and target directions start at: ``(m,)``, float64 on the CPU.
+
+        ``None`` where there is no such point, as by default, or none yet.
+        """
+        return None
 
     @abstractmethod
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
@@ -62,11 +58,11 @@ class Scalarizer(ABC):
             )
         return self.scalarize(losses, preferences.to(losses))
 
-    def observe(self, losses: Tensor) -> None:  # noqa: B027 - an optional hook
+    def observe(self, losses: Tensor) -> None:
         """See the losses ``(N, m)`` of a training step before they are scalarized; nothing to do by default."""
 
     def target_direction(self, preferences: Tensor) -> Tensor | None:
-        """Where g's minimisers lie, ``(…, m)`` to ``(…, m)``: the direction from the ideal or reference point.
+        """Where g's minimisers lie, ``(…, m)`` to ``(…, m)``: the direction from :attr:`origin`.
 
         The minimiser for λ is the point where the ray in this direction meets the front, if it meets it. Only the
         direction counts, not its length. ``None``, as by default, where the formula has no such ray.
@@ -77,7 +73,7 @@ class Scalarizer(ABC):
         """What a checkpoint must hold; empty for a stateless scalarizer."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - an optional hook
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
 
 
@@ -98,26 +94,43 @@ class IdealPointScalarizer(Scalarizer):
         ValueError: an ideal point that is not a finite vector, or a negative margin.
     """
 
-    def __init__(self, ideal: Sequence[float] | Tensor | None = None, margin: float = 0.01) -> None:
-        if not margin >= 0:
-            raise ValueError(f"margin is {margin}: a tracked ideal point lies below the losses, so margin is ≥ 0.")
-        self.tracked = ideal is None
-        self.margin = margin
-        self._minimum: Tensor | None = None if ideal is None else given_point(ideal, "ideal")
+    def __init__(self, ideal: Point | None = None, margin: float = 0.01) -> None:
+        self._ideal = TrackedIdeal(ideal, margin)
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
+        """An instance that measures from the ideal point."""
+        return cls(ideal=ideal, **options)
 
     @property
     def ideal_point(self) -> Tensor | None:
         """z, shape ``(m,)``, float64 on the CPU; ``None`` while nothing was observed yet."""
-        if self._minimum is None:
-            return None
-        return self._minimum - self.margin if self.tracked else self._minimum
+        return self._ideal.point
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The ideal point z."""
+        return self.ideal_point
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the ideal point follows the losses seen."""
+        return self._ideal.tracked
+
+    @property
+    def margin(self) -> float:
+        """How far below the running minimum a tracked ideal point lies."""
+        return self._ideal.margin
+
+    def options(self) -> dict[str, Any]:
+        """The ideal point, or ``None`` and the margin that a tracked one has, and the options of the formula."""
+        if self.tracked:
+            return {"ideal": None, **super().options(), "margin": self.margin}
+        return {"ideal": self.ideal_point, **super().options()}
 
     def observe(self, losses: Tensor) -> None:
         """Lower a tracked ideal point to the smallest of these losses, shape ``(…, m)``; no effect on a given one."""
-        if not self.tracked:
-            return
-        seen = losses.detach().double().cpu().reshape(-1, losses.shape[-1]).amin(dim=0)
-        self._minimum = seen if self._minimum is None else torch.minimum(self._minimum, seen)
+        self._ideal.observe(losses)
 
     def above_ideal(self, losses: Tensor) -> Tensor:
         """f − z, shape ``(…, m)``.
@@ -131,25 +144,12 @@ class IdealPointScalarizer(Scalarizer):
                 f"{type(self).__name__} has no ideal point: give ideal=[…], or call observe(losses) first "
                 "(ParetoTrainer does so at every step)."
             )
-        point = matching_point(ideal, losses, "ideal point")
-        difference = losses - point
-        # Rounding may put a loss that sits on the ideal point a hair below it.
-        allowed = 1e-5 * (1 + point.abs())
-        below = difference.detach() < -allowed
-        if below.any():
-            objective = int(below.nonzero()[0, -1])
-            lowest = losses.detach()[..., objective].min().item()
-            raise ValueError(
-                f"the ideal point's entry {objective} is {ideal[objective].item():g}, above a loss of {lowest:g}: an "
-                "ideal point lies below every loss. Give a lower one, or none (ideal=None) to have it tracked."
-            )
-        return difference
+        return difference_above(losses, ideal, "Give a lower one, or none (ideal=None) to have it tracked.")
 
     def state_dict(self) -> dict[str, Any]:
         """The running minimum of a tracked ideal point."""
-        return {"minimum": self._minimum} if self.tracked else {}
+        return self._ideal.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        if self.tracked:
-            self._minimum = state["minimum"]
+        self._ideal.load_state_dict(state)

@@ -1,52 +1,65 @@
 """DPO: direct preference optimisation on several objectives at once."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, relu
 
-from mopref.conditioning.preference_model import require_preference_model
-from mopref.evaluation_mode import evaluation_mode
+from mopref._masked import labelled_sum
+from mopref._progress import progress_bar
 from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.policy.policy import Policy
+from mopref.llm.policy.precompute import map_rows
 from mopref.objective import RowLosses, RowObjective
+from mopref.registry import OBJECTIVES, Registry
 
-__all__ = ["DPO", "LOSSES", "hinge_loss", "ipo_loss", "preference_signs", "robust_loss", "sigmoid_loss"]
+__all__ = [
+    "DPO",
+    "LOSSES",
+    "PairBatch",
+    "hinge_loss",
+    "ipo_loss",
+    "preference_signs",
+    "robust_loss",
+    "sigmoid_loss",
+]
 
 
+# A new loss of the signed margin c·d is one function here, (margins, beta, options) to losses, elementwise.
+LOSSES: Registry[Tensor] = Registry("DPO loss")
+
+
+@LOSSES.register("sigmoid")
 def sigmoid_loss(signed_margin: Tensor, beta: float) -> Tensor:
     """−log σ(β c d), elementwise (Rafailov et al., arXiv 2305.18290, eq. 7)."""
     return -logsigmoid(beta * signed_margin)
 
 
+@LOSSES.register("ipo")
 def ipo_loss(signed_margin: Tensor, beta: float) -> Tensor:
     """(c d − 1/(2β))², elementwise (Azar et al., arXiv 2310.12036, eq. 17)."""
     return (signed_margin - 1 / (2 * beta)) ** 2
 
 
+@LOSSES.register("hinge")
 def hinge_loss(signed_margin: Tensor, beta: float) -> Tensor:
     """max(0, 1 − β c d), elementwise (Zhao et al., SLiC-HF, arXiv 2305.10425, on DPO's margin)."""
     return relu(1 - beta * signed_margin)
 
 
+@LOSSES.register("robust")
 def robust_loss(signed_margin: Tensor, beta: float, label_smoothing: float = 0.1) -> Tensor:
     """((1 − ε)·(−log σ(β c d)) − ε·(−log σ(−β c d))) / (1 − 2ε), elementwise.
 
     Unbiased where a fraction ε < ½ of the labels is flipped (Chowdhury et al., arXiv 2403.00409, eq. 12). It is not
     bounded below: with ε > 0 it tends to −∞ as the margin of a *correctly* labelled pair grows without limit.
     """
-    kept, flipped = sigmoid_loss(signed_margin, beta), sigmoid_loss(-signed_margin, beta)
-    return ((1 - label_smoothing) * kept - label_smoothing * flipped) / (1 - 2 * label_smoothing)
-
-
-# A new loss of the signed margin c·d is one function above and its line here.
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "sigmoid": sigmoid_loss,
-    "ipo": ipo_loss,
-    "hinge": hinge_loss,
-    "robust": robust_loss,
-}
+    as_labelled, flipped = sigmoid_loss(signed_margin, beta), sigmoid_loss(-signed_margin, beta)
+    return ((1 - label_smoothing) * as_labelled - label_smoothing * flipped) / (1 - 2 * label_smoothing)
 
 
 def preference_signs(labels: Tensor) -> Tensor:
@@ -54,6 +67,21 @@ def preference_signs(labels: Tensor) -> Tensor:
     return torch.where(labels < 0, torch.zeros_like(labels), 1 - 2 * labels)
 
 
+class PairBatch(NamedTuple):
+    """B pairs.
+
+    Attributes:
+        sequences: 2B of them, first those with response 0, then those with response 1.
+        labels: ``(B, m)``, 0, 1 or −1.
+        reference_log_probabilities: log π_ref of the sequences, ``(2B,)``; ``None`` where not computed before.
+    """
+
+    sequences: Sequences
+    labels: Tensor
+    reference_log_probabilities: Tensor | None = None
+
+
+@OBJECTIVES.register("dpo")
 class DPO(RowObjective):
     """DPO on m objectives: one policy forward and one reference forward give all m losses.
 
@@ -80,6 +108,8 @@ class DPO(RowObjective):
     Source: Rafailov et al., arXiv 2305.18290; on several dimensions, Panacea, arXiv 2402.02030.
     """
 
+    record_types = (PairBatch, Sequences)
+
     def __init__(
         self,
         names: Sequence[str],
@@ -88,8 +118,7 @@ class DPO(RowObjective):
         length_normalized: bool = False,
         label_smoothing: float | None = None,
     ) -> None:
-        if loss not in LOSSES:
-            raise ValueError(f"unknown DPO loss {loss!r}: choose one of {', '.join(LOSSES)}.")
+        self._loss_function = LOSSES.find(loss)
         if not beta > 0:
             raise ValueError(f"beta is {beta}: it must be positive.")
         if label_smoothing is not None and loss != "robust":
@@ -100,6 +129,7 @@ class DPO(RowObjective):
         self.beta = beta
         self.loss = loss
         self.length_normalized = length_normalized
+        self.label_smoothing = label_smoothing
         self._loss_options = {} if label_smoothing is None else {"label_smoothing": label_smoothing}
 
     def labelled(self, data: Sequence[Any]) -> Tensor:
@@ -121,70 +151,69 @@ class DPO(RowObjective):
                 )
         return torch.tensor([list(row["labels"]) for row in data])
 
-    def collate(self, rows: list[Any]) -> dict[str, Any]:
-        """Make a batch of B rows: 2B sequences, first those with response 0, then those with response 1."""
-        from mopref.llm.policy.log_probabilities import collate_sequences
+    def collate(self, rows: list[Any]) -> PairBatch:
+        """A batch of B rows, whose labels are checked already."""
+        has_states, has_reference = "hidden_states_0" in rows[0], "reference_log_probabilities" in rows[0]
+        reference = [row["reference_log_probabilities"] for row in rows] if has_reference else None
+        return PairBatch(
+            sequences=collate_sequences(
+                [row["prompt_ids"] for row in rows] * 2,
+                [row[f"response_{i}_ids"] for i in (0, 1) for row in rows],
+                [row[f"hidden_states_{i}"] for i in (0, 1) for row in rows] if has_states else None,
+            ),
+            labels=torch.tensor([list(row["labels"]) for row in rows]),
+            reference_log_probabilities=None if reference is None else torch.tensor(reference).T.reshape(-1),
+        )
 
-        prompts = [row["prompt_ids"] for row in rows] * 2
-        responses = [row[f"response_{i}_ids"] for i in (0, 1) for row in rows]
-        cached = "hidden_states_0" in rows[0]
-        states = [row[f"hidden_states_{i}"] for i in (0, 1) for row in rows] if cached else None
-        batch: dict[str, Any] = {
-            "sequences": collate_sequences(prompts, responses, states),
-            "labels": self.labels(rows),
-        }
-        if "reference_log_probabilities" in rows[0]:
-            pairs = [row["reference_log_probabilities"] for row in rows]
-            batch["reference_log_probabilities"] = torch.tensor(pairs).T.reshape(-1)
-        return batch
-
-    def num_rows(self, batch: Any) -> int:
+    def num_rows(self, batch: PairBatch) -> int:
         """The number of pairs."""
-        return int(batch["labels"].shape[0])
+        return len(batch.labels)
 
-    def margins(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
+    def complete(self, model: nn.Module, batch: PairBatch) -> PairBatch:
+        """The batch with the reference's log-probabilities, which are the same at every preference."""
+        if batch.reference_log_probabilities is not None:
+            return batch
+        reference = Policy(model).reference_log_probabilities(batch.sequences).sum(dim=1)
+        return batch._replace(reference_log_probabilities=reference)
+
+    def margins(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
         """d = h(x, y_0) − h(x, y_1) of each pair under its own preference ``(B, m)``: shape ``(B,)``."""
-        from mopref.llm.policy.log_probabilities import sequence_log_probabilities
-
-        policy = sequence_log_probabilities(model, batch["sequences"], preferences=preferences.repeat(2, 1))
-        reference = batch.get("reference_log_probabilities")
-        if reference is None:
-            reference = self.reference_log_probabilities(model, batch)
-        h = policy - reference.to(policy)
+        log_probabilities = Policy(model).sequence_log_probabilities(batch.sequences, preferences.repeat(2, 1))
+        reference = self.complete(model, batch).reference_log_probabilities
+        assert reference is not None
+        h = log_probabilities - reference.to(log_probabilities)
         if self.length_normalized:
-            h = h / batch["sequences"]["response_mask"].sum(dim=1)
+            h = h / batch.sequences.response_lengths
         first, second = h.chunk(2)
         return first - second
 
-    def row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
+    def row_losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> RowLosses:
         """ℓ(c_i · d) of every pair and objective: ``(B, m)``."""
-        labels = batch["labels"]
-        return RowLosses(self._pair_losses(self.margins(model, batch, preferences), labels), labels >= 0)
+        return RowLosses(self._pair_losses(self.margins(model, batch, preferences), batch.labels), batch.labels >= 0)
 
     def _pair_losses(self, margins: Tensor, labels: Tensor) -> Tensor:
         """ℓ(c_i · d), from margins ``(…, rows)`` and labels ``(rows, m)``: shape ``(…, rows, m)``."""
         signed = preference_signs(labels) * margins.unsqueeze(-1)
-        return LOSSES[self.loss](signed, self.beta, **self._loss_options)
+        return self._loss_function(signed, self.beta, **self._loss_options)
+
+    def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
+        """Rows of like length together."""
+        return batches_of_like_length(_lengths(data), batch_size)
 
     def all_margins(
         self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
     ) -> Tensor:
         """d of every row at every preference ``(N, m)``: shape ``(N, rows)``, on the CPU, without gradients."""
-        from accelerate.utils import send_to_device
-        from tqdm.auto import tqdm
-
-        device = next(model.parameters()).device
+        device, batches = Policy(model).device, self.evaluation_batches(data, batch_size)
         margins = torch.zeros(len(preferences), len(data), dtype=torch.float64)
-        batches = _batches(data, batch_size)
-        with torch.no_grad():
-            for chosen in tqdm(batches, desc="evaluation", disable=None if progress else True, leave=False):
-                batch = send_to_device(self.collate([data[i] for i in chosen]), device)
-                if "reference_log_probabilities" not in batch:
-                    # Once a batch, not once a preference.
-                    batch["reference_log_probabilities"] = self.reference_log_probabilities(model, batch)
-                for index, preference in enumerate(preferences.to(device)):
-                    found = self.margins(model, batch, preference.expand(len(chosen), -1))
-                    margins[index, chosen] = found.double().cpu()
+        forwards = len(batches) * len(preferences)
+        with torch.no_grad(), progress_bar(None, "evaluation", enabled=progress, total=forwards) as bar:
+            for indices in batches:
+                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
+                for number, preference in enumerate(preferences.to(device)):
+                    of_batch = self.margins(model, batch, preference.expand(len(indices), -1))
+                    margins[number, indices] = of_batch.double().cpu()
+                    bar.update()
         return margins
 
     def losses_of_margins(self, margins: Tensor, labels: Tensor) -> Tensor:
@@ -194,33 +223,11 @@ class DPO(RowObjective):
             ValueError: no row labelled on some objective.
         """
         counts = (labels >= 0).sum(dim=0)
-        if (counts == 0).any():
-            raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
-        losses = self._pair_losses(margins, labels)
-        return torch.where(labels >= 0, losses, torch.zeros_like(losses)).sum(dim=1) / counts
-
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
-        """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
-
-        Raises:
-            ValueError: no data, or no row labelled on some objective.
-        """
-        if data is None or len(data) == 0:
-            raise ValueError("DPO has nothing to evaluate on: give data with at least one row.")
-        labels = self.labels(data)
-        return self.losses_of_margins(self.all_margins(model, data, preferences, batch_size), labels)
-
-    @staticmethod
-    def reference_log_probabilities(model: nn.Module, batch: Any) -> Tensor:
-        """log π_ref of the 2B sequences: adapters disabled, evaluation mode, no gradients; shape ``(2B,)``."""
-        from mopref.llm.policy.log_probabilities import sequence_log_probabilities
-
-        inner = require_preference_model(model, "the reference of DPO")
-        with evaluation_mode(inner), torch.no_grad(), inner.disabled():
-            return sequence_log_probabilities(inner, batch["sequences"])
+        self.refuse_unlabelled(counts)
+        return labelled_sum(self._pair_losses(margins, labels), labels >= 0, dim=1) / counts
 
     def precompute(
-        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool = False
+        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool | Literal["auto"] = False
     ) -> list[dict[str, Any]]:
         """Copies of the rows with what is the same at every step: the reference's log-probabilities.
 
@@ -230,38 +237,40 @@ class DPO(RowObjective):
             batch_size: rows in one forward.
             frozen_layers: also keep the activations that enter the first adapted block, so that the blocks below it
                 are not run again at any step or preference. Exact; takes (tokens × hidden size) numbers a sequence.
-                Blocks like Llama's only.
+                Blocks like Llama's only. "auto": where there are such blocks, and 2 GiB suffice for it.
 
         Returns:
             New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers) and, with
             ``frozen_layers``, ``hidden_states_0`` and ``hidden_states_1``.
         """
-        from accelerate.utils import send_to_device
-        from tqdm.auto import tqdm
+        policy, lengths = Policy(model), _lengths(data)
+        if frozen_layers == "auto":
+            frozen_layers = policy.keeps_lower_layers(sum(_tokens(row) for row in data))
+        if frozen_layers and len(data):
+            longest = data[lengths.index(max(lengths))]
+            policy.check_frozen_layers(self.collate([_without_states(longest)]).sequences.to(policy.device))
 
-        from mopref.llm.policy.frozen_layers import check_frozen_layers, lower_hidden_states
-
-        inner = require_preference_model(model, "the reference of DPO")
-        device = next(inner.parameters()).device
-        done: list[dict[str, Any]] = [{} for _ in data]
-        batches = _batches(data, batch_size)
-        bar = tqdm(batches, desc="reference", disable=None if len(batches) > 3 else True, leave=False)
-        for number, chosen in enumerate(bar):
-            rows = [{k: v for k, v in data[i].items() if not k.startswith("hidden_states")} for i in chosen]
-            batch = send_to_device(self.collate(rows), device)
+        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
+            rows = [_without_states(row) for row in rows]
+            sequences = self.collate(rows).sequences.to(policy.device)
             if frozen_layers:
-                states = lower_hidden_states(inner, batch["sequences"])
-                if number == 0:
-                    check_frozen_layers(inner, batch["sequences"], states)
-                for i, row in enumerate(rows):
-                    row["hidden_states_0"], row["hidden_states_1"] = states[i].cpu(), states[i + len(rows)].cpu()
-                batch = send_to_device(self.collate(rows), device)
-            reference = self.reference_log_probabilities(inner, batch).tolist()
-            for i, (index, row) in enumerate(zip(chosen, rows, strict=True)):
-                done[index] = {**row, "reference_log_probabilities": [reference[i], reference[i + len(rows)]]}
-        return done
+                sequences = policy.with_lower_hidden_states(sequences)
+                states = [part.cpu() for part in sequences.unpadded_hidden_states()]
+                for row, first, second in zip(rows, states[: len(rows)], states[len(rows) :], strict=True):
+                    row |= {"hidden_states_0": first, "hidden_states_1": second}
+            reference = policy.reference_log_probabilities(sequences).sum(dim=1).view(2, -1).T.tolist()
+            return [{**row, "reference_log_probabilities": pair} for row, pair in zip(rows, reference, strict=True)]
+
+        return map_rows(complete_rows, data, lengths, batch_size, "reference")
 
 
-def _batches(data: Sequence[Any], batch_size: int) -> list[list[int]]:
-    lengths = [len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"])) for row in data]
-    return batches_of_like_length(lengths, batch_size)
+def _without_states(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not key.startswith("hidden_states")}
+
+
+def _tokens(row: Mapping[str, Any]) -> int:
+    return 2 * len(row["prompt_ids"]) + len(row["response_0_ids"]) + len(row["response_1_ids"])
+
+
+def _lengths(data: Sequence[Any]) -> list[int]:
+    return [len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"])) for row in data]

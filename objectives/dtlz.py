@@ -1,6 +1,8 @@
 """The DTLZ test problems: any number of objectives."""
 
 import math
+from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,17 +31,40 @@ class _DTLZ(Problem):
         self.ideal_point = torch.zeros(num_objectives, dtype=torch.float64)
         self.nadir_point = torch.ones(num_objectives, dtype=torch.float64)
 
+    def options(self) -> dict[str, Any]:
+        """m and n, and what a problem adds."""
+        return {
+            "num_objectives": self.num_objectives,
+            "num_variables": self.num_variables,
+            **super().options(),
+        }
+
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x[..., : self.num_objectives - 1], x[..., self.num_objectives - 1 :] - 0.5
 
-    def _placed(self, positions: Tensor) -> Tensor:
+    def _with_rest(self, positions: Tensor) -> Tensor:
         """The Pareto set's points of these first m − 1 variables: ``(N, m − 1)`` to ``(N, n)``."""
         rest = positions.new_full((len(positions), self.num_variables - self.num_objectives + 1), 0.5)
         return torch.cat([positions, rest], dim=1)
 
 
+class _PlaneDTLZ(_DTLZ):
+    """What DTLZ1 and its inverse share: a flat front between 0 and ½, behind the local ones of a rugged distance."""
+
+    def __init__(self, num_objectives: int, num_variables: int | None) -> None:
+        super().__init__(num_objectives, num_variables, distance_variables=5)
+        self.nadir_point = torch.full((num_objectives,), 0.5, dtype=torch.float64)
+
+    def pareto_set(self, num_points: int) -> Tensor:
+        """The positions of :meth:`pareto_front`, and ½ for every other variable: ``(≤ num_points, n)``."""
+        # x_1 … x_j is what the objectives 1 … m − j have of the sum.
+        shares = _lattice(self.num_objectives, num_points).cumsum(dim=1).flip(1)
+        # Where nothing is left to share, the position does not matter.
+        return self._with_rest((shares[:, 1:] / shares[:, :-1]).nan_to_num(nan=0.0))
+
+
 @OBJECTIVES.register("dtlz1")
-class DTLZ1(_DTLZ):
+class DTLZ1(_PlaneDTLZ):
     """The front is the part of the plane Σ_i f_i = ½ with all f_i ≥ 0, behind many local ones.
 
     With g = 100 · Σ_{i ≥ m} ((x_i − ½)² + 1 − cos(20π (x_i − ½))), x in [0, 1]^n:
@@ -67,20 +92,12 @@ class DTLZ1(_DTLZ):
     """
 
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
-        super().__init__(num_objectives, num_variables, distance_variables=5)
-        self.nadir_point = torch.full((num_objectives,), 0.5, dtype=torch.float64)
+        super().__init__(num_objectives, num_variables)
 
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
         return _linear(positions, (1 + _rugged(others)) / 2)
-
-    def pareto_set(self, num_points: int) -> Tensor:
-        """The positions of :meth:`pareto_front`, and ½ for every other variable: ``(≤ num_points, n)``."""
-        # x_1 … x_j is what the objectives 1 … m − j have of the sum.
-        shares = _lattice(self.num_objectives, num_points).cumsum(dim=1).flip(1)
-        # Where nothing is left to share, the position does not matter.
-        return self._placed((shares[:, 1:] / shares[:, :-1]).nan_to_num(nan=0.0))
 
     def pareto_front(self, num_points: int) -> Tensor:
         """Half the evenly spread λ of ``simplex_lattice``: ``(≤ num_points, m)``.
@@ -92,7 +109,7 @@ class DTLZ1(_DTLZ):
 
 
 @OBJECTIVES.register("inverted-dtlz1")
-class InvertedDTLZ1(DTLZ1):
+class InvertedDTLZ1(_PlaneDTLZ):
     """f_i = ½ (1 + g) − f_i of :class:`DTLZ1`: its front is the triangle of DTLZ1's upside down.
 
     The part of the plane Σ_i f_i = ½ (m − 1) with all f_i between 0 and ½: at a corner of it one objective is at its
@@ -115,6 +132,9 @@ class InvertedDTLZ1(DTLZ1):
                 [ 0.0000, 13.0000, 13.0000]])
     """
 
+    def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
+        super().__init__(num_objectives, num_variables)
+
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
@@ -127,11 +147,56 @@ class InvertedDTLZ1(DTLZ1):
         Raises:
             ValueError: fewer points than objectives.
         """
-        return 0.5 - super().pareto_front(num_points)
+        return 0.5 - _lattice(self.num_objectives, num_points) / 2
+
+
+class _SphereDTLZ(_DTLZ):
+    """What DTLZ2 to DTLZ4 share: the angles of a point on the sphere, of radius 1 + g."""
+
+    def __init__(self, num_objectives: int, num_variables: int | None) -> None:
+        super().__init__(num_objectives, num_variables, distance_variables=10)
+
+    @abstractmethod
+    def _distance(self, others: Tensor) -> Tensor:
+        """g of the x_i − ½: ``(…, n − m + 1)`` to ``(…)``."""
+
+    def _turn(self, positions: Tensor) -> Tensor:
+        """θ as a fraction of the right angle, of the first m − 1 variables: these themselves, by default."""
+        return positions
+
+    def _position(self, turns: Tensor) -> Tensor:
+        """The inverse of :meth:`_turn`."""
+        return turns
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
+        positions, others = self._split(x)
+        turns = self._turn(positions)
+        # sin(π/2 − θ) for cos θ: at θ = π/2 it is 0, not a rounding error below 0 that a large g would multiply.
+        cosines, sines = ((math.pi / 2) * (1 - turns)).sin(), ((math.pi / 2) * turns).sin()
+        return _chain(cosines, sines, 1 + self._distance(others))
+
+    def pareto_set(self, num_points: int) -> Tensor:
+        """The angles of :meth:`pareto_front`, and ½ for every other variable: ``(≤ num_points, n)``."""
+        front = self.pareto_front(num_points)
+        turns = front.new_zeros(len(front), self.num_objectives - 1)
+        for j in range(self.num_objectives - 1):
+            last = self.num_objectives - 1 - j
+            turns[:, j] = torch.atan2(front[:, last], torch.linalg.vector_norm(front[:, :last], dim=1)) * (2 / math.pi)
+        return self._with_rest(self._position(turns))
+
+    def pareto_front(self, num_points: int) -> Tensor:
+        """λ / ‖λ‖ at the evenly spread λ of ``simplex_lattice``: ``(≤ num_points, m)``.
+
+        Raises:
+            ValueError: fewer points than objectives.
+        """
+        lattice = _lattice(self.num_objectives, num_points)
+        return lattice / torch.linalg.vector_norm(lattice, dim=1, keepdim=True)
 
 
 @OBJECTIVES.register("dtlz2")
-class DTLZ2(_DTLZ):
+class DTLZ2(_SphereDTLZ):
     """The front is the part of the unit sphere Σ_i f_i² = 1 with all f_i ≥ 0: concave.
 
     With angles θ_j = π/2 · x_j for j < m and g = Σ_{i ≥ m} (x_i − ½)², x in [0, 1]^n:
@@ -157,49 +222,14 @@ class DTLZ2(_DTLZ):
     """
 
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
-        super().__init__(num_objectives, num_variables, distance_variables=10)
+        super().__init__(num_objectives, num_variables)
 
     def _distance(self, others: Tensor) -> Tensor:
-        """g of the x_i − ½: ``(…, n − m + 1)`` to ``(…)``."""
-        return others.square().sum(dim=-1)
-
-    def _turn(self, positions: Tensor) -> Tensor:
-        """θ as a fraction of the right angle, of the first m − 1 variables."""
-        return positions
-
-    def _position(self, turns: Tensor) -> Tensor:
-        """The inverse of :meth:`_turn`."""
-        return turns
-
-    def evaluate(self, x: Tensor) -> Tensor:
-        """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
-        positions, others = self._split(x)
-        turns = self._turn(positions)
-        # sin(π/2 − θ) for cos θ: at θ = π/2 it is 0, not a rounding error below 0 that a large g would multiply.
-        cosines, sines = ((math.pi / 2) * (1 - turns)).sin(), ((math.pi / 2) * turns).sin()
-        return _chain(cosines, sines, 1 + self._distance(others))
-
-    def pareto_set(self, num_points: int) -> Tensor:
-        """The angles of :meth:`pareto_front`, and ½ for every other variable: ``(≤ num_points, n)``."""
-        front = self.pareto_front(num_points)
-        turns = front.new_zeros(len(front), self.num_objectives - 1)
-        for j in range(self.num_objectives - 1):
-            last = self.num_objectives - 1 - j
-            turns[:, j] = torch.atan2(front[:, last], torch.linalg.vector_norm(front[:, :last], dim=1)) * (2 / math.pi)
-        return self._placed(self._position(turns))
-
-    def pareto_front(self, num_points: int) -> Tensor:
-        """λ / ‖λ‖ at the evenly spread λ of ``simplex_lattice``: ``(≤ num_points, m)``.
-
-        Raises:
-            ValueError: fewer points than objectives.
-        """
-        lattice = _lattice(self.num_objectives, num_points)
-        return lattice / torch.linalg.vector_norm(lattice, dim=1, keepdim=True)
+        return _smooth(others)
 
 
 @OBJECTIVES.register("dtlz3")
-class DTLZ3(DTLZ2):
+class DTLZ3(_SphereDTLZ):
     """:class:`DTLZ2` with the distance g of :class:`DTLZ1`: the same front behind many local ones.
 
     g has 11^(n − m + 1) local minima, and descent stops at the nearest.
@@ -219,12 +249,15 @@ class DTLZ3(DTLZ2):
                 [26.,  0.,  0.]])
     """
 
+    def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
+        super().__init__(num_objectives, num_variables)
+
     def _distance(self, others: Tensor) -> Tensor:
         return _rugged(others)
 
 
 @OBJECTIVES.register("dtlz4")
-class DTLZ4(DTLZ2):
+class DTLZ4(_SphereDTLZ):
     """:class:`DTLZ2` with the angles θ_j = π/2 · x_j^α: the same front, whose points crowd at its edges.
 
     With the paper's α = 100 the gradient in x_j is below 1e-10 wherever x_j < 0.75, though never infinite; a smaller α
@@ -253,6 +286,9 @@ class DTLZ4(DTLZ2):
         super().__init__(num_objectives, num_variables)
         self.alpha = int(alpha)
 
+    def _distance(self, others: Tensor) -> Tensor:
+        return _smooth(others)
+
     def _turn(self, positions: Tensor) -> Tensor:
         return positions.pow(self.alpha)
 
@@ -266,6 +302,11 @@ def _lattice(num_objectives: int, num_points: int) -> Tensor:
     return lattice / lattice.sum(dim=1, keepdim=True)
 
 
+def _smooth(others: Tensor) -> Tensor:
+    """Σ (x − ½)²: the distance without local minima."""
+    return others.square().sum(dim=-1)
+
+
 def _rugged(others: Tensor) -> Tensor:
     """100 · Σ ((x − ½)² + 1 − cos(20π (x − ½))): the distance with a local minimum every tenth."""
     # 1 − cos(2a) = 2 sin²(a), which float32 keeps exact near 0.
@@ -277,10 +318,10 @@ def _linear(positions: Tensor, size: Tensor) -> Tensor:
     return _chain(positions, 1 - positions, size)
 
 
-def _chain(kept: Tensor, split_off: Tensor, size: Tensor) -> Tensor:
+def _chain(a: Tensor, b: Tensor, size: Tensor) -> Tensor:
     """size · a_1 … a_{m−1}, size · a_1 … a_{m−2} b_{m−1}, …, size · b_1: ``(…, m − 1)`` twice to ``(…, m)``."""
     values = []
-    for j in range(kept.shape[-1]):
-        values.append(size * split_off[..., j])
-        size = size * kept[..., j]
+    for j in range(a.shape[-1]):
+        values.append(size * b[..., j])
+        size = size * a[..., j]
     return torch.stack([size, *reversed(values)], dim=-1)

@@ -43,9 +43,9 @@ def even_along(values: Callable[[Tensor], Tensor], pieces: Sequence[tuple[float,
     steps = torch.linalg.vector_norm((curve / (curve.amax(dim=0) - curve.amin(dim=0))).diff(dim=0), dim=1)
     steps[_KNOTS - 1 :: _KNOTS] = 0
     length = torch.cat([steps.new_zeros(1), steps.cumsum(dim=0)])
-    wanted = share * length[-1]
+    targets = share * length[-1]
     # The first knot at or beyond each length, so that no point is put between two pieces.
-    after = torch.searchsorted(length, wanted).clamp(min=1)
-    before = after - 1
-    fraction = (wanted - length[before]) / (length[after] - length[before]).clamp(min=torch.finfo(length.dtype).tiny)
-    return torch.lerp(knots[before], knots[after], fraction)
+    right = torch.searchsorted(length, targets).clamp(min=1)
+    left = right - 1
+    fraction = (targets - length[left]) / (length[right] - length[left]).clamp(min=torch.finfo(length.dtype).tiny)
+    return torch.lerp(knots[left], knots[right], fraction)

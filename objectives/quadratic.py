@@ -63,10 +63,19 @@ class Quadratic(Problem):
         reach = float(1.1 * eigenvalues.max() / eigenvalues.min() * farthest) or 1.0
         super().__init__(n, m, (middle - reach, middle + reach), names)
         self.centers, self.matrices = points, forms
+        self._is_identity = matrices is None
         self.ideal_point = torch.zeros(m, dtype=torch.float64)
         if matrices is None or m == 2:
             # Convex functions on the hull of the centres, or on the curve between two of them: largest at a centre.
             self.nadir_point = self.evaluate(points).amax(dim=0)
+
+    def options(self) -> dict[str, Any]:
+        """The centres, the matrices (``None`` for the identity) and the names."""
+        return {
+            "centers": self.centers,
+            "matrices": None if self._is_identity else self.matrices,
+            "names": self.names,
+        }
 
     def evaluate(self, x: Tensor) -> Tensor:
         """(x − a_i)ᵀ M_i (x − a_i): ``(N, n)`` to ``(N, m)``."""

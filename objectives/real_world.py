@@ -41,7 +41,7 @@ class RE21(Problem):
         tensor([[1.2378e+03, 4.0000e-02]])
     """
 
-    # Of t.
+    # The smallest and the largest t of the minimisers.
     _ENDS = (1 / math.sqrt(2), 3.0)
 
     def __init__(self) -> None:
@@ -104,13 +104,13 @@ class RE24(Problem):
         """f1 and f2: ``(N, 2)`` to ``(N, 2)``."""
         thickness, height = x.unbind(dim=-1)
         area = thickness * height
-        used = [
+        shares = [
             45 / 7 / area,
             4 / height,
             562 / 1050 / (area * height),
             9 / 14 / (thickness.square() * area),
         ]
-        violation = sum((torch.relu(share - 1) for share in used), torch.zeros_like(area))
+        violation = sum((torch.relu(share - 1) for share in shares), torch.zeros_like(area))
         return torch.stack([thickness + 120 * height, violation], dim=-1)
 
     def _optimal(self, t: Tensor) -> Tensor:

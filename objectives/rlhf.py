@@ -1,38 +1,34 @@
-"""RLHF: policy gradients on a vector of rewards, one model for every balance."""
+"""RLHF: policy gradients on a vector of rewards, one model for every balance.
+
+An update's way: ``updates`` samples a rollout (``policy_gradient/rollout.py``), judges it by the algorithm's advantages
+(``experience.py``) and cuts it into the batches of one or more optimiser steps; ``training_losses`` runs the policy on
+such a batch and makes the m losses of it (``surrogate.py``).
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.preference_model import PreferenceModel, require_preference_model
-from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.policy.frozen_layers import check_frozen_layers
-from mopref.llm.policy.generation import Sampling, stop_tokens
-from mopref.llm.policy_gradient import ALGORITHMS, PPO, Experience, PolicyGradient
-from mopref.llm.policy_gradient.critic import Critic
+from mopref.llm.data.sequences import Sequences
+from mopref.llm.policy.generation import Sampling
+from mopref.llm.policy.policy import Policy
+from mopref.llm.policy_gradient import ALGORITHMS, PPO, PolicyGradient, PretrainingTerm
+from mopref.llm.policy_gradient.critic import add_critic, critic_of
+from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
-from mopref.llm.policy_gradient.rollout import (
-    RolloutSettings,
-    chosen_rows,
-    policy_outputs,
-    reference_log_probabilities,
-    roll_out,
-)
+from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
 from mopref.llm.policy_gradient.surrogate import policy_losses
 from mopref.llm.rewards.running_scale import RunningScale
-from mopref.objective import Objective
-from mopref.objectives.sft import collate_responses, negative_log_likelihoods
+from mopref.objective import Losses, Objective, Update, spread_evenly
+from mopref.registry import OBJECTIVES
 
 __all__ = ["RLHF"]
 
-NORMALIZATIONS = ("running", "group", None)
 
-
+@OBJECTIVES.register("rlhf")
 class RLHF(Objective):
     """Expected rewards minus a KL penalty, by policy gradients on sampled responses: the losses are −J_i,
 
@@ -44,12 +40,12 @@ class RLHF(Objective):
     responses; its gradient is the policy gradient of ``algorithm`` (see ``mopref.llm.policy_gradient``), with the
     advantages weighted by the scalarizer's derivative and then clipped: by λ itself with linear scalarization.
 
-    The KL's estimate from a response is Σ_t d_t, d = log π − log π_ref at each sampled token, in nats: unbiased, though
+    The KL's estimate from a response is Σ_t d_t in nats, d = log π − log π_ref at each sampled token: unbiased, though
     a single one may be negative. Its gradient goes through −β d_t as a reward of the token.
 
     A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text; ``tokenize_prompts`` of
-    ``mopref.llm.data.tokenization`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer``
-    seeds and keeps in checkpoints. Dropout is off, unless activations are checkpointed.
+    ``mopref.llm.data`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer`` seeds and
+    keeps in checkpoints. Dropout is off, unless activations are checkpointed.
 
     Args:
         rewards: name to reward, in the order of a preference. A reward is a callable ``(prompts, responses) -> (N,)``,
@@ -65,12 +61,8 @@ class RLHF(Objective):
             one preference's tokens), as GRPO does: β then means less the more alike a policy's samples become, and the
             policy drifts far from the reference. ``None`` is the exact J in the rewards' own units.
         truncation_penalty: taken from every reward of a response that was cut before its end.
-        frozen_layers: run the blocks below the first adapter once a rollout instead of at every forward. Exact; blocks
-            like Llama's only.
-        pretraining_data: rows with ``prompt_ids`` and ``response_ids``, such as ``plain_text_rows`` makes: their mean
-            −log π a token is minimised too, whatever λ (InstructGPT's pre-training term, arXiv 2203.02155, eq. 2).
-        pretraining_coefficient: what that term counts.
-        pretraining_batch_size: rows of it at every step.
+        frozen_layers: run the blocks below the first adapter once a rollout only. Exact; for blocks like Llama's.
+        pretraining: a ``PretrainingTerm`` of rows whose −log π is minimised too, whatever λ; ``None`` for none.
         seed: seeds the critic, and the samples of evaluations.
 
     Raises:
@@ -78,6 +70,8 @@ class RLHF(Objective):
 
     Source: Panacea, arXiv 2402.02030; the algorithms name theirs.
     """
+
+    record_types = (Experience, Rollout, Sequences)
 
     def __init__(
         self,
@@ -90,158 +84,119 @@ class RLHF(Objective):
         normalization: Literal["running", "group"] | None = "running",
         truncation_penalty: float = 0.0,
         frozen_layers: bool = False,
-        pretraining_data: Sequence[Any] | None = None,
-        pretraining_coefficient: float = 1.0,
-        pretraining_batch_size: int = 4,
+        pretraining: PretrainingTerm | None = None,
         seed: int = 0,
     ) -> None:
-
-        if not isinstance(rewards, Mapping) or not rewards:
-            raise ValueError(f"rewards are {rewards!r}: give a dict of at least one name and reward.")
         if not beta >= 0:
             raise ValueError(f"beta is {beta}: it must be ≥ 0.")
-        if normalization not in NORMALIZATIONS:
+        if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        if not truncation_penalty >= 0:
-            raise ValueError(f"truncation_penalty is {truncation_penalty}: it is taken from the rewards, so give ≥ 0.")
-        if pretraining_data is not None and len(pretraining_data) == 0:
-            raise ValueError("pretraining_data has no row: leave it out, or give at least one.")
-        if pretraining_data is not None and not (pretraining_coefficient > 0 and pretraining_batch_size >= 1):
-            raise ValueError(
-                f"pretraining_coefficient is {pretraining_coefficient} and pretraining_batch_size "
-                f"{pretraining_batch_size}: both must be positive, or leave pretraining_data out."
-            )
-        self.names = tuple(rewards)
-        self.algorithm = _algorithm(algorithm)
-        self.beta = beta
-        self.normalization = normalization
-        self.frozen_layers = frozen_layers
-        self.pretraining_data = pretraining_data
-        self.pretraining_coefficient = pretraining_coefficient
-        self.pretraining_batch_size = pretraining_batch_size
-        self.seed = seed
+        sampling = sampling or Sampling()
+        self.settings = RolloutSettings(rewards, sampling, samples_per_prompt, tokenizer, truncation_penalty)
+        self.names = self.settings.names
+        self.algorithm = ALGORITHMS.make(algorithm)
+        self.beta, self.normalization, self.frozen_layers = beta, normalization, frozen_layers
+        self.pretraining, self.seed = pretraining, seed
         if samples_per_prompt < self.algorithm.fewest_samples:
             raise ValueError(
                 f"samples_per_prompt is {samples_per_prompt}: {type(self.algorithm).__name__} needs at least "
                 f"{self.algorithm.fewest_samples}."
             )
-        self.settings = RolloutSettings(
-            rewards=dict(rewards),
-            sampling=_with_stop_tokens(sampling, tokenizer),
-            samples_per_prompt=samples_per_prompt,
-            tokenizer=tokenizer,
-            truncation_penalty=truncation_penalty,
-        )
-        self.reads_text = not all(getattr(reward, "reads_tokens", False) for reward in rewards.values())
-        if self.reads_text and tokenizer is None:
-            raise ValueError("the rewards read text, so the tokenizer that decodes responses must be given.")
-        self._auxiliary: Tensor | None = None
         self._history = RolloutHistory(self.names)
         self._scale = RunningScale(self.num_objectives)
 
     @classmethod
-    def paper_preset(cls, rewards: Mapping[str, Callable[..., Any]], tokenizer: Any, **others: Any) -> "RLHF":
+    def paper_preset(
+        cls,
+        rewards: Mapping[str, Callable[..., Any]],
+        tokenizer: Any,
+        pretraining_data: Sequence[Any] | None = None,
+        **others: Any,
+    ) -> "RLHF":
         """PPO as the paper trains it (arXiv 2402.02030), on one sample a prompt and without normalisation.
 
         The paper names PPO on linearly scalarized rewards; the numbers are the customary ones of PPO for language
-        models: β = .02, clip range .2, value clip range 5, γ = 1, GAE's λ = .95. Use it with
-        ``SVDLoRAConfig.paper(…)``, ``Linear()``, ``VertexBiasedSampler`` and ``preferences_per_step=1``.
-        ``others`` replaces any of these, and adds the rest, such as ``pretraining_data``.
+        models: β = .02, clip range .2, value clip range 5, γ = 1, GAE's λ = .95, coefficient 16 of the pre-training
+        term. Use it with ``SVDLoRAConfig.paper(…)``, ``Linear()``, ``VertexBiasedSampler`` and
+        ``preferences_per_step=1``. ``others`` replaces any of these, and adds the rest.
         """
         settings: dict[str, Any] = {
             "algorithm": PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0),
             "beta": 0.02,
             "samples_per_prompt": 1,
             "normalization": None,
-            "pretraining_coefficient": 16.0,
+            "pretraining": None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0),
         }
         return cls(rewards, tokenizer, **{**settings, **others})
 
-    def collate(self, rows: list[Any]) -> dict[str, Any]:
-        """Make a batch of prompts.
+    def options(self) -> dict[str, Any]:
+        """What it was made with, for its ``repr``."""
+        names = ("algorithm", "beta", "normalization", "frozen_layers", "pretraining", "seed")
+        return self.settings.options() | {name: getattr(self, name) for name in names}
 
-        Raises:
-            ValueError: a row without ``prompt_ids``, or without ``prompt`` where a reward reads text.
-        """
-        for index, row in enumerate(rows):
-            for name in ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",):
-                if name not in row:
-                    raise ValueError(f"row {index} has {', '.join(row)}, but no {name}: use tokenize_prompts.")
-        batch: dict[str, Any] = {"prompt_ids": [list(row["prompt_ids"]) for row in rows]}
-        if self.reads_text:
-            batch["prompts"] = [row["prompt"] for row in rows]
-        return batch
+    def collate(self, rows: list[Any]) -> PromptBatch:
+        """A batch of prompts; see ``RolloutSettings.collate``."""
+        return self.settings.collate(rows)
 
     def prepare_model(self, model: nn.Module) -> None:
         """Put a critic beside the adapters, where the algorithm needs one and there is none yet."""
-        if not self.algorithm.needs_critic:
-            return
-        inner = require_preference_model(model, "RLHF")
-        if not isinstance(getattr(inner, "critic", None), Critic):
-            size = inner.config.get_text_config().hidden_size
-            device = next(inner.parameters()).device
-            inner.add_module("critic", Critic(size, self.num_objectives, seed=self.seed).to(device))
+        if self.algorithm.needs_critic:
+            add_critic(Policy(model), self.num_objectives, self.seed)
 
-    def updates(self, model: nn.Module, batch: Any, preferences: Tensor) -> list[tuple[Any, Tensor]]:
+    def updates(self, model: nn.Module, batch: PromptBatch, preferences: Tensor) -> list[Update]:
         """One rollout, as the batches of ``algorithm.updates`` optimiser steps.
 
         Raises:
             ValueError: prompts that cannot be shared evenly among preferences and minibatches.
         """
-        rollout = self._roll_out(model, batch, preferences)
-        if self.algorithm.updates == 1:
-            # The old policy is that of the coming step itself: its own forward gives the log-probabilities.
-            return [(rollout, preferences)]
-        with torch.no_grad():
-            outputs = self._forward(require_preference_model(model, "RLHF"), rollout, preferences)
-        experience = self._experience(rollout, preferences, *outputs)
-        estimates = experience.pop("estimates")
-        rows = torch.arange(len(rollout["lengths"])).view(len(preferences), -1, self.settings.samples_per_prompt)
-        if rows.shape[1] % self.algorithm.minibatches:
-            raise ValueError(
-                f"each preference has {rows.shape[1]} prompts, which cannot be cut into {self.algorithm.minibatches} "
-                "even minibatches: change batch_size or preferences_per_step, or the algorithm's minibatches."
-            )
-        parts = [
-            {**chosen_rows(experience, part.reshape(-1)), "estimates": estimates}
-            for part in rows.chunk(self.algorithm.minibatches, dim=1)
-        ]
-        return [(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
+        policy = Policy(model, self.settings.sampling)
+        rollout = self._roll_out(policy, batch, preferences)
+        experience = judge(
+            rollout,
+            self.algorithm,
+            groups=len(preferences),
+            samples_per_prompt=self.settings.samples_per_prompt,
+            reward_scales=self.reward_scales,
+            beta=self.beta,
+            normalize=self.normalization == "group",
+        )
+        metrics = self._history.add(rollout, preferences)
+        parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
+        updates = [Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
+        return [updates[0]._replace(metrics=metrics), *updates[1:]]
 
-    def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
+    def losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Tensor:
         """−J_i of each group, ``(G, m)``; the gradient is the policy gradient's.
 
         Args:
             model: the ``PreferenceModel``, or what accelerate wraps around it.
-            batch: prompts as from :meth:`collate`, which are sampled from first; or a batch of :meth:`updates`.
+            batch: of one of the :meth:`updates`.
             preferences: ``(G, m)``.
         """
-        if "sequences" not in batch:
-            batch = self._roll_out(model, batch, preferences)
-        log_probabilities, values = self._forward(model, batch, preferences)
-        if "advantages" not in batch:
-            detached = None if values is None else values.detach()
-            batch = self._experience(batch, preferences, log_probabilities.detach(), detached)
-        mask = batch["sequences"]["response_mask"]
+        return self.training_losses(model, batch, preferences).values
+
+    def training_losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Losses:
+        """The losses and, as the auxiliary one, the critic's loss and the pre-training term where there are any."""
+        policy, rollout = Policy(model, self.settings.sampling), checked_experience(batch).rollout
+        row_preferences, mask = spread_evenly(preferences, len(rollout.lengths)), rollout.sequences.response_mask
+        critic = critic_of(policy) if self.algorithm.needs_critic else None
         auxiliary: list[Tensor] = []
-        if values is not None:
-            auxiliary.append(self.algorithm.critic_loss(values, batch["values"], batch["returns"], mask))
-        if self.pretraining_data is not None:
-            auxiliary.append(self.pretraining_coefficient * self._pretraining_loss(model, preferences))
-        self._auxiliary = torch.stack(auxiliary).sum() if auxiliary else None
-        return policy_losses(
-            log_probabilities,
-            batch["old_log_probabilities"],
-            batch["advantages"],
+        with policy.without_dropout():
+            outputs = policy.token_outputs(rollout.sequences, row_preferences, hidden_states=critic is not None)
+            if critic is not None:
+                values = critic(outputs.hidden_states, row_preferences)
+                auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
+            if self.pretraining is not None:
+                auxiliary.append(self.pretraining.loss(Policy(model), preferences))
+        losses = policy_losses(
+            outputs.log_probabilities,
+            rollout.log_probabilities,
+            batch.advantages,
             mask,
-            batch["estimates"],
+            batch.estimates,
             self.algorithm.clip_range,
         )
-
-    def auxiliary_loss(self) -> Tensor | None:
-        """The critic's loss and the pre-training term, where there are any."""
-        found, self._auxiliary = self._auxiliary, None
-        return found
+        return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients.
@@ -251,10 +206,9 @@ class RLHF(Objective):
         """
         if data is None or len(data) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
-        inner = require_preference_model(model, "RLHF")
         with_kl = self.beta > 0
-        found = evaluate_rewards(inner, self, data, preferences, batch_size, with_kl=with_kl, seed=self.seed)
-        return -(found.rewards / self.reward_scales - self.beta * found.kl.unsqueeze(1))
+        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, with_kl=with_kl, seed=self.seed)
+        return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -270,122 +224,25 @@ class RLHF(Objective):
         """What rewards are divided by now, ``(m,)``: their running deviations, or 1 with another normalisation."""
         return self._scale.deviations
 
-    def metrics(self) -> dict[str, float]:
-        """Means of the history since the last call, of this process.
-
-        And ``response_length/<name>``, the mean length with each preference weighted by its λ_i.
-        """
-        return self._history.means()
-
     def state_dict(self) -> dict[str, Any]:
         """The history, and the rewards' running spread."""
-        return {"history": self._history.state_dict(), "scale": self._scale.state_dict()}
+        return {"history": self.history, "scale": self._scale.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        self._history.load_state_dict(state["history"])
+        self._history.records[:] = state["history"]
         self._scale.load_state_dict(state["scale"])
 
-    def _roll_out(self, model: nn.Module, batch: Any, preferences: Tensor) -> dict[str, Any]:
-        prompts, groups = len(batch["prompt_ids"]), len(preferences)
-        if prompts % groups:
-            raise ValueError(
-                f"a batch of {prompts} prompts cannot be shared evenly among {groups} preferences: make the batch size "
-                "a multiple of the preferences per step."
-            )
-        inner = require_preference_model(model, "RLHF")
-        each = preferences.repeat_interleave(prompts // groups, dim=0)
-        rollout = roll_out(inner, batch, each, self.settings, self.frozen_layers)
-        if self.frozen_layers and not self.history:
-            kept = rollout["sequences"]["attention_mask"][0].bool()
-            check_frozen_layers(inner, rollout["sequences"], [rollout["sequences"]["hidden_states"][0][kept]])
+    def _roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor) -> Rollout:
+        critic = critic_of(policy) if self.algorithm.needs_critic else None
+        rollout = self.settings.roll_out(policy, batch, spread_evenly(preferences, len(batch.prompt_ids)), critic)
         if self.normalization == "running":
-            self._scale.observe(rollout["rewards"])
+            self._scale.observe(rollout.rewards)
+        if self.frozen_layers:
+            if not self.history:
+                policy.check_frozen_layers(rollout.sequences)
+            rollout = rollout._replace(sequences=policy.with_lower_hidden_states(rollout.sequences))
         if self.beta > 0:
-            rollout["reference"] = reference_log_probabilities(inner, rollout["sequences"], self.settings.sampling)
+            reference = policy.reference_log_probabilities(rollout.sequences)
+            rollout = rollout._replace(reference_log_probabilities=reference)
         return rollout
-
-    def _forward(self, model: nn.Module, batch: dict[str, Any], preferences: Tensor) -> tuple[Tensor, Tensor | None]:
-        """log π of each token ``(N, R)``, and the critic's values ``(N, R, m)`` where there is one."""
-        inner, sequences = require_preference_model(model, "RLHF"), batch["sequences"]
-        each = preferences.repeat_interleave(len(sequences["input_ids"]) // len(preferences), dim=0)
-        needs_critic = self.algorithm.needs_critic
-        if needs_critic and not hasattr(inner, "critic"):
-            raise ValueError("the model has no critic yet: call prepare_model(model) first, as ParetoTrainer does.")
-        with _without_dropout(inner):
-            outputs = policy_outputs(model, sequences, self.settings.sampling, needs_critic, preferences=each)
-        values = inner.critic(outputs.hidden_states, each) if needs_critic else None  # type: ignore[operator]
-        return outputs.log_probabilities, values
-
-    def _experience(
-        self, rollout: dict[str, Any], preferences: Tensor, log_probabilities: Tensor, values: Tensor | None
-    ) -> dict[str, Any]:
-        """A rollout with advantages and estimates, given what the policy that sampled it says; written to history."""
-        mask = rollout["sequences"]["response_mask"].cpu()
-        ratios = torch.zeros(mask.shape).double()
-        if self.beta > 0:
-            ratios = (log_probabilities - rollout["reference"]).double().cpu()
-        shape = (len(preferences), -1, self.settings.samples_per_prompt)
-        rewards = rollout["rewards"] / self.reward_scales
-        old_values = None if values is None else values.double().cpu()
-        found = self.algorithm.advantages(
-            Experience(
-                rewards.view(*shape, self.num_objectives),
-                ratios.view(*shape, mask.shape[1]),
-                mask.view(*shape, mask.shape[1]),
-                None if old_values is None else old_values.view(*shape, *old_values.shape[1:]),
-            ),
-            self.beta,
-            self.normalization == "group",
-        )
-        kl = ratios.sum(dim=1)
-        estimates = (rewards - self.beta * kl.unsqueeze(1)).view(len(preferences), -1, self.num_objectives).mean(dim=1)
-        columns = {f"reward/{name}": rollout["rewards"][:, i] for i, name in enumerate(self.names)}
-        columns |= {"kl": kl} if self.beta > 0 else {}
-        columns |= {"response_length": rollout["lengths"], "truncated": rollout["truncated"]}
-        self._history.add(preferences, columns)
-        experience = {
-            "sequences": rollout["sequences"],
-            "old_log_probabilities": log_probabilities,
-            "advantages": found.values.flatten(0, 2).to(log_probabilities),
-            "estimates": estimates.to(log_probabilities),
-        }
-        if values is not None and found.returns is not None:
-            experience |= {"values": values, "returns": found.returns.flatten(0, 2).to(values)}
-        return experience
-
-    def _pretraining_loss(self, model: nn.Module, preferences: Tensor) -> Tensor:
-        """Mean −log π of a token, over rows drawn at random that share the preferences in turn."""
-        from accelerate.utils import send_to_device
-
-        data = self.pretraining_data
-        assert data is not None
-        rows = [data[index] for index in torch.randint(len(data), (self.pretraining_batch_size,)).tolist()]
-        sequences = send_to_device(collate_responses(rows), preferences.device)
-        each = preferences[torch.arange(len(rows)) % len(preferences)]
-        with _without_dropout(require_preference_model(model, "RLHF")):
-            losses = negative_log_likelihoods(model, sequences, each)
-        return losses.sum() / sequences["response_mask"].sum()
-
-
-def _algorithm(algorithm: str | PolicyGradient) -> PolicyGradient:
-    if isinstance(algorithm, PolicyGradient):
-        return algorithm
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {algorithm!r}: choose one of {', '.join(ALGORITHMS)}, or an instance.")
-    return ALGORITHMS[algorithm]()
-
-
-def _with_stop_tokens(sampling: Sampling | None, tokenizer: Any) -> Sampling:
-    chosen = sampling or Sampling()
-    if chosen.stop_token_ids is not None:
-        return chosen
-    if tokenizer is None:
-        raise ValueError("without a tokenizer, say what ends a response: sampling=Sampling(stop_token_ids=(…)).")
-    return replace(chosen, stop_token_ids=stop_tokens(tokenizer))
-
-
-def _without_dropout(model: PreferenceModel) -> AbstractContextManager[None]:
-    """Evaluation mode; not where activations are checkpointed, which transformers does in training mode only."""
-    checkpoints = any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
-    return nullcontext() if checkpoints else evaluation_mode(model)

@@ -1,40 +1,34 @@
 """SFT: supervised fine-tuning on the answers of several dimensions at once."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.preference_model import require_preference_model
 from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.policy.policy import Policy
+from mopref.llm.policy.precompute import map_rows
 from mopref.objective import RowLosses, RowObjective
+from mopref.registry import OBJECTIVES
 
-__all__ = ["SFT", "collate_responses", "negative_log_likelihoods"]
-
-
-def collate_responses(rows: Sequence[Any]) -> dict[str, Tensor]:
-    """Make one padded batch of N rows with ``prompt_ids`` and ``response_ids``; kept activations come along."""
-    from mopref.llm.policy.log_probabilities import collate_sequences
-
-    states = [row["hidden_states"] for row in rows] if "hidden_states" in rows[0] else None
-    return collate_sequences([row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows], states)
+__all__ = ["SFT", "ResponseBatch"]
 
 
-def negative_log_likelihoods(
-    model: nn.Module, sequences: dict[str, Tensor], preferences: Tensor, length_normalized: bool = False
-) -> Tensor:
-    """−log π(y|x; λ) of each sequence under its own preference: N sequences and preferences ``(N, m)`` to ``(N,)``.
+class ResponseBatch(NamedTuple):
+    """B responses.
 
-    Summed over the response's tokens, in nats; divided by their number where ``length_normalized``. One forward,
-    differentiable. ``sequences`` is a batch made by :func:`collate_responses`.
+    Attributes:
+        sequences: B of them.
+        dimensions: ``(B, m)`` bool, which response belongs to which dimension.
     """
-    from mopref.llm.policy.log_probabilities import sequence_log_probabilities
 
-    losses = -sequence_log_probabilities(model, sequences, preferences=preferences)
-    return losses / sequences["response_mask"].sum(dim=1) if length_normalized else losses
+    sequences: Sequences
+    dimensions: Tensor
 
 
+@OBJECTIVES.register("sft")
 class SFT(RowObjective):
     """Supervised fine-tuning on m dimensions: one forward gives all m losses, to be minimised.
 
@@ -57,6 +51,8 @@ class SFT(RowObjective):
     Source: the fine-tuning setting of Panacea, arXiv 2402.02030.
     """
 
+    record_types = (ResponseBatch, Sequences)
+
     def __init__(self, names: Sequence[str], length_normalized: bool = False) -> None:
         self.names = tuple(names)
         self.length_normalized = length_normalized
@@ -78,31 +74,31 @@ class SFT(RowObjective):
                 raise ValueError(f"row {index} belongs to none of {', '.join(self.names)}: leave the row out.")
         return torch.tensor([list(row["dimensions"]) for row in data], dtype=torch.bool)
 
-    def collate(self, rows: list[Any]) -> dict[str, Any]:
-        """Make a batch of B rows: their padded sequences, and ``dimensions`` ``(B, m)``."""
-        return {"sequences": collate_responses(rows), "dimensions": self.labelled(rows)}
+    def collate(self, rows: list[Any]) -> ResponseBatch:
+        """A batch of B rows, whose dimensions are checked already."""
+        states = [row["hidden_states"] for row in rows] if "hidden_states" in rows[0] else None
+        prompts, responses = [row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows]
+        dimensions = torch.tensor([list(row["dimensions"]) for row in rows], dtype=torch.bool)
+        return ResponseBatch(collate_sequences(prompts, responses, states), dimensions)
 
-    def num_rows(self, batch: Any) -> int:
+    def num_rows(self, batch: ResponseBatch) -> int:
         """The number of sequences."""
-        return int(batch["dimensions"].shape[0])
+        return len(batch.dimensions)
 
-    def row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
+    def row_losses(self, model: nn.Module, batch: ResponseBatch, preferences: Tensor) -> RowLosses:
         """−log π(y|x; λ) of every row, the same in each of its dimensions: ``(B, m)``."""
-        losses = negative_log_likelihoods(model, batch["sequences"], preferences, self.length_normalized)
-        return RowLosses(losses.unsqueeze(1).expand(-1, len(self.names)), batch["dimensions"])
+        losses = -Policy(model).sequence_log_probabilities(batch.sequences, preferences)
+        if self.length_normalized:
+            losses = losses / batch.sequences.response_lengths
+        return RowLosses(losses.unsqueeze(1).expand(-1, len(self.names)), batch.dimensions)
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
-        """Mean losses over each dimension's rows at each preference, ``(N, m)`` to ``(N, m)``, without gradients.
+    def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
+        """Rows of like length together."""
+        return batches_of_like_length(_lengths(data), batch_size)
 
-        Raises:
-            ValueError: no data, no row of some dimension, or a row that :meth:`labelled` refuses.
-        """
-        if data is not None:
-            self.labelled(data)  # Here, since below a row would be named by its place in a batch.
-            data = [data[i] for batch in _batches(data, batch_size) for i in batch]
-        return super().mean_losses(model, data, preferences, batch_size)
-
-    def precompute(self, model: nn.Module, data: Sequence[Any], batch_size: int = 8) -> list[dict[str, Any]]:
+    def precompute(
+        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool | Literal["auto"] = True
+    ) -> list[dict[str, Any]]:
         """Copies of the rows with the activations that enter the first adapted block, ``hidden_states``.
 
         The blocks below it are then run at no step and no preference. Exact, unless these blocks drop units in
@@ -112,29 +108,28 @@ class SFT(RowObjective):
             model: the ``PreferenceModel`` to be trained.
             data: rows.
             batch_size: rows in one forward.
+            frozen_layers: whether to keep them; "auto": where there are such blocks, and 2 GiB suffice for it.
 
         Returns:
             New rows, in the order of ``data``.
         """
-        from accelerate.utils import send_to_device
-        from tqdm.auto import tqdm
+        policy, lengths = Policy(model), _lengths(data)
+        plain = [{key: value for key, value in row.items() if key != "hidden_states"} for row in data]
+        if frozen_layers == "auto":
+            frozen_layers = policy.keeps_lower_layers(sum(lengths))
+        if not frozen_layers:
+            return plain
+        if plain:
+            longest = plain[lengths.index(max(lengths))]
+            policy.check_frozen_layers(self.collate([longest]).sequences.to(policy.device))
 
-        from mopref.llm.policy.frozen_layers import check_frozen_layers, lower_hidden_states
+        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
+            sequences = policy.with_lower_hidden_states(self.collate(rows).sequences.to(policy.device))
+            states = sequences.unpadded_hidden_states()
+            return [{**row, "hidden_states": state.cpu()} for row, state in zip(rows, states, strict=True)]
 
-        inner = require_preference_model(model, "keeping frozen layers' activations")
-        device = next(inner.parameters()).device
-        done: list[dict[str, Any]] = [{k: v for k, v in row.items() if k != "hidden_states"} for row in data]
-        batches = _batches(data, batch_size)
-        bar = tqdm(batches, desc="frozen layers", disable=None if len(batches) > 3 else True, leave=False)
-        for number, chosen in enumerate(bar):
-            sequences = send_to_device(collate_responses([done[i] for i in chosen]), device)
-            states = lower_hidden_states(inner, sequences)
-            if number == 0:
-                check_frozen_layers(inner, sequences, states)
-            for index, state in zip(chosen, states, strict=True):
-                done[index]["hidden_states"] = state.cpu()
-        return done
+        return map_rows(complete_rows, plain, lengths, batch_size, "frozen layers")
 
 
-def _batches(data: Sequence[Any], batch_size: int) -> list[list[int]]:
-    return batches_of_like_length([len(row["prompt_ids"]) + len(row["response_ids"]) for row in data], batch_size)
+def _lengths(data: Sequence[Any]) -> list[int]:
+    return [len(row["prompt_ids"]) + len(row["response_ids"]) for row in data]

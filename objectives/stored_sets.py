@@ -19,7 +19,7 @@ class StoredSetProblem(Problem):
     The ideal and the nadir point are those of the stored points. ``benchmarks/reference_fronts.py`` computes them.
 
     Args:
-        stored: the name of the file, one point x a row; the first m rows hold the minimisers of the m objectives, and
+        file_name: in ``data/``, one point x a row; the first m rows hold the minimisers of the m objectives, and
             any first few rows are spread evenly over the front.
         num_variables: n.
         num_objectives: m.
@@ -29,16 +29,16 @@ class StoredSetProblem(Problem):
 
     def __init__(
         self,
-        stored: str,
+        file_name: str,
         num_variables: int,
         num_objectives: int,
         bounds: Bounds = (0.0, 1.0),
         names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(num_variables, num_objectives, bounds, names)
-        with files(__package__).joinpath("data", stored).open(encoding="utf-8") as file:
-            self._stored = torch.from_numpy(np.loadtxt(file, delimiter=",", ndmin=2))
-        front = self.evaluate(self._stored)
+        with files(__package__).joinpath("data", file_name).open(encoding="utf-8") as file:
+            self._points = torch.from_numpy(np.loadtxt(file, delimiter=",", ndmin=2))
+        front = self.evaluate(self._points)
         self.ideal_point, self.nadir_point = front.amin(dim=0), front.amax(dim=0)
 
     def pareto_set(self, num_points: int) -> Tensor:
@@ -52,4 +52,4 @@ class StoredSetProblem(Problem):
                 f"{num_points} points cannot hold the best of each of {self.num_objectives} objectives: ask for at "
                 f"least {self.num_objectives}."
             )
-        return self._stored[:num_points].clone()
+        return self._points[:num_points].clone()

@@ -1,6 +1,7 @@
 """The VLMOP test problems."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,10 @@ class VLMOP1(Problem):
         super().__init__(num_variables, 2, bounds=(-2.0, 4.0))
         self.ideal_point = torch.zeros(2, dtype=torch.float64)
         self.nadir_point = torch.ones(2, dtype=torch.float64)
+
+    def options(self) -> dict[str, Any]:
+        """n."""
+        return {"num_variables": self.num_variables}
 
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, n)`` to ``(N, 2)``."""
@@ -82,6 +87,10 @@ class VLMOP2(Problem):
         super().__init__(num_variables, 2, bounds=(-2.0, 2.0))
         self.ideal_point = torch.zeros(2, dtype=torch.float64)
         self.nadir_point = torch.full((2,), 1 - math.exp(-4), dtype=torch.float64)
+
+    def options(self) -> dict[str, Any]:
+        """n."""
+        return {"num_variables": self.num_variables}
 
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, n)`` to ``(N, 2)``."""

@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ class _ZDT(Problem):
         super().__init__(num_variables, 2, bounds)
         self.ideal_point = torch.zeros(2, dtype=torch.float64)
         self.nadir_point = torch.ones(2, dtype=torch.float64)
+
+    def options(self) -> dict[str, Any]:
+        """n, and what a problem adds."""
+        return {"num_variables": self.num_variables, **super().options()}
 
     def _first(self, x: Tensor) -> Tensor:
         """f1 of x_1."""
@@ -100,7 +105,7 @@ class ZDT1(_ZDT):
 
 
 @OBJECTIVES.register("scaled-zdt1")
-class ScaledZDT1(ZDT1):
+class ScaledZDT1(Problem):
     """ZDT1 with its objectives multiplied by ``scales``: objectives of different magnitudes.
 
     A scalarizer that does not account for the range of each objective sees little but the largest one.
@@ -120,22 +125,31 @@ class ScaledZDT1(ZDT1):
     """
 
     def __init__(self, num_variables: int = 30, scales: Sequence[float] = (1.0, 100.0)) -> None:
-        super().__init__(num_variables)
+        self._unscaled = ZDT1(num_variables)
+        super().__init__(num_variables, 2)
         factors = torch.as_tensor(scales, dtype=torch.float64).detach().clone()
         if factors.shape != (2,) or not (factors.isfinite() & (factors > 0)).all():
             raise ValueError(
                 f"scales are {factors.tolist()}: ScaledZDT1 needs two finite numbers above 0, the factors of f1 and f2."
             )
         self.scales = factors
-        self.nadir_point = factors.clone()
+        self.ideal_point, self.nadir_point = torch.zeros(2, dtype=torch.float64), factors.clone()
+
+    def options(self) -> dict[str, Any]:
+        """n and the scales."""
+        return {"num_variables": self.num_variables, **super().options()}
 
     def evaluate(self, x: Tensor) -> Tensor:
         """The scaled f1 and f2: ``(N, n)`` to ``(N, 2)``."""
-        return super().evaluate(x) * self.scales.to(x)
+        return self._unscaled.evaluate(x) * self.scales.to(x)
+
+    def pareto_set(self, num_points: int) -> Tensor:
+        """ZDT1's: ``(num_points, n)``."""
+        return self._unscaled.pareto_set(num_points)
 
     def pareto_front(self, num_points: int) -> Tensor:
         """ZDT1's front, scaled: ``(num_points, 2)``."""
-        return super().pareto_front(num_points) * self.scales
+        return self._unscaled.pareto_front(num_points) * self.scales
 
 
 @OBJECTIVES.register("zdt2")

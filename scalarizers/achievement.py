@@ -1,19 +1,53 @@
 """Achievement scalarizing functions: distance from a reference point that need not lie below the losses."""
 
-from collections.abc import Sequence
+from typing import Any, Self
 
 from torch import Tensor
 
+from mopref.option_checks import Point, checked_epsilon, checked_non_negative, given_point, matching_point
 from mopref.registry import SCALARIZERS
-from mopref.scalarizer import Scalarizer, given_point, matching_point
-
-from ._smallest_weight import checked_epsilon
+from mopref.scalarizer import Scalarizer
 
 __all__ = ["AchievementScalarizing", "AugmentedAchievementScalarizing"]
 
 
+class _ReferencePointScalarizer(Scalarizer):
+    """What both functions share: the reference point z, the losses above it over their weights, and the line z + t·λ.
+
+    Args:
+        reference_point: z, m numbers (list, array or tensor).
+        epsilon: ε > 0, the smallest weight that is divided by.
+
+    Raises:
+        ValueError: a reference point that is not a finite vector, or ε that is not positive.
+    """
+
+    def __init__(self, reference_point: Point, epsilon: float) -> None:
+        self.reference_point = given_point(reference_point, "reference_point")
+        self.epsilon = checked_epsilon(epsilon)
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
+        """An instance that aspires to the ideal point."""
+        return cls(reference_point=ideal, **options)
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The reference point z."""
+        return self.reference_point
+
+    def target_direction(self, preferences: Tensor) -> Tensor:
+        """max(λ, ε), to be taken backwards from a z that can be improved on: ``(…, m)`` to ``(…, m)``."""
+        return preferences.clamp(min=self.epsilon)
+
+    def _weighted_losses(self, losses: Tensor, preferences: Tensor) -> Tensor:
+        """(f − z) / max(λ, ε): ``(…, m)`` to ``(…, m)``."""
+        point = matching_point(self.reference_point, losses, "reference point")
+        return (losses - point) / preferences.clamp(min=self.epsilon)
+
+
 @SCALARIZERS.register("achievement")
-class AchievementScalarizing(Scalarizer):
+class AchievementScalarizing(_ReferencePointScalarizer):
     """g(f; λ, z) = max_i (f_i − z_i) / max(λ_i, ε).
 
     z is a reference point: the losses one aspires to, within reach or not. Unlike the ideal point of
@@ -36,31 +70,21 @@ class AchievementScalarizing(Scalarizer):
         tensor([ 2.0000, -0.5000])
     """
 
-    def __init__(self, reference_point: Sequence[float] | Tensor, epsilon: float = 1e-3) -> None:
-        self.reference_point = given_point(reference_point, "reference_point")
-        self.epsilon = checked_epsilon(epsilon)
+    def __init__(self, reference_point: Point, epsilon: float = 1e-3) -> None:
+        super().__init__(reference_point, epsilon)
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """max_i (f_i − z_i) / max(λ_i, ε): ``(…, m)`` to ``(…)``."""
-        return self._weighted(losses, preferences).amax(dim=-1)
-
-    def target_direction(self, preferences: Tensor) -> Tensor:
-        """max(λ, ε), to be taken backwards from a z that can be improved on: ``(…, m)`` to ``(…, m)``."""
-        return preferences.clamp(min=self.epsilon)
-
-    def _weighted(self, losses: Tensor, preferences: Tensor) -> Tensor:
-        point = matching_point(self.reference_point, losses, "reference point")
-        return (losses - point) / preferences.clamp(min=self.epsilon)
+        return self._weighted_losses(losses, preferences).amax(dim=-1)
 
 
 @SCALARIZERS.register("augmented-achievement")
-class AugmentedAchievementScalarizing(AchievementScalarizing):
+class AugmentedAchievementScalarizing(_ReferencePointScalarizer):
     """g(f; λ, z) = max_i (f_i − z_i) / max(λ_i, ε) + ρ Σ_i (f_i − z_i) / max(λ_i, ε).
 
     The sum breaks ties among weakly Pareto-optimal points, so that every minimiser is Pareto optimal. It also pulls
-    minimisers off their line where one weighted loss can be traded for another at more than about 1/ρ: on the exact
-    front of ZDT2, 101 preferences have 98 distinct minimisers (further apart than .001) with ρ = .001, 91 with .01 and
-    64 with .1. Hence the default.
+    minimisers off their line where one weighted loss can be traded for another at more than about 1/ρ: on a concave
+    front ρ = .1 leaves two thirds of the minimisers distinct, and the default nearly all (see docs/benchmarks.md).
 
     Args:
         reference_point: z, m numbers (list, array or tensor).
@@ -80,13 +104,11 @@ class AugmentedAchievementScalarizing(AchievementScalarizing):
         tensor(2.3000)
     """
 
-    def __init__(self, reference_point: Sequence[float] | Tensor, rho: float = 1e-3, epsilon: float = 1e-3) -> None:
+    def __init__(self, reference_point: Point, rho: float = 1e-3, epsilon: float = 1e-3) -> None:
         super().__init__(reference_point, epsilon)
-        if not rho >= 0:
-            raise ValueError(f"rho is {rho}: the sum it weighs breaks ties towards smaller losses, so it must be ≥ 0.")
-        self.rho = rho
+        self.rho = checked_non_negative(rho, "rho", "the sum it weighs breaks ties towards smaller losses")
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """max_i w_i + ρ Σ_i w_i with w_i = (f_i − z_i) / max(λ_i, ε): ``(…, m)`` to ``(…)``."""
-        weighted = self._weighted(losses, preferences)
-        return weighted.amax(dim=-1) + self.rho * weighted.sum(dim=-1)
+        weighted_losses = self._weighted_losses(losses, preferences)
+        return weighted_losses.amax(dim=-1) + self.rho * weighted_losses.sum(dim=-1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mopref.option_checks import checked_non_negative
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
 
@@ -17,9 +18,8 @@ class COSMOS(Scalarizer):
     so the minimiser may fail to be Pareto optimal. Angles are measured from the origin: the losses should be ≥ 0 with
     their smallest values near 0, and of like size. Wrap it in :class:`Normalized` where they are not.
 
-    With μ small beside the losses it is a weighted sum, and loses concave fronts: on the exact front of ZDT2 the
-    minimisers for 101 preferences have hypervolume .2100 (two corners) with μ = .1, .5067 with 2, .5248 with 4, .5322
-    with 8 and .5355 with 16 (reference point (1.1, 1.1)). The default suits losses of about 1.
+    With μ small beside the losses it is a weighted sum, and loses concave fronts. The default suits losses of about 1
+    (see docs/benchmarks.md).
 
     Args:
         mu: μ ≥ 0, the price of leaving the ray, in units of the losses.
@@ -37,9 +37,7 @@ class COSMOS(Scalarizer):
     """
 
     def __init__(self, mu: float = 8.0) -> None:
-        if not mu >= 0:
-            raise ValueError(f"mu is {mu}: it is the price of leaving the preference's ray, so it must be ≥ 0.")
-        self.mu = mu
+        self.mu = checked_non_negative(mu, "mu", "it is the price of leaving the preference's ray")
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """Σ_i λ_i f_i − μ cos(f, λ): ``(…, m)`` to ``(…)``."""

@@ -1,7 +1,6 @@
 """A scalarizer by name, with the points it needs taken from a problem whose front is known."""
 
-from inspect import signature
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from torch import Tensor
 
@@ -11,11 +10,6 @@ from mopref.scalarizer import Scalarizer
 from .normalized import Normalized
 
 __all__ = ["scalarizer_for_problem"]
-
-# Where each point lies once losses are normalised to ideal 0 and nadir 1.
-_NORMALIZED_POINTS = {"ideal": 0.0, "nadir": 1.0, "reference_point": 0.0}
-# The hypervolume's reference point lies beyond the nadir point, so that the front's ends count.
-_HYPERVOLUME_REFERENCE = 1.1
 
 
 class _KnownPoints(Protocol):
@@ -31,13 +25,12 @@ class _KnownPoints(Protocol):
 def scalarizer_for_problem(name: str, problem: _KnownPoints, **options: Any) -> Scalarizer:
     """The scalarizer registered as ``name``, on losses normalised by the problem's ideal and nadir points.
 
-    What it measures from follows: ideal point 0, nadir point 1, reference point 0 for achievement scalarizing and 1.1
-    for hypervolume scalarization.
+    It is made by :meth:`Scalarizer.between` for losses between 0 and 1: each class says which point it measures from.
 
     Args:
         name: a name in ``SCALARIZERS``.
         problem: a problem whose ``ideal_point`` and ``nadir_point`` are known.
-        **options: further options of the scalarizer.
+        **options: further options of the scalarizer, in normalised units.
 
     Raises:
         ValueError: an unknown name, or a problem whose points are not known.
@@ -49,15 +42,11 @@ def scalarizer_for_problem(name: str, problem: _KnownPoints, **options: Any) -> 
         >>> g(torch.tensor([0.5, 50.0]), torch.tensor([0.5, 0.5]))
         tensor(0.2500)
     """
-    if problem.ideal_point is None or problem.nadir_point is None:
+    ideal, nadir, m = problem.ideal_point, problem.nadir_point, problem.num_objectives
+    if ideal is None or nadir is None:
         raise ValueError(
             f"the ideal and nadir points of {type(problem).__name__} are not known: use Normalized(scalarizer), which "
             "tracks them."
         )
-    m = problem.num_objectives
-    if name in SCALARIZERS:
-        for parameter in signature(SCALARIZERS[name]).parameters:
-            if parameter in _NORMALIZED_POINTS:
-                place = _HYPERVOLUME_REFERENCE if name == "hypervolume" else _NORMALIZED_POINTS[parameter]
-                options = {parameter: [place] * m, **options}
-    return Normalized(SCALARIZERS.make(name, **options), ideal=problem.ideal_point, nadir=problem.nadir_point)
+    kind = cast(type[Scalarizer], SCALARIZERS.find(name))
+    return Normalized(kind.between([0.0] * m, [1.0] * m, **options), ideal=ideal, nadir=nadir)

@@ -1,13 +1,19 @@
 """Hypervolume scalarization."""
 
-from collections.abc import Sequence
+from typing import Any, Self
 
 from torch import Tensor
 
+from mopref.option_checks import (
+    Point,
+    check_order,
+    checked_epsilon,
+    checked_non_negative,
+    given_point,
+    matching_point,
+)
 from mopref.registry import SCALARIZERS
-from mopref.scalarizer import Scalarizer, given_point, matching_point
-
-from ._smallest_weight import checked_epsilon
+from mopref.scalarizer import Scalarizer
 
 __all__ = ["Hypervolume"]
 
@@ -42,9 +48,38 @@ class Hypervolume(Scalarizer):
         tensor([-1.,  2.])
     """
 
-    def __init__(self, reference_point: Sequence[float] | Tensor, epsilon: float = 1e-3) -> None:
+    def __init__(self, reference_point: Point, epsilon: float = 1e-3) -> None:
         self.reference_point = given_point(reference_point, "reference_point")
         self.epsilon = checked_epsilon(epsilon)
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, beyond: float = 0.1, **options: Any) -> Self:
+        """An instance whose reference point is z + (1 + b)(n − z), a little beyond the nadir point.
+
+        At the nadir point itself the ends of the front would lie on the side of the box, and count for nothing.
+
+        Args:
+            ideal: z, the smallest losses, m numbers (list, array or tensor).
+            nadir: n, the largest losses on the front, m numbers.
+            beyond: b ≥ 0, how far beyond n the reference point lies, as a fraction of n − z; 0 for n itself.
+            **options: further options of the class.
+
+        Raises:
+            ValueError: points that are not finite vectors with ideal < nadir, or a negative b.
+
+        Example:
+            >>> Hypervolume.between(ideal=[0.0, 100.0], nadir=[1.0, 300.0])
+            Hypervolume(reference_point=[1.1, 320.0], epsilon=0.001)
+        """
+        checked_non_negative(beyond, "beyond", "the reference point may not lie below the nadir point")
+        low, high = given_point(ideal, "ideal"), given_point(nadir, "nadir")
+        check_order(low, high)
+        return cls(low + (1 + beyond) * (high - low), **options)
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The reference point r."""
+        return self.reference_point
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """−s^m inside the box and −s outside: ``(…, m)`` to ``(…)``."""

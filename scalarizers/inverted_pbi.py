@@ -1,15 +1,14 @@
 """Inverted penalty-based boundary intersection."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from mopref.option_checks import Point, checked_non_negative, matching_point
 from mopref.registry import SCALARIZERS
-from mopref.scalarizer import Scalarizer, given_point, matching_point
-
-from ._nadir import NadirTracker
+from mopref.scalarizer import Scalarizer
+from mopref.tracked_points import TrackedNadir
 
 __all__ = ["InvertedPBI"]
 
@@ -23,11 +22,9 @@ class InvertedPBI(Scalarizer):
     not monotone: with a large θ staying on the ray is worth more than a smaller loss, so the minimiser may fail to be
     Pareto optimal.
 
-    θ = .1 is the published choice, and close to a weighted sum: on the exact front of ZDT2, which is concave, with
-    r = (1, 1), 101 preferences have their minimisers at the two corners only. With θ = 5 there are 98 distinct ones.
-    Give r where θ is large: while a tracked r is still bad, staying on the rays from it keeps losses from falling. On
-    ZDT1 with r tracked, 5 of 5 seeds reached the optimum's hypervolume with θ = .1; with θ = 5 three reached .91 to .99
-    of it, and two nothing.
+    θ = .1 is the published choice, and close to a weighted sum: of a concave front it reaches the corners only, where
+    θ = 5 reaches nearly all. Give r where θ is large: while a tracked r is still bad, staying on the rays from it keeps
+    losses from falling, and training may end at nothing (see docs/benchmarks.md).
 
     Args:
         nadir: r, m numbers (list, array or tensor); ``None`` to track it: the componentwise maximum over the
@@ -47,26 +44,39 @@ class InvertedPBI(Scalarizer):
         tensor(-1.)
     """
 
-    def __init__(self, nadir: Sequence[float] | Tensor | None = None, theta: float = 0.1, margin: float = 0.01) -> None:
-        if not theta >= 0:
-            raise ValueError(f"theta is {theta}: it is the price of the distance from the ray, so it must be ≥ 0.")
-        if not margin >= 0:
-            raise ValueError(f"margin is {margin}: a tracked nadir point lies above the losses, so margin is ≥ 0.")
-        self.theta, self.margin = theta, margin
-        self._given = None if nadir is None else given_point(nadir, "nadir")
-        self._tracker = NadirTracker()
+    def __init__(self, nadir: Point | None = None, theta: float = 0.1, margin: float = 0.01) -> None:
+        self.theta = checked_non_negative(theta, "theta", "it is the price of the distance from the ray")
+        self._nadir = TrackedNadir(nadir, margin)
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
+        """An instance that measures from the nadir point."""
+        return cls(nadir=nadir, **options)
 
     @property
     def nadir_point(self) -> Tensor | None:
         """r, shape ``(m,)``, float64 on the CPU; ``None`` while nothing was observed yet."""
-        if self._given is not None:
-            return self._given
-        return None if self._tracker.nadir is None else self._tracker.nadir + self.margin
+        return self._nadir.point
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The nadir point r."""
+        return self.nadir_point
+
+    @property
+    def margin(self) -> float:
+        """How far above the losses a tracked nadir point lies."""
+        return self._nadir.margin
+
+    def options(self) -> dict[str, Any]:
+        """The nadir point, or ``None`` and the margin that a tracked one has, and θ."""
+        if self._nadir.tracked:
+            return {"nadir": None, **super().options(), "margin": self.margin}
+        return {"nadir": self.nadir_point, **super().options()}
 
     def observe(self, losses: Tensor) -> None:
         """Update a tracked nadir point by these losses, shape ``(…, m)``; no effect on a given one."""
-        if self._given is None:
-            self._tracker.observe(losses)
+        self._nadir.observe(losses)
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """θ d2 − d1: ``(…, m)`` to ``(…)``.
@@ -74,12 +84,13 @@ class InvertedPBI(Scalarizer):
         Raises:
             ValueError: no nadir point yet, or one of another length.
         """
-        if self.nadir_point is None:
+        nadir = self.nadir_point
+        if nadir is None:
             raise ValueError(
                 "InvertedPBI has no nadir point: give nadir=[…], or call observe(losses) first (ParetoTrainer does so "
                 "at every step)."
             )
-        below = matching_point(self.nadir_point, losses, "nadir point") - losses
+        below = matching_point(nadir, losses, "nadir point") - losses
         ray = preferences / torch.linalg.vector_norm(preferences, dim=-1, keepdim=True)
         along = (below * ray).sum(dim=-1)
         # The norm's gradient at 0 is 0 in PyTorch, so a point on the ray itself is safe.
@@ -87,9 +98,8 @@ class InvertedPBI(Scalarizer):
 
     def state_dict(self) -> dict[str, Any]:
         """What a tracked nadir point is made from."""
-        return self._tracker.state_dict() if self._given is None else {}
+        return self._nadir.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        if self._given is None:
-            self._tracker.load_state_dict(state)
+        self._nadir.load_state_dict(state)

@@ -1,19 +1,18 @@
 """Losses brought to a common scale before any other scalarizer."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from mopref.scalarizer import IdealPointScalarizer, Scalarizer, given_point, matching_point
-
-from ._nadir import NadirTracker
+from mopref.option_checks import Point, check_order, matching_point
+from mopref.scalarizer import Scalarizer
+from mopref.tracked_points import TrackedIdeal, TrackedNadir
 
 __all__ = ["Normalized"]
 
 
-class Normalized(IdealPointScalarizer):
+class Normalized(Scalarizer):
     """g(f; λ) = inner((f − z) / (n − z); λ): the inner scalarizer sees an ideal point 0 and a nadir point 1.
 
     Losses of unlike size then weigh alike: with given points, g does not change when f_i, z_i and n_i are multiplied by
@@ -28,17 +27,8 @@ class Normalized(IdealPointScalarizer):
 
     z may lie above a loss, unless the inner scalarizer refuses it.
 
-    **Give the points you know, the nadir point first**: early losses say little of the front's size. Measured on ZDT2
-    with f_2 times 1,000 (n = 10, ``ParetoSetModel``, 500 steps of 64 preferences at learning rate 5e-3), where without
-    normalisation no seed reaches a quarter of the exact optimum's hypervolume. Seeds of 16 that collapsed to a point;
-    all others reached .995 of it or more:
-
-        inner scalarizer, ideal=[0, 0]   both tracked   ideal given   nadir given
-        ModifiedTchebycheff              3              0             0
-        Tchebycheff                      6              7             0
-        SmoothTchebycheff                8              3             0
-
-    On ZDT1 and VLMOP2, scaled in the same way, none of 8 seeds collapsed with both tracked.
+    **Give the points you know, the nadir point first**: early losses say little of the front's size, and on a badly
+    scaled concave front some runs end in one point while both are tracked, none with n given (see docs/benchmarks.md).
 
     Args:
         scalarizer: the inner one. Where it tracks a point itself, it sees normalised losses.
@@ -65,53 +55,66 @@ class Normalized(IdealPointScalarizer):
     def __init__(
         self,
         scalarizer: Scalarizer,
-        ideal: Sequence[float] | Tensor | None = None,
-        nadir: Sequence[float] | Tensor | None = None,
+        ideal: Point | None = None,
+        nadir: Point | None = None,
         window: int = 256,
         minimum_range: float = 1e-3,
     ) -> None:
-        # The inner scalarizer's ideal point has a margin where one is wanted.
-        super().__init__(ideal, margin=0.0)
         if not isinstance(scalarizer, Scalarizer):
             raise TypeError(f"{scalarizer!r} is no scalarizer: give an instance, such as Normalized(Linear()).")
         if not minimum_range > 0:
             raise ValueError(f"minimum_range is {minimum_range}: it keeps the divisor from 0, so it must be > 0.")
         self.scalarizer = scalarizer
         self.minimum_range = minimum_range
-        self._given_nadir = None if nadir is None else given_point(nadir, "nadir")
-        self._tracker = NadirTracker(window)
-        if self._minimum is not None and self._given_nadir is not None:
-            if self._minimum.shape != self._given_nadir.shape:
-                raise ValueError(
-                    f"ideal has {len(self._minimum)} numbers and nadir {len(self._given_nadir)}: give one number per "
-                    "objective in both."
-                )
-            wrong = (self._given_nadir <= self._minimum).nonzero()
-            if len(wrong) > 0:
-                entry = int(wrong[0])
-                raise ValueError(
-                    f"nadir's entry {entry} is {self._given_nadir[entry].item():g}, not above ideal's "
-                    f"{self._minimum[entry].item():g}: the nadir point holds the largest losses on the front, the "
-                    "ideal point the smallest."
-                )
+        # Without margins: the inner scalarizer's own point has one where one is wanted.
+        self._ideal, self._nadir = TrackedIdeal(ideal), TrackedNadir(nadir, window=window)
+        if self._ideal.point is not None and self._nadir.point is not None:
+            check_order(self._ideal.point, self._nadir.point)
+
+    @classmethod
+    def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
+        """An instance that normalises by both points."""
+        return cls(ideal=ideal, nadir=nadir, **options)
+
+    @property
+    def ideal_point(self) -> Tensor | None:
+        """z, shape ``(m,)``, float64 on the CPU; ``None`` while nothing was observed yet."""
+        return self._ideal.point
 
     @property
     def nadir_point(self) -> Tensor | None:
         """n, shape ``(m,)``, float64 on the CPU; ``None`` while nothing was observed yet."""
-        return self._tracker.nadir if self._given_nadir is None else self._given_nadir
+        return self._nadir.point
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The inner scalarizer's origin in units of the losses: z where that is 0."""
+        inner, points = self.scalarizer.origin, self._ideal_and_range()
+        if inner is None or points is None:
+            return None
+        ideal, size = points
+        return ideal + matching_point(inner, ideal, "inner scalarizer's point") * size
+
+    def options(self) -> dict[str, Any]:
+        """The inner scalarizer and both points, and what belongs to tracking where one is tracked (``None``)."""
+        ideal = None if self._ideal.tracked else self.ideal_point
+        nadir = None if self._nadir.tracked else self.nadir_point
+        points = {"scalarizer": self.scalarizer, "ideal": ideal, "nadir": nadir}
+        if ideal is not None and nadir is not None:
+            return points
+        return {**points, "window": self._nadir.window, "minimum_range": self.minimum_range}
 
     def observe(self, losses: Tensor) -> None:
         """Update the tracked points by these losses, shape ``(…, m)``, and let the inner scalarizer see them.
 
         Raises:
-            ValueError: a given point of another length.
+            ValueError: a point of another length.
         """
-        for point, name in ((None if self.tracked else self._minimum, "ideal"), (self._given_nadir, "nadir")):
+        for point, name in ((self.ideal_point, "ideal point"), (self.nadir_point, "nadir point")):
             if point is not None:
-                matching_point(point, losses, f"{name} point")
-        super().observe(losses)
-        if self._given_nadir is None:
-            self._tracker.observe(losses)
+                matching_point(point, losses, name)
+        self._ideal.observe(losses)
+        self._nadir.observe(losses)
         self.scalarizer.observe(self.normalize(losses.detach()))
 
     def normalize(self, losses: Tensor) -> Tensor:
@@ -147,14 +150,16 @@ class Normalized(IdealPointScalarizer):
 
     def state_dict(self) -> dict[str, Any]:
         """What the tracked points are made from, and the inner scalarizer's state."""
-        tracker = self._tracker.state_dict() if self._given_nadir is None else {}
-        return {**super().state_dict(), "nadir": tracker, "scalarizer": self.scalarizer.state_dict()}
+        return {
+            "ideal": self._ideal.state_dict(),
+            "nadir": self._nadir.state_dict(),
+            "scalarizer": self.scalarizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        super().load_state_dict(state)
-        if self._given_nadir is None:
-            self._tracker.load_state_dict(state["nadir"])
+        self._ideal.load_state_dict(state["ideal"])
+        self._nadir.load_state_dict(state["nadir"])
         self.scalarizer.load_state_dict(state["scalarizer"])
 
     def _ideal_and_range(self) -> tuple[Tensor, Tensor] | None:
@@ -163,7 +168,7 @@ class Normalized(IdealPointScalarizer):
         if ideal is None or nadir is None:
             return None
         size = nadir - ideal
-        if self.tracked or self._given_nadir is None:
+        if self._ideal.tracked or self._nadir.tracked:
             smallest = self.minimum_range * torch.maximum(ideal.abs(), nadir.abs())
             size = size.maximum(smallest)
             # Losses that are all 0 so far have no size at all.

@@ -1,10 +1,10 @@
 """Weighted p-norm of the distances from an ideal point."""
 
 import math
-from collections.abc import Sequence
 
 from torch import Tensor
 
+from mopref.option_checks import Point
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
@@ -16,9 +16,8 @@ class PNorm(IdealPointScalarizer):
     """g(f; λ, z) = (Σ_i (λ_i (f_i − z_i))^p)^{1/p}.
 
     Between linear scalarization of f − z (p = 1) and Tchebycheff (p → ∞). Its minimisers are Pareto optimal for λ > 0;
-    the larger p, the more concave a front may be without losing points. On the exact front of ZDT2, 101 preferences
-    have 2 distinct minimisers (further apart than .001) with p = 1, 55 with p = 2, 99 with p = 4 and 101 with p = 8.
-    Hence the default.
+    the larger p, the more concave a front may be without losing points. The default loses none of ZDT2's (see
+    docs/benchmarks.md).
 
     Args:
         ideal: z ≤ f, m numbers; ``None`` to track it.
@@ -36,7 +35,7 @@ class PNorm(IdealPointScalarizer):
         tensor(5.)
     """
 
-    def __init__(self, ideal: Sequence[float] | Tensor | None = None, p: float = 8.0, margin: float = 0.01) -> None:
+    def __init__(self, ideal: Point | None = None, p: float = 8.0, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
         if not 1 <= p < math.inf:
             raise ValueError(f"p is {p}: a norm needs 1 ≤ p < ∞; the limit at ∞ is Tchebycheff itself.")

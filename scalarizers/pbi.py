@@ -1,10 +1,9 @@
 """Penalty-based boundary intersection."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from mopref.option_checks import Point, checked_non_negative
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
@@ -34,11 +33,9 @@ class PBI(IdealPointScalarizer):
         tensor(23.)
     """
 
-    def __init__(self, ideal: Sequence[float] | Tensor | None = None, theta: float = 5.0, margin: float = 0.01) -> None:
+    def __init__(self, ideal: Point | None = None, theta: float = 5.0, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
-        if not theta >= 0:
-            raise ValueError(f"theta is {theta}: it is the price of the distance from the ray, so it must be ≥ 0.")
-        self.theta = theta
+        self.theta = checked_non_negative(theta, "theta", "it is the price of the distance from the ray")
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """d1 + θ d2: ``(…, m)`` to ``(…)``."""

@@ -1,10 +1,9 @@
 """Smooth Tchebycheff scalarization."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from mopref.option_checks import Point
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
@@ -19,21 +18,8 @@ class SmoothTchebycheff(IdealPointScalarizer):
 
     Differentiable everywhere, with max ≤ g ≤ max + μ log m: it tends to Tchebycheff as μ → 0. With μ large beside
     λ_i (f_i − z_i) it acts as a weighted sum and loses concave fronts. The default suits losses of about 1; with others
-    scale μ along, or wrap it in :class:`Normalized`.
-
-    Measured on ZDT2, which is concave (n = 10, 101 preferences). Optimum: the exact minimisers' hypervolume with
-    reference point (1.1, 1.1), and in brackets how many are further apart than .001. Trained: ``ParetoSetModel`` after
-    500 steps of 64 preferences at learning rate 5e-3, z tracked, the least of 24 seeds over that optimum's hypervolume:
-
-        μ            optimum, z = 0    z = −1    trained, z tracked
-        .1           .5323   (50)      .5184     .2073, one point (1 seed; all others above 1)
-        .05          .5363   (66)      .5258     1.0004
-        .02          .5378   (83)      .5287     .9999
-        .01          .5382   (91)      .5293     .9998
-        Tchebycheff  .5385   (101)     .5298
-
-    A z far below the losses costs more than smoothing does: near the corners of the simplex all preferences then share
-    one minimiser.
+    scale μ along, or wrap it in :class:`Normalized`. A z far below the losses costs more than smoothing does: near the
+    corners of the simplex all preferences then share one minimiser (see docs/benchmarks.md).
 
     Args:
         ideal: z ≤ f, m numbers; ``None`` to track it.
@@ -51,7 +37,7 @@ class SmoothTchebycheff(IdealPointScalarizer):
         tensor(1.6931)
     """
 
-    def __init__(self, ideal: Sequence[float] | Tensor | None = None, mu: float = 0.01, margin: float = 0.01) -> None:
+    def __init__(self, ideal: Point | None = None, mu: float = 0.01, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
         if not mu > 0:
             raise ValueError(f"mu is {mu}: it is divided by, so it must be > 0; Tchebycheff itself is the limit at 0.")

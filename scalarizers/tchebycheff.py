@@ -1,13 +1,10 @@
 """Tchebycheff scalarization and its modified and augmented forms."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
+from mopref.option_checks import Point, checked_epsilon, checked_non_negative
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
-
-from ._smallest_weight import checked_epsilon
 
 __all__ = ["AugmentedTchebycheff", "ModifiedTchebycheff", "Tchebycheff", "inverse_weights"]
 
@@ -68,9 +65,7 @@ class ModifiedTchebycheff(IdealPointScalarizer):
         tensor(16.)
     """
 
-    def __init__(
-        self, ideal: Sequence[float] | Tensor | None = None, epsilon: float = 1e-3, margin: float = 0.01
-    ) -> None:
+    def __init__(self, ideal: Point | None = None, epsilon: float = 1e-3, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
         self.epsilon = checked_epsilon(epsilon)
 
@@ -105,11 +100,9 @@ class AugmentedTchebycheff(IdealPointScalarizer):
         tensor(4.5000)
     """
 
-    def __init__(self, ideal: Sequence[float] | Tensor | None = None, rho: float = 0.01, margin: float = 0.01) -> None:
+    def __init__(self, ideal: Point | None = None, rho: float = 0.01, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
-        if not rho >= 0:
-            raise ValueError(f"rho is {rho}: the sum it weighs breaks ties towards smaller losses, so it must be ≥ 0.")
-        self.rho = rho
+        self.rho = checked_non_negative(rho, "rho", "the sum it weighs breaks ties towards smaller losses")
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """max_i λ_i (f_i − z_i) + ρ Σ_i (f_i − z_i): ``(…, m)`` to ``(…)``."""

@@ -2,7 +2,11 @@
 
 import copy
 import os
+import sys
+from pathlib import Path
 
+# Lets every test import the helpers that lie beside this file.
+sys.path.append(str(Path(__file__).parent))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -17,8 +17,19 @@ MODULES = sorted(
     for package in (mopref, mopref.objectives, mopref.scalarizers)
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 )
+ROOT = Path(__file__).parents[1]
 WORDS = ["Hello", "yes", "no", "maybe", "why", "how"]
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Files that stand for ones to be written.
+EXAMPLE_FILES = {"scalarizers/weighted_power.py", "mopref/x/y.py", "tests/x/test_y.py"}
+# Every block of Python in the documentation, by a text that is in no other, and the test below that runs it.
+BLOCKS = {
+    ("README.md", "load_pku_saferlhf"),
+    ("README.md", "class Mine(Problem)"),
+    ("README.md", "class WeightedPower(Scalarizer)"),
+    ("docs/rlhf.md", "ClassifierReward"),
+    ("docs/sft.md", "tokenize_responses"),
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -32,7 +43,35 @@ def test_there_are_docstring_examples():
 
 
 def code_block(containing: str, text: str = README) -> str:
-    return next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if containing in block)
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if containing in block)
+    return block
+
+
+def test_every_block_of_code_is_run_by_a_test():
+    pages = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+    blocks = {page: (ROOT / page).read_text(encoding="utf-8").count("```python") for page in pages}
+    expected = {page: sum(place == page for place, _ in BLOCKS) for page in pages}
+    assert blocks == expected
+
+
+def test_files_that_the_documentation_names_exist():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        named = re.findall(r"`((?:mopref|objectives|scalarizers|tests|examples|benchmarks|docs)/[\w./-]+)`", text)
+        for name in {name for name in named if "…" not in name}:
+            assert (ROOT / name).exists() or name in EXAMPLE_FILES, f"{page.name} names {name}"
+        for link in re.findall(r"\]\(([\w./-]+)\)", text):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_names_that_the_documentation_imports_exist():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for name in set(re.findall(r"`(mopref(?:\.\w+)+)`", page.read_text(encoding="utf-8"))):
+            module, _, attribute = name.rpartition(".")
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError:
+                assert hasattr(importlib.import_module(module), attribute), f"{page.name} names {name}"
 
 
 def save_tokenizer(folder: Path) -> None:
@@ -62,17 +101,40 @@ def test_readme_own_problem(tmp_path, monkeypatch):
 def test_readme_own_scalarizer():
     import torch
 
+    from mopref.registry import SCALARIZERS
+
     names: dict = {}
     exec(code_block("class WeightedPower(Scalarizer)"), names)
     value = names["WeightedPower"](power=2.0)(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.5]))
     assert value.item() == pytest.approx(5.0)
+    assert repr(SCALARIZERS.make("weighted-power", power=3.0)) == "WeightedPower(power=3.0)"
 
 
-def test_public_names():
-    for name in mopref.__all__:
-        assert getattr(mopref, name) is not None
+PUBLIC = {
+    "mopref": (
+        "ParetoTrainer TrainerConfig Front Objective Problem Scalarizer PreferenceSampler PreferenceModel "
+        "SVDLoRAConfig ParetoSetModel simplex_lattice even_preferences"
+    ),
+    "mopref.objectives": (
+        "Quadratic ZDT1 ZDT2 ZDT3 ZDT4 ZDT6 DTLZ1 DTLZ2 DTLZ3 DTLZ4 VLMOP1 VLMOP2 VLMOP3 RE21 RE24 RE33 RE37 "
+        "SFT DPO RLHF"
+    ),
+    "mopref.scalarizers": (
+        "Linear Tchebycheff ModifiedTchebycheff AugmentedTchebycheff SmoothTchebycheff PBI InvertedPBI PNorm COSMOS "
+        "Hypervolume AchievementScalarizing AugmentedAchievementScalarizing Normalized"
+    ),
+    "mopref.indicators": (
+        "hypervolume igd igd_plus gd gd_plus inner_product sparsity spacing non_dominated fill_distance cross_angle"
+    ),
+}
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_public_names(package):
+    for name in PUBLIC[package].split():
+        assert getattr(importlib.import_module(package), name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = mopref.Nonsense
+        _ = importlib.import_module(package).Nonsense
 
 
 def test_readme_language_model_tour(tmp_path, monkeypatch, make_llama):
@@ -113,7 +175,7 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     config = policy.config
     config.num_labels = 1
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "judge")
-    page = (Path(__file__).parents[1] / "docs" / "rlhf.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "rlhf.md").read_text(encoding="utf-8")
     code = code_block("ClassifierReward", page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
     for name in ("your-org/reward-model", "your-org/cost-model"):
         code = code.replace(name, str(tmp_path / "judge"))
@@ -127,3 +189,15 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     record = names["objective"].history[-1]
     assert len(names["objective"].history) == 16
     assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
+
+
+def test_sft_page(tmp_path, monkeypatch, make_llama):
+    """The page's code as it is written, with a tiny model in place of the hub's."""
+    save_tokenizer(tmp_path / "model")
+    make_llama(vocab_size=9).save_pretrained(tmp_path / "model")
+    page = (ROOT / "docs" / "sft.md").read_text(encoding="utf-8")
+    code = code_block("tokenize_responses", page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code.replace("steps=1000", "steps=2"), names)
+    assert [sum(row["dimensions"]) for row in names["rows"]] == [1, 1, 1]

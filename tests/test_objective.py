@@ -1,17 +1,26 @@
-"""RowObjective: group means and means over data, with some rows labelled on some objectives only."""
+"""Objectives: what the defaults do; and of rows, group means and means over data where labels are missing."""
 
 import pytest
 import torch
 from torch import nn
 
-from mopref import RowObjective
-from mopref.objective import RowLosses
+from mopref import Objective, RowObjective
+from mopref.objective import Losses, Metric, RowLosses, Update, spread_evenly
 
 
 class Scale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.factor = nn.Parameter(torch.tensor(2.0))
+
+
+class Plain(Objective):
+    """The preferences times the model's factor."""
+
+    names = ("a", "b")
+
+    def losses(self, model, batch, preferences):
+        return preferences * model.factor
 
 
 class Weighted(RowObjective):
@@ -31,20 +40,92 @@ ROWS = [torch.tensor(row) for row in ([1.0, 10.0], [2.0, NAN], [NAN, 30.0], [4.0
 PREFERENCES = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
 
 
+# What every objective does unless it says otherwise.
+
+
+def test_a_draw_is_one_update():
+    (update,) = Plain().updates(Scale(), "batch", PREFERENCES)
+    assert update == Update("batch", PREFERENCES)
+    assert dict(update.metrics) == {}
+
+
+def test_updates_do_not_share_metrics_that_change():
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        Update(None, PREFERENCES).metrics["kl"] = Metric(1.0)
+
+
+def test_training_losses_are_the_losses_and_nothing_else():
+    losses = Plain().training_losses(Scale(), None, PREFERENCES)
+    assert type(losses) is Losses
+    assert losses.auxiliary is None
+    assert torch.equal(losses.values, 2 * PREFERENCES)
+
+
+def test_mean_losses_without_data_have_no_graph():
+    values = Plain().mean_losses(Scale(), None, PREFERENCES, 4)
+    assert torch.equal(values, 2 * PREFERENCES)
+    assert not values.requires_grad
+
+
+def test_evaluation_on_data_must_be_said():
+    with pytest.raises(NotImplementedError, match=r"Plain does not say how to evaluate on data: implement mean_losses"):
+        Plain().mean_losses(Scale(), ROWS, PREFERENCES, 4)
+
+
+def test_the_rest_of_the_defaults():
+    objective = Plain()
+    assert objective.num_objectives == 2
+    assert objective.labelled(ROWS) is None
+    assert objective.prepare_model(Scale()) is None
+    assert objective.state_dict() == {}
+    objective.load_state_dict({})
+    assert objective.record_types == ()
+    assert torch.equal(objective.collate(ROWS[:1]), ROWS[0].unsqueeze(0))
+
+
+# Rows.
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
 def test_mean_losses_by_hand(batch_size):
     """Means over all labelled rows, not means of batch means."""
-    model = Scale()
-    found = Weighted().mean_losses(model, ROWS, PREFERENCES, batch_size)
+    values = Weighted().mean_losses(Scale(), ROWS, PREFERENCES, batch_size)
     means = torch.tensor([(1 + 2 + 4 + 6) / 4, (10 + 30 + 40) / 3])
-    assert not found.requires_grad
-    torch.testing.assert_close(found, (2 * PREFERENCES * means).double())
+    assert not values.requires_grad
+    torch.testing.assert_close(values, (2 * PREFERENCES * means).double())
 
 
 def test_group_means_by_hand():
-    model = Scale()
-    losses = Weighted().losses(model, torch.stack(ROWS[:4]), PREFERENCES)
+    losses = Weighted().losses(Scale(), torch.stack(ROWS[:4]), PREFERENCES)
     torch.testing.assert_close(losses, torch.tensor([[2 * 1.5, 0.0], [2 * 0.25 * 4.0, 2 * 0.75 * 35.0]]))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"), [(2, [[0, 1], [2, 3], [4]]), (5, [[0, 1, 2, 3, 4]]), (9, [[0, 1, 2, 3, 4]])]
+)
+def test_evaluation_batches_are_in_order_unless_the_objective_says_otherwise(batch_size, expected):
+    assert Weighted().evaluation_batches(ROWS, batch_size) == expected
+
+
+def test_an_objective_may_choose_its_batches_and_complete_each_once():
+    """What is the same at every preference is computed once a batch."""
+
+    class Completed(Weighted):
+        def __init__(self) -> None:
+            self.completed = []
+
+        def evaluation_batches(self, data, batch_size):
+            return [[4, 2], [3, 1, 0]]
+
+        def complete(self, model, batch):
+            self.completed.append(batch)
+            return batch * 10
+
+    objective = Completed()
+    values = objective.mean_losses(Scale(), ROWS, PREFERENCES, 2)
+    torch.testing.assert_close(values, 10 * Weighted().mean_losses(Scale(), ROWS, PREFERENCES, 2))
+    assert [len(batch) for batch in objective.completed] == [2, 3]
+    assert objective.completed[0][0, 0] == 6.0
 
 
 def test_a_group_without_a_label_is_named():
@@ -57,7 +138,35 @@ def test_rows_that_cannot_be_shared_evenly():
         Weighted().losses(Scale(), torch.stack(ROWS[:3]), PREFERENCES)
 
 
-@pytest.mark.parametrize(("data", "message"), [(None, "nothing to evaluate"), ([], "nothing"), ([ROWS[1]], "'b'")])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "Weighted has nothing to evaluate on: give data with at least one row"),
+        ([], "Weighted has nothing to evaluate on"),
+        ([ROWS[1]], r"no row is labelled on 'b'\."),
+    ],
+)
 def test_what_cannot_be_evaluated(data, message):
     with pytest.raises(ValueError, match=message):
         Weighted().mean_losses(Scale(), data, PREFERENCES, 2)
+
+
+def test_where_labels_are_known_before_nothing_is_evaluated_in_vain():
+    class Known(Weighted):
+        def labelled(self, data):
+            return torch.stack([~row.isnan() for row in data])
+
+        def row_losses(self, model, batch, preferences):
+            raise AssertionError("it is refused before")
+
+    with pytest.raises(ValueError, match="no row is labelled on 'b'"):
+        Known().mean_losses(Scale(), [ROWS[1], ROWS[4]], PREFERENCES, 2)
+
+
+def test_spread_evenly():
+    rows = spread_evenly(PREFERENCES, 4)
+    assert torch.equal(rows, PREFERENCES[[0, 0, 1, 1]])
+    with pytest.raises(
+        ValueError, match="a batch of 5 rows cannot be shared evenly among 2 preferences: make the batch"
+    ):
+        spread_evenly(PREFERENCES, 5)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from _tensors import DEVICE, tensor
 from hypothesis import given, strategies as st
 
 import mopref.preferences
@@ -25,55 +26,154 @@ def cache(tmp_path, monkeypatch):
     "preferences",
     [
         [[0.3, 0.7], [1.0, 0.0]],
-        torch.tensor([[0.3, 0.7], [1.0, 0.0]]),
-        torch.tensor([[0.3, 0.7], [1.0, 0.0]], dtype=torch.float64),
+        tensor([[0.3, 0.7], [1.0, 0.0]], torch.float32),
+        tensor([[0.3, 0.7], [1.0, 0.0]], torch.float64),
         np.array([[0.3, 0.7], [1.0, 0.0]]),
+        np.array([[0.3, 0.7], [1.0, 0.0]], dtype=np.float32),
     ],
 )
 def test_valid_preferences_pass_unchanged(preferences, objectives):
     checked = validate_preferences(preferences, objectives)
     assert checked.shape == (2, 2)
-    torch.testing.assert_close(checked.double(), torch.tensor([[0.3, 0.7], [1.0, 0.0]]).double(), atol=1e-7, rtol=0)
+    assert checked.dtype == torch.float64
+    assert torch.equal(checked.cpu(), torch.as_tensor(preferences, dtype=torch.float64).cpu())
+    torch.testing.assert_close(checked.cpu(), torch.tensor([[0.3, 0.7], [1.0, 0.0]]).double(), atol=1e-7, rtol=0)
+
+
+def test_the_result_is_on_the_device_of_the_input():
+    assert validate_preferences(tensor([[0.25, 0.75]]), 2).device.type == DEVICE.type
+    assert validate_preferences([0.25, 0.75], 2).device.type == "cpu"
 
 
 def test_one_preference_becomes_one_row():
     assert validate_preferences([0.25, 0.75], 2).tolist() == [[0.25, 0.75]]
+    assert validate_preferences(tensor([1, 0], torch.int64), 2).tolist() == [[1.0, 0.0]]
+
+
+def test_a_list_keeps_every_digit():
+    assert validate_preferences([[0.1, 0.9], [0.3, 0.7]], 2).tolist() == [[0.1, 0.9], [0.3, 0.7]]
+
+
+NOT_FINITE, NEGATIVE = "which is not finite: weights must be ≥ 0", "which is negative: weights must be ≥ 0"
 
 
 @pytest.mark.parametrize("objectives", [2, ("helpful", "harmless")])
+@pytest.mark.parametrize("container", ["list", "tensor"])
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        pytest.param([0.2, 0.3, 0.5], id="too-long"),
-        pytest.param([1.0], id="too-short"),
-        pytest.param([-0.1, 1.1], id="negative"),
-        pytest.param([math.nan, 1.0], id="nan"),
-        pytest.param([math.inf, 0.0], id="infinite"),
-        pytest.param([0.5, 0.4], id="sum-below-1"),
-        pytest.param([0.5, 0.6], id="sum-above-1"),
-        pytest.param([0.5, 0.5001], id="sum-off-by-1e-4"),
-        pytest.param([[0.5, 0.5], [0.5, 0.4]], id="second-row"),
-        pytest.param([[[0.5, 0.5]]], id="three-axes"),
-        pytest.param([0, 0], id="all-zero"),
+        pytest.param([0.2, 0.3, 0.5], r"have shape \(3,\), but there are 2 objectives", id="too-long"),
+        pytest.param([1.0], r"have shape \(1,\), but there are 2 objectives", id="too-short"),
+        pytest.param([-0.1, 1.1], "preference 0 has weight -0.1 .*" + NEGATIVE, id="negative"),
+        pytest.param([math.nan, 1.0], "preference 0 has weight nan .*" + NOT_FINITE, id="nan"),
+        pytest.param([math.inf, 0.0], "preference 0 has weight inf .*" + NOT_FINITE, id="infinite"),
+        pytest.param([0.5, 0.4], r"preference 0 = \[0.5, 0.4\] sums to 0.9, not 1: divide it", id="sum-below-1"),
+        pytest.param([0.5, 0.6], r"preference 0 = \[0.5, 0.6\] sums to 1.1, not 1", id="sum-above-1"),
+        pytest.param([0.5, 0.5001], "sums to 1.0001, not 1", id="sum-off-by-1e-4"),
+        pytest.param([0.5, 0.500002], "sums to 1.000002, not 1", id="sum-off-by-2e-6"),
+        pytest.param([[0.5, 0.5], [0.5, 0.4]], "preference 1 = .* sums to 0.9, not 1", id="second-row"),
+        pytest.param([[[0.5, 0.5]]], r"have shape \(1, 1, 2\), but", id="three-axes"),
+        pytest.param([0.0, 0.0], "sums to 0, not 1", id="all-zero"),
+        pytest.param(np.empty((0, 2)), r"have shape \(0, 2\), but", id="no-row"),
     ],
 )
-def test_invalid_preferences_raise(wrong, objectives):
-    with pytest.raises(ValueError):
-        validate_preferences(wrong, objectives)
+def test_invalid_preferences_raise(wrong, message, container, objectives):
+    with pytest.raises(ValueError, match=message):
+        validate_preferences(tensor(wrong) if container == "tensor" else wrong, objectives)
 
 
-def test_float32_rounding_is_tolerated():
+@pytest.mark.parametrize("wrong", [None, "ab", [[0.5, 0.5], [1.0]], [["a", "b"]]])
+def test_what_is_no_array_of_numbers_says_so(wrong):
+    with pytest.raises(ValueError, match=r"preferences (is no rectangular array of real numbers|have shape \(\))"):
+        validate_preferences(wrong, 2)
+
+
+def float32_rows(m, count=1000, seed=0):
+    raw = torch.rand(count, m, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    return tensor(raw / raw.sum(-1, keepdim=True), torch.float32)
+
+
+@pytest.mark.parametrize("m", [2, 3, 7, 8, 20])
+def test_float32_rounding_is_left_alone(m):
+    """What a sampler or a lattice draws in float32 goes into a model bit for bit, through the float64 of the check."""
+    rows = float32_rows(m)
+    checked = validate_preferences(rows, m)
+    assert torch.equal(checked, rows.double())
+    assert torch.equal(checked.float(), rows)
+    assert (checked.sum(dim=1) - 1).abs().max() > 0, "would be vacuous if every row summed to 1 exactly"
     thirds = torch.full((1, 3), 1 / 3)
-    assert validate_preferences(thirds, 3).shape == (1, 3)
-    raw = torch.rand(1000, 7, generator=torch.Generator().manual_seed(0))
-    assert validate_preferences(raw / raw.sum(-1, keepdim=True), 7).shape == (1000, 7)
+    assert torch.equal(validate_preferences(thirds, 3), thirds.double())
 
 
-def test_the_input_is_not_modified():
-    preferences = torch.tensor([[0.25, 0.75]])
-    checked = validate_preferences(preferences, 2)
-    checked = checked + 1
-    assert preferences.tolist() == [[0.25, 0.75]]
+@pytest.mark.parametrize("off", [9e-7, -9e-7])
+def test_what_is_off_by_more_than_rounding_is_divided_by_its_sum(off):
+    rows = tensor([[0.25, 0.75], [0.25, 0.75 + off], [0.3, 0.7 + off]], torch.float64)
+    checked = validate_preferences(rows, 2)
+    assert torch.equal(checked[0], rows[0])
+    assert (checked.sum(dim=1) - 1).abs().max() <= 2.3e-16
+    torch.testing.assert_close(checked, rows / rows.sum(dim=1, keepdim=True), rtol=1e-15, atol=0)
+    assert not torch.equal(checked[1], rows[1])
+
+
+def test_many_float32_weights_may_be_off_by_their_rounding():
+    """Twenty of them by 2.4e-6; and what comes out is taken wherever it is checked again."""
+    weights = torch.full((1, 20), 0.05)
+    weights[0, 0] += 1.6e-6
+    assert 1.5e-6 < weights.double().sum() - 1 < 1.7e-6
+    for values in (weights, weights.double(), weights.numpy(), weights.tolist()):
+        checked = validate_preferences(values, 20)
+        assert checked.sum().item() == pytest.approx(1.0, abs=1e-15)
+        assert torch.equal(validate_preferences(checked, 20), checked)
+    weights[0, 0] += 1.6e-6
+    with pytest.raises(ValueError, match=r"sums to 1\.000003, not 1"):
+        validate_preferences(weights, 20)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_judged_by_its_own_rounding(kind):
+    half = tensor([[0.1, 0.9], [0.3, 0.7]], kind)
+    assert (half.double().sum(dim=1) - 1).abs().max() > 1e-6, "would be vacuous if no rounding were left"
+    checked = validate_preferences(half, 2)
+    assert checked.dtype == torch.float64
+    assert (checked.sum(dim=1) - 1).abs().max() <= 2.3e-16
+    torch.testing.assert_close(checked.cpu(), half.cpu().double(), rtol=2 * torch.finfo(kind).eps, atol=0)
+    if kind == torch.float16:
+        assert torch.equal(validate_preferences(half.cpu().numpy(), 2), checked.cpu())
+    # The same numbers in float64 are off by more than its rounding.
+    with pytest.raises(ValueError, match=r"sums to (0\.99|1\.00).*, not 1"):
+        validate_preferences(half.double(), 2)
+    with pytest.raises(ValueError, match=r"sums to 0\.9[45].*, not 1"):
+        validate_preferences(tensor([0.1, 0.85], kind), 2)
+
+
+@given(
+    weights=st.lists(st.floats(0, 1, width=32), min_size=2, max_size=24).filter(lambda weights: sum(weights) > 0.1),
+    off=st.floats(-9e-7, 9e-7),
+)
+def test_a_second_check_changes_nothing(weights, off):
+    once = validate_preferences(np.array(weights) / sum(weights) * (1 + off), len(weights))
+    assert abs(once.sum().item() - 1) <= max(1e-15, min(1e-6, len(weights) * 2.0**-23))
+    assert torch.equal(validate_preferences(once, len(weights)), once)
+    assert validate_preferences(once.tolist(), len(weights)).tolist() == once.tolist()
+
+
+@pytest.mark.parametrize("off", [0.0, 9e-7])
+def test_gradients_pass_through(off):
+    preferences = tensor([[0.25, 0.75 + off]], torch.float64).requires_grad_()
+    validate_preferences(preferences, 2)[0, 0].backward()
+    # Of λ_1 / Σλ where it is divided: (λ_2 / Σ², −λ_1 / Σ²).
+    expected = [[0.75, -0.25]] if off else [[1.0, 0.0]]
+    torch.testing.assert_close(preferences.grad.cpu(), torch.tensor(expected).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("off", [0.0, 9e-7])
+def test_the_input_is_not_modified(off):
+    for kind in (torch.float32, torch.float64):
+        preferences = tensor([[0.25, 0.75 + off]], kind)
+        before = preferences.clone()
+        checked = validate_preferences(preferences, 2)
+        checked = checked + 1
+        assert torch.equal(preferences, before)
 
 
 def test_the_message_names_the_objectives():
@@ -106,13 +206,18 @@ def test_lattice_is_as_fine_as_asked():
 
 
 def test_a_lattice_smaller_than_its_corners_raises():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a lattice of 2 points cannot hold the 3 corners of the simplex"):
         simplex_lattice(3, 2)
 
 
 def test_an_unknown_method_raises():
-    with pytest.raises(ValueError, match="riesz-energy"):
+    with pytest.raises(ValueError, match="method is 'uniform': choose 'das-dennis' or 'riesz-energy'"):
         simplex_lattice(3, 10, method="uniform")
+
+
+def test_a_lattice_of_nothing_raises():
+    with pytest.raises(ValueError, match="num_objectives is 0: at least one objective is needed"):
+        simplex_lattice(0, 10)
 
 
 @pytest.mark.parametrize("m", [1, 2])
@@ -285,11 +390,18 @@ def test_cells_are_compact():
 
 
 def test_cells_cannot_be_changed_for_others():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="read-only"):
         simplex_cells(3, 4)[0, 0, 0] = 2.0
 
 
 @pytest.mark.parametrize(("m", "n"), [(0, 4), (3, 0)])
 def test_cells_of_nothing_raise(m, n):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"num_objectives and num_cells are {m} and {n}: each must be at least 1"):
         simplex_cells(m, n)
+
+
+def test_many_weights_in_half_precision_are_no_licence():
+    """m·eps passes 1 with 128 bfloat16 weights; a sum of 0 is refused all the same."""
+    with pytest.raises(ValueError, match="sums to 0, not 1"):
+        validate_preferences(torch.zeros(1, 200, dtype=torch.bfloat16), 200)
+    assert validate_preferences(torch.full((200,), 1 / 200, dtype=torch.bfloat16), 200).sum().item() == pytest.approx(1)

@@ -41,15 +41,15 @@ class ConcatenationModel(ConditionedModel):
         Raises:
             ValueError: no preferences, invalid ones, another number of them than of rows, or an ``x`` without features.
         """
-        chosen = standardise_preferences(self.checked(preferences, weight_like(self.base_model)))
+        features = standardise_preferences(self.checked(preferences, weight_like(self.base_model)))
         if x.ndim < 2 or not x.is_floating_point():
             raise ValueError(
                 f"the first input is {x.dtype} of shape {tuple(x.shape)}: λ is appended to the last dimension, so it "
                 "must be floating-point of shape (B, …, d)."
             )
-        if len(chosen) not in (1, len(x)):
+        if len(features) not in (1, len(x)):
             raise ValueError(
-                f"{len(chosen)} preferences were given for {len(x)} rows: give one for each row, or a single one."
+                f"{len(features)} preferences were given for {len(x)} rows: give one for each row, or a single one."
             )
-        features = chosen.view(len(chosen), *[1] * (x.ndim - 2), -1).expand(*x.shape[:-1], -1)
+        features = features.view(len(features), *[1] * (x.ndim - 2), -1).expand(*x.shape[:-1], -1)
         return self.base_model(torch.cat([x, features.to(x)], dim=-1), *args, **kwargs)

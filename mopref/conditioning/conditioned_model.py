@@ -1,10 +1,11 @@
 """ConditionedModel: what every network with a preference shares, which is how it is called."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mopref.conditioning.wrapping import refuse_single_text
 from mopref.preferences import validate_preferences
 
 __all__ = ["ConditionedModel", "objective_names", "weight_like"]
@@ -13,15 +14,21 @@ __all__ = ["ConditionedModel", "objective_names", "weight_like"]
 class ConditionedModel(nn.Module):
     """A network that is called as ``model(*inputs, preferences=λ)``; row i of the output is under row i of λ.
 
-    λ is ``(B, m)`` with one preference for each row of the inputs, or ``(m,)`` or ``(1, m)`` with one for all.
-    ``PreferenceModel`` is called in the same way, so that one takes the other's place.
+    λ is ``(B, m)`` with one preference for each row of the inputs, or ``(m,)`` or ``(1, m)`` with one for all. Every
+    conditioning is such a network, so that one takes another's place.
 
     Args:
         objectives: the names of the m objectives in the order of a preference, or their number m.
 
+    Attributes:
+        objectives: the names of the objectives, in the order of a preference.
+
     Raises:
         ValueError: no objective, or a name that is there twice.
     """
+
+    # Ends the message of a missing preference, where a model can be called without one.
+    _without_preferences: ClassVar[str] = ""
 
     def __init__(self, objectives: int | Sequence[str]) -> None:
         super().__init__()
@@ -41,9 +48,13 @@ class ConditionedModel(nn.Module):
         if preferences is None:
             raise ValueError(
                 f"preferences are missing: give one weight for each of {', '.join(self.objectives)}, as in "
-                "model(..., preferences=λ)."
+                f"model(..., preferences=λ){self._without_preferences}."
             )
         return validate_preferences(preferences, self.objectives).to(like)
+
+    def extra_repr(self) -> str:
+        """The objectives, for ``print(model)``."""
+        return f"objectives={self.objectives}"
 
 
 def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
@@ -56,8 +67,7 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
         >>> objective_names(2)
         ('f1', 'f2')
     """
-    if isinstance(objectives, str):
-        raise ValueError(f"objectives is the single text {objectives!r}: give a list, such as [{objectives!r}].")
+    refuse_single_text("objectives", objectives)
     names = tuple(f"f{i + 1}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")

@@ -6,8 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from mopref.bounds import Bounds, box_bounds
-from mopref.conditioning.box import BoxProblem, map_to_box
+from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 
 __all__ = ["DecisionModel"]
 
@@ -54,7 +53,7 @@ class DecisionModel(nn.Module):
         lower, upper = box_bounds(bounds, num_variables).to(torch.get_default_dtype())
         constant = torch.as_tensor(anchor, dtype=torch.get_default_dtype()).detach().clone()
         if not constant.isfinite().all():
-            raise ValueError(f"the anchor has values that are not finite: {constant.tolist()}.")
+            raise ValueError(f"the anchor is {constant.tolist()}, which is not finite: give finite numbers.")
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
         self.register_buffer("anchor", constant)
@@ -82,3 +81,7 @@ class DecisionModel(nn.Module):
                 "preference, one column for each variable."
             )
         return map_to_box(raw, self.lower, self.upper)
+
+    def extra_repr(self) -> str:
+        """Sizes, for ``print(model)``."""
+        return f"num_variables={self.num_variables}, anchor={tuple(self.anchor.shape)}"

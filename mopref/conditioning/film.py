@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
-from mopref.conditioning.svd_lora import PreferenceState, is_adaptable
+from mopref.conditioning.wrapping import (
+    PreferenceState,
+    adapter_dtype,
+    layer_sizes,
+    select_linear_layers,
+    wrap_layers,
+)
 
 __all__ = ["FiLMLayer", "FiLMModel"]
 
@@ -22,7 +28,7 @@ class FiLMLayer(nn.Module):
         base_layer: ``nn.Linear``, or GPT-2's ``Conv1D``.
         hidden: widths of the hidden layers of the perceptron.
         num_objectives: m.
-        state: where the preference in force is found.
+        state: holds the preference in force.
         generator: the source of randomness of the initialisation, on the CPU.
     """
 
@@ -37,13 +43,11 @@ class FiLMLayer(nn.Module):
         super().__init__()
         self.base_layer, self.state = base_layer, state
         weight: Tensor = base_layer.weight  # type: ignore[assignment]
-        self.num_features = weight.shape[0] if isinstance(base_layer, nn.Linear) else weight.shape[1]
+        self.num_features, _ = layer_sizes(base_layer)
         conditioner = make_mlp((num_objectives, *hidden, 2 * self.num_features), generator)
         for parameter in conditioner[-1].parameters():
             nn.init.zeros_(parameter)
-        # Trained in single precision (double beside a double base) whatever the base is stored in.
-        kind = torch.float64 if weight.dtype == torch.float64 else torch.float32
-        self.conditioner = conditioner.to(weight.device, kind)
+        self.conditioner = conditioner.to(weight.device, adapter_dtype(weight))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output, scaled and shifted under the preference in force."""
@@ -56,6 +60,10 @@ class FiLMLayer(nn.Module):
             modulation = modulation.view(len(modulation), *[1] * (h.ndim - 2), -1)
         scale, shift = modulation.chunk(2, dim=-1)
         return ((1 + scale) * h + shift).to(h.dtype)
+
+    def extra_repr(self) -> str:
+        """The number of features that are scaled and shifted, for ``print(model)``."""
+        return f"num_features={self.num_features}"
 
 
 class FiLMModel(ConditionedModel):
@@ -81,7 +89,7 @@ class FiLMModel(ConditionedModel):
 
     Raises:
         ValueError: no objective, a name that is there twice, a width below 1, no layer, a target that does not exist,
-            or layers that are conditioned already.
+            or layers that are wrapped already.
 
     Source: E. Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer (2018); A. Dosovitskiy and
     J. Djolonga, You Only Train Once: Loss-Conditional Training of Deep Networks (2020).
@@ -102,21 +110,13 @@ class FiLMModel(ConditionedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(objectives)
-        self.state = PreferenceState()
-        targets = _select(base_model, target_modules)
-        self.layers: dict[str, FiLMLayer] = {}
+        self.state = state = PreferenceState()
         generator = torch.Generator().manual_seed(seed)
-        wrapped: dict[int, FiLMLayer] = {}
-        for name, module in targets.items():
-            # A layer that the base uses under two names keeps being one layer.
-            if id(module) not in wrapped:
-                layer = FiLMLayer(module, hidden, self.num_objectives, self.state, generator)
-                wrapped[id(module)] = self.layers[name] = layer
-        # All is well: from here on the base is changed.
-        if not train_base:
-            base_model.requires_grad_(False)
-        for name, module in targets.items():
-            base_model.set_submodule(name, wrapped[id(module)])
+
+        def film(layer: nn.Module) -> FiLMLayer:
+            return FiLMLayer(layer, hidden, self.num_objectives, state, generator)
+
+        self.layers = wrap_layers(base_model, select_linear_layers(base_model, target_modules), film, train_base)
         self.base_model = base_model
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
@@ -129,29 +129,3 @@ class FiLMModel(ConditionedModel):
         # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
         self.state.preferences = self.checked(preferences, like).clone()
         return self.base_model(*args, **kwargs)
-
-
-def _select(base_model: nn.Module, target_modules: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The layers to condition, by every name that the base model has for them."""
-    if isinstance(target_modules, str):
-        raise ValueError(f"target_modules is the single text {target_modules!r}: give a list, [{target_modules!r}].")
-    modules = dict(base_model.named_modules(remove_duplicate=False))
-    if any(hasattr(module, "base_layer") for module in modules.values()):
-        raise ValueError("the base model has adapters or conditioned layers already: give a plain one.")
-    linear = {name: module for name, module in modules.items() if is_adaptable(module)}
-    if "" in linear:
-        raise ValueError("the base model is a single linear layer: wrap it as nn.Sequential(layer).")
-    if target_modules is None:
-        find_head = getattr(base_model, "get_output_embeddings", None)
-        head = None if find_head is None else find_head()
-        chosen = {name: module for name, module in linear.items() if module is not head}
-    else:
-        chosen = {}
-        for target in target_modules:
-            found = {name: module for name, module in linear.items() if f".{name}".endswith(f".{target}")}
-            if not found:
-                raise ValueError(f"no linear layer is called {target!r}; there are {', '.join(linear) or 'none'}.")
-            chosen |= found
-    if not chosen:
-        raise ValueError(f"no layer to condition: {type(base_model).__name__} has {len(linear)} linear layers.")
-    return chosen

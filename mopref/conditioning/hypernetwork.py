@@ -1,6 +1,6 @@
 """HypernetworkModel: a network that makes the weights of another one from the preference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.wrapping import adapter_dtype
 
 __all__ = ["HypernetworkModel"]
 
@@ -22,10 +23,8 @@ class HypernetworkModel(ConditionedModel):
     output layer, whose bias is θ_0, has (m + k) · P weights where a plain hypernetwork's has hidden · P.
 
     D starts at 0, so that the model starts as the base for every λ. λ̃ is among the coordinates because e starts small:
-    with e alone all networks move together at first, and may end in one point. On DTLZ2 (four seeds, 300 steps of 64
-    preferences, rate 5e-3) the hypervolume ratio to the exact front was .28, .61, .993 and .997 so, and at least .997
-    in each with λ̃. Rates are to be smaller than for other conditionings all the same, since one step moves all m + k
-    directions: up to .01 all went well, and .02 went astray on ZDT and DTLZ problems.
+    with e alone all networks move together at first, and may end in one point. One step moves all m + k directions, so
+    learning rates should be smaller than for other conditionings, .01 at most; see docs/benchmarks.md.
 
     Rows that share a preference share its weights, and a batch under one preference is one plain forward of the base.
     The base must not mix the rows of a batch. Gradient checkpointing inside the base is refused.
@@ -74,12 +73,11 @@ class HypernetworkModel(ConditionedModel):
         self.generated, count = tuple(named), sum(p.numel() for p in named.values())
         self.slots = _slots(base_model, named)
         self.vectorize = vectorize
-        # Half-precision weights are made in single precision.
-        kind = torch.float64 if like.dtype == torch.float64 else torch.float32
+        dtype = adapter_dtype(like)
         widths = (self.num_objectives, *hidden, embedding_size)
-        self.embedding = make_mlp(widths, torch.Generator().manual_seed(seed)).to(like.device, kind)
+        self.embedding = make_mlp(widths, torch.Generator().manual_seed(seed)).to(like.device, dtype)
         size = self.num_objectives + embedding_size
-        self.directions = nn.Parameter(torch.zeros(size, count, device=like.device, dtype=kind))
+        self.directions = nn.Parameter(torch.zeros(size, count, device=like.device, dtype=dtype))
         if not train_base:
             base_model.requires_grad_(False)
         self.base_model = base_model
@@ -120,53 +118,59 @@ class HypernetworkModel(ConditionedModel):
         Raises:
             ValueError: no preferences, invalid ones, another number of them than of rows, or outputs that are not rows.
         """
-        chosen = self.checked(preferences, self.directions)
+        row_preferences = self.checked(preferences, self.directions)
         leaves, structure = tree_flatten((args, kwargs))
         tensors = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-        if len(chosen) > 1:
-            for tensor in tensors.values():
-                if tensor.ndim == 0 or len(tensor) != len(chosen):
-                    raise ValueError(
-                        f"{len(chosen)} preferences were given, but an input has shape {tuple(tensor.shape)}: give one "
-                        "preference for each row of every input, or a single one for all."
-                    )
+        if len(row_preferences) > 1:
+            _check_rows(tensors, len(row_preferences))
 
         def run(weights: dict[str, Tensor], inputs: dict[int, Tensor]) -> Any:
             positional, named = tree_unflatten([inputs.get(i, leaf) for i, leaf in enumerate(leaves)], structure)
-            filled = {slot: weights[name] for slot, name in self.slots.items()}
-            self._running = True
-            try:
-                # The slots are tied already; torch's own tying loses weights where a module has two names.
-                return functional_call(self.base_model, filled, positional, named, tie_weights=False)
-            finally:
-                self._running = False
+            return self._run(weights, positional, named)
 
-        distinct, group_of_row, sizes = _groups(chosen)
+        distinct, group_of_row, sizes = _groups(row_preferences)
         if len(distinct) == 1:
             return run({name: weight[0] for name, weight in self.weights(distinct).items()}, tensors)
-        # Rows sorted by group, and where each group starts among them.
-        order = group_of_row.argsort(stable=True)
-        starts = sizes.cumsum(dim=0) - sizes
-        done: list[list[Tensor]] = []
-        done_rows: list[Tensor] = []
-        for size in sizes.unique().tolist():
-            groups = (sizes == size).nonzero()[:, 0]
-            # (groups, size): the rows of each group of this size, which run together.
-            rows = order[starts[groups, None] + torch.arange(size, device=order.device)]
+        parts: list[list[Tensor]] = []
+        row_indices: list[Tensor] = []
+        for groups, rows in _groups_by_size(group_of_row, sizes):
             weights, inputs = self.weights(distinct[groups]), {i: tensor[rows] for i, tensor in tensors.items()}
-            if self.vectorize:
-                outputs = [(vmap(run, randomness="different")(weights, inputs), rows)]
-            else:
-                outputs = [
-                    (run({name: w[g] for name, w in weights.items()}, {i: x[g] for i, x in inputs.items()}), rows[g])
-                    for g in range(len(groups))
-                ]
-            for output, its_rows in outputs:
-                parts, output_structure = tree_flatten(output)
-                done.append([_rows_of(part, its_rows.shape) for part in parts])
-                done_rows.append(its_rows.flatten())
-        back = torch.cat(done_rows).argsort()
-        return tree_unflatten([torch.cat(parts)[back] for parts in zip(*done, strict=True)], output_structure)
+            for output, output_rows in self._run_groups(run, weights, inputs, rows):
+                output_leaves, output_structure = tree_flatten(output)
+                parts.append([_rows_of(leaf, output_rows.shape) for leaf in output_leaves])
+                row_indices.append(output_rows.flatten())
+        order = torch.cat(row_indices).argsort()
+        return tree_unflatten([torch.cat(pieces)[order] for pieces in zip(*parts, strict=True)], output_structure)
+
+    def _run(self, weights: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
+        """The base's forward with other weights, by the names that they are generated under."""
+        slot_weights = {slot: weights[name] for slot, name in self.slots.items()}
+        self._running = True
+        try:
+            # The slots are tied already; torch's own tying loses weights where a module has two names.
+            return functional_call(self.base_model, slot_weights, args, kwargs, tie_weights=False)
+        finally:
+            self._running = False
+
+    def _run_groups(
+        self, run: Callable[..., Any], weights: dict[str, Tensor], inputs: dict[int, Tensor], rows: Tensor
+    ) -> list[tuple[Any, Tensor]]:
+        """Outputs of groups of one size, each with the rows it is of: side by side, or one group after another."""
+        if self.vectorize:
+            return [(vmap(run, randomness="different")(weights, inputs), rows)]
+        return [
+            (run({name: w[g] for name, w in weights.items()}, {i: x[g] for i, x in inputs.items()}), group_rows)
+            for g, group_rows in enumerate(rows)
+        ]
+
+
+def _check_rows(tensors: dict[int, Tensor], num_preferences: int) -> None:
+    for tensor in tensors.values():
+        if tensor.ndim == 0 or len(tensor) != num_preferences:
+            raise ValueError(
+                f"{num_preferences} preferences were given, but an input has shape {tuple(tensor.shape)}: give one "
+                "preference for each row of every input, or a single one for all."
+            )
 
 
 def _slots(base_model: nn.Module, named: dict[str, nn.Parameter]) -> dict[str, str]:
@@ -189,15 +193,24 @@ def _groups(preferences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
 
 
+def _groups_by_size(group_of_row: Tensor, sizes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each size, the groups that have it, ``(n,)``, and the rows of each, ``(n, size)``: these run together."""
+    # Rows sorted by group, and where each group starts among them.
+    order = group_of_row.argsort(stable=True)
+    starts = sizes.cumsum(dim=0) - sizes
+    for size in sizes.unique().tolist():
+        groups = (sizes == size).nonzero()[:, 0]
+        yield groups, order[starts[groups, None] + torch.arange(size, device=order.device)]
+
+
 def _rows_of(part: Any, shape: torch.Size) -> Tensor:
     """An output of rows of that shape, ``(size, …)`` or ``(groups, size, …)``, as plain rows."""
-    if not isinstance(part, Tensor) or part.shape[: len(shape)] != shape:
-        found = f"a {type(part).__name__}"
-        if isinstance(part, Tensor):
-            found = f"shape {tuple(part.shape[len(shape) - 1 :])}"
-        raise ValueError(
-            f"the base model returned {found} for {shape[-1]} rows: with several preferences every output must be a "
-            "tensor with the rows as its first dimension (a loss averaged over rows is not, nor is a language model's "
-            "cache: give use_cache=False)."
-        )
-    return part.flatten(0, len(shape) - 1)
+    if isinstance(part, Tensor) and part.shape[: len(shape)] == shape:
+        return part.flatten(0, len(shape) - 1)
+    is_tensor = isinstance(part, Tensor)
+    description = f"shape {tuple(part.shape[len(shape) - 1 :])}" if is_tensor else f"a {type(part).__name__}"
+    raise ValueError(
+        f"the base model returned {description} for {shape[-1]} rows: with several preferences every output must be a "
+        "tensor with the rows as its first dimension (a loss averaged over rows is not, nor is a language model's "
+        "cache: give use_cache=False)."
+    )

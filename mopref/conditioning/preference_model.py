@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files
-from mopref.conditioning.svd_lora import PreferenceState, SVDLoRAConfig, SVDLoRALayer, is_adaptable
-from mopref.preferences import validate_preferences
+from mopref.conditioning.conditioned_model import ConditionedModel
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
+from mopref.conditioning.wrapping import PreferenceState, select_linear_layers, wrap_layers
 
-__all__ = ["PreferenceModel", "block_index", "find_preference_model", "require_preference_model"]
+__all__ = ["PreferenceModel"]
 
 # The names under which transformers' generate takes prompts.
 _GENERATION_INPUTS = ("inputs", "input_ids", "inputs_embeds")
 
 
-class PreferenceModel(nn.Module):
+class PreferenceModel(ConditionedModel):
     """A frozen base network with an SVD-LoRA adapter on its linear layers: one model for every preference.
 
     The adapters are put into ``base_model`` itself; only their parameters require gradients.
@@ -31,9 +32,11 @@ class PreferenceModel(nn.Module):
 
     Attributes:
         adapters: the adapted layers by their names in the base model.
+        companions: parts that are trained beside the adapters, by name, such as a critic; none at the start. They move,
+            train and are checkpointed with the model, and are no part of a saved or merged adapter.
 
     Raises:
-        ValueError: no layer to adapt, a target or a block index that does not exist, or adapters already there.
+        ValueError: no layer to adapt, a target or a block that does not exist, or layers that are wrapped already.
 
     Example:
         >>> model = PreferenceModel(nn.Sequential(nn.Linear(4, 2)), SVDLoRAConfig(objectives=("helpful", "harmless")))
@@ -41,27 +44,22 @@ class PreferenceModel(nn.Module):
         torch.Size([3, 2])
     """
 
-    def __init__(self, base_model: nn.Module, config: SVDLoRAConfig) -> None:
-        super().__init__()
-        self.adapter_config = config
-        self.state = PreferenceState()
-        targets = _select_targets(base_model, config)
-        base_model.requires_grad_(False)
-        self.base_model = base_model
-        self.adapters: dict[str, SVDLoRALayer] = {}
-        generator = torch.Generator().manual_seed(config.seed)
-        layers: dict[int, SVDLoRALayer] = {}
-        for name, module in targets.items():
-            # A layer that the base uses under two names keeps being one layer.
-            if id(module) not in layers:
-                layers[id(module)] = self.adapters[name] = SVDLoRALayer(module, config, self.state, generator)
-            base_model.set_submodule(name, layers[id(module)])
-        self._checkpointing_is_ours = False
+    _without_preferences: ClassVar[str] = ", or use `with model.disabled()` for the base model"
 
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """The names of the objectives, in the order of a preference."""
-        return self.adapter_config.objectives
+    def __init__(self, base_model: nn.Module, config: SVDLoRAConfig) -> None:
+        super().__init__(config.objectives)
+        self.adapter_config = config
+        self.state = state = PreferenceState()
+        generator = torch.Generator().manual_seed(config.seed)
+
+        def adapter(layer: nn.Module) -> SVDLoRALayer:
+            return SVDLoRALayer(layer, config, state, generator)
+
+        layers = select_linear_layers(base_model, config.target_modules, config.layers)
+        self.adapters = wrap_layers(base_model, layers, adapter, train_base=False)
+        self.base_model = base_model
+        self.companions = nn.ModuleDict()
+        self._checkpointing_is_ours = False
 
     @property
     def config(self) -> Any:
@@ -96,27 +94,26 @@ class PreferenceModel(nn.Module):
             ValueError: as :meth:`forward`, or another number of preferences than of prompts.
         """
         self._set_preferences(preferences)
-        given = 1 if self.state.preferences is None else len(self.state.preferences)
+        num_preferences = 1 if self.state.preferences is None else len(self.state.preferences)
         inputs = args[0] if args else next((kwargs[k] for k in _GENERATION_INPUTS if kwargs.get(k) is not None), None)
-        prompts = 1 if inputs is None else len(inputs)
-        if self.state.enabled and given not in (1, prompts):
+        num_prompts = 1 if inputs is None else len(inputs)
+        if self.state.enabled and num_preferences not in (1, num_prompts):
             raise ValueError(
-                f"{given} preferences were given for {prompts} prompts: give one for each prompt, or a single one."
+                f"{num_preferences} preferences were given for {num_prompts} prompts: give one for each prompt, or a "
+                "single one."
             )
         with self.state.generation():
             return cast(Any, self.base_model).generate(*args, **kwargs)
 
     def _set_preferences(self, preferences: Any) -> None:
-        if not self.state.enabled:
-            return
-        if preferences is None:
-            raise ValueError(
-                f"preferences are missing: give one weight for each of {', '.join(self.objectives)}, as in "
-                "model(..., preferences=λ), or use `with model.disabled()` for the base model."
-            )
-        device = next(iter(self.adapters.values())).scale.device
-        # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
-        self.state.preferences = validate_preferences(preferences, self.objectives).to(device, copy=True)
+        if self.state.enabled:
+            # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
+            self.state.preferences = self.checked(preferences, self._like).clone()
+
+    @property
+    def _like(self) -> Tensor:
+        """A parameter by whose device and type preferences are made."""
+        return next(iter(self.adapters.values())).scale
 
     @contextmanager
     def disabled(self) -> Iterator["PreferenceModel"]:
@@ -158,7 +155,7 @@ class PreferenceModel(nn.Module):
         return any(getattr(module, "gradient_checkpointing", False) for module in self.base_model.modules())
 
     def _checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _EnteredAnew(partial(self._in_force, self.state.preferences, self.state.enabled))
+        return nullcontext(), _ReusableContext(partial(self._in_force, self.state.preferences, self.state.enabled))
 
     def merge(self, preference: Any) -> nn.Module:
         """A plain copy of the base model with W(λ) in place of W0; this model stays as it is.
@@ -166,7 +163,7 @@ class PreferenceModel(nn.Module):
         Raises:
             ValueError: an invalid preference, or weights that are not floating-point (a quantised base).
         """
-        chosen = self._one_preference(preference)
+        preference = self._one_preference(preference)
         for name, layer in self.adapters.items():
             if not layer.base_layer.weight.is_floating_point():  # type: ignore[operator, union-attr]
                 raise ValueError(f"{name} is quantised, so nothing can be added to its weight: load the base in float.")
@@ -177,21 +174,21 @@ class PreferenceModel(nn.Module):
         with torch.no_grad():
             for name, layer in self.adapters.items():
                 weight = cast(Tensor, merged.get_submodule(name).weight)
-                delta = layer.delta_weight(chosen)
+                delta = layer.delta_weight(preference)
                 # The sum is rounded to the base's type once.
                 total = weight.to(delta.dtype) + (delta.T if layer.transposed else delta)
                 weight.copy_(total)
         return merged.requires_grad_(True)
 
     def _one_preference(self, preference: Any) -> Tensor:
-        checked = validate_preferences(preference, self.objectives)
-        if len(checked) != 1:
-            raise ValueError(f"{len(checked)} preferences were given where one model is made: give a single one.")
-        return checked[0]
+        preferences = self.checked(preference, self._like)
+        if len(preferences) != 1:
+            raise ValueError(f"{len(preferences)} preferences were given where one model is made: give a single one.")
+        return preferences[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter (not the base) as ``adapter_config.json`` and ``adapter_model.safetensors``."""
-        adapter_files.save_adapter(self, Path(folder))
+        adapter_files.save_adapter(Path(folder), self.adapters, self.adapter_config, self.base_model)
 
     def export_lora(self, folder: str | Path, preference: Any) -> None:
         """Write the adapter at one fixed preference as a plain LoRA of rank k + p·m, which stock PEFT loads.
@@ -201,7 +198,8 @@ class PreferenceModel(nn.Module):
         Raises:
             ValueError: an invalid preference, or a folder that holds a mopref adapter, which would be lost.
         """
-        adapter_files.export_lora(self, Path(folder), self._one_preference(preference))
+        preference = self._one_preference(preference)
+        adapter_files.export_lora(Path(folder), self.adapters, self.adapter_config, self.base_model, preference)
 
     def export_lora_set(self, folder: str | Path) -> None:
         """Write m + 1 plain LoRAs: ``shared`` (rank k) and one for each objective (rank p), named after it.
@@ -209,11 +207,11 @@ class PreferenceModel(nn.Module):
         The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i): a server that scales LoRAs for each
         request can serve every preference.
         """
-        adapter_files.export_lora_set(self, Path(folder))
+        adapter_files.export_lora_set(Path(folder), self.adapters, self.adapter_config, self.base_model)
 
     @classmethod
     def load(cls, base_model: nn.Module, folder: str | Path) -> "PreferenceModel":
-        """Put an adapter from a folder onto a base model that is loaded already.
+        """A model with the adapter of a folder on a base model that is loaded already.
 
         Raises:
             FileNotFoundError: a file of the adapter is missing.
@@ -233,7 +231,7 @@ class PreferenceModel(nn.Module):
     def from_pretrained(
         cls, name_or_folder: str | Path, config: SVDLoRAConfig | None = None, **model_options: Any
     ) -> "PreferenceModel":
-        """Load an adapter folder together with its base, or a causal language model to put new adapters on.
+        """A model from an adapter folder and the base that it names, or new adapters on a causal language model.
 
         Args:
             name_or_folder: an adapter folder, a model folder, or a model id of a hub.
@@ -263,7 +261,7 @@ class PreferenceModel(nn.Module):
         return cls(AutoModelForCausalLM.from_pretrained(str(name_or_folder), **model_options), config)
 
 
-class _EnteredAnew(AbstractContextManager[None]):
+class _ReusableContext(AbstractContextManager[None]):
     """A context for every backward pass through one graph: what ``contextmanager`` makes can be entered only once."""
 
     def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
@@ -275,82 +273,3 @@ class _EnteredAnew(AbstractContextManager[None]):
 
     def __exit__(self, *error: Any) -> bool | None:
         return self.current.__exit__(*error)
-
-
-def find_preference_model(model: nn.Module) -> PreferenceModel | None:
-    """The preference model inside what accelerate wraps around it for distributed runs; ``None`` if there is none."""
-    inner: Any = model
-    while not isinstance(inner, PreferenceModel):
-        inner = getattr(inner, "module", None)
-        if not isinstance(inner, nn.Module):
-            return None
-    return inner
-
-
-def require_preference_model(model: nn.Module, purpose: str) -> PreferenceModel:
-    """The preference model inside, for a purpose that needs one, such as "the reference of DPO".
-
-    Raises:
-        TypeError: there is none.
-    """
-    inner = find_preference_model(model)
-    if inner is None:
-        raise TypeError(
-            f"{purpose} needs a PreferenceModel, whose adapters can be disabled, but the model is a "
-            f"{type(model).__name__}: wrap it as PreferenceModel(model, SVDLoRAConfig(…))."
-        )
-    return inner
-
-
-def _select_targets(base_model: nn.Module, config: SVDLoRAConfig) -> dict[str, nn.Module]:
-    """The layers to adapt, by every name that the base model has for them."""
-    find_head = getattr(base_model, "get_output_embeddings", None)
-    head = None if find_head is None else find_head()
-    candidates: dict[str, nn.Module] = {}
-    for name, module in base_model.named_modules(remove_duplicate=False):
-        if isinstance(module, SVDLoRALayer):
-            raise ValueError(f"{name} has an adapter already: wrap the plain base model, such as merge(λ) returns.")
-        if is_adaptable(module):
-            candidates[name] = module
-    if "" in candidates:
-        raise ValueError("the base model is a single linear layer: wrap it as nn.Sequential(layer).")
-
-    if config.target_modules is not None:
-
-        def is_target(name: str, target: str) -> bool:
-            return name == target or name.endswith("." + target)
-
-        for target in config.target_modules:
-            if not any(is_target(name, target) for name in candidates):
-                raise ValueError(
-                    f"no linear layer is called {target!r}; those of the model end in "
-                    f"{', '.join(sorted({name.rsplit('.', 1)[-1] for name in candidates}))}."
-                )
-        chosen = {n: m for n, m in candidates.items() if any(is_target(n, t) for t in config.target_modules)}
-    else:
-        chosen = {name: module for name, module in candidates.items() if module is not head}
-
-    if config.layers is not None:
-        blocks = {name: block_index(name) for name in candidates}
-        count = 1 + max((index for index in blocks.values() if index is not None), default=-1)
-        unknown = [index for index in config.layers if not -count <= index < count]
-        if unknown:
-            raise ValueError(f"layers has {unknown[0]}, but the model has {count} blocks: 0 … {count - 1}.")
-        wanted = {index % count for index in config.layers}
-        chosen = {name: module for name, module in chosen.items() if blocks[name] in wanted}
-    if not chosen:
-        raise ValueError(
-            f"no layer to adapt: {type(base_model).__name__} has {len(candidates)} linear layers, none of which is "
-            f"selected by target_modules={config.target_modules} and layers={config.layers}."
-        )
-    return chosen
-
-
-def block_index(name: str) -> int | None:
-    """The index of the block that a module belongs to: the first number in its dotted name.
-
-    Example:
-        >>> block_index("model.layers.3.mlp.up_proj")
-        3
-    """
-    return next((int(part) for part in name.split(".") if part.isdigit()), None)

@@ -1,15 +1,16 @@
 """SVD-LoRA: a low-rank adapter with the preference among its singular values (Panacea, arXiv 2402.02030)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PreferenceState", "SVDLoRAConfig", "SVDLoRALayer", "is_adaptable"]
+from mopref.conditioning.wrapping import PreferenceState, adapter_dtype, layer_sizes, refuse_single_text
+
+__all__ = ["SVDLoRAConfig", "SVDLoRALayer"]
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,19 @@ class SVDLoRAConfig:
     def __post_init__(self) -> None:
         for name in ("objectives", "target_modules", "layers"):
             value = getattr(self, name)
-            if isinstance(value, str):
-                raise ValueError(f"{name} is the single text {value!r}: give a list, such as [{value!r}].")
+            refuse_single_text(name, value)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives are {self.objectives!r}: give at least one name, each once.")
         if self.rank < 0 or self.preference_rank < 1:
-            raise ValueError(f"rank is {self.rank} and preference_rank {self.preference_rank}: at least 0 and 1.")
+            raise ValueError(
+                f"rank is {self.rank} and preference_rank {self.preference_rank}: they must be at least 0 and 1."
+            )
         if not (self.scaling > 0 and math.isfinite(self.scaling)):
             raise ValueError(f"scaling is {self.scaling}: it must be positive and finite.")
         if self.initialization not in ("zero-output", "paper"):
-            raise ValueError(f"unknown initialization {self.initialization!r}: choose 'zero-output' or 'paper'.")
+            raise ValueError(f"initialization is {self.initialization!r}: choose 'zero-output' or 'paper'.")
 
     @classmethod
     def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> "SVDLoRAConfig":
@@ -71,65 +73,6 @@ class SVDLoRAConfig:
         return self.rank + self.preference_rank * len(self.objectives)
 
 
-class PreferenceState:
-    """The preference in force, shared by all adapters of a model: rows ``(B, m)``, or one row for the whole batch.
-
-    It stays in force until the next forward sets another: a backward pass may need it again.
-    """
-
-    def __init__(self) -> None:
-        self.generating = False
-        self.enabled = True
-        # Gates that generation needs again for its next token, by layer and number of rows.
-        self.gates: dict[tuple[nn.Module, int], Tensor] = {}
-        self.preferences = None
-
-    @property
-    def preferences(self) -> Tensor | None:
-        """The preference in force; setting another drops the gates of the one before."""
-        return self._preferences
-
-    @preferences.setter
-    def preferences(self, preferences: Tensor | None) -> None:
-        self._preferences = preferences
-        self.gates.clear()
-
-    @contextmanager
-    def generation(self) -> Iterator[None]:
-        """Within this block rows may repeat, for beams and samples, and gates are kept from token to token."""
-        self.generating = True
-        try:
-            yield
-        finally:
-            self.generating = False
-            # The parameters may change before the next one.
-            self.gates.clear()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PreferenceState":
-        # The preference in force may hang on a graph, which cannot be copied, and a copy has run no forward.
-        copied = PreferenceState()
-        memo[id(self)] = copied
-        return copied
-
-    def rows(self, count: int) -> Tensor:
-        """The preferences for ``count`` rows of an activation, shape ``(count or 1, m)``."""
-        if self.preferences is None:
-            raise ValueError(
-                "no preference is set: call model(..., preferences=λ), or use `with model.disabled()` for the base."
-            )
-        given = self.preferences.shape[0]
-        if given in (1, count):
-            return self.preferences
-        # Elsewhere than in generation a row count that differs is an error.
-        if self.generating and count % given == 0:
-            return self.preferences.repeat_interleave(count // given, dim=0)
-        raise ValueError(
-            f"{given} preferences were given, but a layer sees {count} rows: give one preference for each row of the "
-            "batch, or a single one for all. (A model that mixes the rows of a batch, such as a mixture of experts, "
-            "can take only a single one.)"
-        )
-
-
 class SVDLoRALayer(nn.Module):
     """A frozen linear layer plus c · U · diag(g(λ)) · Vᵀ, with the gate g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m).
 
@@ -138,7 +81,7 @@ class SVDLoRALayer(nn.Module):
     Args:
         base_layer: ``nn.Linear``, or GPT-2's ``Conv1D`` (the same map with a transposed weight).
         config: the settings.
-        state: where the preference in force is found.
+        state: holds the preference in force.
         generator: the source of randomness of the initialisation, on the CPU.
 
     Attributes:
@@ -154,8 +97,7 @@ class SVDLoRALayer(nn.Module):
         self.state = state
         weight: Tensor = base_layer.weight  # type: ignore[assignment]
         self.transposed = not isinstance(base_layer, nn.Linear)
-        first, second = weight.shape
-        self.n_out, self.n_in = (second, first) if self.transposed else (first, second)
+        self.n_out, self.n_in = layer_sizes(base_layer)
         total = config.total_rank
         if config.initialization == "paper":
             out_directions = 0.02 * torch.randn(self.n_out, total, generator=generator)
@@ -165,8 +107,7 @@ class SVDLoRALayer(nn.Module):
             out_directions = torch.zeros(self.n_out, total)
             in_directions = torch.randn(self.n_in, total, generator=generator) / math.sqrt(self.n_in)
             start = 1.0
-        # Adapters train in float32 (float64 beside a float64 base) whatever the base is stored in.
-        dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
+        dtype = adapter_dtype(weight)
         self.U = nn.Parameter(out_directions.to(weight.device, dtype))
         self.V = nn.Parameter(in_directions.to(weight.device, dtype))
         self.sigma = nn.Parameter(torch.full((config.rank,), start, device=weight.device, dtype=dtype))
@@ -183,13 +124,13 @@ class SVDLoRALayer(nn.Module):
 
     def _gate_in_force(self, count: int) -> Tensor:
         """c · g(λ) for ``count`` rows: c goes with the gate, the smallest tensor here."""
-        # A token costs so little that computing a gate anew for each would be a good part of it. A kept gate has no
+        # A token costs so little that computing a gate anew for each would be a good part of it. A stored gate has no
         # graph, and compiled code fuses its gates.
-        keep = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        gate = self.state.gates.get((self, count)) if keep else None
+        reusable = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        gate = self.state.gates.get((self, count)) if reusable else None
         if gate is None:
             gate = self.config.scaling * self.gate(self.state.rows(count))
-            if keep:
+            if reusable:
                 self.state.gates[self, count] = gate
         return gate
 
@@ -205,10 +146,6 @@ class SVDLoRALayer(nn.Module):
         return y + (projected @ self.U.T).to(y.dtype)
 
     def extra_repr(self) -> str:
-        """Sizes, for ``print(model)``."""
-        return f"n_in={self.n_in}, n_out={self.n_out}, rank={self.config.rank}+{self.config.preference_rank}·m"
-
-
-def is_adaptable(module: nn.Module) -> bool:
-    """Whether a module is a linear map that an adapter can wrap: ``nn.Linear``, or ``Conv1D`` of transformers."""
-    return type(module) is nn.Linear or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
+        """Sizes and the factor c, for ``print(model)``."""
+        ranks = f"{self.config.rank}+{self.config.preference_rank}·m"
+        return f"n_in={self.n_in}, n_out={self.n_out}, rank={ranks}, scaling={self.config.scaling:g}"

@@ -29,18 +29,18 @@ def even_preferences(
     num_candidates: int | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Choose preferences whose points are spread evenly on the front that a model reaches.
+    """Preferences whose points are spread evenly on the front that a model reaches.
 
     An even lattice of preferences leaves holes where the front moves fast with λ. So many candidates are evaluated:
     half of them a lattice with the corners and (for more than two objectives) uniform draws, half of them in the
     middle between neighbours whose points are far apart. Dominated candidates are dropped, each objective is divided
-    by its range, and of the rest are chosen
+    by its range, and of the rest are taken
 
     * for two objectives: both ends of the front and points at even lengths along it. A step between neighbours that is
       longer than the even length itself is a gap of the front, and counts as that length only: no preference is spent
       on it but the two at its rims.
     * for more: the points nearest to the corners of the simplex, then again and again the candidate farthest from all
-      chosen ones. Then each one but the corners moves to the candidate from which the farthest of its cell is nearest,
+      of them. Then each one but the corners moves to the candidate from which the farthest of its cell is nearest,
       and the one that is missed least to the largest hole, as long as that makes the fill distance smaller.
 
     Even points have the smallest holes, not always the largest hypervolume: for three objectives on the sphere (DTLZ2)
@@ -81,17 +81,10 @@ def even_preferences(
         num_candidates = max(1000, 40 * num_points)
     if num_candidates < 2 * num_points:
         raise ValueError(
-            f"num_candidates is {num_candidates}: {num_points} points are chosen from at least {2 * num_points}."
+            f"num_candidates is {num_candidates}: {num_points} points need at least {2 * num_points} to choose from."
         )
     preferences, losses = _candidates(evaluate, num_objectives, num_candidates, seed)
-    kept = non_dominated(losses)
-    preferences, losses = preferences[kept], losses[kept]
-    extent = np.ptp(losses, axis=0)
-    # Rounding errors around one point are no front.
-    extent[extent <= _SAME * np.abs(losses).max(axis=0)] = np.inf
-    points = losses / extent
-    first = np.sort(np.unique(np.round(points / _SAME), axis=0, return_index=True)[1])
-    preferences, points = preferences[first], points[first]
+    preferences, points = _distinct_front(preferences, losses)
     if len(points) < num_points:
         warnings.warn(
             f"{num_candidates} candidates reach {len(points)} distinct non-dominated points, too few to spread "
@@ -100,29 +93,41 @@ def even_preferences(
             stacklevel=2,
         )
         return simplex_lattice(num_objectives, num_points, "riesz-energy")
-    chosen = _even_along(points, num_points) if num_objectives == 2 else _even_over(points, preferences, num_points)
-    return torch.as_tensor(preferences[chosen], dtype=torch.get_default_dtype())
+    rows = _even_along(points, num_points) if num_objectives == 2 else _even_over(points, preferences, num_points)
+    return torch.as_tensor(preferences[rows], dtype=torch.get_default_dtype())
 
 
 def _candidates(evaluate: Callable[[Tensor], Any], m: int, count: int, seed: int) -> tuple[Array, Array]:
     """Preferences ``(count, m)`` and their losses: a first half spread over the simplex, then where losses differ."""
-    first = simplex_lattice(m, max(count // 2, m)).double().numpy()
-    uniform = np.random.default_rng(seed).dirichlet(np.ones(m), size=max(count // 2, m) - len(first))
-    preferences = np.concatenate([first, uniform])
-    losses = _evaluated(evaluate, preferences)
+    lattice = simplex_lattice(m, max(count // 2, m)).double().numpy()
+    uniform = np.random.default_rng(seed).dirichlet(np.ones(m), size=max(count // 2, m) - len(lattice))
+    preferences = np.concatenate([lattice, uniform])
+    losses = _losses(evaluate, preferences)
     for refinement in range(_REFINEMENTS):
         a, b = _neighbours(preferences)
         size = np.ptp(losses, axis=0)
         step = np.linalg.norm((losses[a] - losses[b]) / np.where(size > 0, size, 1), axis=1)
-        missing = -(-(count - len(preferences)) // (_REFINEMENTS - refinement))
-        longest = np.argsort(-step, kind="stable")[:missing]
+        num_new = -(-(count - len(preferences)) // (_REFINEMENTS - refinement))
+        longest = np.argsort(-step, kind="stable")[:num_new]
         middle = (preferences[a[longest]] + preferences[b[longest]]) / 2
         preferences = np.concatenate([preferences, middle])
-        losses = np.concatenate([losses, _evaluated(evaluate, middle)])
+        losses = np.concatenate([losses, _losses(evaluate, middle)])
     return preferences, losses
 
 
-def _evaluated(evaluate: Callable[[Tensor], Any], preferences: Array) -> Array:
+def _distinct_front(preferences: Array, losses: Array) -> tuple[Array, Array]:
+    """Of each distinct non-dominated point the preference, and the losses in units of the front's extent."""
+    on_front = non_dominated(losses)
+    preferences, losses = preferences[on_front], losses[on_front]
+    extent = np.ptp(losses, axis=0)
+    # Rounding errors around one point are no front.
+    extent[extent <= _SAME * np.abs(losses).max(axis=0)] = np.inf
+    points = losses / extent
+    distinct = np.sort(np.unique(np.round(points / _SAME), axis=0, return_index=True)[1])
+    return preferences[distinct], points[distinct]
+
+
+def _losses(evaluate: Callable[[Tensor], Any], preferences: Array) -> Array:
     losses = as_points(evaluate(torch.as_tensor(preferences, dtype=torch.get_default_dtype())), "losses")
     if losses.shape != preferences.shape:
         raise ValueError(
@@ -156,66 +161,68 @@ def _even_along(points: Array, count: int) -> _Indices:
             break
         even = shorter
     position = np.concatenate([[0.0], np.cumsum(np.minimum(step, even))])
-    chosen = np.abs(position - np.linspace(0, position[-1], count)[:, None]).argmin(axis=1)
+    places = np.abs(position - np.linspace(0, position[-1], count)[:, None]).argmin(axis=1)
     # No point twice, where candidates are few.
     for i in range(1, count):
-        chosen[i] = max(chosen[i], chosen[i - 1] + 1)
-    return order[np.minimum(chosen, len(points) - count + np.arange(count))]
+        places[i] = max(places[i], places[i - 1] + 1)
+    return order[np.minimum(places, len(points) - count + np.arange(count))]
 
 
 def _even_over(points: Array, preferences: Array, count: int) -> _Indices:
     """Indices of ``count`` points, no candidate far from all of them, the corners' among them."""
     corners = [int(np.linalg.norm(preferences - corner, axis=1).argmin()) for corner in np.eye(points.shape[1])]
-    chosen = list(dict.fromkeys(corners))
-    fixed = len(chosen)
-    nearest = np.min([_distances(points, points[i]) for i in chosen], axis=0)
-    while len(chosen) < count:
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, _distances(points, points[chosen[-1]]))
-    best = _settled(points, np.array(chosen), fixed)
-    while fixed < count:
-        trial = _settled(points, _least_missed_to_farthest(points, best, fixed), fixed)
+    rows = list(dict.fromkeys(corners))
+    num_corners = len(rows)
+    nearest = np.min([_distances(points, points[i]) for i in rows], axis=0)
+    while len(rows) < count:
+        rows.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, _distances(points, points[rows[-1]]))
+    best = _centred(points, np.array(rows), num_corners)
+    while num_corners < count:
+        trial = _centred(points, _with_hole_filled(points, best, num_corners), num_corners)
         if _fill(points, trial) >= _fill(points, best):
             break
         best = trial
     return best
 
 
-def _settled(points: Array, chosen: _Indices, fixed: int) -> _Indices:
-    """Move each chosen point but the first ``fixed`` to the centre of its cell until none moves.
+def _centred(points: Array, rows: _Indices, num_fixed: int) -> _Indices:
+    """The points at ``rows`` but the first ``num_fixed``, moved to the centres of their cells until none moves.
 
     The centre is the candidate from which the farthest of the cell is nearest, so that no move makes a hole larger.
     """
     for _ in range(_MOST_MOVES):
-        cell = _tree(points[chosen]).query(points)[1]
-        moved = chosen.copy()
-        for j in range(fixed, len(chosen)):
+        cell = _tree(points[rows]).query(points)[1]
+        centres = rows.copy()
+        for j in range(num_fixed, len(rows)):
             members = np.flatnonzero(cell == j)
             within = np.linalg.norm(points[members, None] - points[members], axis=-1)
-            moved[j] = members[within.max(axis=1).argmin()]
-        if (moved == chosen).all():
+            centres[j] = members[within.max(axis=1).argmin()]
+        if (centres == rows).all():
             break
-        chosen = moved
-    return chosen
+        rows = centres
+    return rows
 
 
-def _least_missed_to_farthest(points: Array, chosen: _Indices, fixed: int) -> _Indices:
-    """Put the chosen point whose cell the others cover best where a candidate is farthest from all chosen ones."""
-    distances, cells = _tree(points[chosen]).query(points, k=2)
-    missed = np.zeros(len(chosen))
-    np.maximum.at(missed, cells[:, 0], distances[:, 1])
-    missed[:fixed] = np.inf
-    moved = chosen.copy()
-    moved[missed.argmin()] = distances[:, 0].argmax()
-    return moved
+def _with_hole_filled(points: Array, rows: _Indices, num_fixed: int) -> _Indices:
+    """The point at ``rows`` whose cell the others cover best, put where a candidate is farthest from all of them."""
+    distances, cells = _tree(points[rows]).query(points, k=2)
+    # How far a cell's farthest candidate is from the next point.
+    hole_without = np.zeros(len(rows))
+    np.maximum.at(hole_without, cells[:, 0], distances[:, 1])
+    hole_without[:num_fixed] = np.inf
+    filled = rows.copy()
+    filled[hole_without.argmin()] = distances[:, 0].argmax()
+    return filled
 
 
-def _fill(points: Array, chosen: _Indices) -> float:
-    return float(_tree(points[chosen]).query(points)[0].max())
+def _fill(points: Array, rows: _Indices) -> float:
+    """The largest distance from a candidate to the nearest of the points at ``rows``."""
+    return float(_tree(points[rows]).query(points)[0].max())
 
 
 def _tree(points: Array) -> Any:
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     return cKDTree(points)
 

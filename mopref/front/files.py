@@ -1,66 +1,95 @@
 """The text of a front's files: JSON, which holds everything, and CSV, which holds the table."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-if TYPE_CHECKING:
-    from mopref.front import Front
+from mopref._arrays import Maximize
 
-__all__ = ["PREFERENCE_PREFIX", "from_csv", "from_json", "to_csv", "to_json"]
+__all__ = ["PREFERENCE_PREFIX", "FrontContent", "from_csv", "from_json", "to_csv", "to_json"]
 
 PREFERENCE_PREFIX = "preference_"
 _FORMAT = "mopref front"
 _FORMAT_VERSION = 1
 
 
-def to_json(front: Front) -> str:
-    """Write everything that a front holds."""
-    content = {
+class FrontContent(NamedTuple):
+    """What a front is made of, in the order of its arguments; of a file that was read it is not checked yet.
+
+    Attributes:
+        preferences: λ, ``(N, m)``.
+        values: what was reached, ``(N, m)``.
+        names: one name per objective.
+        maximize: the direction, one bool or one per objective.
+        extra: more columns of N cells each.
+        metadata: anything that JSON can hold.
+    """
+
+    preferences: ArrayLike
+    values: ArrayLike
+    names: Sequence[str]
+    maximize: Maximize
+    extra: Mapping[str, Any]
+    metadata: Mapping[str, Any]
+
+
+def to_json(content: FrontContent) -> str:
+    """A JSON text that holds everything, each number exactly.
+
+    Raises:
+        ValueError: a preference or a value that is not finite, which JSON cannot hold.
+    """
+    document = {
         "format": _FORMAT,
         "version": _FORMAT_VERSION,
-        "names": front.names,
-        "maximize": front.maximize,
-        "preferences": front.preferences.tolist(),
-        "values": front.values.tolist(),
-        "extra": {name: _without_nan(column) for name, column in front.extra.items()},
-        "metadata": front.metadata,
+        "names": content.names,
+        "maximize": content.maximize,
+        "preferences": np.asarray(content.preferences).tolist(),
+        "values": np.asarray(content.values).tolist(),
+        "extra": {name: _without_nan(column) for name, column in content.extra.items()},
+        "metadata": content.metadata,
     }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_csv(front: Front) -> str:
-    """Write a front's table; direction and metadata have no place in it."""
+def to_csv(headers: Sequence[str], columns: Sequence[NDArray[Any]]) -> str:
+    """A CSV text of a table's columns under their headers; direction and metadata have no place in it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(front.columns())
-    writer.writerows(zip(*map(_without_nan, front.column_arrays()), strict=True))
+    writer.writerow(headers)
+    writer.writerows(zip(*map(_without_nan, columns), strict=True))
     return out.getvalue()
 
 
-def from_json(text: str) -> dict[str, Any]:
-    """Read the arguments of a front from JSON."""
-    content = json.loads(text)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+def from_json(text: str) -> FrontContent:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: a text that :func:`to_json` did not write, or not all of it.
+    """
+    document = json.loads(text)
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise ValueError(f'there is no "format": "{_FORMAT}" in it.')
-    if content.get("version") != _FORMAT_VERSION:
-        raise ValueError(f"its format version is {content.get('version')}, and this mopref reads {_FORMAT_VERSION}.")
-    keys = ("preferences", "values", "names", "maximize", "extra", "metadata")
-    missing = [key for key in keys if key not in content]
+    if document.get("version") != _FORMAT_VERSION:
+        raise ValueError(f"its format version is {document.get('version')}, and this mopref reads {_FORMAT_VERSION}.")
+    missing = [key for key in FrontContent._fields if key not in document]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}.")
-    return {key: content[key] for key in keys}
+    return FrontContent(**{key: document[key] for key in FrontContent._fields})
 
 
-def from_csv(text: str) -> dict[str, Any]:
-    """Read the arguments of a front, but its direction, from a CSV table."""
+def from_csv(text: str, maximize: Maximize) -> FrontContent:
+    """What a CSV table holds, with the direction that it does not.
+
+    Raises:
+        ValueError: a text without the columns of a front, or with rows of another length.
+    """
     header, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     names = [column.removeprefix(PREFERENCE_PREFIX) for column in header if column.startswith(PREFERENCE_PREFIX)]
     # An objective may itself be called preference_…; its own preference column tells.
@@ -68,19 +97,21 @@ def from_csv(text: str) -> dict[str, Any]:
     if not names or len(set(header)) != len(header):
         raise ValueError(f"its columns {header} are not preference_<name> and <name> per objective, each once.")
     uneven = [i for i, row in enumerate(rows) if len(row) != len(header)]
-    if uneven or not rows:
-        raise ValueError(
-            f"row {uneven[0]} has {len(rows[uneven[0]])} cells, not {len(header)}." if uneven else "no rows."
-        )
+    if uneven:
+        raise ValueError(f"row {uneven[0]} has {len(rows[uneven[0]])} cells, not {len(header)}.")
+    if not rows:
+        raise ValueError("it has no rows.")
     columns = {column: [row[i] for row in rows] for i, column in enumerate(header)}
     preferences = [columns.pop(PREFERENCE_PREFIX + name) for name in names]
     values = [columns.pop(name) for name in names]
-    return {
-        "preferences": np.array(preferences, dtype=np.float64).T,
-        "values": np.array(values, dtype=np.float64).T,
-        "names": names,
-        "extra": {name: _parsed(column) for name, column in columns.items()},
-    }
+    return FrontContent(
+        preferences=np.array(preferences, dtype=np.float64).T,
+        values=np.array(values, dtype=np.float64).T,
+        names=names,
+        maximize=maximize,
+        extra={name: _parsed(cells) for name, cells in columns.items()},
+        metadata={},
+    )
 
 
 def _parsed(cells: list[str]) -> list[Any]:

@@ -4,4 +4,4 @@ from .epo import EPO as EPO
 from .gramian import gramians as gramians
 from .mgda import MGDA as MGDA
 from .torchjd import TorchJD as TorchJD
-from .weighting import GradientWeighting as GradientWeighting
+from .weighting import GRADIENT_WEIGHTINGS as GRADIENT_WEIGHTINGS, GradientWeighting as GradientWeighting

@@ -1,12 +1,15 @@
 """EPO: exact Pareto optimal search, for the point of the front where all λ_i f_i are equal."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .weighting import GradientWeighting
+from mopref.option_checks import Point, given_point
+from mopref.tracked_points import difference_above
+
+from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
 
 __all__ = ["EPO"]
 
@@ -14,6 +17,7 @@ __all__ = ["EPO"]
 _SMALLEST_SHARE = 1e-12
 
 
+@GRADIENT_WEIGHTINGS.register("epo")
 class EPO(GradientWeighting):
     """The weights that lead to the Pareto-optimal point with λ_1 f_1 = … = λ_m f_m: an important loss becomes small.
 
@@ -59,52 +63,37 @@ class EPO(GradientWeighting):
         tensor([[1., 0.]])
     """
 
-    def __init__(
-        self, ideal: Sequence[float] | Tensor | None = None, balanced: float = 1e-4, epsilon: float = 1e-3
-    ) -> None:
+    def __init__(self, ideal: Point | None = None, balanced: float = 1e-4, epsilon: float = 1e-3) -> None:
         if not balanced > 0:
             raise ValueError(f"balanced is {balanced}: rounding keeps the non-uniformity above 0, so it must be > 0.")
         if not 0 < epsilon < 1:
             raise ValueError(f"epsilon is {epsilon}: it stands for weights that are 0, so it lies between 0 and 1.")
         self.balanced, self.epsilon = balanced, epsilon
-        self.ideal_point = None if ideal is None else torch.as_tensor(ideal, dtype=torch.float64).detach().cpu().clone()
-        if self.ideal_point is not None and (self.ideal_point.ndim != 1 or not self.ideal_point.isfinite().all()):
-            raise ValueError(f"ideal is {ideal!r}: give one finite number per objective.")
+        self.ideal_point = None if ideal is None else given_point(ideal, "ideal")
+
+    def options(self) -> dict[str, Any]:
+        """The ideal point, and what says when losses are balanced."""
+        return {"ideal": self.ideal_point, "balanced": self.balanced, "epsilon": self.epsilon}
 
     def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
         """The solution of each group's linear program, ``(G, m)``, ≥ 0 with sum 1."""
         m = losses.shape[1]
         r = preferences.clamp(min=self.epsilon)
-        weighted = r * self._above_ideal(losses)
+        ideal = losses.new_zeros(m) if self.ideal_point is None else self.ideal_point
+        above_ideal = difference_above(losses, ideal, "Give a lower one: EPO(ideal=[…]).").clamp(min=0)
+        weighted = r * above_ideal
         shares = weighted / weighted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weighted.dtype).tiny)
         logs = (m * shares.clamp(min=_SMALLEST_SHARE)).log()
         non_uniformity = (shares * logs).sum(dim=1, keepdim=True)
         pull = (gramians @ (r * (logs - non_uniformity)).unsqueeze(2)).squeeze(2)
         largest = weighted == weighted.amax(dim=1, keepdim=True)
         balance = (non_uniformity > self.balanced) & (pull > 0).any(dim=1, keepdim=True)
-        allowed = torch.where(pull > 0, -torch.inf, pull).masked_fill(largest | ~balance, 0.0)
-        return _best_on_simplex(torch.where(balance, pull, gramians.sum(dim=1)), gramians, allowed)
-
-    def _above_ideal(self, losses: Tensor) -> Tensor:
-        """f − z ≥ 0, ``(G, m)``."""
-        ideal = torch.zeros(losses.shape[1], dtype=losses.dtype) if self.ideal_point is None else self.ideal_point
-        if ideal.shape[0] != losses.shape[1]:
-            raise ValueError(f"the ideal point has {ideal.shape[0]} numbers, but there are {losses.shape[1]} losses.")
-        difference = losses - ideal
-        # Rounding may put a loss that sits on the ideal point a hair below it.
-        below = difference < -1e-5 * (1 + ideal.abs())
-        if below.any():
-            objective = int(below.nonzero()[0, -1])
-            raise ValueError(
-                f"the ideal point's entry {objective} is {ideal[objective].item():g}, above a loss of "
-                f"{losses[:, objective].min().item():g}: EPO measures losses from a point below them all. Give a lower "
-                "one, EPO(ideal=[…])."
-            )
-        return difference.clamp(min=0)
+        limits = torch.where(pull > 0, -torch.inf, pull).masked_fill(largest | ~balance, 0.0)
+        return _best_on_simplex(torch.where(balance, pull, gramians.sum(dim=1)), gramians, limits)
 
 
-def _best_on_simplex(objective: Tensor, gramians: Tensor, allowed: Tensor) -> Tensor:
-    """argmax of ⟨objective, w⟩ over w ≥ 0, Σ_i w_i = 1, (G w)_j ≥ allowed_j, for each group: ``(G, m)``.
+def _best_on_simplex(objective: Tensor, gramians: Tensor, limits: Tensor) -> Tensor:
+    """argmax of ⟨objective, w⟩ over w ≥ 0, Σ_i w_i = 1, (G w)_j ≥ limit_j, for each group: ``(G, m)``.
 
     The programs share nothing, so they are solved as one, which is many times faster than one after the other.
     """
@@ -115,19 +104,20 @@ def _best_on_simplex(objective: Tensor, gramians: Tensor, allowed: Tensor) -> Te
     tiny = torch.finfo(objective.dtype).tiny
     objective = objective / objective.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
     sizes = gramians.abs().amax(dim=2).clamp(min=tiny)
-    rows, limits = torch.block_diag(*(gramians / sizes.unsqueeze(2))).numpy(), (allowed / sizes).flatten().numpy()
-    kept = np.isfinite(limits)
-    found = linprog(
+    rows = torch.block_diag(*(gramians / sizes.unsqueeze(2))).numpy()
+    lower_bounds = (limits / sizes).flatten().numpy()
+    is_bounded = np.isfinite(lower_bounds)
+    optimum = linprog(
         -objective.flatten().numpy(),
-        A_ub=-rows[kept],
-        b_ub=-limits[kept],
+        A_ub=-rows[is_bounded],
+        b_ub=-lower_bounds[is_bounded],
         A_eq=np.kron(np.eye(groups), np.ones((1, m))),
         b_eq=np.ones(groups),
         bounds=(0, None),
         method="highs",
     )
-    if found.x is None:
+    if optimum.x is None:
         # The shortest combination of the gradients fulfils all constraints, so this is the solver's failure.
-        raise ArithmeticError(f"the linear program of EPO was not solved: {found.message}")
-    solution = torch.from_numpy(found.x).reshape(groups, m).clamp(min=0)
+        raise ArithmeticError(f"the linear program of EPO was not solved: {optimum.message}")
+    solution = torch.from_numpy(optimum.x).reshape(groups, m).clamp(min=0)
     return solution / solution.sum(dim=1, keepdim=True)

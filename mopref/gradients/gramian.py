@@ -45,12 +45,12 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
             f"losses have shape {tuple(losses.shape)} and requires_grad={losses.requires_grad}: give the losses (G, m) "
             "as the objective returns them, not detached and not under torch.no_grad()."
         )
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    if not trained:
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trainable:
         raise ValueError("none of the parameters requires a gradient: there is nothing to take gradients in.")
     groups, m = losses.shape
     if groups_at_once is None:
-        groups_at_once = max(1, _ENTRIES_AT_ONCE // (m * sum(parameter.numel() for parameter in trained)))
+        groups_at_once = max(1, _ENTRIES_AT_ONCE // (m * sum(parameter.numel() for parameter in trainable)))
     if groups_at_once < 1:
         raise ValueError(f"groups_at_once is {groups_at_once}: at least one group is needed at a time.")
     result = torch.zeros(groups, m, m, dtype=torch.float64, device=losses.device)
@@ -59,12 +59,12 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
         chunk = losses[start : start + groups_at_once]
         if batched:
             try:
-                gradients = _gradients_at_once(chunk, trained)
+                gradients = _gradients_at_once(chunk, trainable)
             except RuntimeError:
                 # Some operation has no batched backward pass; an error of another kind shows again below.
                 batched = False
         if not batched:
-            gradients = _gradients_one_by_one(chunk, trained)
+            gradients = _gradients_one_by_one(chunk, trainable)
         for gradient in gradients:
             if gradient is not None:
                 rows = gradient.reshape(*chunk.shape, -1).to(result)
@@ -74,8 +74,8 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
 
 def _gradients_at_once(losses: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """Gradients of all entries of the losses ``(k, m)`` in each parameter: ``(k·m, *shape)``, or ``None`` for zeros."""
-    chosen = torch.eye(losses.numel(), dtype=losses.dtype, device=losses.device).reshape(-1, *losses.shape)
-    return torch.autograd.grad(losses, parameters, chosen, retain_graph=True, allow_unused=True, is_grads_batched=True)
+    entries = torch.eye(losses.numel(), dtype=losses.dtype, device=losses.device).reshape(-1, *losses.shape)
+    return torch.autograd.grad(losses, parameters, entries, retain_graph=True, allow_unused=True, is_grads_batched=True)
 
 
 def _gradients_one_by_one(losses: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:

@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .weighting import GradientWeighting
+from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
 
 __all__ = ["MGDA"]
 
 
+@GRADIENT_WEIGHTINGS.register("mgda")
 class MGDA(GradientWeighting):
     """w = argmin ‖Σ_i w_i ∇f_i‖² = wᵀ G w over w ≥ 0, Σ_i w_i = 1, with the Gramian G.
 
@@ -40,9 +41,10 @@ class MGDA(GradientWeighting):
 def _of_two(gramians: Tensor) -> Tensor:
     """w_1 = (G_22 − G_12) / (G_11 − 2 G_12 + G_22), kept in [0, 1]: ``(G, 2, 2)`` to ``(G, 2)``."""
     first, second, cross = gramians[:, 0, 0], gramians[:, 1, 1], (gramians[:, 0, 1] + gramians[:, 1, 0]) / 2
-    apart = first - 2 * cross + second
-    # The gradients are equal where they are not apart.
-    share = torch.where(apart > 0, (second - cross) / apart.clamp(min=torch.finfo(apart.dtype).tiny), 0.5).clamp(0, 1)
+    squared_distance = first - 2 * cross + second
+    divisor = squared_distance.clamp(min=torch.finfo(gramians.dtype).tiny)
+    # Equal gradients share the weight.
+    share = torch.where(squared_distance > 0, (second - cross) / divisor, 0.5).clamp(0, 1)
     return torch.stack([share, 1 - share], dim=1)
 
 

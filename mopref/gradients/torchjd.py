@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .weighting import GradientWeighting
+from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
 
 __all__ = ["TorchJD"]
 
 
+@GRADIENT_WEIGHTINGS.register("torchjd")
 class TorchJD(GradientWeighting):
     """The weights that an aggregator of torchjd gives for the Gramian: UPGrad, DualProj, CAGrad, IMTLG, PCGrad, ….
 
@@ -45,6 +46,7 @@ class TorchJD(GradientWeighting):
             raise ImportError(
                 'TorchJD needs the torchjd package, which is not installed: pip install "mopref[torchjd]"'
             ) from error
+        self._options = {"method": method, **options}
         if isinstance(method, str):
             kind = getattr(aggregation, method, None)
             if not (isinstance(kind, type) and issubclass(kind, aggregation.Aggregator)):
@@ -69,6 +71,10 @@ class TorchJD(GradientWeighting):
                 f"{method!r} has a preference vector of its own: leave it out, each group's preference takes its place."
             )
         self.weighting = copy.deepcopy(weighting)
+
+    def options(self) -> dict[str, Any]:
+        """The method, and its own options where it is a name."""
+        return dict(self._options)
 
     def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
         """The method's weights, group by group, ``(G, m)``."""

@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["GradientWeighting"]
+from mopref._repr import OptionsRepr
+from mopref.registry import Registry
+
+__all__ = ["GRADIENT_WEIGHTINGS", "GradientWeighting"]
 
 # How far below 0 an eigenvalue of a Gramian may lie, beside the largest: float32 rounding of its entries.
 _TOLERANCE = 1e-5
 
 
-class GradientWeighting(ABC):
+class GradientWeighting(OptionsRepr, ABC):
     """Losses ``(G, m)``, Gramians ``(G, m, m)`` and preferences ``(G, m)`` to weights ``(G, m)``, for each of G groups.
 
     Where a scalarizer looks at the losses alone, this looks at their gradients too, through the Gramian J Jᵀ of each
@@ -51,12 +54,7 @@ class GradientWeighting(ABC):
         """
         dtype = torch.promote_types(losses.dtype, torch.float32)
         f, gram, lam = (value.detach().to("cpu", torch.float64) for value in (losses, gramians, preferences))
-        _check_shapes(f, gram, lam)
-        for name, value in (("losses", f), ("gramians", gram), ("preferences", lam)):
-            _check_finite(name, value)
-        if (lam < 0).any():
-            raise ValueError(f"preferences hold {lam.min().item():g}: weights of objectives are ≥ 0.")
-        _check_gramians(gram)
+        _check_input(f, gram, lam)
         weights = self.weights(f, gram, lam)
         if weights.shape != f.shape:
             raise ValueError(
@@ -66,15 +64,29 @@ class GradientWeighting(ABC):
         _check_finite(f"weights of {type(self).__name__}", weights)
         return weights.to(losses.device, dtype)
 
-    def observe(self, losses: Tensor) -> None:  # noqa: B027 - an optional hook
+    def observe(self, losses: Tensor) -> None:
         """See the losses ``(N, m)`` of a training step before they are weighted; nothing to do by default."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; empty for a method without a state."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - an optional hook
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
+
+
+GRADIENT_WEIGHTINGS: Registry[GradientWeighting] = Registry(
+    "gradient weighting", GradientWeighting, ["mopref.gradients"]
+)
+
+
+def _check_input(losses: Tensor, gramians: Tensor, preferences: Tensor) -> None:
+    _check_shapes(losses, gramians, preferences)
+    for name, value in (("losses", losses), ("gramians", gramians), ("preferences", preferences)):
+        _check_finite(name, value)
+    if (preferences < 0).any():
+        raise ValueError(f"preferences hold {preferences.min().item():g}: weights of objectives are ≥ 0.")
+    _check_gramians(gramians)
 
 
 def _check_shapes(losses: Tensor, gramians: Tensor, preferences: Tensor) -> None:
@@ -93,9 +105,9 @@ def _check_shapes(losses: Tensor, gramians: Tensor, preferences: Tensor) -> None
 
 
 def _check_finite(name: str, value: Tensor) -> None:
-    bad = ~value.isfinite()
-    if bad.any():
-        group, *place = (int(i) for i in bad.nonzero()[0])
+    faults = ~value.isfinite()
+    if faults.any():
+        group, *place = (int(i) for i in faults.nonzero()[0])
         raise ValueError(
             f"{name}: entry {place} of group {group} is {value[(group, *place)].item()}, which is not finite: lower "
             "the learning rate, or look for an infinite slope in the objective."
@@ -107,9 +119,9 @@ def _check_gramians(gramians: Tensor) -> None:
     asymmetry = (gramians - gramians.mT).abs().amax(dim=(1, 2))
     lowest = torch.linalg.eigvalsh((gramians + gramians.mT) / 2)[:, 0]
     for what, value, excess in (("is asymmetric by", asymmetry, asymmetry), ("has the eigenvalue", lowest, -lowest)):
-        wrong = excess > _TOLERANCE * largest
-        if wrong.any():
-            group = int(wrong.nonzero()[0])
+        faults = excess > _TOLERANCE * largest
+        if faults.any():
+            group = int(faults.nonzero()[0])
             raise ValueError(
                 f"the Gramian of group {group} {what} {value[group].item():g}, its largest entry being "
                 f"{largest[group].item():g}: a Gramian J Jᵀ is symmetric and positive semi-definite. "

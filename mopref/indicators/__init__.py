@@ -11,44 +11,31 @@ A front on which every preference reaches the same point has perfect :func:`spar
 next to :func:`hypervolume`, :func:`range_of_objectives` and :func:`number_of_distinct_non_dominated`.
 """
 
-from mopref.indicators.distances import fill_distance, gd, gd_plus, igd, igd_plus
-from mopref.indicators.front_quality import (
-    fraction_non_dominated,
-    non_dominated,
-    number_of_distinct_non_dominated,
-    range_of_objectives,
-    spacing,
-    sparsity,
+from .distances import (
+    fill_distance as fill_distance,
+    gd as gd,
+    gd_plus as gd_plus,
+    igd as igd,
+    igd_plus as igd_plus,
 )
-from mopref.indicators.preference import (
-    PreferenceRegret,
-    cross_angle,
-    inner_product,
-    preference_regret,
-    scalarizer_cross_angle,
-    scalarizer_regret,
+from .front_quality import (
+    fraction_non_dominated as fraction_non_dominated,
+    non_dominated as non_dominated,
+    number_of_distinct_non_dominated as number_of_distinct_non_dominated,
+    range_of_objectives as range_of_objectives,
+    spacing as spacing,
+    sparsity as sparsity,
 )
-from mopref.indicators.volume import HypervolumeResult, hypervolume, hypervolume_with_method
-
-__all__ = [
-    "HypervolumeResult",
-    "PreferenceRegret",
-    "cross_angle",
-    "fill_distance",
-    "fraction_non_dominated",
-    "gd",
-    "gd_plus",
-    "hypervolume",
-    "hypervolume_with_method",
-    "igd",
-    "igd_plus",
-    "inner_product",
-    "non_dominated",
-    "number_of_distinct_non_dominated",
-    "preference_regret",
-    "range_of_objectives",
-    "scalarizer_cross_angle",
-    "scalarizer_regret",
-    "spacing",
-    "sparsity",
-]
+from .preference import (
+    PreferenceRegret as PreferenceRegret,
+    cross_angle as cross_angle,
+    inner_product as inner_product,
+    preference_regret as preference_regret,
+    scalarizer_cross_angle as scalarizer_cross_angle,
+    scalarizer_regret as scalarizer_regret,
+)
+from .volume import (
+    HypervolumeResult as HypervolumeResult,
+    hypervolume as hypervolume,
+    hypervolume_with_method as hypervolume_with_method,
+)

@@ -1,7 +1,5 @@
 """How far a front is from a known one."""
 
-from __future__ import annotations
-
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Array, Maximize, as_points, signs
@@ -17,22 +15,24 @@ def igd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> floa
     Lower is better. Not Pareto compliant: see :func:`igd_plus`.
 
     Args:
-        values: Points, ``(N, m)``.
-        front: Points of the known front, ``(K, m)``.
-        maximize: Direction. Distances do not depend on it; it is taken so that all four distances are called alike.
+        values: points, ``(N, m)``.
+        front: points of the known front, ``(K, m)``.
+        maximize: direction. Distances do not depend on it; it is taken so that all four distances are called alike.
 
-    References:
-        Coello Coello and Reyes Sierra, A study of the parallelization of a coevolutionary multi-objective evolutionary
-        algorithm, MICAI 2004.
+    Raises:
+        ValueError: points on other objectives than the front's, no point, or a number that is not finite.
 
-    Examples:
+    Source: C. A. Coello Coello and M. Reyes Sierra, A study of the parallelization of a coevolutionary multi-objective
+    evolutionary algorithm, MICAI 2004.
+
+    Example:
         >>> igd([[0.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
         0.5
     """
-    from pymoo.indicators.igd import IGD  # type: ignore[import-untyped]
+    from pymoo.indicators.igd import IGD
 
-    points, known = _against_front(values, front, maximize)
-    return float(IGD(known)(points))
+    points, front_points = _against_front(values, front, maximize)
+    return float(IGD(front_points)(points))
 
 
 def igd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
@@ -42,20 +42,19 @@ def igd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) ->
 
     Lower is better. Shapes as in :func:`igd`.
 
-    References:
-        Ishibuchi, Masuda, Tanigaki and Nojima, Modified distance calculation in generational distance and inverted
-        generational distance, EMO 2015.
+    Source: H. Ishibuchi, H. Masuda, Y. Tanigaki and Y. Nojima, Modified distance calculation in generational distance
+    and inverted generational distance, EMO 2015.
 
-    Examples:
+    Example:
         >>> igd_plus([[0.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
         0.0
         >>> igd_plus([[0.0, 2.0]], front=[[0.0, 1.0], [1.0, 1.0]])
         1.0
     """
-    from pymoo.indicators.igd_plus import IGDPlus  # type: ignore[import-untyped]
+    from pymoo.indicators.igd_plus import IGDPlus
 
-    points, known = _against_front(values, front, maximize)
-    return float(IGDPlus(known)(points))
+    points, front_points = _against_front(values, front, maximize)
+    return float(IGDPlus(front_points)(points))
 
 
 def gd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
@@ -65,18 +64,17 @@ def gd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float
 
     Lower is better. Says nothing about spread: one value on the front has GD 0. Shapes as in :func:`igd`.
 
-    References:
-        Van Veldhuizen and Lamont, Evolutionary computation and convergence to a Pareto front, GP 1998.
+    Source: D. A. Van Veldhuizen and G. B. Lamont, Evolutionary computation and convergence to a Pareto front, GP 1998.
 
-    Examples:
+    Example:
         >>> gd([[0.0, 2.0], [1.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
         0.5
     """
-    from pymoo.indicators.igd import IGD  # type: ignore[import-untyped]
+    from pymoo.indicators.igd import IGD
 
-    points, known = _against_front(values, front, maximize)
+    points, front_points = _against_front(values, front, maximize)
     # GD is IGD with the sets' roles exchanged. pymoo's own GD holds all N·K differences at once; its IGD does not.
-    return float(IGD(points)(known))
+    return float(IGD(points)(front_points))
 
 
 def gd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
@@ -86,17 +84,17 @@ def gd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> 
 
     Lower is better. Shapes as in :func:`igd`; source as in :func:`igd_plus`.
 
-    Examples:
+    Example:
         >>> gd_plus([[0.0, 2.0], [1.0, 1.0]], front=[[0.0, 1.0], [1.0, 1.0]])
         0.5
         >>> gd_plus([[0.0, 0.5]], front=[[0.0, 1.0]])
         0.0
     """
-    from pymoo.indicators.igd_plus import IGDPlus  # type: ignore[import-untyped]
+    from pymoo.indicators.igd_plus import IGDPlus
 
-    points, known = _against_front(values, front, maximize)
+    points, front_points = _against_front(values, front, maximize)
     # max(f − p, 0) = max((−p) − (−f), 0), so GD+ is IGD+ with roles exchanged and signs flipped; see gd for why.
-    return float(IGDPlus(-points)(-known))
+    return float(IGDPlus(-points)(-front_points))
 
 
 def fill_distance(values: ArrayLike, front: ArrayLike) -> float:
@@ -106,23 +104,23 @@ def fill_distance(values: ArrayLike, front: ArrayLike) -> float:
 
     Shapes as in :func:`igd`.
 
-    Examples:
+    Example:
         >>> fill_distance([[0.0, 1.0]], front=[[0.0, 1.0], [3.0, 1.0]])
         3.0
     """
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
-    points, known = _against_front(values, front, maximize=False)
-    return float(cKDTree(points).query(known)[0].max())
+    points, front_points = _against_front(values, front, maximize=False)
+    return float(cKDTree(points).query(front_points)[0].max())
 
 
 def _against_front(values: ArrayLike, front: ArrayLike, maximize: Maximize) -> tuple[Array, Array]:
-    """Check two sets on the same objectives and return them minimised."""
-    points, known = as_points(values), as_points(front, "front")
-    if points.shape[1] != known.shape[1]:
+    """Two sets on the same objectives, checked and minimised."""
+    points, front_points = as_points(values), as_points(front, "front")
+    if points.shape[1] != front_points.shape[1]:
         raise ValueError(
-            f"values have {points.shape[1]} objectives (shape {points.shape}), but front has {known.shape[1]} "
-            f"(shape {known.shape}); both must be measured on the same objectives."
+            f"values have {points.shape[1]} objectives (shape {points.shape}), but front has {front_points.shape[1]} "
+            f"(shape {front_points.shape}): both must be measured on the same objectives."
         )
     factors = signs(maximize, points.shape[1])
-    return points * factors, known * factors
+    return points * factors, front_points * factors

@@ -1,7 +1,5 @@
 """What a front looks like by itself: dominance, distinct points, evenness, extent."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -18,23 +16,23 @@ __all__ = [
 
 
 def non_dominated(values: ArrayLike, maximize: Maximize = False) -> NDArray[np.bool_]:
-    """Tell which points no other point dominates.
+    """Which points no other point dominates.
 
     ``a`` dominates ``b`` if it is at least as good in every objective and better in one. Equal points do not dominate
     each other: **all copies** of a non-dominated point are True.
 
     Args:
-        values: Points, ``(N, m)``; N may be 0.
-        maximize: Direction, one bool or one per objective.
+        values: points, ``(N, m)``; N may be 0.
+        maximize: direction, one bool or one per objective.
 
     Returns:
         A mask ``(N,)``.
 
-    Examples:
+    Example:
         >>> non_dominated([[0, 1], [0, 1], [1, 0], [1, 1]])
         array([ True,  True,  True, False])
     """
-    from moocore import is_nondominated  # type: ignore[import-untyped]
+    from moocore import is_nondominated
 
     points = as_points(values, allow_empty=True)
     minimised = points * signs(maximize, points.shape[1])
@@ -42,9 +40,9 @@ def non_dominated(values: ArrayLike, maximize: Maximize = False) -> NDArray[np.b
 
 
 def fraction_non_dominated(values: ArrayLike, maximize: Maximize = False) -> float:
-    """Return the share of points that no other point dominates, copies counted as often as they occur.
+    """The share of points that no other point dominates, copies counted as often as they occur.
 
-    Examples:
+    Example:
         >>> fraction_non_dominated([[0, 1], [1, 0], [1, 1], [2, 2]])
         0.5
     """
@@ -54,18 +52,21 @@ def fraction_non_dominated(values: ArrayLike, maximize: Maximize = False) -> flo
 def number_of_distinct_non_dominated(
     values: ArrayLike, tolerance: float | ArrayLike = 1e-6, maximize: Maximize = False
 ) -> int:
-    """Count the non-dominated points that differ from each other by more than ``tolerance`` in some objective.
+    """The number of non-dominated points that differ from each other by more than ``tolerance`` in some objective.
 
     The points are visited in lexicographic order; one is counted if no counted point lies within ``tolerance`` of it
     in every objective. So a set within one tolerance of its first point counts once, and a long chain of close points
     as often as its length needs.
 
     Args:
-        values: Points, ``(N, m)``.
-        tolerance: Largest difference, in the objectives' own units, that counts as none: one number or ``(m,)``.
-        maximize: Direction, one bool or one per objective.
+        values: points, ``(N, m)``.
+        tolerance: largest difference, in the objectives' own units, that counts as none: one number or ``(m,)``.
+        maximize: direction, one bool or one per objective.
 
-    Examples:
+    Raises:
+        ValueError: a negative tolerance, or another number of them than of objectives.
+
+    Example:
         >>> number_of_distinct_non_dominated([[0, 1], [0, 1], [1, 0], [2, 2]])
         2
         >>> number_of_distinct_non_dominated([[0, 1], [0.1, 0.9], [1, 0]], tolerance=0.2)
@@ -75,7 +76,7 @@ def number_of_distinct_non_dominated(
     limit = as_float64(tolerance, "tolerance")
     if limit.shape not in ((), (points.shape[1],)) or (limit < 0).any():
         raise ValueError(
-            f"tolerance must be one number >= 0, or one per objective ({points.shape[1]}), but got {tolerance!r}."
+            f"tolerance is {tolerance!r}: give one number ≥ 0, or one for each of the {points.shape[1]} objectives."
         )
     candidates = _lexicographic(points[non_dominated(points, maximize)])
     counted = candidates[:1]
@@ -97,11 +98,10 @@ def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:
 
     NaN if fewer than two points are non-dominated, where there is no gap to measure.
 
-    References:
-        Xu et al., Prediction-guided multi-objective reinforcement learning for continuous robot control, ICML 2020;
-        with Panacea's factor 1/m, arXiv 2402.02030.
+    Source: J. Xu et al., Prediction-guided multi-objective reinforcement learning for continuous robot control, ICML
+    2020; with Panacea's factor 1/m, arXiv 2402.02030.
 
-    Examples:
+    Example:
         >>> sparsity([[0.0, 2.0], [2.0, 0.0], [1.0, 1.0]])
         1.0
         >>> sparsity([[0.0, 0.0], [1.0, 1.0]])
@@ -124,14 +124,13 @@ def spacing(values: ArrayLike, maximize: Maximize = False) -> float:
     ``SpacingIndicator`` uses the city-block distance and gives other numbers. ``maximize`` cannot change a distance; it
     is taken, and checked, so that all indicators of a front are called alike. NaN for one point: it has no neighbour.
 
-    References:
-        Schott, Fault tolerant design using single and multicriteria genetic algorithm optimization, 1995.
+    Source: J. R. Schott, Fault tolerant design using single and multicriteria genetic algorithm optimization, 1995.
 
-    Examples:
+    Example:
         >>> spacing([[0.0, 3.0], [0.0, 4.0], [4.0, 0.0]])  # distances to the nearest: 1, 1, 5
         1.8856180831641267
     """
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     points = as_points(values)
     signs(maximize, points.shape[1])
@@ -143,9 +142,9 @@ def spacing(values: ArrayLike, maximize: Maximize = False) -> float:
 
 
 def range_of_objectives(values: ArrayLike) -> Array:
-    """Return each objective's maximum minus its minimum over all points, ``(m,)``.
+    """Each objective's maximum minus its minimum over all points, ``(m,)``.
 
-    Examples:
+    Example:
         >>> range_of_objectives([[0.0, 5.0], [2.0, 5.0]])
         array([2., 0.])
     """
@@ -153,5 +152,5 @@ def range_of_objectives(values: ArrayLike) -> Array:
 
 
 def _lexicographic(points: Array) -> Array:
-    """Sort rows by the first objective, ties by the second, and so on."""
+    """The rows in order of the first objective, ties by the second, and so on."""
     return points[np.lexsort(points.T[::-1])]

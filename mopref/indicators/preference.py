@@ -1,16 +1,13 @@
 """Whether each preference got what it asked for."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
-
-if TYPE_CHECKING:
-    from mopref.scalarizer import Scalarizer
+from mopref.scalarizer import Scalarizer
 
 __all__ = [
     "PreferenceRegret",
@@ -41,12 +38,14 @@ def inner_product(preferences: ArrayLike, values: ArrayLike, maximize: Maximize 
     Args:
         preferences: ``(N, m)``.
         values: ``(N, m)``.
-        maximize: Direction, one bool or one per objective.
+        maximize: direction, one bool or one per objective.
 
-    References:
-        Zhong et al., Panacea: Pareto alignment via preference adaptation for LLMs, arXiv 2402.02030.
+    Raises:
+        ValueError: arrays of two shapes, or a number that is not finite.
 
-    Examples:
+    Source: Y. Zhong et al., Panacea: Pareto alignment via preference adaptation for LLMs, arXiv 2402.02030.
+
+    Example:
         >>> inner_product([[1.0, 0.0], [0.0, 1.0]], [[3.0, 1.0], [1.0, 5.0]], maximize=True)
         4.0
         >>> inner_product([[1.0, 0.0], [0.0, 1.0]], [[3.0, 1.0], [1.0, 5.0]])
@@ -65,19 +64,23 @@ def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike
     PBI, 1/λ for Tchebycheff. 0 means that every preference reached the ray it asked for.
 
     Args:
-        values: Minimised values, ``(N, m)``.
+        values: minimised values, ``(N, m)``.
         directions: ``(N, m)``, of any length, row i belonging to row i of ``values``.
         ideal_point: z, ``(m,)``.
 
-    Examples:
+    Raises:
+        ValueError: a value that is the ideal point itself, a direction of zeros, shapes that do not match, or a number
+            that is not finite.
+
+    Example:
         >>> round(cross_angle([[1.0, 1.0], [2.0, 0.0]], directions=[[0.5, 0.5], [0.0, 1.0]], ideal_point=[0, 0]), 6)
         45.0
     """
     points, targets = _paired(values, directions, "directions")
     reached = points - as_vector(ideal_point, points.shape[1], "ideal_point")
     for rows, problem in (
-        (reached, "values equal the ideal point in row {}, where the angle is undefined; use a lower ideal point."),
-        (targets, "directions are all zero in row {}, which points nowhere."),
+        (reached, "values equal the ideal point in row {}, where the angle is undefined: use a lower ideal point."),
+        (targets, "directions are all zero in row {}, which points nowhere: give one number other than 0."),
     ):
         zero = np.flatnonzero(~rows.any(axis=1))
         if len(zero):
@@ -100,10 +103,13 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
     ``best`` was not the best, and the sign is kept to show it.
 
     Args:
-        scalarized: Minimised g, ``(N,)`` with ``best``, or ``(M, N)`` with M ≥ N without.
-        best: ``(N,)`` or None.
+        scalarized: minimised g, ``(N,)`` with ``best``, or ``(M, N)`` with M ≥ N without.
+        best: ``(N,)`` or ``None``.
 
-    Examples:
+    Raises:
+        ValueError: arrays of other shapes, or a number that is not finite.
+
+    Example:
         >>> preference_regret([[1.0, 4.0], [0.5, 3.0]])  # preference 0 is better off with point 1
         PreferenceRegret(mean=0.25, max=0.5, per_preference=array([0.5, 0. ]))
         >>> preference_regret([1.0, 3.0], best=[0.5, 3.0]).max
@@ -113,7 +119,7 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
     if best is None:
         if own.ndim != 2 or own.shape[1] == 0 or own.shape[0] < own.shape[1]:
             raise ValueError(
-                f"scalarized has shape {own.shape}; without `best` it must be (points, preferences) with at least as "
+                f"scalarized has shape {own.shape}: without best it must be (points, preferences) with at least as "
                 "many points as preferences, point j being the one that preference j reached."
             )
         regret = np.diagonal(own) - own.min(axis=0)
@@ -121,7 +127,7 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
         reachable = as_float64(best, "best")
         if own.ndim != 1 or len(own) == 0 or own.shape != reachable.shape:
             raise ValueError(
-                f"scalarized has shape {own.shape} and best {reachable.shape}; both must be (N,), N >= 1, one number a "
+                f"scalarized has shape {own.shape} and best {reachable.shape}: both must be (N,), N ≥ 1, one number a "
                 "preference."
             )
         regret = own - reachable
@@ -129,26 +135,24 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
 
 
 def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer) -> float:
-    r"""Compute :func:`cross_angle` in degrees against what a scalarizer itself aims at, from its own ideal point.
+    """The :func:`cross_angle` in degrees against what a scalarizer itself aims at, from its own ideal point.
 
     From a reference point (achievement scalarizing) the same line is followed backwards by values that are better than
     that point in every objective.
 
     Args:
-        values: Minimised values, ``(N, m)``.
+        values: minimised values, ``(N, m)``.
         preferences: λ, ``(N, m)``, row i belonging to row i of ``values``.
-        scalarizer: One with a target direction, and an ideal or a reference point. It is asked, not changed.
+        scalarizer: one with a target direction, and an ideal or a reference point. It is asked, not changed.
 
     Raises:
-        ValueError: The scalarizer has no target direction (linear scalarization), or no point to look from yet.
+        ValueError: the scalarizer has no target direction (linear scalarization), or no point to look from yet.
 
-    Examples:
+    Example:
         >>> from mopref.scalarizers import ModifiedTchebycheff
         >>> round(scalarizer_cross_angle([[1.0, 1.0]], [[0.5, 0.5]], ModifiedTchebycheff(ideal=[0.0, 0.0])), 6)
         0.0
     """
-    import torch
-
     points, weights = _paired(values, preferences, "preferences")
     name = type(scalarizer).__name__
     directions = scalarizer.target_direction(torch.from_numpy(weights))
@@ -157,8 +161,7 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
             f"{name} aims in no direction, so there is no angle to measure: take its regret (scalarizer_regret), or "
             "give cross_angle directions of your own."
         )
-    start = getattr(scalarizer, "ideal_point", None)
-    start = getattr(scalarizer, "reference_point", None) if start is None else start
+    start = scalarizer.origin
     if start is None:
         raise ValueError(
             f"{name} has no ideal point to look from: give it one, let it observe losses, or call cross_angle with a "
@@ -172,7 +175,7 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
 def scalarizer_regret(
     values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer, best_values: ArrayLike | None = None
 ) -> PreferenceRegret:
-    r"""Compute :func:`preference_regret` under a scalarizer, against the best of some known values; lower is better.
+    r"""The :func:`preference_regret` under a scalarizer, against the best of some known values; lower is better.
 
     .. math:: \text{regret}_j = g(f(\lambda^j); \lambda^j) - \min_k g(b^k; \lambda^j)
 
@@ -180,41 +183,42 @@ def scalarizer_regret(
     exact optimum for every preference that is its own one. A regret below 0 says that b was not the best.
 
     Args:
-        values: Minimised values, ``(N, m)``.
+        values: minimised values, ``(N, m)``.
         preferences: λ, ``(N, m)``, row i belonging to row i of ``values``.
         scalarizer: g. It is asked, not changed: a tracked ideal point stays as it is.
         best_values: b, ``(K, m)``: an oracle's values or points of a known front, minimised. By default the values
             themselves; a regret then says that another preference's point would have been better, and is never below 0.
 
-    Examples:
+    Raises:
+        ValueError: shapes that do not match, or a number that is not finite.
+
+    Example:
         >>> from mopref.scalarizers import Linear
         >>> values, preferences = [[2.0, 2.0], [0.0, 4.0]], [[0.5, 0.5], [1.0, 0.0]]
         >>> scalarizer_regret(values, preferences, Linear(), best_values=[[1.0, 1.0], [0.0, 3.0]])
         PreferenceRegret(mean=0.5, max=1.0, per_preference=array([1., 0.]))
     """
-    import torch
-
     points, weights = _paired(values, preferences, "preferences")
-    known = points if best_values is None else as_points(best_values, "best_values")
-    if known.shape[1] != points.shape[1]:
+    best_points = points if best_values is None else as_points(best_values, "best_values")
+    if best_points.shape[1] != points.shape[1]:
         raise ValueError(
-            f"values have {points.shape[1]} objectives (shape {points.shape}), but best_values has {known.shape[1]} "
-            f"(shape {known.shape}); both must be measured on the same objectives."
+            f"values have {points.shape[1]} objectives (shape {points.shape}), but best_values has "
+            f"{best_points.shape[1]} (shape {best_points.shape}): both must be measured on the same objectives."
         )
     with torch.no_grad():
-        own, reachable, chosen = torch.from_numpy(points), torch.from_numpy(known), torch.from_numpy(weights)
-        scalarized = scalarizer(own, chosen)
+        own, reachable, rows = torch.from_numpy(points), torch.from_numpy(best_points), torch.from_numpy(weights)
+        scalarized = scalarizer(own, rows)
         # One preference at a time, so that a large known front needs little memory.
-        best = torch.stack([scalarizer(reachable, preference.expand_as(reachable)).min() for preference in chosen])
+        best = torch.stack([scalarizer(reachable, preference.expand_as(reachable)).min() for preference in rows])
     return preference_regret(scalarized, best)
 
 
 def _paired(values: ArrayLike, partner: ArrayLike, what: str) -> tuple[Array, Array]:
-    """Check two arrays whose rows belong together."""
+    """Two arrays whose rows belong together, checked."""
     points, other = as_points(values), as_points(partner, what)
     if points.shape != other.shape:
         raise ValueError(
-            f"values have shape {points.shape} and {what} {other.shape}; they must be equal, since row i of one "
+            f"values have shape {points.shape} and {what} {other.shape}: they must be equal, since row i of one "
             "belongs to row i of the other."
         )
     return points, other

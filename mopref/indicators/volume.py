@@ -1,7 +1,5 @@
 """The hypervolume: exact where that is quick, approximate otherwise, and it says which."""
 
-from __future__ import annotations
-
 import warnings
 from typing import NamedTuple
 
@@ -29,9 +27,9 @@ class HypervolumeResult(NamedTuple):
 def hypervolume_with_method(
     values: ArrayLike, reference_point: ArrayLike, maximize: Maximize = False
 ) -> HypervolumeResult:
-    """Compute :func:`hypervolume` and tell whether it is exact, without a warning.
+    """The :func:`hypervolume` and whether it is exact, without a warning.
 
-    Examples:
+    Example:
         >>> hypervolume_with_method([[0.0, 1.0], [1.0, 0.0]], reference_point=[2.0, 2.0])
         HypervolumeResult(value=3.0, exact=True)
     """
@@ -45,10 +43,10 @@ def hypervolume_with_method(
     if len(points) == 0:
         return HypervolumeResult(0.0, exact=True)
     if number_of_objectives <= _ALWAYS_EXACT_UP_TO or len(points) <= _EXACT_LIMITS.get(number_of_objectives, 0):
-        from pymoo.indicators.hv import HV  # type: ignore[import-untyped]
+        from pymoo.indicators.hv import HV
 
         return HypervolumeResult(float(HV(ref_point=reference)(points)), exact=True)
-    from moocore import hv_approx  # type: ignore[import-untyped]
+    from moocore import hv_approx
 
     # It samples directions evenly, and is 99 % off where objectives differ in size by 1000 : 1: give all one size.
     size = reference - points.min(axis=0)
@@ -76,16 +74,18 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
     m = 8, where every point is far better than the reference point in one objective and hardly better in the others.
 
     Args:
-        values: Points, ``(N, m)``. An empty set has volume 0.
+        values: points, ``(N, m)``. An empty set has volume 0.
         reference_point: ``(m,)``, in the direction of ``values`` (a lower bound where an objective is maximised).
-        maximize: Direction, one bool or one per objective.
+        maximize: direction, one bool or one per objective.
 
-    References:
-        Zitzler and Thiele, Multiobjective optimization using evolutionary algorithms, PPSN 1998.
-        Fonseca, Paquete and López-Ibáñez, An improved dimension-sweep algorithm for the hypervolume indicator,
-        CEC 2006.
+    Raises:
+        ValueError: a reference point of another length, or a number that is not finite.
 
-    Examples:
+    Source: E. Zitzler and L. Thiele, Multiobjective optimization using evolutionary algorithms, PPSN 1998; C. M.
+    Fonseca, L. Paquete and M. López-Ibáñez, An improved dimension-sweep algorithm for the hypervolume indicator, CEC
+    2006.
+
+    Example:
         >>> hypervolume([[0.0, 1.0], [1.0, 0.0]], reference_point=[2.0, 2.0])
         3.0
         >>> hypervolume([[2.0, 1.0], [1.0, 2.0]], reference_point=[0.0, 0.0], maximize=True)
@@ -94,7 +94,7 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
     result = hypervolume_with_method(values, reference_point, maximize)
     if not result.exact:
         warnings.warn(
-            f"The hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
+            f"the hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
             f"4 objectives with many points ({_EXACT_LIMITS}). Say so where you show it, or use fewer points.",
             UserWarning,
             stacklevel=2,

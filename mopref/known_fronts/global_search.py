@@ -1,4 +1,4 @@
-"""Global search by differential evolution, and a warm start of a conditioned model from what it finds.
+"""Global search by differential evolution, and a warm start of a conditioned model from its result.
 
 Gradients find the nearest optimum. Where a problem has many (DTLZ1, ZDT4) or a front in pieces (ZDT3), a model that is
 trained from its random start learns some local optimum for each preference; started from the result of a short global
@@ -24,7 +24,7 @@ _MUTATION_INDEX = 20.0
 
 
 class SearchResult(NamedTuple):
-    """The best point found for each of K preferences.
+    """The best point for each of K preferences.
 
     Attributes:
         x: decision variables, ``(K, n)``, float64.
@@ -63,22 +63,18 @@ def global_search(
     Example:
         >>> from mopref.objectives import ZDT4
         >>> from mopref.scalarizers import ModifiedTchebycheff
-        >>> found = global_search(ZDT4(), ModifiedTchebycheff(ideal=[0, 0]), simplex_lattice(2, 50))
-        >>> bool(found.values.sum(dim=1).max() < 1.5)  # a random point has a sum of a hundred
+        >>> result = global_search(ZDT4(), ModifiedTchebycheff(ideal=[0, 0]), simplex_lattice(2, 50))
+        >>> bool(result.values.sum(dim=1).max() < 1.5)  # a random point has a sum of a hundred
         True
     """
-    weights = validate_preferences(preferences, problem.names).detach().cpu().double()
+    weights = validate_preferences(preferences, problem.names).detach().cpu()
     count, n = len(weights), problem.num_variables
     if count < 4:
-        raise ValueError(f"{count} preferences make too small a population: differential evolution needs at least 4.")
+        raise ValueError(
+            f"{count} preferences make too small a population: differential evolution needs at least 4, so give more."
+        )
     generator = torch.Generator().manual_seed(seed)
     lower, upper = problem.bounds
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-    def choice(high: int, *shape: int) -> Tensor:
-        return torch.randint(high, shape, generator=generator)
 
     def best_of(values: Tensor) -> tuple[Tensor, Tensor]:
         """For each preference the smallest g among these values, and its index."""
@@ -87,30 +83,44 @@ def global_search(
         return smallest, index
 
     with torch.no_grad():
-        x = lower + (upper - lower) * uniform(count, n)
+        x = lower + (upper - lower) * _uniform(generator, count, n)
         values = problem.evaluate(x)
         scalarizer.observe(values)
         index = best_of(values)[1]
         x, values = x[index], values[index]
-        rates = torch.tensor(_CROSSOVER_RATES, dtype=torch.float64)
         for _ in range(generations):
-            base = torch.where(uniform(count, 1) < 0.5, x, x[choice(count, count)])
-            factor = torch.where(uniform(count, 1) < 0.5, 0.5, uniform(count, 1))
-            mutant = base + factor * (x[choice(count, count)] - x[choice(count, count)])
-            taken = uniform(count, n) < rates[choice(len(rates), count, 1)]
-            taken[torch.arange(count), choice(n, count)] = True
-            trial = torch.where(taken, mutant, x)
-            mutated = uniform(count, n) < 1 / n
-            trial = trial + mutated * _polynomial_step(uniform(count, n)) * (upper - lower)
-            # To the bound, not reflected: many optima lie on one.
-            trial = trial.clamp(lower, upper)
-            tried = problem.evaluate(trial)
-            scalarizer.observe(tried)
-            smallest, index = best_of(tried)
-            # A tracked ideal point may have moved, so the kept points are scalarized anew.
+            trials = _trials(x, problem.bounds, generator)
+            trial_values = problem.evaluate(trials)
+            scalarizer.observe(trial_values)
+            smallest, index = best_of(trial_values)
+            # A tracked ideal point may have moved, so the best points so far are scalarized anew.
             better = (smallest < scalarizer(values, weights)).unsqueeze(1)
-            x, values = torch.where(better, trial[index], x), torch.where(better, tried[index], values)
+            x, values = torch.where(better, trials[index], x), torch.where(better, trial_values[index], values)
     return SearchResult(x, values, count * (generations + 1))
+
+
+def _trials(x: Tensor, bounds: Tensor, generator: torch.Generator) -> Tensor:
+    """A trial for each point ``(K, n)``: mutated by differences, crossed with the point, mutated once more, cut."""
+    (count, n), (lower, upper) = x.shape, bounds
+    base = torch.where(_uniform(generator, count, 1) < 0.5, x, x[_choice(generator, count, count)])
+    factor = torch.where(_uniform(generator, count, 1) < 0.5, 0.5, _uniform(generator, count, 1))
+    mutant = base + factor * (x[_choice(generator, count, count)] - x[_choice(generator, count, count)])
+    rates = torch.tensor(_CROSSOVER_RATES, dtype=torch.float64)
+    crossover = _uniform(generator, count, n) < rates[_choice(generator, len(rates), count, 1)]
+    crossover[torch.arange(count), _choice(generator, n, count)] = True
+    trials = torch.where(crossover, mutant, x)
+    mutation = _uniform(generator, count, n) < 1 / n
+    trials = trials + mutation * _polynomial_step(_uniform(generator, count, n)) * (upper - lower)
+    # To the bound, not reflected: many optima lie on one.
+    return trials.clamp(lower, upper)
+
+
+def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def _choice(generator: torch.Generator, high: int, *shape: int) -> Tensor:
+    return torch.randint(high, shape, generator=generator)
 
 
 def _polynomial_step(u: Tensor) -> Tensor:
@@ -131,8 +141,8 @@ def warm_start(
 ) -> SearchResult:
     """Fit a conditioned model to the result of :func:`global_search`, in place, before it is trained.
 
-    The model's x(λ) is fitted to the points found, by Adam on the mean squared distance in units of the bounds. It then
-    starts near the right optimum for every preference, not exactly on it: train it.
+    The model's x(λ) is fitted to the search's points, by Adam on the mean squared distance in units of the bounds. It
+    then starts near the right optimum for every preference, not exactly on it: train it.
 
     Args:
         model: λ ``(K, m)`` to x ``(K, n)``, such as ``ParetoSetModel``.
@@ -145,21 +155,21 @@ def warm_start(
         seed: seeds the search.
 
     Returns:
-        What the search found, with the number of evaluations it took.
+        The result of the search, with the number of evaluations it took.
 
     Example:
         >>> from mopref import ParetoSetModel
         >>> from mopref.objectives import DTLZ1
-        >>> from mopref.registry import SCALARIZERS
+        >>> from mopref.scalarizers import ModifiedTchebycheff
         >>> problem = DTLZ1()
         >>> model = ParetoSetModel.for_problem(problem)
-        >>> warm_start(model, problem, SCALARIZERS.make("modified-tchebycheff", ideal=[0, 0, 0])).evaluations
+        >>> warm_start(model, problem, ModifiedTchebycheff(ideal=[0, 0, 0])).evaluations
         40936
     """
     preferences = simplex_lattice(problem.num_objectives, num_preferences)
-    found = global_search(problem, scalarizer, preferences, generations, seed)
+    result = global_search(problem, scalarizer, preferences, generations, seed)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    preferences, target = preferences.to(parameters[0].device), found.x.to(parameters[0])
+    preferences, target = preferences.to(parameters[0].device), result.x.to(parameters[0])
     lower, upper = problem.bounds.to(target)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     for step in range(fit_steps):
@@ -169,4 +179,4 @@ def warm_start(
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return found
+    return result

@@ -56,7 +56,7 @@ def scalarizer_optimum(
         >>> scalarizer_optimum(ZDT2(), ModifiedTchebycheff(ideal=[0, 0]), [[0.5, 0.5]]).values
         tensor([[0.6180, 0.6180]], dtype=torch.float64)
     """
-    weights = validate_preferences(preferences, problem.names).detach().cpu().double()
+    weights = validate_preferences(preferences, problem.names).detach().cpu()
     try:
         points = problem.pareto_set(num_points)
     except NotImplementedError:
@@ -70,38 +70,38 @@ def scalarizer_optimum(
 
 def _best(front: Tensor, scalarizer: Scalarizer, weights: Tensor) -> Tensor:
     """The index of the front's best point for each preference, ``(N,)``."""
-    at_once = max(1, _CHUNK // front.numel())
-    found = []
-    for rows in weights.split(at_once):
+    chunk_size = max(1, _CHUNK // front.numel())
+    indices = []
+    for rows in weights.split(chunk_size):
         table = scalarizer(front.expand(len(rows), -1, -1), rows.unsqueeze(1).expand(-1, len(front), -1))
-        found.append(table.argmin(dim=1))
-    return torch.cat(found)
+        indices.append(table.argmin(dim=1))
+    return torch.cat(indices)
 
 
 def _local_search(
     problem: Problem, scalarizer: Scalarizer, weights: Tensor, points: Tensor, start: Tensor, seed: int
 ) -> Tensor:
     """Random steps along the differences to the neighbours; a preference's steps halve when none of them is better."""
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+    from scipy.spatial import cKDTree
 
     lower, upper = problem.bounds
     neighbours = min(len(points), 2 * problem.num_objectives + 1)
-    _, near = cKDTree(points.numpy()).query(points[start].numpy(), k=neighbours)
+    _, nearest = cKDTree(points.numpy()).query(points[start].numpy(), k=neighbours)
     x = points[start]
     # (N, k, n): the directions in which the Pareto set goes on from the best point.
-    directions = points[torch.from_numpy(near).reshape(len(start), -1)] - x.unsqueeze(1)
+    directions = points[torch.from_numpy(nearest).reshape(len(start), -1)] - x.unsqueeze(1)
     generator = torch.Generator().manual_seed(seed)
     step = torch.ones(len(weights), 1, 1, dtype=torch.float64)
     best = scalarizer(problem.evaluate(x), weights)
     rows = torch.arange(len(weights))
     for _ in range(_ROUNDS):
         mixture = torch.randn(len(weights), _CANDIDATES, directions.shape[1], generator=generator, dtype=torch.float64)
-        tried = (x.unsqueeze(1) + step * (mixture @ directions)).clamp(lower, upper)
-        values = problem.evaluate(tried.flatten(0, 1)).view(*tried.shape[:2], -1)
-        reached, index = scalarizer(values, weights.unsqueeze(1).expand_as(values)).min(dim=1)
-        better = reached < best
-        x = torch.where(better.unsqueeze(1), tried[rows, index], x)
-        best = torch.minimum(best, reached)
+        trials = (x.unsqueeze(1) + step * (mixture @ directions)).clamp(lower, upper)
+        values = problem.evaluate(trials.flatten(0, 1)).view(*trials.shape[:2], -1)
+        smallest, index = scalarizer(values, weights.unsqueeze(1).expand_as(values)).min(dim=1)
+        better = smallest < best
+        x = torch.where(better.unsqueeze(1), trials[rows, index], x)
+        best = torch.minimum(best, smallest)
         step = torch.where(better.view(-1, 1, 1), step, step / 2)
         if step.max() < _SMALLEST_STEP:
             break

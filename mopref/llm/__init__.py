@@ -1,1 +1,1 @@
-"""The language-model instantiation: records, tokenisation, log-probabilities, evaluation and generation."""
+"""Language models: preference data, policies, policy gradients, rewards, and what the examples fetch."""

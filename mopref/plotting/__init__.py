@@ -6,9 +6,7 @@ No figure is registered with pyplot, so nothing needs closing and no window open
 be told apart differs in its marker or its dashes as well.
 """
 
-from mopref.plotting.calibration import plot_calibration
-from mopref.plotting.fronts import plot_front
-from mopref.plotting.heat_map import plot_heat_map
-from mopref.plotting.runs import plot_hypervolume, plot_training
-
-__all__ = ["plot_calibration", "plot_front", "plot_heat_map", "plot_hypervolume", "plot_training"]
+from .calibration import plot_calibration as plot_calibration
+from .fronts import plot_front as plot_front
+from .heat_map import plot_heat_map as plot_heat_map
+from .runs import plot_hypervolume as plot_hypervolume, plot_training as plot_training

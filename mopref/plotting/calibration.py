@@ -1,19 +1,18 @@
 """From preference to value: does raising λ_i move objective i the way it should?"""
 
-from __future__ import annotations
-
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array, as_points, signs
+from mopref.front import Front
 from mopref.plotting.style import (
     DARK,
     POINT_SIZE,
@@ -24,9 +23,6 @@ from mopref.plotting.style import (
     save,
     style,
 )
-
-if TYPE_CHECKING:
-    from mopref.front import Front
 
 __all__ = ["plot_calibration"]
 
@@ -51,55 +47,34 @@ def plot_calibration(
     that have no such partner (random preferences over three objectives or more) stand alone.
 
     Args:
-        front: What to draw, of two objectives or more.
-        path: Where to write the picture, or None.
-        best_values: What was reachable, ``(N, m)``, row i with the front's preference i; drawn underneath.
-        improves: Whether raising λ_i should improve objective i. False for scalarizers that aim along λ (modified
+        front: what to draw, of two objectives or more.
+        path: where to write the picture, or ``None``.
+        best_values: what was reachable, ``(N, m)``, row i with the front's preference i; drawn underneath.
+        improves: whether raising λ_i should improve objective i. False for scalarizers that aim along λ (modified
             Tchebycheff, achievement scalarizing, PBI): there a larger λ_i allows a larger loss.
-        tolerance: Share of the objective's range below which a step counts as level.
-        title: Title of the picture.
+        tolerance: share of the objective's range below which a step counts as level.
+        title: title of the picture.
 
     Raises:
-        ValueError: A front of one objective, best values of another shape, or a negative tolerance.
+        ValueError: a front of one objective, best values of another shape, or a negative tolerance.
     """
     check_front(front)
     best = None if best_values is None else as_points(best_values, "best_values")
     if best is not None and best.shape != front.values.shape:
         raise ValueError(
-            f"best_values has shape {best.shape}, but the front {front.values.shape}; row i of both belongs to the "
-            "same preference."
+            f"best_values has shape {best.shape}, but the front {front.values.shape}: row i of both belongs to the "
+            "same preference, so give one row for each."
         )
     if not tolerance >= 0:
-        raise ValueError(f"tolerance is {tolerance}: it is a share of the objective's range, so it must be >= 0.")
+        raise ValueError(f"tolerance is {tolerance}: it is a share of the objective's range, so it must be ≥ 0.")
     count = len(front.names)
     columns = 2 if count in (2, 4) else 3
     rows = -(-count // columns)
-    wrong_way = "worse although λ rose" if improves else "better although λ rose"
-    # Many lines over one another, as three objectives have, must not hide the points.
-    thin = "0.5" if count == 2 else "0.85"
     with style():
         figure = new_figure(3.7 * columns, 3.3 * rows + 0.4)
         for objective in range(count):
             axes = figure.add_subplot(rows, columns, objective + 1)
-            steps = _steps(front.preferences, objective)
-            wrong = _wrong_steps(front, objective, steps, improves, tolerance)
-            places = np.stack([front.preferences[:, objective], front.values[:, objective]], axis=1)
-            axes.add_collection(LineCollection(list(places[steps]), colors=thin, linewidths=0.8, zorder=2))
-            if best is not None:
-                places_of_best = np.stack([front.preferences[:, objective], best[:, objective]], axis=1)
-                _draw_best(axes, places_of_best, steps if count == 2 else steps[:0])
-            blue = sns.color_palette("colorblind")[0]
-            look: dict[str, Any] = {"color": blue, "edgecolors": "white", "linewidths": 0.6}
-            axes.scatter(places[:, 0], places[:, 1], s=0.6 * POINT_SIZE, zorder=5, label="reached", **look)
-            _draw_wrong_steps(axes, places[steps[wrong]], wrong_way)
-            axes.set_xlim(-0.04, 1.04)
-            axes.margins(y=0.08)
-            axes.autoscale_view(scalex=False)
-            axes.set_xlabel(f"λ {front.names[objective]}")
-            axes.set_ylabel(axis_label(front, objective))
-            verdict = f"{wrong.sum()} of {len(steps)} steps {wrong_way.split()[0]}" if len(steps) else "no comparable λ"
-            axes.set_title(verdict, fontsize="medium")
-            sns.despine(ax=axes)
+            _draw_panel(axes, front, objective, best, improves, tolerance)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(
             handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize="small", handlelength=3
@@ -110,25 +85,52 @@ def plot_calibration(
     return figure
 
 
+def _draw_panel(axes: Axes, front: Front, objective: int, best: Array | None, improves: bool, tolerance: float) -> None:
+    """Draw one objective's values over its own preference, with the steps between them."""
+    is_plane = len(front.names) == 2
+    steps = _steps(front.preferences, objective)
+    wrong = _wrong_steps(front, objective, steps, improves, tolerance)
+    places = np.stack([front.preferences[:, objective], front.values[:, objective]], axis=1)
+    # Many lines over one another, as three objectives have, must not hide the points.
+    thin = "0.5" if is_plane else "0.85"
+    axes.add_collection(LineCollection(list(places[steps]), colors=thin, linewidths=0.8, zorder=2))
+    if best is not None:
+        places_of_best = np.stack([front.preferences[:, objective], best[:, objective]], axis=1)
+        _draw_best(axes, places_of_best, steps if is_plane else steps[:0])
+    blue = sns.color_palette("colorblind")[0]
+    look: dict[str, Any] = {"color": blue, "edgecolors": "white", "linewidths": 0.6}
+    axes.scatter(places[:, 0], places[:, 1], s=0.6 * POINT_SIZE, zorder=5, label="reached", **look)
+    wrong_way = "worse although λ rose" if improves else "better although λ rose"
+    _draw_wrong_steps(axes, places[steps[wrong]], wrong_way)
+    axes.set_xlim(-0.04, 1.04)
+    axes.margins(y=0.08)
+    axes.autoscale_view(scalex=False)
+    axes.set_xlabel(f"λ {front.names[objective]}")
+    axes.set_ylabel(axis_label(front, objective))
+    verdict = f"{wrong.sum()} of {len(steps)} steps {wrong_way.split()[0]}" if len(steps) else "no comparable λ"
+    axes.set_title(verdict, fontsize="medium")
+    sns.despine(ax=axes)
+
+
 def _steps(preferences: Array, objective: int) -> NDArray[np.intp]:
     """Pairs of rows ``(s, 2)`` between which λ_i alone grows, neighbours among all that can be compared so."""
-    chosen = preferences[:, objective]
+    weights = preferences[:, objective]
     others = np.delete(preferences, objective, axis=1)
     total = others.sum(axis=1, keepdims=True)
     corner = np.flatnonzero(total[:, 0] <= _SAME)
-    left = np.flatnonzero(total[:, 0] > _SAME)
-    proportions = others[left] / total[left]
+    rest = np.flatnonzero(total[:, 0] > _SAME)
+    proportions = others[rest] / total[rest]
     rays: list[NDArray[np.intp]] = []
-    while len(left):
+    while len(rest):
         same = (np.abs(proportions - proportions[0]) <= _SAME).all(axis=1)
-        rays.append(left[same])
-        left, proportions = left[~same], proportions[~same]
+        rays.append(rest[same])
+        rest, proportions = rest[~same], proportions[~same]
     pairs: list[tuple[int, int]] = []
     for ray in rays:
         # Every ray ends in the corner.
         along = np.concatenate([ray, corner])
-        ordered = along[np.argsort(chosen[along], kind="stable")].tolist()
-        pairs += [(a, b) for a, b in pairwise(ordered) if chosen[b] - chosen[a] > _SAME]
+        ordered = along[np.argsort(weights[along], kind="stable")].tolist()
+        pairs += [(a, b) for a, b in pairwise(ordered) if weights[b] - weights[a] > _SAME]
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)
 
 

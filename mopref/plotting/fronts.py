@@ -1,23 +1,18 @@
 """A front in two, three or more objectives."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mopref import indicators
 from mopref._arrays import as_points, as_vector
+from mopref.front import Front
 from mopref.plotting.parallel import draw_parallel
 from mopref.plotting.plane import draw_plane
 from mopref.plotting.space import draw_space
 from mopref.plotting.style import check_front, new_figure, save, style
-
-if TYPE_CHECKING:
-    from mopref.front import Front
 
 __all__ = ["plot_front"]
 
@@ -37,23 +32,26 @@ def plot_front(
     turns back, a preference did not get what it asked for.
 
     Args:
-        front: What to draw, of two objectives or more.
-        path: Where to write the picture (.png, .pdf, .svg, …), or None. Missing folders are made.
-        true_front: Points of the known front ``(K, m)``, drawn in grey underneath: as a line, as points on a surface,
+        front: what to draw, of two objectives or more.
+        path: where to write the picture (.png, .pdf, .svg, …), or ``None``. Missing folders are made.
+        true_front: points of the known front ``(K, m)``, drawn in grey underneath: as a line, as points on a surface,
             or as thin lines.
-        reference_values: Label to values ``(m,)``, such as ``{"base model": [0.7, 0.7]}``.
-        reference_point: The hypervolume's reference point ``(m,)``; drawn, and named together with the hypervolume.
-        title: Title of the picture.
+        reference_values: label to values ``(m,)``, such as ``{"base model": [0.7, 0.7]}``.
+        reference_point: the hypervolume's reference point ``(m,)``; drawn, and named together with the hypervolume.
+        title: title of the picture.
 
     Raises:
-        ValueError: A front of one objective, points of another number of objectives, a number that is not finite, or a
+        ValueError: a front of one objective, points of another number of objectives, a number that is not finite, or a
             path whose ending is no picture's.
     """
     check_front(front)
     number_of_objectives = len(front.names)
-    known = None if true_front is None else as_points(true_front, "true_front")
-    if known is not None and known.shape[1] != number_of_objectives:
-        raise ValueError(f"true_front has shape {known.shape}, but the front has {number_of_objectives} objectives.")
+    true_points = None if true_front is None else as_points(true_front, "true_front")
+    if true_points is not None and true_points.shape[1] != number_of_objectives:
+        raise ValueError(
+            f"true_front has shape {true_points.shape}, but the front has {number_of_objectives} objectives: give one "
+            "column for each."
+        )
     marks = {
         label: as_vector(point, number_of_objectives, f"reference_values[{label!r}]")
         for label, point in (reference_values or {}).items()
@@ -65,7 +63,7 @@ def plot_front(
     with style():
         figure = new_figure(7.6, 6.2) if number_of_objectives == 3 else new_figure(7.2, 5.2)
         draw = {2: draw_plane, 3: draw_space}.get(number_of_objectives, draw_parallel)
-        axes = draw(figure, front, known, marks)
+        axes = draw(figure, front, true_points, marks)
         if title is not None:
             axes.set_title(title, pad=12)
         save(figure, path)

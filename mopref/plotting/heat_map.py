@@ -1,22 +1,19 @@
 """A front as a table of colours: for more objectives than a scatter plot has axes."""
 
-from __future__ import annotations
-
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from seaborn.utils import relative_luminance  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from seaborn.utils import relative_luminance
 
 from mopref import indicators
 from mopref._arrays import signs
+from mopref.front import Front
 from mopref.plotting.style import check_front, new_figure, save, style
-
-if TYPE_CHECKING:
-    from mopref.front import Front
 
 __all__ = ["plot_heat_map"]
 
@@ -35,12 +32,12 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
     whether lower ↓ or higher ↑ is better. A black square marks a dominated point.
 
     Args:
-        front: What to draw, of two objectives or more.
-        path: Where to write the picture, or None.
-        title: Title of the picture.
+        front: what to draw, of two objectives or more.
+        path: where to write the picture, or ``None``.
+        title: title of the picture.
 
     Raises:
-        ValueError: A front of one objective.
+        ValueError: a front of one objective.
     """
     check_front(front)
     count, number_of_objectives = front.values.shape
@@ -51,7 +48,7 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
     size[size == 0] = 1.0  # An objective in which all agree is as good as can be everywhere.
     badness = (minimised - minimised.min(axis=0)) / size
     dominated = ~indicators.non_dominated(values, front.maximize)
-    few = count <= _MOST_ROWS_WITH_NUMBERS and values.size <= _LARGEST_TABLE_WITH_NUMBERS
+    with_numbers = count <= _MOST_ROWS_WITH_NUMBERS and values.size <= _LARGEST_TABLE_WITH_NUMBERS
     arrows = ["↑" if maximized else "↓" for maximized in front.is_maximized()]
     # A column is about an inch wide, and the λ columns narrower.
     slanted = {"rotation": 30, "ha": "right"} if max(map(len, front.names)) > _LONGEST_LEVEL_NAME else {"rotation": 0}
@@ -60,16 +57,16 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
         figure = new_figure(width, float(np.clip(1.9 + 0.27 * count, 3.0, 12.0)))
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.5])
         lines: dict[str, Any] = {
-            "linewidths": 0.5 if few else 0.0,
+            "linewidths": 0.5 if with_numbers else 0.0,
             "yticklabels": False,
             "annot_kws": {"size": "small"},
         }
         sns.heatmap(
-            preferences, ax=left, cmap="Greys", vmin=0, vmax=1, annot=few, fmt=".2f", cbar=False,
+            preferences, ax=left, cmap="Greys", vmin=0, vmax=1, annot=with_numbers, fmt=".2f", cbar=False,
             xticklabels=[f"λ {name}" for name in front.names], **lines,
         )  # fmt: skip
         sns.heatmap(
-            badness, ax=right, cmap="cividis", vmin=0, vmax=1, annot=values if few else False, fmt=".3g",
+            badness, ax=right, cmap="cividis", vmin=0, vmax=1, annot=values if with_numbers else False, fmt=".3g",
             xticklabels=[f"{name} {arrow}" for name, arrow in zip(front.names, arrows, strict=True)],
             cbar_kws={"ticks": [0, 1], "pad": 0.08, "aspect": 30}, **lines,
         )  # fmt: skip
@@ -79,17 +76,7 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
         assert bar is not None
         bar.ax.set_yticklabels(["best of\nthis front", "worst of\nthis front"], fontsize="small")
         if dominated.any():
-            # Beside the table, so that they hide no number.
-            places = np.full(int(dominated.sum()), number_of_objectives + 0.12)
-            right.scatter(
-                places,
-                np.flatnonzero(dominated) + 0.5,
-                marker="s",
-                s=24,
-                color="black",
-                clip_on=False,
-                label="dominated",
-            )
+            _mark_rows(right, np.flatnonzero(dominated), number_of_objectives + 0.12)
             figure.legend(loc="outside lower right", frameon=False, fontsize="small")
         for axes in (left, right):
             axes.tick_params(axis="x", length=0)
@@ -98,6 +85,12 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
             figure.suptitle(title)
         save(figure, path)
     return figure
+
+
+def _mark_rows(axes: Axes, rows: NDArray[np.intp], place: float) -> None:
+    """Draw a square beside each of these rows, where it hides no number."""
+    look: dict[str, Any] = {"marker": "s", "s": 24, "color": "black", "clip_on": False, "label": "dominated"}
+    axes.scatter(np.full(len(rows), place), rows + 0.5, **look)
 
 
 def _make_numbers_readable(axes: Axes) -> None:

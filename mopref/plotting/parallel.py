@@ -1,45 +1,39 @@
 """More than three objectives: a line for each point across parallel axes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from mopref import indicators
 from mopref._arrays import Array
+from mopref.front import Front
 from mopref.plotting.style import DARK, GREY, add_color_bar, preference_colors, tick_label
-
-if TYPE_CHECKING:
-    from mopref.front import Front
 
 __all__ = ["draw_parallel"]
 
 
-def draw_parallel(figure: Figure, front: Front, known: Array | None, marks: dict[str, Array]) -> Axes:
+def draw_parallel(figure: Figure, front: Front, true_points: Array | None, marks: dict[str, Array]) -> Axes:
     """Draw every point as a line across one axis an objective, each axis from its smallest to its largest number."""
     axes = figure.add_subplot()
     color_map, scale = preference_colors()
-    everything = np.vstack([front.values, *(mark[None] for mark in marks.values())])
-    everything = everything if known is None else np.vstack([everything, known])
-    low, size = everything.min(axis=0), np.ptp(everything, axis=0)
+    points = np.vstack([front.values, *(mark[None] for mark in marks.values())])
+    points = points if true_points is None else np.vstack([points, true_points])
+    low, size = points.min(axis=0), np.ptp(points, axis=0)
     size[size == 0] = 1.0  # An objective in which all agree is a point of its axis.
 
     def lines(points: Array) -> list[Array]:
         places = np.arange(points.shape[1], dtype=float)
         return [np.stack([places, row], axis=1) for row in (points - low) / size]
 
-    if known is not None:
-        axes.add_collection(LineCollection(lines(known), colors=GREY, linewidths=0.5, alpha=0.25, zorder=1))
-    kept = indicators.non_dominated(front.values, front.maximize)
-    drawn = LineCollection(lines(front.values), cmap=color_map, norm=scale, linewidths=1.6, alpha=0.9, zorder=3)
-    drawn.set_array(front.preferences[:, 0])
-    drawn.set_linestyle(["-" if flag else "--" for flag in kept])
-    axes.add_collection(drawn)
+    if true_points is not None:
+        axes.add_collection(LineCollection(lines(true_points), colors=GREY, linewidths=0.5, alpha=0.25, zorder=1))
+    on_front = indicators.non_dominated(front.values, front.maximize)
+    front_lines = LineCollection(lines(front.values), cmap=color_map, norm=scale, linewidths=1.6, alpha=0.9, zorder=3)
+    front_lines.set_array(front.preferences[:, 0])
+    front_lines.set_linestyle(["-" if flag else "--" for flag in on_front])
+    axes.add_collection(front_lines)
     for index, (label, mark) in enumerate(marks.items()):
         line = lines(mark[None])[0]
         style = ["-", "--", "-.", ":"][index % 4]

@@ -1,32 +1,27 @@
 """Two objectives: a scatter plot with labels that hide nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from mopref._arrays import Array
+from mopref.front import Front
 from mopref.plotting.style import DARK, GREY, POINT_SIZE, add_color_bar, axis_label, point_looks, preference_colors
-
-if TYPE_CHECKING:
-    from mopref.front import Front
 
 __all__ = ["draw_plane"]
 
 
-def draw_plane(figure: Figure, front: Front, known: Array | None, marks: dict[str, Array]) -> Axes:
+def draw_plane(figure: Figure, front: Front, true_points: Array | None, marks: dict[str, Array]) -> Axes:
     """Draw a front of two objectives, the known front as a line, and labelled marks."""
     axes = figure.add_subplot()
     color_map, scale = preference_colors()
-    if known is not None:
-        axes.plot(*_as_broken_line(known).T, color=GREY, linewidth=2.5, zorder=1, label="true front")
+    if true_points is not None:
+        axes.plot(*_as_broken_line(true_points).T, color=GREY, linewidth=2.5, zorder=1, label="true front")
     order = np.argsort(front.preferences[:, 0], kind="stable")
     axes.plot(*front.values[order].T, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=2)
     for rows, look in point_looks(front):
@@ -56,7 +51,7 @@ def draw_plane(figure: Figure, front: Front, known: Array | None, marks: dict[st
 
 
 def _as_broken_line(points: Array) -> Array:
-    """Sort a two-dimensional front along its first objective, with a NaN row where it has a gap (as ZDT3's has)."""
+    """A two-dimensional front sorted along its first objective, with a NaN row where it has a gap (as ZDT3's has)."""
     line = points[np.lexsort(points.T[::-1])]
     size = np.maximum(np.ptp(line, axis=0), np.finfo(float).tiny)
     steps = np.linalg.norm(np.diff(line, axis=0) / size, axis=1)
@@ -73,7 +68,7 @@ def _label_without_overlap(figure: Figure, axes: Axes, marks: dict[str, Array]) 
     lines = [_densely(np.asarray(line.get_xydata())) for line in axes.lines]
     pixels = axes.transData.transform(np.vstack([*scattered, *lines]))
     legend = axes.get_legend()
-    taken = [axes.bbox] if legend is None else [axes.bbox, legend.get_window_extent()]
+    obstacles = [axes.bbox] if legend is None else [axes.bbox, legend.get_window_extent()]
     for label, mark in marks.items():
         best: tuple[float, Annotation] | None = None
         for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
@@ -88,7 +83,7 @@ def _label_without_overlap(figure: Figure, axes: Axes, marks: dict[str, Array]) 
                 color=DARK,
                 zorder=5,
             )
-            badness = _badness(note.get_window_extent().padded(3), pixels, taken)
+            badness = _badness(note.get_window_extent().padded(3), pixels, obstacles)
             if best is None or badness < best[0]:
                 if best is not None:
                     best[1].remove()
@@ -96,18 +91,18 @@ def _label_without_overlap(figure: Figure, axes: Axes, marks: dict[str, Array]) 
             else:
                 note.remove()
         assert best is not None
-        taken.append(best[1].get_window_extent())
+        obstacles.append(best[1].get_window_extent())
 
 
 def _densely(line: Array) -> Array:
-    """Return points along the segments of a line, close enough that a label over the line covers some."""
+    """Points along the segments of a line, close enough that a label over the line covers some."""
     share = np.linspace(0, 1, 50, endpoint=False)[:, None, None]
     return np.asarray(line[:-1] + share * np.diff(line, axis=0)).reshape(-1, 2)
 
 
-def _badness(box: Bbox, pixels: Array, taken: Sequence[Bbox]) -> float:
-    """Say what a label would hide: points and lines up to a bound, then other labels, and what is outside the axes."""
-    frame, *others = taken
+def _badness(box: Bbox, pixels: Array, obstacles: Sequence[Bbox]) -> float:
+    """How much a label would hide: points and lines up to a bound, then other labels, and what is outside the axes."""
+    frame, *others = obstacles
     inside = Bbox.intersection(box, frame)
     area = box.width * box.height
     outside = 1.0 if inside is None else 1 - inside.width * inside.height / area

@@ -1,14 +1,12 @@
 """How training went: losses and hypervolumes over the steps."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,27 +24,29 @@ def plot_training(
     """Draw each objective's loss over the steps.
 
     Args:
-        history: Log records such as ``{"step": 10, "loss/helpful": 0.69}``. A record without a step or without any
+        history: log records such as ``{"step": 10, "loss/helpful": 0.69}``. A record without a step or without any
             ``loss/…`` is about something else and left out; a loss that is not finite leaves a gap.
-        path: Where to write the picture, or None.
-        title: Title of the picture.
+        path: where to write the picture, or ``None``.
+        title: title of the picture.
 
     Raises:
-        ValueError: No record holds a loss.
+        ValueError: no record holds a loss.
     """
     prefix = "loss/"
     records = [record for record in history if "step" in record and any(key.startswith(prefix) for key in record)]
     names = list(dict.fromkeys(key for record in records for key in record if key.startswith(prefix)))
     if not records:
-        raise ValueError(f"None of the {len(history)} records has both 'step' and a 'loss/<name>'; nothing to draw.")
+        raise ValueError(
+            f"none of the {len(history)} records has both 'step' and a 'loss/<name>': there is nothing to draw."
+        )
     with style():
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
         for name, look in zip(names, line_looks(len(names)), strict=True):
-            logged = [record for record in records if name in record]
-            losses = np.array([float(record[name]) for record in logged])
+            own_records = [record for record in records if name in record]
+            losses = np.array([float(record[name]) for record in own_records])
             losses[~np.isfinite(losses)] = np.nan
-            _draw_line(axes, [float(record["step"]) for record in logged], losses, name.removeprefix(prefix), look)
+            _draw_line(axes, [float(record["step"]) for record in own_records], losses, name.removeprefix(prefix), look)
         axes.set_ylabel("loss")
         _finish(figure, axes, title, path)
     return figure
@@ -63,31 +63,19 @@ def plot_hypervolume(
     Hypervolumes compare only under the same reference point and the same preferences; this picture cannot check that.
 
     Args:
-        runs: Records such as ``{"step": 100, "hypervolume": 0.81}``, or label to records. ``records`` of
+        runs: records such as ``{"step": 100, "hypervolume": 0.81}``, or label to records. ``records`` of
             :class:`~mopref.HypervolumeCallback` are such. A record without ``hypervolume`` is left out; one
             with ``"exact": False`` has "approximate" put behind the label.
-        path: Where to write the picture, or None.
-        limits: Label to a hypervolume that is drawn as a level line, such as ``{"true front": 0.8767}``.
-        title: Title of the picture.
+        path: where to write the picture, or ``None``.
+        limits: label to a hypervolume that is drawn as a level line, such as ``{"true front": 0.8767}``.
+        title: title of the picture.
 
     Raises:
-        ValueError: A run without any hypervolume, or a hypervolume that is not finite.
+        ValueError: a run without any hypervolume, or a hypervolume that is not finite.
     """
-    several = isinstance(runs, Mapping)
-    lines: dict[str, tuple[list[float], list[float]]] = {}
-    for label, records in runs.items() if isinstance(runs, Mapping) else [("", runs)]:
-        measured = [record for record in records if "step" in record and "hypervolume" in record]
-        name = f"run {label!r}" if several else "the run"
-        if not measured:
-            raise ValueError(f"None of the {len(records)} records of {name} has both 'step' and 'hypervolume'.")
-        for record in measured:
-            if not math.isfinite(record["hypervolume"]):
-                raise ValueError(f"The hypervolume of {name} is {record['hypervolume']} at step {record['step']}.")
-        approximate = any(not record.get("exact", True) for record in measured)
-        shown = " ".join(part for part in (label, "(approximate)" if approximate else "") if part)
-        lines[shown] = ([float(r["step"]) for r in measured], [float(r["hypervolume"]) for r in measured])
+    lines = dict(_hypervolume_line(label, records) for label, records in _labelled(runs))
     if not lines:
-        raise ValueError("There are no runs to draw.")
+        raise ValueError("runs is empty: there is nothing to draw.")
     for label, level in (limits or {}).items():
         if not math.isfinite(level):
             raise ValueError(f"limits[{label!r}] is {level}: a level line needs a finite hypervolume.")
@@ -113,6 +101,30 @@ def plot_hypervolume(
         axes.set_ylabel("hypervolume (higher is better) →")
         _finish(figure, axes, title, path)
     return figure
+
+
+def _labelled(runs: Mapping[str, Sequence[Record]] | Sequence[Record]) -> list[tuple[str | None, Sequence[Record]]]:
+    """Each run with its label, which one run alone needs not have."""
+    return list(runs.items()) if isinstance(runs, Mapping) else [(None, runs)]
+
+
+def _hypervolume_line(label: str | None, records: Sequence[Record]) -> tuple[str, tuple[list[float], list[float]]]:
+    """What the legend says of a run, and its steps and hypervolumes."""
+    measurements = [record for record in records if "step" in record and "hypervolume" in record]
+    name = "the run" if label is None else f"run {label!r}"
+    if not measurements:
+        raise ValueError(
+            f"none of the {len(records)} records of {name} has both 'step' and 'hypervolume': there is nothing to draw."
+        )
+    for record in measurements:
+        if not math.isfinite(record["hypervolume"]):
+            raise ValueError(
+                f"the hypervolume of {name} is {record['hypervolume']} at step {record['step']}: only finite ones can "
+                "be drawn."
+            )
+    is_approximate = any(not record.get("exact", True) for record in measurements)
+    text = " ".join(part for part in (label, "(approximate)" if is_approximate else "") if part)
+    return text, ([float(r["step"]) for r in measurements], [float(r["hypervolume"]) for r in measurements])
 
 
 def _draw_line(axes: Axes, steps: list[float], heights: Any, label: str, look: dict[str, Any]) -> None:

@@ -1,8 +1,6 @@
 """Three objectives: points in space, over the true front as a surface."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -11,29 +9,26 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mopref._arrays import Array, signs
+from mopref.front import Front
 from mopref.plotting.style import DARK, POINT_SIZE, add_color_bar, axis_label, point_looks, preference_colors
 
-if TYPE_CHECKING:
-    from mopref.front import Front
-
 __all__ = ["draw_space"]
-
 
 # A triangle whose longest edge is so many times the usual distance of neighbours bridges a gap of the front.
 _LONGEST_EDGE = 4.0
 
 
-def draw_space(figure: Figure, front: Front, known: Array | None, marks: dict[str, Array]) -> Axes:
+def draw_space(figure: Figure, front: Front, true_points: Array | None, marks: dict[str, Array]) -> Axes:
     """Draw a front of three objectives, the known front as a light surface with its points, and labelled marks."""
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
     color_map, scale = preference_colors()
-    if known is not None:
-        triangles = _surface(known, front)
+    if true_points is not None:
+        triangles = _surface(true_points, front)
         if len(triangles):
             axes.plot_trisurf(
-                *known.T, triangles=triangles, color="0.92", shade=False, linewidth=0, antialiased=False, zorder=1
+                *true_points.T, triangles=triangles, color="0.92", shade=False, linewidth=0, antialiased=False, zorder=1
             )
-        axes.scatter(*known.T, color="0.75", s=4, depthshade=False, linewidths=0, zorder=2, label="true front")
+        axes.scatter(*true_points.T, color="0.75", s=4, depthshade=False, linewidths=0, zorder=2, label="true front")
     for rows, look in point_looks(front):
         axes.scatter(
             *front.values[rows].T,
@@ -71,7 +66,7 @@ def _surface(points: Array, front: Front) -> NDArray[np.intp]:
     Seen along the diagonal from the ideal point, no non-dominated point hides another, so that a triangulation of that
     flat view is one of the surface.
     """
-    from scipy.spatial import Delaunay, QhullError  # type: ignore[import-untyped]
+    from scipy.spatial import Delaunay, QhullError
 
     size = np.ptp(points, axis=0)
     if len(points) < 4 or (size == 0).any():

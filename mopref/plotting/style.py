@@ -1,17 +1,15 @@
 """What all pictures share: style, colours, line and point looks, labels, and how a picture becomes a file."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns  # type: ignore[import-untyped]
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
@@ -19,10 +17,8 @@ from numpy.typing import NDArray
 
 from mopref import indicators
 from mopref._arrays import as_points
-from mopref._files import write_atomically
-
-if TYPE_CHECKING:
-    from mopref.front import Front
+from mopref._atomic_writes import write_atomically
+from mopref.front import Front
 
 GREY = "0.6"
 DARK = "0.25"
@@ -53,31 +49,33 @@ def save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
     """Write a figure in the format that the path's ending names; do nothing without a path.
 
     Raises:
-        ValueError: The path has no ending, or one that matplotlib cannot write; nothing is written then.
+        ValueError: the path has no ending, or one that matplotlib cannot write; nothing is written then.
     """
     if path is None:
         return
     ending = Path(path).suffix.lstrip(".").lower()
     supported = sorted(figure.canvas.get_supported_filetypes())
     if ending not in supported:
-        raise ValueError(
-            f"Cannot save a picture as {Path(path).name!r}: end the name in one of {', '.join(supported)}."
-        )
+        raise ValueError(f"{Path(path).name!r} names no picture: it must end in one of {', '.join(supported)}.")
     content = io.BytesIO()
     figure.savefig(content, dpi=_DOTS_PER_INCH, format=ending)
     write_atomically(Path(path), content.getvalue())
 
 
 def check_front(front: Front) -> None:
-    """Refuse a front of one objective, and one whose numbers were made NaN or infinite since."""
+    """Refuse a front of one objective, and one whose numbers were made NaN or infinite since.
+
+    Raises:
+        ValueError: such a front.
+    """
     as_points(front.values)
     as_points(front.preferences, "preferences")
     if len(front.names) < 2:
-        raise ValueError(f"A front of one objective ({front.names[0]}) has no trade-off to draw.")
+        raise ValueError(f"the front has one objective ({front.names[0]}): there is no trade-off to draw.")
 
 
 def preference_colors() -> tuple[Colormap, Normalize]:
-    """Return the map and the fixed scale 0 … 1 of λ, so that pictures of different fronts compare."""
+    """The map and the fixed scale 0 … 1 of λ, so that pictures of different fronts compare."""
     # The palest end of the map would vanish on white.
     return sns.blend_palette(sns.color_palette("viridis", 64)[:58], as_cmap=True), Normalize(0.0, 1.0)
 
@@ -103,17 +101,17 @@ def tick_label(front: Front, objective: int) -> str:
 
 
 def point_looks(front: Front) -> list[tuple[NDArray[np.intp], dict[str, Any]]]:
-    """Split a front's rows by how they are drawn: round, or square with a thick edge where dominated."""
-    kept = indicators.non_dominated(front.values, front.maximize)
+    """A front's rows by how they are drawn: round, or square with a thick edge where dominated."""
+    on_front = indicators.non_dominated(front.values, front.maximize)
     looks = (
-        (kept, {"marker": "o", "edgecolors": DARK, "linewidths": 0.6}),
-        (~kept, {"marker": "s", "edgecolors": "black", "linewidths": 1.6}),
+        (on_front, {"marker": "o", "edgecolors": DARK, "linewidths": 0.6}),
+        (~on_front, {"marker": "s", "edgecolors": "black", "linewidths": 1.6}),
     )
     return [(np.flatnonzero(mask), look) for mask, look in looks if mask.any()]
 
 
 def line_looks(count: int) -> list[dict[str, Any]]:
-    """Return that many looks of lines, all different without their colour."""
+    """As many looks of lines, all different without their colour."""
     colors = sns.color_palette("colorblind", count)
     return [
         {"color": color, "linestyle": _DASHES[i % len(_DASHES)], "marker": _MARKERS[(i + i // 30) % len(_MARKERS)]}

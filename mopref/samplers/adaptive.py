@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mopref.preferences import simplex_cells
+from mopref.preferences import simplex_cells, uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
@@ -39,19 +39,9 @@ class AdaptiveSampler(PreferenceSampler):
     Uniform as long as a cell has seen no preference, and whenever all weights are 0: on a front that is one point, and
     where nothing is to be regretted.
 
-    On easy problems there is little to gain. Hypervolume over that of the exact optimum for modified Tchebycheff, 500
-    steps of 64 preferences, lattice of 105, median of 5 seeds, which differ from each other by as much:
-
-        draws        ZDT1    ZDT2    VLMOP2  DTLZ2
-        uniform      .9997   .9991   .9992   .9989
-        stratified   .9997   .9992   .9992   .9993
-        by length    .9997   .9992   .9993   .9994
-        by regret    .9996   .9989   .9994   .9992
-
-    The mean regret was lowest with stratified draws on ZDT2, VLMOP2 and DTLZ2, and by length on ZDT1. With 8
-    preferences a step the largest hole in DTLZ2's front fell from .135 to .123 by length and by regret, and to .122
-    with stratified draws: try :class:`mopref.StratifiedSampler` first. To spread points evenly on the front of a
-    trained model, see :func:`mopref.front.even.even_preferences`.
+    On easy problems there is little to gain: measured differences are as small as those between seeds, and stratified
+    draws do as well (see docs/benchmarks.md), so try :class:`mopref.StratifiedSampler` first. To spread points evenly
+    on the front of a trained model, see :func:`mopref.front.even.even_preferences`.
 
     Args:
         num_objectives: m.
@@ -65,6 +55,9 @@ class AdaptiveSampler(PreferenceSampler):
 
     Raises:
         ValueError: an unknown ``by``, a share outside (0, 1], or a count below 1.
+
+    Attributes:
+        cells: the corners of each cell, ``(cells, m, m)``.
 
     Example:
         >>> from mopref.scalarizers import Linear
@@ -104,8 +97,19 @@ class AdaptiveSampler(PreferenceSampler):
         self._centres = self.cells.mean(axis=1)
         distances = np.linalg.norm(self._centres[:, None] - self._centres, axis=-1)
         self._neighbours = distances.argsort(axis=1, kind="stable")[:, 1 : num_objectives + 1]
-        self._apart = np.take_along_axis(distances, self._neighbours, axis=1)
+        self._distances = np.take_along_axis(distances, self._neighbours, axis=1)
         super().__init__(num_objectives, seed)
+
+    def options(self) -> dict[str, Any]:
+        """How cells are weighted, and how many there are."""
+        return {
+            "num_objectives": self.num_objectives,
+            "by": self.by,
+            "uniform_probability": self.uniform_probability,
+            "num_cells": len(self.cells),
+            "forgetting": self.forgetting,
+            "refresh_every": self.refresh_every,
+        }
 
     def seed(self, seed: int | Sequence[int]) -> None:
         """Restart from ``seed``, and forget what was observed."""
@@ -126,7 +130,7 @@ class AdaptiveSampler(PreferenceSampler):
 
     def draw(self, n: int, generator: np.random.Generator) -> _Array:
         """Draw from the mixture, shape ``(n, m)``."""
-        uniform = generator.dirichlet(np.ones(self.num_objectives), size=n)
+        uniform = uniform_preferences(self.num_objectives, n, generator)
         if self._probabilities is None:
             return uniform
         cells = self.cells[generator.choice(len(self.cells), size=n, p=self._probabilities)]
@@ -145,12 +149,12 @@ class AdaptiveSampler(PreferenceSampler):
                 "by is 'regret', but a gradient weighting gives no number to regret by: train with a scalarizer, or "
                 "choose by='length'."
             )
-        drawn, reached = preferences.detach().double().cpu(), losses.detach().double().cpu()
-        cells = self._cell_of(drawn.numpy())
+        preferences, losses = preferences.detach().double().cpu(), losses.detach().double().cpu()
+        cells = self._cell_of(preferences.numpy())
         self._visits[np.unique(cells)] += 1
-        self._update(self._losses, cells, reached.numpy())
+        self._update(self._losses, cells, losses.numpy())
         if scalarizer is not None and self.by == "regret":
-            self._update(self._regrets, cells, self._regret(drawn, reached, scalarizer)[:, None])
+            self._update(self._regrets, cells, self._regret(preferences, losses, scalarizer)[:, None])
         self._observed += 1
         if self._observed % self.refresh_every == 0 and self._visits.all():
             weights = self._lengths() if self.by == "length" else self._regrets[:, 0]
@@ -161,9 +165,9 @@ class AdaptiveSampler(PreferenceSampler):
         """Take values ``(G, k)`` into the running means ``(cells, k)`` of their cells ``(G,)``."""
         count, total = np.bincount(cells, minlength=len(self.cells)), np.zeros_like(means)
         np.add.at(total, cells, values)
-        seen = count > 0
-        rate = np.maximum(self.forgetting, 1 / self._visits[seen])[:, None]
-        means[seen] += rate * (total[seen] / count[seen, None] - means[seen])
+        hit = count > 0
+        rate = np.maximum(self.forgetting, 1 / self._visits[hit])[:, None]
+        means[hit] += rate * (total[hit] / count[hit, None] - means[hit])
 
     def _regret(self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer) -> _Array:
         """Root of the share that each preference ``(G, m)`` loses of what it may lose among all cells: ``(G,)``."""
@@ -172,8 +176,8 @@ class AdaptiveSampler(PreferenceSampler):
         others = scalarizer(points.expand(shape), preferences.expand(shape)).numpy()
         best, worst = others.min(axis=0), others.max(axis=0)
         equal = worst - best <= _SMALLEST_DIFFERENCE * np.abs(others).max(axis=0)
-        lost = (scalarizer(losses, preferences).numpy() - best) / np.where(equal, np.inf, worst - best)
-        return np.asarray(np.sqrt(lost.clip(0, 1)))
+        share = (scalarizer(losses, preferences).numpy() - best) / np.where(equal, np.inf, worst - best)
+        return np.asarray(np.sqrt(share.clip(0, 1)))
 
     def _cell_of(self, preferences: _Array) -> NDArray[np.int64]:
         """The cell in which no coordinate is negative, for each preference: ``(G, m)`` to ``(G,)``."""
@@ -186,8 +190,8 @@ class AdaptiveSampler(PreferenceSampler):
         extent = np.ptp(self._losses, axis=0)
         flat = extent <= _SMALLEST_DIFFERENCE * np.abs(self._losses).max(axis=0)
         scaled = self._losses / np.where(flat, np.inf, extent)
-        moved = np.linalg.norm(scaled[:, None] - scaled[self._neighbours], axis=-1)
-        return np.asarray((moved / self._apart).mean(axis=1) ** (self.num_objectives - 1))
+        lengths = np.linalg.norm(scaled[:, None] - scaled[self._neighbours], axis=-1)
+        return np.asarray((lengths / self._distances).mean(axis=1) ** (self.num_objectives - 1))
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state and what was observed."""
@@ -215,5 +219,5 @@ class AdaptiveSampler(PreferenceSampler):
         super().load_state_dict(state)
         self._losses, self._visits = state["losses"].numpy().copy(), state["visits"].numpy().copy()
         self._regrets, self._observed = state["regrets"].numpy().copy(), state["observed"]
-        kept = state["probabilities"]
-        self._probabilities = None if kept is None else kept.numpy().copy()
+        probabilities = state["probabilities"]
+        self._probabilities = None if probabilities is None else probabilities.numpy().copy()

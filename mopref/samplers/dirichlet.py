@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mopref.preferences import uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
 
@@ -23,6 +24,13 @@ class DirichletSampler(PreferenceSampler):
 
     Raises:
         ValueError: a concentration that is not positive and finite, or a wrong number of them.
+
+    Attributes:
+        alpha: the concentrations, ``(m,)``.
+
+    Example:
+        >>> DirichletSampler(num_objectives=3, alpha=0.5)
+        DirichletSampler(num_objectives=3, alpha=[0.5, 0.5, 0.5])
     """
 
     def __init__(self, num_objectives: int, alpha: float | Sequence[float] = 1.0, seed: int = 0) -> None:
@@ -42,8 +50,18 @@ class DirichletSampler(PreferenceSampler):
 
 
 @SAMPLERS.register("uniform")
-class UniformSampler(DirichletSampler):
-    """λ uniform on the simplex: Dirichlet(1, …, 1)."""
+class UniformSampler(PreferenceSampler):
+    """λ uniform on the simplex: Dirichlet(1, …, 1).
 
-    def __init__(self, num_objectives: int, seed: int = 0) -> None:
-        super().__init__(num_objectives, 1.0, seed)
+    Args:
+        num_objectives: m.
+        seed: seeds the sampler's own generator.
+
+    Example:
+        >>> UniformSampler(num_objectives=3).sample(2).sum(dim=1)
+        tensor([1., 1.])
+    """
+
+    def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
+        """Draw from the uniform distribution, shape ``(n, m)``."""
+        return uniform_preferences(self.num_objectives, n, generator)

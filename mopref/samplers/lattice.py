@@ -28,6 +28,9 @@ class LatticeSampler(PreferenceSampler):
     Raises:
         ValueError: fewer points than corners, or an unknown method.
 
+    Attributes:
+        lattice: the points, ``(≤ num_points, m)``.
+
     Example:
         >>> LatticeSampler(num_objectives=2, num_points=3).sample(3)[:, 0].sort().values
         tensor([0.0000, 0.5000, 1.0000])
@@ -35,7 +38,12 @@ class LatticeSampler(PreferenceSampler):
 
     def __init__(self, num_objectives: int, num_points: int, method: str = "das-dennis", seed: int = 0) -> None:
         super().__init__(num_objectives, seed)
+        self.num_points, self.method = num_points, method
         self.lattice = simplex_lattice(num_objectives, num_points, method)
+
+    def options(self) -> dict[str, Any]:
+        """What the lattice is made from."""
+        return {"num_objectives": self.num_objectives, "num_points": self.num_points, "method": self.method}
 
     def seed(self, seed: int | Sequence[int]) -> None:
         """Restart from ``seed`` with a new pass."""
@@ -46,8 +54,8 @@ class LatticeSampler(PreferenceSampler):
         """The next ``n`` points, shape ``(n, m)``; a draw may end one pass and begin the next."""
         while len(self._remaining) < n:
             self._remaining += generator.permutation(len(self.lattice)).tolist()
-        drawn, self._remaining = self._remaining[:n], self._remaining[n:]
-        return self.lattice[drawn].double().numpy()
+        indices, self._remaining = self._remaining[:n], self._remaining[n:]
+        return self.lattice[indices].double().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         """The generator's state and the rest of the current pass."""

@@ -22,8 +22,7 @@ class LowDiscrepancySampler(PreferenceSampler):
 
     with the rest for λ_m. This map is one-to-one and keeps shares of volume, so that evenly filled stays evenly filled.
     The gaps between sorted u_i are uniform on the simplex too, but lay (m − 1)! pieces of the cube on top of each
-    other: with 64 Sobol points the shares of points in half-spaces were off by 1.15, 1.34 and 1.50 times as much for
-    m = 3, 4 and 5 (23 directions, mean of 20 scramblings).
+    other, and spread less evenly the more objectives there are (see docs/benchmarks.md).
 
     All draws together are one sequence, however it is cut into draws. Where each draw is a power of two, each draw of a
     Sobol sequence is evenly spread by itself.
@@ -61,15 +60,15 @@ class LowDiscrepancySampler(PreferenceSampler):
 
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """The next ``n`` points of the sequence, shape ``(n, m)``; the generator was used up for the scrambling."""
-        # By itself, since SciPy warns of a first draw that is no power of two.
+        # The very first point is drawn alone: SciPy warns where the first draw's size is no power of two.
         first = self._engine.random(1) if self._engine.num_generated == 0 else np.empty((0, self._engine.d))
         points = np.concatenate([first, self._engine.random(n - len(first))])
         preferences = np.empty((n, self.num_objectives))
         rest = np.ones(n)
         for i in range(self.num_objectives - 1):
-            left = rest * (1 - points[:, i]) ** (1 / (self.num_objectives - 1 - i))
-            preferences[:, i] = rest - left
-            rest = left
+            remainder = rest * (1 - points[:, i]) ** (1 / (self.num_objectives - 1 - i))
+            preferences[:, i] = rest - remainder
+            rest = remainder
         preferences[:, -1] = rest
         return preferences
 

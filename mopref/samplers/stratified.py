@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mopref.preferences import simplex_cells
+from mopref.preferences import simplex_cells, uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
 
@@ -29,5 +29,5 @@ class StratifiedSampler(PreferenceSampler):
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw one preference from each of ``n`` parts, shape ``(n, m)``."""
         cells = simplex_cells(self.num_objectives, n)[generator.permutation(n)]
-        weights = generator.dirichlet(np.ones(self.num_objectives), size=n)
+        weights = uniform_preferences(self.num_objectives, n, generator)
         return np.einsum("ni,nij->nj", weights, cells)

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mopref.preferences import uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
 
@@ -23,6 +24,10 @@ class VertexBiasedSampler(PreferenceSampler):
 
     Raises:
         ValueError: p outside [0, 1].
+
+    Example:
+        >>> VertexBiasedSampler(num_objectives=2, vertex_probability=1.0).sample(100).amax(dim=1).unique()
+        tensor([1.])
     """
 
     def __init__(self, num_objectives: int, vertex_probability: float = 0.3, seed: int = 0) -> None:
@@ -33,7 +38,7 @@ class VertexBiasedSampler(PreferenceSampler):
 
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw from the mixture, shape ``(n, m)``."""
-        inside = generator.dirichlet(np.ones(self.num_objectives), size=n)
+        inside = uniform_preferences(self.num_objectives, n, generator)
         corners = np.eye(self.num_objectives)[generator.integers(self.num_objectives, size=n)]
         at_corner = generator.random(n) < self.vertex_probability
         return np.where(at_corner[:, None], corners, inside)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mopref import indicators
 from mopref._arrays import as_float64
 from mopref.front import Front
-from mopref.training.checkpoint import random_state, set_random_state
+from mopref.training.random_state import random_state, set_random_state
 
 __all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
 

@@ -11,21 +11,25 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
+from mopref._atomic_writes import replace_folder
+from mopref._precision import at_least_float32
+from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode
-from mopref.front import Front
+from mopref.front import Front, even_preferences
 from mopref.gradients.gramian import gramians
-from mopref.gradients.weighting import GradientWeighting
-from mopref.objective import Objective
+from mopref.gradients.weighting import GRADIENT_WEIGHTINGS, GradientWeighting
+from mopref.objective import Metric, Objective, Update
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
-from mopref.samplers import PreferenceSampler
+from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training.batching import GroupBatchSampler
 from mopref.training.callbacks import TrainerCallback
-from mopref.training.checkpoint import is_state, load_state, random_state, replace_folder, save_state, set_random_state
+from mopref.training.checkpoint import is_state, load_state, save_state
 from mopref.training.config import TrainerConfig
+from mopref.training.random_state import random_state, set_random_state
+from mopref.training.run_state import check_settings, load_trained_state, trained_state
 
 __all__ = ["ParetoTrainer"]
 
@@ -42,8 +46,8 @@ class ParetoTrainer:
     Args:
         model: a module that the objective can call with preferences: ``ParetoSetModel``, ``PreferenceModel``, ….
         objective: what is minimised.
-        scalarizer: how the m losses become one; or a ``GradientWeighting`` instance, which weighs the losses by
-            their gradients at every step instead.
+        scalarizer: how the m losses become one; or a ``GradientWeighting``, which weighs the losses by their gradients
+            at every step instead.
         sampler: draws preferences; uniform on the simplex by default. Reseeded with the config's seed.
         train_data: an indexable collection of rows; ``None`` where the objective needs no data.
         config: the settings.
@@ -63,7 +67,7 @@ class ParetoTrainer:
         self,
         model: nn.Module,
         objective: Objective | type[Objective] | str,
-        scalarizer: Scalarizer | GradientWeighting | type[Scalarizer] | str,
+        scalarizer: Scalarizer | GradientWeighting | type[Scalarizer | GradientWeighting] | str,
         sampler: PreferenceSampler | type[PreferenceSampler] | str | None = None,
         train_data: Sequence[Any] | None = None,
         config: TrainerConfig | None = None,
@@ -71,9 +75,7 @@ class ParetoTrainer:
     ) -> None:
         self.config = config = config or TrainerConfig()
         self.objective = objective = OBJECTIVES.make(objective)
-        self.scalarizer: Scalarizer | GradientWeighting = (
-            scalarizer if isinstance(scalarizer, GradientWeighting) else SCALARIZERS.make(scalarizer)
-        )
+        self.scalarizer = _scalarizer_or_weighting(scalarizer)
         self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
         self.callbacks = tuple(callbacks)
         if self.sampler.num_objectives != objective.num_objectives:
@@ -108,9 +110,11 @@ class ParetoTrainer:
         self.step = 0
         self.should_stop = False
         self.history: list[dict[str, float]] = []
-        self._window: list[Tensor] = []
-        # Of each forward of a step, the batches with their preferences that wait for the next steps.
-        self._waiting: list[list[tuple[Any, Tensor]]] = [[] for _ in range(config.gradient_accumulation_steps)]
+        self._unlogged_steps: list[Tensor] = []
+        # Of each metric since the last entry: Σ weight · value and Σ weight.
+        self._unlogged_metrics: dict[str, list[float]] = {}
+        # For each forward of a step, the updates from its last draw that wait for the steps to come.
+        self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -139,21 +143,16 @@ class ParetoTrainer:
         self._call("on_train_begin")
         self.model.train()
         self.should_stop = False
-        bar = tqdm(
-            total=config.steps,
-            initial=self.step,
-            desc="training",
-            # None: silent where the output is no terminal.
-            disable=None if config.progress and self.accelerator.is_local_main_process else True,
-        )
-        with bar:
+        shown = config.progress and self.accelerator.is_local_main_process
+        with progress_bar(None, "training", enabled=shown, total=config.steps, initial=self.step, leave=True) as bar:
             while self.step < config.steps and not self.should_stop:
-                self._window.append(self._training_step())
+                self._unlogged_steps.append(self._training_step())
                 self.step += 1
-                bar.update()
                 if self.step % config.log_every == 0 or self.step == config.steps:
-                    entry = self._log()
-                    bar.set_postfix({name: f"{entry[f'loss/{name}']:.4f}" for name in self.objective.names})
+                    self._log()
+                if shown:
+                    bar.set_postfix_str(self._progress_text(), refresh=False)
+                bar.update()
                 self._call("on_step_end")
                 if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
                     assert config.output_dir is not None
@@ -172,32 +171,47 @@ class ParetoTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         totals = torch.zeros(1 + self.objective.num_objectives, device=accelerator.device)
-        for accumulated, waiting in enumerate(self._waiting):
-            if not waiting:
-                drawn = self.sampler.sample(config.preferences_per_step).to(accelerator.device)
-                with accelerator.autocast():
-                    waiting.extend(self.objective.updates(self.model, self._next_batch(), drawn))
-            batch, preferences = waiting.pop(0)
-            last = accumulated == config.gradient_accumulation_steps - 1
+        for forward in range(config.gradient_accumulation_steps):
+            update = self._next_update(forward)
+            last = forward == config.gradient_accumulation_steps - 1
             # Gradients are exchanged between processes once a step, not once a forward.
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with accelerator.autocast():
-                    losses = self.objective.losses(self.model, batch, preferences)
-                self._check_losses(losses, preferences)
-                self.scalarizer.observe(accelerator.gather(losses.detach()))
-                loss = self._scalarize(losses.float() if losses.dtype.itemsize < 4 else losses, preferences).mean()
-                auxiliary = self.objective.auxiliary_loss()
-                whole = loss if auxiliary is None else loss + auxiliary
-                accelerator.backward(whole / config.gradient_accumulation_steps)
-            scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
-            self.sampler.observe(preferences, losses.detach(), scalarizer)
-            totals += torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)]).to(totals)
+                totals += self._descend(update).to(totals)
         # With an infinite limit nothing is clipped, and the norm is known all the same.
         limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
         norm = accelerator.clip_grad_norm_(self.model.parameters(), limit).detach().view(1)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return torch.cat([totals / config.gradient_accumulation_steps, torch.tensor([rate]).to(norm), norm])
+
+    def _next_update(self, forward: int) -> Update:
+        """The next update of this forward; where none waits, those of a new draw of rows and preferences."""
+        pending = self._pending_updates[forward]
+        if not pending:
+            preferences = self.sampler.sample(self.config.preferences_per_step).to(self.accelerator.device)
+            with self.accelerator.autocast():
+                pending.extend(self.objective.updates(self.model, self._next_batch(), preferences))
+            if not pending:
+                raise ValueError(f"{type(self.objective).__name__}.updates returned no update: return at least one.")
+        update = pending.pop(0)
+        for name, (value, weight) in update.metrics.items():
+            sums = self._unlogged_metrics.setdefault(name, [0.0, 0.0])
+            sums[0], sums[1] = sums[0] + weight * value, sums[1] + weight
+        return update
+
+    def _descend(self, update: Update) -> Tensor:
+        """Add one forward's share to the gradients; ``[scalarized loss, m losses]``, means over the preferences."""
+        accelerator, preferences = self.accelerator, update.preferences
+        with accelerator.autocast():
+            losses, auxiliary = self.objective.training_losses(self.model, update.batch, preferences)
+        self._check_losses(losses, preferences)
+        self.scalarizer.observe(accelerator.gather(losses.detach()))
+        loss = self._scalarize(at_least_float32(losses), preferences).mean()
+        total = loss if auxiliary is None else loss + auxiliary
+        accelerator.backward(total / self.config.gradient_accumulation_steps)
+        scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
+        self.sampler.observe(preferences, losses.detach(), scalarizer)
+        return torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)])
 
     def _scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         if isinstance(self.scalarizer, GradientWeighting):
@@ -228,16 +242,25 @@ class ParetoTrainer:
                 "gradients (max_grad_norm), or look for bad rows in the data."
             )
 
-    def _log(self) -> dict[str, float]:
-        mean = self.accelerator.reduce(torch.stack(self._window).mean(dim=0), reduction="mean").tolist()
+    def _log(self) -> None:
+        mean = self.accelerator.reduce(torch.stack(self._unlogged_steps).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in self.objective.names), "learning_rate", "gradient_norm"]
-        entry = dict(zip(keys, mean, strict=True)) | self.objective.metrics()
+        metrics = {name: total / weight for name, (total, weight) in self._unlogged_metrics.items() if weight}
+        entry = dict(zip(keys, mean, strict=True)) | metrics
         self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
-        self._window.clear()
+        self._unlogged_steps.clear()
+        self._unlogged_metrics.clear()
         self._call("on_log", entry)
-        return entry
+
+    def _progress_text(self) -> str:
+        """The losses of the last entry; before there is one, those of the last step."""
+        if self.history:
+            losses = [self.history[-1][f"loss/{name}"] for name in self.objective.names]
+        else:
+            losses = self._unlogged_steps[-1][1:].tolist()
+        return ", ".join(f"{name}={loss:.4f}" for name, loss in zip(self.objective.names, losses, strict=False))
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
@@ -268,30 +291,22 @@ class ParetoTrainer:
             raise ValueError(f"spread is {spread!r}: choose 'preferences' or 'front'.")
         model, rows = self.unwrapped_model, data if data is not None else self.train_data
 
-        def values(chosen: Tensor) -> Tensor:
+        def losses_at(preferences: Tensor) -> Tensor:
             with evaluation_mode(model):
-                return self.objective.mean_losses(
-                    model, rows, chosen.to(self.accelerator.device), self.config.batch_size
-                ).detach()
+                # In the type that a sampler draws them in.
+                preferences = preferences.to(self.accelerator.device, torch.get_default_dtype())
+                return self.objective.mean_losses(model, rows, preferences, self.config.batch_size).detach()
 
+        m = self.objective.num_objectives
         if isinstance(preferences, int):
-            count, m = preferences, self.objective.num_objectives
-            if spread == "front":
-                from mopref.front.even import even_preferences
-
-                preferences = even_preferences(values, m, count)
-            else:
-                preferences = simplex_lattice(m, count)
-        chosen = validate_preferences(preferences, self.objective.names)
+            lattice = spread == "preferences"
+            preferences = simplex_lattice(m, preferences) if lattice else even_preferences(losses_at, m, preferences)
+        checked = validate_preferences(preferences, self.objective.names)
         return Front(
-            preferences=chosen.detach().cpu().numpy(),
-            values=values(chosen).cpu().numpy(),
+            preferences=checked.detach().cpu().numpy(),
+            values=losses_at(checked).cpu().numpy(),
             names=self.objective.names,
-            metadata={
-                "seed": self.config.seed,
-                "steps": self.step,
-                "scalarizer": type(self.scalarizer).__name__,
-            },
+            metadata={"seed": self.config.seed, "steps": self.step, "scalarizer": repr(self.scalarizer)},
         )
 
     def save_checkpoint(self, folder: str | Path) -> None:
@@ -307,68 +322,66 @@ class ParetoTrainer:
         if self.accelerator.num_processes > 1:
             # Generators differ between processes, and each would need its own file.
             raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
-        model = self.unwrapped_model
         state = {
             "step": self.step,
             "settings": self._settings(),
-            "model": _trained_state(model),
+            "model": trained_state(self.unwrapped_model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "scalarizer": self.scalarizer.state_dict(),
             "sampler": self.sampler.state_dict(),
             "objective": self.objective.state_dict(),
-            "waiting": self._waiting,
+            "pending": [
+                [update._replace(metrics=dict(update.metrics)) for update in updates]
+                for updates in self._pending_updates
+            ],
             "batches": None if self._batches is None else self._batches.state_dict(),
             "history": self.history,
-            "window": self._window,
+            "unlogged": [self._unlogged_steps, self._unlogged_metrics],
             "random": random_state(),
         }
         with replace_folder(folder) as temporary:
-            save_state(state, temporary)
+            save_state(state, temporary, self._record_types)
+
+    @property
+    def _record_types(self) -> tuple[type, ...]:
+        """The named tuples that a checkpoint holds."""
+        return (Update, Metric, *self.objective.record_types)
 
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to be the same run; ``steps`` may grow."""
-        kept = asdict(self.config)
+        settings = asdict(self.config)
         for name in ("steps", "output_dir", "checkpoint_every", "log_every", "trackers", "cpu", "progress"):
-            del kept[name]
+            del settings[name]
         rows = None if self.train_data is None else len(self.train_data)
-        return {**kept, "objectives": list(self.objective.names), "rows": rows}
+        return {**settings, "objectives": list(self.objective.names), "rows": rows}
 
     def _load_checkpoint(self, folder: str | Path) -> None:
-        state = load_state(folder)
-        for name, value in self._settings().items():
-            if state["settings"].get(name) != value:
-                raise ValueError(
-                    f"{folder} was trained with {name} = {state['settings'].get(name)}, not {value}: resume with the "
-                    "same setting, or start a new run."
-                )
-        model = self.unwrapped_model
-        own = _trained_state(model)
-        shapes = {name: tuple(value.shape) for name, value in own.items()}
-        stored = {name: tuple(value.shape) for name, value in state["model"].items()}
-        if shapes != stored:
-            differing = sorted(name for name in shapes.keys() | stored.keys() if shapes.get(name) != stored.get(name))
-            raise ValueError(
-                f"{folder} belongs to another model: {differing[0]!r} has shape {stored.get(differing[0])} there and "
-                f"{shapes.get(differing[0])} here ({len(differing)} such entries)."
-            )
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state["model"][name])
+        state = load_state(folder, self._record_types)
+        check_settings(self._settings(), state["settings"], folder)
+        load_trained_state(self.unwrapped_model, state["model"], folder)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.scalarizer.load_state_dict(state["scalarizer"])
         self.sampler.load_state_dict(state["sampler"])
         self.objective.load_state_dict(state["objective"])
-        self._waiting = send_to_device(state["waiting"], self.accelerator.device)
+        self._pending_updates = send_to_device(state["pending"], self.accelerator.device)
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])
         self.step, self.history = state["step"], state["history"]
-        self._window = [values.to(self.accelerator.device) for values in state["window"]]
+        steps, self._unlogged_metrics = state["unlogged"]
+        self._unlogged_steps = [values.to(self.accelerator.device) for values in steps]
         set_random_state(state["random"])
 
 
-def _trained_state(model: nn.Module) -> dict[str, Tensor]:
-    frozen = {name for name, parameter in model.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
-    return {name: value for name, value in model.state_dict(keep_vars=True).items() if name not in frozen}
+def _scalarizer_or_weighting(
+    part: Scalarizer | GradientWeighting | type[Scalarizer | GradientWeighting] | str,
+) -> Scalarizer | GradientWeighting:
+    is_class = isinstance(part, type) and issubclass(part, GradientWeighting)
+    is_name = isinstance(part, str) and part in GRADIENT_WEIGHTINGS
+    if is_class or is_name or isinstance(part, GradientWeighting):
+        weighting: GradientWeighting = GRADIENT_WEIGHTINGS.make(part)  # type: ignore[arg-type]
+        return weighting
+    scalarizer: Scalarizer = SCALARIZERS.make(part)  # type: ignore[arg-type]
+    return scalarizer

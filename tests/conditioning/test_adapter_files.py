@@ -119,10 +119,10 @@ def test_an_adapter_folder_knows_its_base(base, randomise, five_preferences, tok
 
 
 def test_stock_peft_refuses_our_adapter(base, model, tmp_path):
-    """an adapter under a foreign type loads "successfully" and does nothing."""
+    """Under another method's type an adapter loads "successfully" and does nothing."""
     peft = pytest.importorskip("peft")
     model.save_pretrained(tmp_path)
-    with pytest.raises((KeyError, ValueError, TypeError)):
+    with pytest.raises((KeyError, ValueError, TypeError), match="MOPREF_SVD_LORA"):
         peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
     assert settings["peft_type"] not in peft.PEFT_TYPE_TO_CONFIG_MAPPING
@@ -158,11 +158,19 @@ def spoil_one(tensors: dict[str, torch.Tensor]) -> None:
     tensors[name][0, 0] = float("nan")
 
 
-@pytest.mark.parametrize("edit", [remove_one, add_one, cut_one, spoil_one])
-def test_spoiled_weights_are_refused(edit, base, folder):
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (remove_one, "has no tensor .* save it again"),
+        (add_one, "has a tensor 'unexpected' that adapter_config.json does not describe"),
+        (cut_one, r"has shape \(\d+, \d+\), not \(\d+, 8\)"),
+        (spoil_one, "not finite: the training diverged"),
+    ],
+)
+def test_spoiled_weights_are_refused(edit, message, base, folder):
     edit_weights(folder, edit)
     before = snapshot(base)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         PreferenceModel.load(base, folder)
     assert_unchanged(base, before)
 
@@ -176,14 +184,63 @@ def test_another_type_is_refused(foreign, base, folder):
         settings["peft_type"] = foreign
     (folder / SETTINGS).write_text(json.dumps(settings))
     before = snapshot(base)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"holds an adapter of type {foreign!r}, not 'MOPREF_SVD_LORA'"):
         PreferenceModel.load(base, folder)
     assert_unchanged(base, before)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (SETTINGS, "{", "is not valid JSON .* save it again"),
+        (SETTINGS, "[]", "of type None"),
+        (
+            SETTINGS,
+            '{"peft_type": "MOPREF_SVD_LORA", "format_version": 7}',
+            "format version 7, and this mopref reads 1",
+        ),
+        (SETTINGS, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 1}', "lacks 'objectives'"),
+        (WEIGHTS, "no tensors", "cannot be read .* save it again"),
+    ],
+)
+def test_a_damaged_file_is_refused(name, content, message, base, folder):
+    (folder / name).write_text(content)
+    before = snapshot(base)
+    with pytest.raises(ValueError, match=message):
+        PreferenceModel.load(base, folder)
+    assert_unchanged(base, before)
+
+
+def test_an_export_does_not_replace_an_adapter(model, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="holds a mopref adapter, which the export would replace"):
+        model.export_lora(folder, preference=[0.5, 0.5])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_objective_may_not_take_the_name_of_the_shared_part(make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", "shared")))
+    with pytest.raises(ValueError, match="an objective is called 'shared'"):
+        model.export_lora_set(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_shared_directions_there_is_no_shared_lora(make_mlp, tmp_path):
+    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("a", "b"), rank=0)).export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+def test_companions_are_no_part_of_an_adapter(model, base, folder, tmp_path):
+    model.companions["critic"] = nn.Linear(3, 2)
+    model.save_pretrained(tmp_path / "beside a critic")
+    for name in (SETTINGS, WEIGHTS):
+        assert (tmp_path / "beside a critic" / name).read_bytes() == (folder / name).read_bytes()
+    assert len(PreferenceModel.load(base, tmp_path / "beside a critic").companions) == 0
+
+
 def test_a_stock_lora_folder_is_refused(base, model, tmp_path):
     model.export_lora(tmp_path, preference=torch.tensor([0.5, 0.5]))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="holds an adapter of type 'LORA'"):
         PreferenceModel.load(base, tmp_path)
 
 
@@ -201,7 +258,7 @@ def test_another_base_is_refused(options, request, make_lm, folder):
     }
     other = make_lm(**{translated[name]: value for name, value in options.items()})
     before = snapshot(other)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="was trained on another base model"):
         PreferenceModel.load(other, folder)
     assert_unchanged(other, before)
 
@@ -209,16 +266,18 @@ def test_another_base_is_refused(options, request, make_lm, folder):
 def test_another_family_is_refused(folder, make_mlp):
     other = make_mlp()
     before = snapshot(other)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="which is missing here"):
         PreferenceModel.load(other, folder)
     assert_unchanged(other, before)
 
 
-@pytest.mark.parametrize("name", [SETTINGS, WEIGHTS])
-def test_a_missing_file_is_refused(name, base, folder):
+@pytest.mark.parametrize(
+    ("name", "message"), [(SETTINGS, f"is no adapter folder: .* {SETTINGS}"), (WEIGHTS, f"no complete .* {WEIGHTS}")]
+)
+def test_a_missing_file_is_refused(name, message, base, folder):
     (folder / name).unlink()
     before = snapshot(base)
-    with pytest.raises((ValueError, OSError)):
+    with pytest.raises(FileNotFoundError, match=message):
         PreferenceModel.load(base, folder)
     assert_unchanged(base, before)
 
@@ -227,7 +286,7 @@ def test_one_changed_weight_of_the_base_is_noticed(base, folder):
     """Another base of the same shapes, where even the adapted matrices are the same."""
     with torch.no_grad():
         base.get_input_embeddings().weight.mul_(1.5)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="differ from those it was trained on"):
         PreferenceModel.load(base, folder)
 
 

@@ -97,5 +97,5 @@ def test_a_decision_model_recovers_a_concave_front():
     trainer = ParetoTrainer(model, problem, ModifiedTchebycheff(ideal=[0, 0]), config=config)
     trainer.train()
     reference = np.array([1.1, 1.1])
-    found = hypervolume(trainer.front(21).values, reference)
-    assert found >= 0.98 * hypervolume(problem.pareto_front(21).numpy(), reference)
+    reached = hypervolume(trainer.front(21).values, reference)
+    assert reached >= 0.98 * hypervolume(problem.pareto_front(21).numpy(), reference)

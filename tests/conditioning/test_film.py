@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from _tensors import DEVICE, DTYPE, randn, tensor
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,29 +18,29 @@ def randomised(model: FiLMModel, std: float = 0.3) -> FiLMModel:
     with torch.no_grad():
         for layer in model.layers.values():
             for parameter in layer.conditioner.parameters():
-                parameter.add_(std * torch.randn(parameter.shape, generator=generator))
+                parameter.add_(std * randn(parameter.shape, generator, parameter.dtype))
     return model
 
 
 def test_a_layer_by_hand():
-    base = nn.Sequential(nn.Linear(2, 2))
+    base = nn.Sequential(nn.Linear(2, 2)).to(DEVICE, DTYPE)
     model = FiLMModel(base, 2, hidden=())
     with torch.no_grad():
         layer = model.layers["0"]
-        layer.base_layer.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
-        layer.base_layer.bias.copy_(torch.tensor([0.0, 1.0]))
+        layer.base_layer.weight.copy_(tensor([[1.0, 0.0], [0.0, 2.0]]))
+        layer.base_layer.bias.copy_(tensor([0.0, 1.0]))
         # γ_1 = λ̃_1, γ_2 = 1, β_1 = 10, β_2 = λ̃_2.
-        layer.conditioner[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
-        layer.conditioner[0].bias.copy_(torch.tensor([0.0, 1.0, 10.0, 0.0]))
+        layer.conditioner[0].weight.copy_(tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]]))
+        layer.conditioner[0].bias.copy_(tensor([0.0, 1.0, 10.0, 0.0]))
     # h = (3, 2·4 + 1); λ = (1, 0) is λ̃ = (√3, −√3), and λ = (½, ½) is λ̃ = 0.
-    y = model(torch.tensor([[3.0, 4.0], [3.0, 4.0]]), preferences=[[1.0, 0.0], [0.5, 0.5]])
+    y = model(tensor([[3.0, 4.0], [3.0, 4.0]]), preferences=[[1.0, 0.0], [0.5, 0.5]])
     root = math.sqrt(3)
-    torch.testing.assert_close(y, torch.tensor([[3 * (1 + root) + 10, 18 - root], [13.0, 18.0]]))
+    torch.testing.assert_close(y, tensor([[3 * (1 + root) + 10, 18 - root], [13.0, 18.0]]))
 
 
 def test_a_single_row_without_a_batch():
-    model = randomised(FiLMModel(nn.Sequential(nn.Linear(3, 2)), 2))
-    x = torch.tensor([1.0, 2.0, 3.0])
+    model = randomised(FiLMModel(nn.Sequential(nn.Linear(3, 2)).to(DEVICE, DTYPE), 2))
+    x = tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(model(x, preferences=[0.3, 0.7]), model(x[None], preferences=[0.3, 0.7])[0])
 
 
@@ -48,8 +49,8 @@ def test_language_models_take_a_preference_for_each_row(make_lm, five_preference
     model = FiLMModel(copy.deepcopy(base), ("helpful", "harmless")).eval()
     with torch.no_grad():
         expected = base(token_batch).logits
-        found = model(token_batch, preferences=five_preferences).logits
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+        outputs = model(token_batch, preferences=five_preferences).logits
+        torch.testing.assert_close(outputs, expected, atol=1e-6, rtol=0)
         randomised(model, std=0.1)
         together = model(token_batch, preferences=five_preferences).logits
         for i, preference in enumerate(five_preferences):
@@ -116,9 +117,9 @@ class Checkpointed(nn.Module):
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_gradients_under_checkpointing_are_those_of_the_preferences_in_force(use_reentrant):
-    model = randomised(FiLMModel(Checkpointed(), 2))
-    x = torch.randn(3, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    preferences = torch.tensor([[1.0, 0.0], [0.2, 0.8], [0.5, 0.5]])
+    model = randomised(FiLMModel(Checkpointed().to(DEVICE, DTYPE), 2))
+    x = randn((3, 3), torch.Generator().manual_seed(1)).requires_grad_()
+    preferences = tensor([[1.0, 0.0], [0.2, 0.8], [0.5, 0.5]])
     gradients = []
     for options in (None, {"use_reentrant": use_reentrant}):
         model.base_model.options = options
@@ -134,9 +135,9 @@ def test_gradients_under_checkpointing_are_those_of_the_preferences_in_force(use
 
 
 def test_a_half_precision_base_keeps_its_type():
-    model = FiLMModel(nn.Sequential(nn.Linear(3, 2).bfloat16()), 2)
+    model = FiLMModel(nn.Sequential(nn.Linear(3, 2).to(DEVICE, torch.bfloat16)), 2)
     assert next(model.layers["0"].conditioner.parameters()).dtype == torch.float32
-    assert model(torch.ones(4, 3, dtype=torch.bfloat16), preferences=[0.5, 0.5]).dtype == torch.bfloat16
+    assert model(torch.ones(4, 3, device=DEVICE, dtype=torch.bfloat16), preferences=[0.5, 0.5]).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -161,9 +162,15 @@ def test_what_cannot_be_conditioned_is_refused(make, message):
 
 def test_a_refused_base_is_left_as_it_was():
     base = nn.Sequential(nn.Linear(3, 2))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no linear layer is called '1'; those of the model end in 0"):
         FiLMModel(base, 2, target_modules=["1"], train_base=False)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="each at least 1"):
         FiLMModel(base, 2, hidden=(-1,), train_base=False)
     assert all(parameter.requires_grad for parameter in base.parameters())
     assert type(base[0]) is nn.Linear
+
+
+def test_it_tells_its_objectives_and_sizes():
+    shown = repr(FiLMModel(nn.Sequential(nn.Linear(3, 2)), ("cost", "risk")))
+    assert "objectives=('cost', 'risk')" in shown
+    assert "num_features=2" in shown

@@ -121,20 +121,19 @@ def test_sampling_draws_different_sequences(model, prompts, five_preferences):
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}], ids=str)
-@pytest.mark.parametrize("given", [2, 3, 8])
-def test_another_number_of_preferences_than_prompts_raises(model, prompts, given, options):
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_another_number_of_preferences_than_prompts_raises(model, prompts, count, options):
     """Two preferences for four prompts also divide evenly, but nobody said which prompt has which."""
-    with pytest.raises(ValueError):
-        model.generate(
-            **left_padded(prompts[:4]), preferences=torch.full((given, 2), 0.5), max_new_tokens=NEW, **options
-        )
+    preferences = torch.full((count, 2), 0.5)
+    with pytest.raises(ValueError, match=f"{count} preferences were given for 4 prompts"):
+        model.generate(**left_padded(prompts[:4]), preferences=preferences, max_new_tokens=NEW, **options)
 
 
 def test_generation_needs_preferences_unless_disabled(model, prompts, make_lm):
     inputs = left_padded(prompts)
-    with pytest.raises(ValueError, match="preferences"):
+    with pytest.raises(ValueError, match=r"preferences are missing: .*disabled\(\)"):
         model.generate(**inputs, max_new_tokens=NEW, do_sample=False)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="3 preferences were given for 5 prompts"):
         model.generate(**inputs, preferences=torch.full((3, 2), 0.5), max_new_tokens=NEW)
     with model.disabled():
         output = model.generate(**inputs, max_new_tokens=NEW, do_sample=False)

@@ -34,8 +34,8 @@ def by_forwards(model, prompts, preferences) -> torch.Tensor:
     """Greedy search by one whole forward a token: no gate is kept."""
     tokens = prompts["input_ids"]
     for _ in range(NEW):
-        chosen = model(tokens, preferences=preferences).logits[:, -1].argmax(-1, keepdim=True)
-        tokens = torch.cat([tokens, chosen], dim=1)
+        likeliest = model(tokens, preferences=preferences).logits[:, -1].argmax(-1, keepdim=True)
+        tokens = torch.cat([tokens, likeliest], dim=1)
     return tokens
 
 
@@ -142,13 +142,13 @@ def test_a_preference_set_during_generation_replaces_the_gates(model, preference
     x = torch.randn(3, 1, layer.n_in, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = []
-        for chosen in (preferences, preferences.flip(0)):
-            model.state.preferences = chosen
+        for in_force in (preferences, preferences.flip(0)):
+            model.state.preferences = in_force
             expected.append(layer(x))
         assert not torch.allclose(expected[0], expected[1])
         with model.state.generation():
-            for chosen, output in zip((preferences, preferences.flip(0)), expected, strict=True):
-                model.state.preferences = chosen
+            for in_force, output in zip((preferences, preferences.flip(0)), expected, strict=True):
+                model.state.preferences = in_force
                 for _ in range(2):
                     assert torch.equal(layer(x), output)
 

@@ -5,50 +5,51 @@ import math
 
 import pytest
 import torch
+from _tensors import DEVICE, DTYPE, randn, tensor
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mopref.conditioning.hypernetwork import HypernetworkModel
 
-PREFERENCES = torch.tensor([[1.0, 0.0], [0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
+PREFERENCES = tensor([[1.0, 0.0], [0.25, 0.75], [1.0, 0.0], [0.5, 0.5]])
 
 
 def randomised(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(0.1 * randn(parameter.shape, generator, parameter.dtype))
     return model
 
 
 def test_weights_by_hand():
-    base = nn.Linear(2, 1)
+    base = nn.Linear(2, 1).to(DEVICE, DTYPE)
     model = HypernetworkModel(base, 2, hidden=(), embedding_size=1)
     with torch.no_grad():
-        base.weight.copy_(torch.tensor([[1.0, 2.0]]))
+        base.weight.copy_(tensor([[1.0, 2.0]]))
         base.bias.fill_(3.0)
         # e(λ̃) = λ̃_1 − λ̃_2 + 0.5.
-        model.embedding[0].weight.copy_(torch.tensor([[1.0, -1.0]]))
+        model.embedding[0].weight.copy_(tensor([[1.0, -1.0]]))
         model.embedding[0].bias.fill_(0.5)
         # Columns: the two weights, then the bias. Rows: λ̃_1, λ̃_2, e.
-        model.directions.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]))
+        model.directions.copy_(tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 2.0]]))
     # λ = (1, 0) is λ̃ = (√3, −√3), e = 2√3 + ½; λ = (½, ½) is λ̃ = 0, e = ½.
-    found = model.weights([[1.0, 0.0], [0.5, 0.5]])
+    weights = model.weights([[1.0, 0.0], [0.5, 0.5]])
     root = math.sqrt(3)
-    torch.testing.assert_close(found["weight"], torch.tensor([[[1 + root, 2 - root]], [[1.0, 2.0]]]))
-    torch.testing.assert_close(found["bias"], torch.tensor([[3 + 4 * root + 1], [4.0]]))
-    y = model(torch.tensor([[1.0, 1.0], [10.0, 1.0]]), preferences=[[1.0, 0.0], [0.5, 0.5]])
-    torch.testing.assert_close(y, torch.tensor([[7 + 4 * root], [16.0]]))
+    torch.testing.assert_close(weights["weight"], tensor([[[1 + root, 2 - root]], [[1.0, 2.0]]]))
+    torch.testing.assert_close(weights["bias"], tensor([[3 + 4 * root + 1], [4.0]]))
+    y = model(tensor([[1.0, 1.0], [10.0, 1.0]]), preferences=[[1.0, 0.0], [0.5, 0.5]])
+    torch.testing.assert_close(y, tensor([[7 + 4 * root], [16.0]]))
 
 
 def test_each_distinct_preference_is_embedded_once():
-    model = HypernetworkModel(nn.Linear(3, 2), 2)
+    model = HypernetworkModel(nn.Linear(3, 2).to(DEVICE, DTYPE), 2)
     rows = []
     model.embedding.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
-    model(torch.zeros(4, 3), preferences=PREFERENCES)
+    model(tensor(torch.zeros(4, 3)), preferences=PREFERENCES)
     assert sum(rows) == 3
     rows.clear()
-    model(torch.zeros(4, 3), preferences=PREFERENCES[:1].expand(4, -1))
+    model(tensor(torch.zeros(4, 3)), preferences=PREFERENCES[:1].expand(4, -1))
     assert rows == [1]
 
 
@@ -69,9 +70,9 @@ class Fussy(nn.Module):
 
 @pytest.mark.parametrize("vectorize", [True, False])
 def test_any_signature_and_any_structure_of_outputs(vectorize):
-    model = randomised(HypernetworkModel(Fussy(), 2, vectorize=vectorize).double())
+    model = randomised(HypernetworkModel(Fussy().to(DEVICE, DTYPE), 2, vectorize=vectorize))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = randn((4, 3), torch.Generator().manual_seed(1))
     together = model(x, other=x + 1, factor=2.0, preferences=PREFERENCES)
     for i, preference in enumerate(PREFERENCES):
         weights = {name: weight[0] for name, weight in model.weights(preference).items()}
@@ -139,8 +140,9 @@ def test_checkpointing_inside_the_base_is_refused(use_reentrant, preferences):
 
 
 def test_checkpointing_the_whole_model_is_exact():
-    model = randomised(HypernetworkModel(nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), 2))
-    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    base = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).to(DEVICE, DTYPE)
+    model = randomised(HypernetworkModel(base, 2))
+    x = randn((4, 3), torch.Generator().manual_seed(1))
     gradients = []
     for run in (model, lambda x, preferences: checkpoint(model, x, preferences=preferences, use_reentrant=False)):
         model.zero_grad()
@@ -160,9 +162,9 @@ def test_dropout_differs_between_rows():
 
 
 def test_a_half_precision_base_gets_half_precision_weights():
-    model = HypernetworkModel(nn.Linear(3, 2).bfloat16(), 2)
+    model = HypernetworkModel(nn.Linear(3, 2).to(DEVICE, torch.bfloat16), 2)
     assert model.directions.dtype == torch.float32
-    assert model(torch.ones(4, 3, dtype=torch.bfloat16), preferences=PREFERENCES).dtype == torch.bfloat16
+    assert model(torch.ones(4, 3, device=DEVICE, dtype=torch.bfloat16), preferences=PREFERENCES).dtype == torch.bfloat16
 
 
 def test_a_language_model(make_lm, token_batch, five_preferences):

@@ -1,9 +1,10 @@
-"""ParetoSetModel: bounds, seeds, live gradients. Whole fronts: tests/test_synthetic_fronts.py."""
+"""ParetoSetModel: bounds, seeds, live gradients. Whole fronts: tests/known_fronts/test_synthetic_fronts.py."""
 
 import math
 
 import pytest
 import torch
+from _tensors import DEVICE, DTYPE, tensor
 
 from mopref import ParetoSetModel, simplex_lattice
 from mopref.objectives import Quadratic
@@ -12,12 +13,12 @@ from mopref.objectives import Quadratic
 @pytest.mark.parametrize("scale", [1.0, 1e3])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-2.0, 2.0), ([0.1, -5.0, 1e4], [0.7, -4.9, 1e6])])
 def test_outputs_respect_the_bounds_whatever_the_weights(bounds, scale):
-    model = ParetoSetModel(3, 3, bounds=bounds, hidden=(16,))
+    model = ParetoSetModel(3, 3, bounds=bounds, hidden=(16,)).to(DEVICE)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(scale)
-    x = model(simplex_lattice(3, 200))
-    lower, upper = (torch.as_tensor(side, dtype=torch.float32) for side in bounds)
+    x = model(simplex_lattice(3, 200).to(DEVICE))
+    lower, upper = (tensor(side, torch.float32) for side in bounds)
     assert ((x >= lower) & (x <= upper)).all()
 
 
@@ -35,13 +36,13 @@ def test_rounding_at_a_bound_does_not_leave_the_box():
 
 
 def test_both_bounds_can_be_reached_exactly_enough():
-    model = ParetoSetModel(2, 1, bounds=(-1.0, 3.0), hidden=(4,))
+    model = ParetoSetModel(2, 1, bounds=(-1.0, 3.0), hidden=(4,)).to(DEVICE, DTYPE)
     output = model.net[-1]
     for raw, expected in ((-0.5, -1.0), (0.0, 1.0), (0.5, 3.0)):
         with torch.no_grad():
             output.weight.zero_()
             output.bias.fill_(raw)
-        assert model(torch.tensor([[0.3, 0.7]])).item() == pytest.approx(expected, abs=1e-6)
+        assert model(tensor([[0.3, 0.7]])).item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_seed_decides_and_the_global_generator_is_left_alone():
@@ -57,13 +58,13 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone():
 
 @pytest.mark.parametrize("m", [2, 3, 6])
 def test_preferences_are_standardised_under_the_uniform_distribution(m):
-    model = ParetoSetModel(m, 2, hidden=(8,))
+    model = ParetoSetModel(m, 2, hidden=(8,)).to(DEVICE)
     seen = []
     model.net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     drawn = torch.distributions.Dirichlet(torch.ones(m)).sample((20_000,))
-    model(drawn)
-    torch.testing.assert_close(seen[0].mean(dim=0), torch.zeros(m), atol=0.05, rtol=0)
-    torch.testing.assert_close(seen[0].std(dim=0), torch.ones(m), atol=0.05, rtol=0)
+    model(drawn.to(DEVICE))
+    torch.testing.assert_close(seen[0].mean(dim=0).cpu(), torch.zeros(m), atol=0.05, rtol=0)
+    torch.testing.assert_close(seen[0].std(dim=0).cpu(), torch.ones(m), atol=0.05, rtol=0)
 
 
 def test_one_objective_works():
@@ -82,14 +83,14 @@ def test_the_output_saturates_nowhere():
 
 
 def test_gradients_reach_every_parameter_from_the_start():
-    model = ParetoSetModel(2, 5)
-    model(simplex_lattice(2, 9)).square().sum().backward()
+    model = ParetoSetModel(2, 5).to(DEVICE, DTYPE)
+    model(tensor(simplex_lattice(2, 9))).square().sum().backward()
     assert all((parameter.grad != 0).any() for parameter in model.parameters())
 
 
 def test_gradients_are_right():
-    model = ParetoSetModel(2, 3, hidden=(5,)).double()
-    preferences = torch.tensor([[0.2, 0.8], [0.6, 0.4]], dtype=torch.float64).requires_grad_()
+    model = ParetoSetModel(2, 3, hidden=(5,)).to(DEVICE, torch.float64)
+    preferences = tensor([[0.2, 0.8], [0.6, 0.4]], torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(model, (preferences,))
 
 
@@ -136,3 +137,7 @@ def test_width_of_the_initial_weights_is_that_of_a_linear_layer():
 def test_wrong_shapes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_it_tells_its_sizes():
+    assert "num_objectives=2, num_variables=3" in repr(ParetoSetModel(2, 3))

@@ -1,4 +1,4 @@
-"""PreferenceModel: the base stays reachable, λ stays in force until backward is done, bad preferences are refused."""
+"""PreferenceModel: the base stays reachable, λ stays in force until after the backward pass, bad λ are refused."""
 
 import copy
 import math
@@ -76,21 +76,21 @@ def test_training_moves_adapters_only(make_lm, randomise, five_preferences, toke
 
 def test_a_call_without_preferences_raises(make_llama, token_batch):
     model = PreferenceModel(make_llama(), CONFIG)
-    with pytest.raises(ValueError, match="preferences"):
+    with pytest.raises(ValueError, match=r"missing: give one weight for each of a, b, .*disabled\(\)` for the base"):
         model(token_batch)
 
 
 @pytest.mark.parametrize("how", ["forward", "merge", "generate"])
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        pytest.param([0.2, 0.3, 0.5], id="length"),
-        pytest.param([0.5, 0.4], id="sum"),
-        pytest.param([-0.5, 1.5], id="negative"),
-        pytest.param([math.nan, 1.0], id="nan"),
+        pytest.param([0.2, 0.3, 0.5], r"shape \(3,\), but there are 2 objectives \(a, b\)", id="length"),
+        pytest.param([0.5, 0.4], "sums to 0.9, not 1", id="sum"),
+        pytest.param([-0.5, 1.5], "weight -0.5 for a, which is negative", id="negative"),
+        pytest.param([math.nan, 1.0], "weight nan for a, which is not finite", id="nan"),
     ],
 )
-def test_wrong_preferences_raise(how, wrong, make_llama, token_batch):
+def test_wrong_preferences_raise(how, wrong, message, make_llama, token_batch):
     model = PreferenceModel(make_llama(), CONFIG).eval()
     preference = torch.tensor(wrong)
     call = {
@@ -98,23 +98,23 @@ def test_wrong_preferences_raise(how, wrong, make_llama, token_batch):
         "merge": lambda: model.merge(preference),
         "generate": lambda: model.generate(input_ids=token_batch, preferences=preference, max_new_tokens=1),
     }[how]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         call()
 
 
 @pytest.mark.parametrize("rows", [2, 4, 10])
 def test_a_wrong_number_of_preference_rows_raises(rows, make_llama, token_batch):
     model = PreferenceModel(make_llama(), CONFIG)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"{rows} preferences were given, but a layer sees 5 rows"):
         model(token_batch, preferences=torch.full((rows, 2), 0.5))
 
 
 def test_a_refused_call_leaves_the_model_usable(make_llama, randomise, five_preferences, token_batch):
     model = randomise(PreferenceModel(make_llama(), CONFIG)).eval()
     expected = model(token_batch, preferences=five_preferences).logits
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="3 preferences were given, but a layer sees 5 rows"):
         model(token_batch, preferences=five_preferences[:3])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="preferences are missing"):
         model(token_batch)
     assert torch.equal(model(token_batch, preferences=five_preferences).logits, expected)
 
@@ -143,7 +143,112 @@ def test_the_base_is_reachable(make_llama):
     assert model.base_model.config.hidden_size == 64
 
 
-# gradient checkpointing runs the forward again inside backward.
+def test_all_attention_and_mlp_linears_are_adapted_by_default(make_llama, make_gpt2, make_mlp):
+    config = SVDLoRAConfig(objectives=("a", "b"))
+    parts = ["self_attn." + n for n in ("q_proj", "k_proj", "v_proj", "o_proj")]
+    parts += ["mlp." + n for n in ("gate_proj", "up_proj", "down_proj")]
+    assert set(PreferenceModel(make_llama(), config).adapters) == {
+        f"model.layers.{i}.{p}" for i in (0, 1) for p in parts
+    }
+    parts = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
+    assert set(PreferenceModel(make_gpt2(), config).adapters) == {
+        f"transformer.h.{i}.{p}" for i in (0, 1) for p in parts
+    }
+    assert set(PreferenceModel(make_mlp(), config).adapters) == {"0", "2", "4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"target_modules": ["q_proj", "v_proj"]},
+            {f"model.layers.{i}.self_attn.{p}_proj" for i in (0, 1) for p in "qv"},
+        ),
+        ({"target_modules": ["model.layers.1.mlp.up_proj"]}, {"model.layers.1.mlp.up_proj"}),
+        ({"target_modules": ["down_proj"], "layers": [1]}, {"model.layers.1.mlp.down_proj"}),
+        ({"target_modules": ["lm_head"]}, {"lm_head"}),
+    ],
+)
+def test_targets(options, expected, make_llama):
+    assert set(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b"), **options)).adapters) == expected
+
+
+def test_layers_restricts_the_adapted_blocks(make_lm):
+    adapters = PreferenceModel(make_lm(), SVDLoRAConfig(objectives=("a", "b"), layers=[1])).adapters
+    assert adapters
+    assert all(".1." in name for name in adapters)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"target_modules": ["no_such_module"]},
+            "no linear layer is called 'no_such_module'; those of the model end in",
+        ),
+        ({"layers": [7]}, "block 7 is to be conditioned, but the model has 2 blocks: 0 … 1"),
+        ({"target_modules": ["q_proj", "no_such_module"]}, "no linear layer is called 'no_such_module'"),
+    ],
+)
+def test_targets_that_match_nothing_raise(options, message, make_llama):
+    base = make_llama()
+    before = [name for name, _ in base.named_modules()]
+    with pytest.raises(ValueError, match=message):
+        PreferenceModel(base, SVDLoRAConfig(objectives=("a", "b"), **options))
+    assert [name for name, _ in base.named_modules()] == before, "a refused configuration must leave the base alone"
+    assert all(parameter.requires_grad for parameter in base.parameters())
+
+
+def test_several_preferences_make_no_single_model(make_mlp, tmp_path, five_preferences):
+    model = PreferenceModel(make_mlp(), CONFIG)
+    for call in (model.merge, lambda preferences: model.export_lora(tmp_path, preferences)):
+        with pytest.raises(ValueError, match="5 preferences were given where one model is made: give a single one"):
+            call(five_preferences)
+
+
+def test_from_pretrained_takes_settings_for_new_adapters_only(make_llama, tmp_path):
+    base = make_llama()
+    base.save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match=r"has no adapter_config\.json, so it is taken for a base model: give an"):
+        PreferenceModel.from_pretrained(tmp_path / "base")
+    PreferenceModel(base, CONFIG).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="is an adapter with its own settings: leave config out"):
+        PreferenceModel.from_pretrained(tmp_path / "adapter", CONFIG)
+    with pytest.raises(ValueError, match="does not name its base model: load the base and call Pref"):
+        PreferenceModel.from_pretrained(tmp_path / "adapter")
+
+
+# Companions: trained beside the adapters.
+
+
+def test_companions_move_train_and_are_kept_with_the_model(make_mlp, five_preferences):
+    model = PreferenceModel(make_mlp(), CONFIG)
+    assert len(model.companions) == 0
+    names = set(model.state_dict())
+    model.companions["critic"] = nn.Linear(5, 1)
+    assert set(model.state_dict()) - names == {"companions.critic.weight", "companions.critic.bias"}
+    assert {name for name in trainable(model) if name.startswith("companions")} == set(model.state_dict()) - names
+    model.double().eval()
+    assert model.companions["critic"].weight.dtype == torch.float64
+    assert not model.companions["critic"].training
+    outputs = model(torch.ones(5, 6, dtype=torch.float64), preferences=five_preferences)
+    model.companions["critic"](outputs).sum().backward()
+    assert model.companions["critic"].weight.grad.abs().max() > 0
+    copied = copy.deepcopy(model)
+    assert copied.companions["critic"].weight is not model.companions["critic"].weight
+    assert all(torch.equal(copied.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_companions_are_no_part_of_a_merged_model(make_mlp):
+    model = PreferenceModel(make_mlp(), CONFIG)
+    expected = model.merge([0.5, 0.5]).state_dict()
+    model.companions["critic"] = nn.Linear(5, 1)
+    merged = model.merge([0.5, 0.5]).state_dict()
+    assert merged.keys() == expected.keys() == make_mlp().state_dict().keys()
+    assert all(torch.equal(merged[name], expected[name]) for name in merged)
+
+
+# Gradient checkpointing runs the forward again inside backward.
 
 
 @pytest.fixture
@@ -195,7 +300,7 @@ def test_checkpointed_gradients_survive_a_forward_in_between(checkpointed, betwe
             model.generate(input_ids=token_batch[:1], preferences=five_preferences[:1], max_new_tokens=1)
             model.train()
         else:
-            with pytest.raises(ValueError):
+            with pytest.raises(ValueError, match=r"sums to 1\.1"):
                 model(token_batch, preferences=torch.tensor([0.5, 0.6]))
         loss.backward()
     plain, other = checkpointed
@@ -244,12 +349,12 @@ def test_checkpointing_switched_on_at_the_base(checkpointed, five_preferences, t
 
 def test_checkpoints_serve_several_backward_passes(checkpointed, five_preferences, token_batch):
     """Gradient weightings take the gradient of every loss from one graph, and then that of their weighted sum."""
-    found = []
+    products = []
     for model in checkpointed:
         rows = model(token_batch, preferences=five_preferences).logits.square().mean(dim=(1, 2))
-        found.append(gramians(rows[:4].view(2, 2), model.parameters()))
+        products.append(gramians(rows[:4].view(2, 2), model.parameters()))
         rows.sum().backward()
-    torch.testing.assert_close(found[1], found[0])
+    torch.testing.assert_close(products[1], products[0])
     assert_same_gradients(*map(gradients, checkpointed))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mopref import Front, PreferenceModel
+from mopref.llm.policy import Policy
 
 WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
 
@@ -80,7 +81,7 @@ def test_adapter_reloads_with_its_base(example, model_folder, records_file, tmp_
 
 def test_kept_activations_change_nothing(example, model_folder, records_file, tmp_path, monkeypatch):
     kept = example.main(arguments(model_folder, records_file, tmp_path / "kept"))
-    monkeypatch.setattr(example, "KEPT_ACTIVATIONS_LIMIT", 0)
+    monkeypatch.setattr(Policy, "keeps_lower_layers", lambda policy, tokens: False)
     run_again = example.main(arguments(model_folder, records_file, tmp_path / "again"))
     assert torch.allclose(torch.tensor(kept.values), torch.tensor(run_again.values), atol=1e-3)
 
@@ -106,4 +107,5 @@ def test_bad_record_is_named_before_anything_is_written(example, model_folder, r
 def test_every_scalarizer_it_offers_can_be_made(example):
     losses, preferences = torch.tensor([[0.7, 0.6]]), torch.tensor([[0.3, 0.7]])
     for name in example.SCALARIZERS:
-        assert example.make_scalarizer(name)(losses, preferences).isfinite().all(), name
+        made = example.SCALARIZERS[name].between(ideal=[0.0, 0.0], nadir=example.REFERENCE_POINT)
+        assert made(losses, preferences).isfinite().all(), name

@@ -82,5 +82,5 @@ def test_too_few_prompts_are_refused_before_anything_is_written(example, model_f
 
 def test_unknown_reward_is_refused_with_the_known_ones(example, capsys):
     with pytest.raises(SystemExit):
-        example.parse_arguments(["--rewards", "kindness"])
+        example.main(["--rewards", "kindness"])
     assert "relevant" in capsys.readouterr().err

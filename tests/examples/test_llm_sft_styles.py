@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mopref import Front, PreferenceModel
+from mopref.llm.policy import Policy
 
 WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
 
@@ -76,7 +77,7 @@ def test_adapter_reloads_with_its_base(example, model_folder, answers_file, tmp_
 def test_kept_activations_change_nothing(example, model_folder, answers_file, tmp_path, monkeypatch):
     short = ("--steps", "10", "--samples", "1", "--per-token")
     kept = example.main(arguments(model_folder, answers_file, tmp_path / "kept", *short))
-    monkeypatch.setattr(example, "KEPT_ACTIVATIONS_LIMIT", 0)
+    monkeypatch.setattr(Policy, "keeps_lower_layers", lambda policy, tokens: False)
     run_again = example.main(arguments(model_folder, answers_file, tmp_path / "again", *short))
     assert torch.allclose(torch.tensor(kept.values), torch.tensor(run_again.values), atol=1e-3)
     assert kept.metadata["per_token"] is True

@@ -71,23 +71,23 @@ def segments(preferences):
 def test_smaller_holes_than_an_even_lattice(name, n):
     front, problem = TWO[name]
     dense = problem.pareto_front(4000)
-    chosen = even_preferences(exact(front), 2, n)
-    assert chosen.shape == (n, 2)
+    preferences = even_preferences(exact(front), 2, n)
+    assert preferences.shape == (n, 2)
     lattice = simplex_lattice(2, n)
-    assert fill_distance(exact(front)(chosen), dense) < 0.9 * fill_distance(exact(front)(lattice), dense)
-    assert spacing(exact(front)(chosen)) < 0.2 * spacing(exact(front)(lattice))
+    assert fill_distance(exact(front)(preferences), dense) < 0.9 * fill_distance(exact(front)(lattice), dense)
+    assert spacing(exact(front)(preferences)) < 0.2 * spacing(exact(front)(lattice))
 
 
 @pytest.mark.parametrize("n", [28, 105])
 def test_no_larger_holes_than_a_lattice_on_the_sphere(n):
     dense = DTLZ2(num_objectives=3).pareto_front(8000)
-    chosen = even_preferences(exact(dtlz2), 3, n)
-    assert chosen.shape == (n, 3)
+    preferences = even_preferences(exact(dtlz2), 3, n)
+    assert preferences.shape == (n, 3)
     lattice = simplex_lattice(3, n)
     assert len(lattice) == n
-    assert fill_distance(exact(dtlz2)(chosen), dense) <= fill_distance(exact(dtlz2)(lattice), dense)
+    assert fill_distance(exact(dtlz2)(preferences), dense) <= fill_distance(exact(dtlz2)(lattice), dense)
     for corner in torch.eye(3):
-        assert (chosen == corner).all(1).any()
+        assert (preferences == corner).all(1).any()
 
 
 def test_a_steep_map_of_three_objectives():
@@ -98,15 +98,15 @@ def test_a_steep_map_of_three_objectives():
         return dtlz2(np.maximum(cubed / cubed.sum(axis=1, keepdims=True), EPSILON))
 
     dense = DTLZ2(num_objectives=3).pareto_front(8000)
-    chosen, lattice = even_preferences(steep, 3, 66), simplex_lattice(3, 66)
-    assert fill_distance(steep(chosen), dense) < 0.5 * fill_distance(steep(lattice), dense)
+    preferences, lattice = even_preferences(steep, 3, 66), simplex_lattice(3, 66)
+    assert fill_distance(steep(preferences), dense) < 0.5 * fill_distance(steep(lattice), dense)
 
 
 def test_even_lengths_along_a_circle():
     """Every point is where its share of the length is."""
-    chosen = even_preferences(late_circle, 2, 9)
-    np.testing.assert_allclose(chosen[1:, 0], np.linspace(0.5, 1, 9)[1:], atol=2e-3)
-    assert chosen[0, 0] <= 0.5
+    preferences = even_preferences(late_circle, 2, 9)
+    np.testing.assert_allclose(preferences[1:, 0], np.linspace(0.5, 1, 9)[1:], atol=2e-3)
+    assert preferences[0, 0] <= 0.5
 
 
 def test_both_ends_in_order_of_the_first_loss():
@@ -159,8 +159,8 @@ def test_where_losses_change_fast_more_candidates_are_tried():
 def test_units_do_not_matter(m):
     front = {2: exact(zdt1), 3: exact(dtlz2)}[m]
     scale = np.array([1024.0, 2.0**-10, 1.0])[:m]
-    chosen = even_preferences(front, m, 20)
-    assert torch.equal(even_preferences(lambda preferences: front(preferences) * scale, m, 20), chosen)
+    preferences = even_preferences(front, m, 20)
+    assert torch.equal(even_preferences(lambda preferences: front(preferences) * scale, m, 20), preferences)
 
 
 @pytest.mark.parametrize("m", [2, 3])
@@ -180,13 +180,13 @@ def test_as_many_candidates_are_evaluated_as_asked(m, n, candidates):
         seen.append(preferences)
         return dtlz2(np.maximum(preferences.double().numpy(), EPSILON))
 
-    chosen = even_preferences(evaluate, m, n, candidates)
+    preferences = even_preferences(evaluate, m, n, candidates)
     assert sum(map(len, seen)) == (candidates or max(1000, 40 * n))
     assert len(seen) <= 4
     every = torch.cat(seen)
     assert (every >= 0).all()
     torch.testing.assert_close(every.sum(1), torch.ones(len(every)))
-    assert all((every == row).all(1).any() for row in chosen)
+    assert all((every == row).all(1).any() for row in preferences)
 
 
 @settings(max_examples=20, deadline=None)
@@ -195,17 +195,17 @@ def test_as_many_distinct_preferences_as_asked(m, extra, power):
     def front(preferences):
         return dtlz2(np.maximum(preferences.double().numpy(), EPSILON) ** power)
 
-    chosen = even_preferences(front, m, m + extra, num_candidates=200)
-    assert chosen.shape == (m + extra, m)
-    assert chosen.dtype == torch.get_default_dtype()
-    assert (chosen >= 0).all()
-    assert (chosen.double().sum(1) - 1).abs().max() < 1e-6
-    assert len(torch.unique(chosen, dim=0)) == m + extra
+    preferences = even_preferences(front, m, m + extra, num_candidates=200)
+    assert preferences.shape == (m + extra, m)
+    assert preferences.dtype == torch.get_default_dtype()
+    assert (preferences >= 0).all()
+    assert (preferences.double().sum(1) - 1).abs().max() < 1e-6
+    assert len(torch.unique(preferences, dim=0)) == m + extra
 
 
 @pytest.mark.parametrize("levels", [[0.0, 0.01, 0.02, 0.5, 1.0], [0.0, 0.5, 0.98, 0.99, 1.0]])
 def test_as_many_points_as_there_are(levels):
-    """Only five points are reached: all of them are chosen, though even lengths would take the same one twice."""
+    """Only five points are reached: all of them are taken, though even lengths would take the same one twice."""
 
     def steps(preferences):
         first = torch.tensor(levels)[(preferences[:, 0] * 4.999).long()]
@@ -222,33 +222,33 @@ def test_three_points_of_three_objectives_are_the_corners():
     assert even._even_over(points, preferences, 3).tolist() == [0, 1, 2]
 
 
-def largest_hole(points, chosen):
-    return np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(axis=1).max()
+def largest_hole(points, rows):
+    return np.linalg.norm(points[:, None] - points[rows], axis=-1).min(axis=1).max()
 
 
 @given(seed=st.integers(0, 1000), count=st.integers(4, 12))
-def test_settling_makes_no_hole_larger(seed, count):
+def test_centring_makes_no_hole_larger(seed, count):
     generator = np.random.default_rng(seed)
     points = generator.random((60, 3))
-    chosen = generator.choice(60, size=count, replace=False)
-    settled = even._settled(points, chosen, fixed=3)
-    assert largest_hole(points, settled) <= largest_hole(points, chosen) + 1e-12
-    assert (settled[:3] == chosen[:3]).all()
-    assert len(set(settled.tolist())) == count
-    assert even._fill(points, settled) == pytest.approx(largest_hole(points, settled))
+    rows = generator.choice(60, size=count, replace=False)
+    centred = even._centred(points, rows, num_fixed=3)
+    assert largest_hole(points, centred) <= largest_hole(points, rows) + 1e-12
+    assert (centred[:3] == rows[:3]).all()
+    assert len(set(centred.tolist())) == count
+    assert even._fill(points, centred) == pytest.approx(largest_hole(points, centred))
 
 
-def test_settling_finds_the_middle():
+def test_the_centre_is_the_middle():
     points = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [13.0]])
     # The middle of 0, 1, 2 is 1; of 10, 11, 13 it is 11, from which 13 is 2 away.
-    assert even._settled(points, np.array([0, 3]), fixed=0).tolist() == [1, 4]
+    assert even._centred(points, np.array([0, 3]), num_fixed=0).tolist() == [1, 4]
 
 
 def test_moving_points_into_holes_helps(monkeypatch):
     generator = np.random.default_rng(0)
     clouds = [generator.random((200, 3)) for _ in range(8)]
     with_moves = [largest_hole(points, even._even_over(points, points, 12)) for points in clouds]
-    monkeypatch.setattr(even, "_least_missed_to_farthest", lambda points, chosen, fixed: chosen)
+    monkeypatch.setattr(even, "_with_hole_filled", lambda points, rows, num_fixed: rows)
     without = [largest_hole(points, even._even_over(points, points, 12)) for points in clouds]
     assert (np.array(with_moves) <= without).all()
     assert np.mean(with_moves) < 0.97 * np.mean(without)
@@ -256,7 +256,7 @@ def test_moving_points_into_holes_helps(monkeypatch):
 
 def test_the_least_missed_point_goes_to_the_largest_hole():
     points = np.array([[0.0], [1.0], [1.2], [5.0], [9.0]])
-    assert sorted(even._least_missed_to_farthest(points, np.array([0, 1, 2]), fixed=1)) in ([0, 1, 4], [0, 2, 4])
+    assert sorted(even._with_hole_filled(points, np.array([0, 1, 2]), num_fixed=1)) in ([0, 1, 4], [0, 2, 4])
 
 
 @pytest.mark.parametrize("m", [2, 3])
@@ -269,8 +269,8 @@ def test_a_collapsed_model_gets_the_lattice_and_a_warning(m, noise, tmp_path, mo
         return 3 + noise * torch.rand(preferences.shape, generator=generator, dtype=torch.float64)
 
     with pytest.warns(UserWarning, match="1 distinct non-dominated points, too few.*collapsed"):
-        chosen = even_preferences(collapsed, m, 10)
-    assert torch.equal(chosen, simplex_lattice(m, 10, "riesz-energy"))
+        preferences = even_preferences(collapsed, m, 10)
+    assert torch.equal(preferences, simplex_lattice(m, 10, "riesz-energy"))
 
 
 def test_too_few_distinct_points_warn():

@@ -44,12 +44,9 @@ def jacobians(losses: torch.Tensor, parameters: list[torch.Tensor]) -> torch.Ten
     """(G, m, all parameters), one backward pass at a time."""
     rows = []
     for loss in losses.flatten():
-        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-        rows.append(
-            torch.cat(
-                [torch.zeros(p.numel()) if g is None else g.flatten() for g, p in zip(found, parameters, strict=True)]
-            )
-        )
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        pairs = zip(gradients, parameters, strict=True)
+        rows.append(torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for g, p in pairs]))
     return torch.stack(rows).reshape(*losses.shape, -1)
 
 
@@ -58,17 +55,17 @@ def jacobians(losses: torch.Tensor, parameters: list[torch.Tensor]) -> torch.Ten
 def test_equals_explicit_jacobians(groups_at_once, middle):
     model = Shared(middle)
     parameters = list(model.parameters())
-    found = gramians(model.losses(), parameters, groups_at_once)
+    result = gramians(model.losses(), parameters, groups_at_once)
     jacobian = jacobians(model.losses(), parameters).double()
-    assert found.dtype == torch.float64
-    assert not found.requires_grad
-    torch.testing.assert_close(found, jacobian @ jacobian.mT, rtol=1e-5, atol=1e-9)
+    assert result.dtype == torch.float64
+    assert not result.requires_grad
+    torch.testing.assert_close(result, jacobian @ jacobian.mT, rtol=1e-5, atol=1e-9)
 
 
 def test_the_operation_without_a_batched_backward_pass_has_none():
     """Otherwise the test above would not see the loop."""
     x = torch.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"(?i)batching rule|vmap"):
         torch.autograd.grad(NoBatchedBackward.apply(x), x, torch.eye(3), is_grads_batched=True)
 
 
@@ -105,15 +102,15 @@ def test_frozen_parameters_are_left_out():
 def test_gradient_checkpointing_and_dropout():
     """The forward pass is done again in every backward pass, with the same dropout mask."""
     layer = nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5), nn.Tanh())
-    found = []
+    results = []
     for middle in (layer, lambda x: checkpoint(layer, x, use_reentrant=False)):
         model = Shared(middle)
         with torch.random.fork_rng():
             torch.manual_seed(5)
             losses = model.losses()
             torch.rand(3)
-            found.append(gramians(losses, [*model.first.parameters(), *layer.parameters()]))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-9)
+            results.append(gramians(losses, [*model.first.parameters(), *layer.parameters()]))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-6, atol=1e-9)
 
 
 def test_small_differences_of_large_gradients_survive():
@@ -131,11 +128,11 @@ def test_ordinary_networks_take_the_batched_way(dtype, tolerance, monkeypatch):
     """The loop stands in silently, so that a needless fall-back would only be slow."""
     monkeypatch.setattr(gramian, "_gradients_one_by_one", None)
     model = Shared().to(dtype)
-    found = gramians(model.losses(), model.parameters(), groups_at_once=2)
-    assert found.dtype == torch.float64
+    result = gramians(model.losses(), model.parameters(), groups_at_once=2)
+    assert result.dtype == torch.float64
     exact_model = Shared().double()
     exact = jacobians(exact_model.losses(), list(exact_model.parameters())).double()
-    torch.testing.assert_close(found, exact @ exact.mT, rtol=0, atol=tolerance * found.abs().max().item())
+    torch.testing.assert_close(result, exact @ exact.mT, rtol=0, atol=tolerance * result.abs().max().item())
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,10 @@ def test_no_point_of_a_grid_is_shorter(seed):
         torch.tensor([(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)]).double() / steps
     )
     lengths = (grid @ gradients).square().sum(dim=1)
-    found = (weigh(gradients) @ gradients).square().sum()
-    assert found <= lengths.min() + 1e-12
+    shortest = (weigh(gradients) @ gradients).square().sum()
+    assert shortest <= lengths.min() + 1e-12
     # The grid comes near it, so this is no bound from far below.
-    assert found >= lengths.min() - 0.05 * gradients.square().sum(dim=1).max()
+    assert shortest >= lengths.min() - 0.05 * gradients.square().sum(dim=1).max()
 
 
 @settings(max_examples=100, deadline=None)
@@ -95,8 +95,8 @@ def test_two_of_many_equal_the_closed_form():
         far = 100 * (pair.sum(dim=0) / pair.sum(dim=0).norm())
         expected = weigh(pair)
         if (pair @ far).min() > 0:
-            found = weigh(torch.cat([pair, far.unsqueeze(0)]))
-            torch.testing.assert_close(found, torch.cat([expected, torch.zeros(1)]), rtol=0, atol=1e-9)
+            weights = weigh(torch.cat([pair, far.unsqueeze(0)]))
+            torch.testing.assert_close(weights, torch.cat([expected, torch.zeros(1)]), rtol=0, atol=1e-9)
 
 
 def test_not_longer_than_torchjds_approximation():

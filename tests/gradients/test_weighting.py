@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from _tensors import DEVICE, rand, randn
 from hypothesis import given, settings, strategies as st
 
 from mopref.gradients import EPO, MGDA, GradientWeighting
@@ -9,7 +10,7 @@ from mopref.gradients import EPO, MGDA, GradientWeighting
 METHODS = {"mgda": MGDA, "epo": EPO}
 
 
-class Given(GradientWeighting):
+class Fixed(GradientWeighting):
     """Returns what it was made with, and keeps what it was called with."""
 
     def __init__(self, result=None) -> None:
@@ -23,9 +24,9 @@ class Given(GradientWeighting):
 def draw(groups: int, m: int, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Losses, Gramians, preferences and the gradients (G, m, n) that the Gramians are of."""
     generator = torch.Generator().manual_seed(seed)
-    jacobians = torch.randn(groups, m, n, generator=generator, dtype=torch.float64)
-    losses = torch.rand(groups, m, generator=generator, dtype=torch.float64) + 0.1
-    raw = torch.rand(groups, m, generator=generator, dtype=torch.float64) + 0.05
+    jacobians = randn((groups, m, n), generator, torch.float64)
+    losses = rand((groups, m), generator, torch.float64) + 0.1
+    raw = rand((groups, m), generator, torch.float64) + 0.05
     return losses, jacobians @ jacobians.mT, raw / raw.sum(dim=1, keepdim=True), jacobians
 
 
@@ -59,10 +60,10 @@ def test_every_gramian_of_gradients_gives_weights_on_the_simplex(method, jacobia
 @pytest.mark.parametrize("m", [1, 2, 3, 6])
 def test_a_batch_equals_the_loop_over_its_groups(method, m):
     losses, gram, preferences, _ = draw(7, m, 8, seed=m)
-    found = METHODS[method]()(losses, gram, preferences)
+    weights = METHODS[method]()(losses, gram, preferences)
     for g in range(7):
         one = METHODS[method]()(losses[g : g + 1], gram[g : g + 1], preferences[g : g + 1])
-        torch.testing.assert_close(one[0], found[g], rtol=0, atol=1e-6)
+        torch.testing.assert_close(one[0], weights[g], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,9 +71,9 @@ def test_a_batch_equals_the_loop_over_its_groups(method, m):
 def test_permuting_the_objectives_permutes_the_weights(method, m):
     losses, gram, preferences, _ = draw(6, m, 8, seed=10 + m)
     order = torch.randperm(m, generator=torch.Generator().manual_seed(m))
-    found = METHODS[method]()(losses, gram, preferences)
+    weights = METHODS[method]()(losses, gram, preferences)
     permuted = METHODS[method]()(losses[:, order], gram[:, order][:, :, order], preferences[:, order])
-    torch.testing.assert_close(permuted, found[:, order], rtol=0, atol=1e-6)
+    torch.testing.assert_close(permuted, weights[:, order], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -80,8 +81,8 @@ def test_permuting_the_objectives_permutes_the_weights(method, m):
 @pytest.mark.parametrize("factor", [1e-24, 1e-4, 1e6])
 def test_the_scale_of_all_gradients_does_not_matter(method, m, factor):
     losses, gram, preferences, _ = draw(6, m, 8, seed=20 + m)
-    found = METHODS[method]()(losses, gram, preferences)
-    torch.testing.assert_close(METHODS[method]()(losses, factor * gram, preferences), found, rtol=0, atol=1e-6)
+    weights = METHODS[method]()(losses, gram, preferences)
+    torch.testing.assert_close(METHODS[method]()(losses, factor * gram, preferences), weights, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,16 +99,18 @@ def test_the_method_sees_float64_without_a_graph_and_the_result_has_the_losses_d
         (torch.float32, torch.float32),
         (torch.bfloat16, torch.float32),
     ):
-        method = Given()
+        method = Fixed()
         weights = method(losses.to(given_dtype).requires_grad_(), gram, preferences.float())
         assert weights.dtype == expected
+        assert weights.device.type == DEVICE.type
         assert not weights.requires_grad
         assert all(value.dtype == torch.float64 and not value.requires_grad for value in method.seen)
+        assert all(value.device.type == "cpu" for value in method.seen)
 
 
 def test_rounding_of_a_float32_gramian_is_allowed():
     gram = torch.tensor([[[1.0, 1.0 + 1e-6], [1.0, 1.0]]])  # the eigenvalue −5e-7, and asymmetric
-    Given()(torch.ones(1, 2), gram, torch.full((1, 2), 0.5))
+    Fixed()(torch.ones(1, 2), gram, torch.full((1, 2), 0.5))
 
 
 @pytest.mark.parametrize(
@@ -131,21 +134,21 @@ def test_invalid_input_raises_with_its_values(change, message):
         "gramians": torch.eye(2).unsqueeze(0),
         "preferences": torch.tensor([[0.5, 0.5]]),
     }
-    Given()(**valid)
+    Fixed()(**valid)
     with pytest.raises(ValueError, match=message):
-        Given()(**(valid | change))
+        Fixed()(**(valid | change))
 
 
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (torch.ones(2, dtype=torch.float64), r"Given.weights returned shape \(2,\), not \(1, 2\)"),
-        (torch.tensor([[1.0, torch.nan]], dtype=torch.float64), r"weights of Given: entry \[1\] of group 0 is nan"),
+        (torch.ones(2, dtype=torch.float64), r"Fixed.weights returned shape \(2,\), not \(1, 2\)"),
+        (torch.tensor([[1.0, torch.nan]], dtype=torch.float64), r"weights of Fixed: entry \[1\] of group 0 is nan"),
     ],
 )
 def test_an_invalid_result_raises(result, message):
     with pytest.raises(ValueError, match=message):
-        Given(result)(torch.ones(1, 2), torch.eye(2).unsqueeze(0), torch.tensor([[0.5, 0.5]]))
+        Fixed(result)(torch.ones(1, 2), torch.eye(2).unsqueeze(0), torch.tensor([[0.5, 0.5]]))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-import torch
+from _tensors import tensor
 
 from mopref.indicators import cross_angle, inner_product, preference_regret, scalarizer_cross_angle, scalarizer_regret
 from mopref.scalarizer import IdealPointScalarizer
@@ -64,7 +64,7 @@ def test_cross_angle_of_a_scalarizer_is_seen_from_its_own_ideal_point():
     assert angle == pytest.approx((0 + math.degrees(math.atan(3))) / 2)
     # A tracked ideal point lies a margin below what was seen.
     tracked = AlongPreference(margin=1.0)
-    tracked.observe(torch.tensor([[2.0, 4.0], [5.0, 3.0]]))
+    tracked.observe(tensor([[2.0, 4.0], [5.0, 3.0]]))
     assert scalarizer_cross_angle(values, preferences, tracked) == pytest.approx(angle)
     assert tracked.ideal_point.tolist() == [1.0, 2.0]
 
@@ -97,11 +97,11 @@ def test_cross_angle_of_a_scalarizer_that_aims_nowhere():
 def test_regret_under_a_scalarizer_by_hand():
     values, preferences = [[2.0, 2.0], [0.0, 4.0]], [[0.5, 0.5], [1.0, 0.0]]
     # Weighted sums of the own points: 2 and 0. The best of the known ones: 1 for the first, 0.5 for the second.
-    known = [[0.5, 9.0], [1.0, 1.0], [3.0, 0.0]]
-    regret = scalarizer_regret(values, preferences, Linear(), known)
+    best = [[0.5, 9.0], [1.0, 1.0], [3.0, 0.0]]
+    regret = scalarizer_regret(values, preferences, Linear(), best)
     assert regret.per_preference.tolist() == [1.0, -0.5]
     assert (regret.mean, regret.max) == (0.25, 1.0)
-    assert scalarizer_regret(values, preferences, Linear(), known[::-1]).per_preference.tolist() == [1.0, -0.5]
+    assert scalarizer_regret(values, preferences, Linear(), best[::-1]).per_preference.tolist() == [1.0, -0.5]
     # Among themselves: with λ = (½, ½) both points have a sum of 2.
     assert scalarizer_regret(values, preferences, Linear()).per_preference.tolist() == [0.0, 0.0]
     assert scalarizer_regret(values[::-1], preferences, Linear()).per_preference.tolist() == [0.0, 2.0]
@@ -121,14 +121,14 @@ def test_the_optimum_on_a_front_has_no_regret():
 
 def test_scalarizers_and_inputs_are_left_alone():
     tracked = AlongPreference()
-    tracked.observe(torch.tensor([[0.0, 0.0]]))
+    tracked.observe(tensor([[0.0, 0.0]]))
     arrays = [np.array([[1.0, 2.0], [2.0, 1.0]]), np.full((2, 2), 0.5), np.array([[1.0, 1.0]])]
     copies = [array.copy() for array in arrays]
     scalarizer_regret(arrays[0], arrays[1], tracked, arrays[2])
     scalarizer_cross_angle(arrays[0], arrays[1], tracked)
     assert all((array == copy).all() for array, copy in zip(arrays, copies, strict=True))
     assert tracked.ideal_point.tolist() == [-0.01, -0.01]
-    tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    tensors = [tensor(array).requires_grad_() for array in arrays]
     expected = scalarizer_regret(*arrays[:2], tracked, arrays[2]).per_preference.tolist()
     assert scalarizer_regret(*tensors[:2], tracked, tensors[2]).per_preference.tolist() == expected
 

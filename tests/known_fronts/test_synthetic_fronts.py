@@ -8,7 +8,7 @@ import moocore
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq
+from exact_fronts import exact_optimum
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
 from mopref.known_fronts.oracle import scalarizer_optimum
@@ -22,20 +22,6 @@ PROBLEMS = {
     "VLMOP2": VLMOP2(num_variables=10),
     "DTLZ2": DTLZ2(num_objectives=3, num_variables=12),
 }
-# φ(f), rising along any ray from the ideal point 0 and zero on the front.
-FRONTS = {
-    "ZDT1": lambda f: f[1] + np.sqrt(f[0]) - 1,
-    "ZDT2": lambda f: f[1] + f[0] ** 2 - 1,
-    "VLMOP2": lambda f: np.sqrt(-np.log1p(-np.minimum(f, 1 - 1e-16))).sum() - 2,
-    "DTLZ2": lambda f: (f**2).sum() - 1,
-}
-
-
-def exact_optimum(problem, preferences, epsilon):
-    """Where the ray t·max(λ, ε) from the ideal point 0 meets the front: ``(N, m)`` to ``(N, m)``."""
-    front = FRONTS[type(problem).__name__]
-    rays = np.maximum(np.asarray(preferences, dtype=np.float64), epsilon)
-    return np.array([ray * brentq(lambda t, ray=ray: front(t * ray), 0, 1 / ray.max(), xtol=1e-14) for ray in rays])
 
 
 def hypervolume(values):

@@ -10,11 +10,17 @@ from torch import Tensor, nn
 
 from mopref import PreferenceModel
 from mopref.indicators import hypervolume
-from mopref.llm.policy_gradient.rollout import Sampling
+from mopref.llm.policy import Sampling
 from mopref.llm.rewards import token_reward
 from mopref.objectives import RLHF
 
 NAMES = "abc"
+
+
+def first_losses(rlhf: RLHF, model: nn.Module, rows: Sequence[Any], preferences: Tensor) -> Tensor:
+    """−J_i of a fresh rollout as its first optimiser step sees them: ``(G, m)``, differentiable."""
+    update = rlhf.updates(model, rlhf.collate(list(rows)), preferences)[0]
+    return rlhf.losses(model, update.batch, update.preferences)
 
 
 def list_responses(vocabulary: int, sampling: Sampling) -> list[tuple[int, ...]]:
@@ -88,7 +94,7 @@ class RewardProblem:
         longest = self.sampling.max_new_tokens
         responses = torch.tensor([[*response, *[0] * (longest - len(response))] for response in self.responses])
         present = torch.arange(longest) < torch.tensor([[len(response)] for response in self.responses])
-        found = []
+        of_prompts = []
         for prompt in self.prompts:
             inputs = torch.cat([torch.tensor(prompt).expand(len(responses), -1), responses], dim=1)
             if preference is None:
@@ -101,8 +107,8 @@ class RewardProblem:
             forbidden[: self.sampling.min_new_tokens, list(self.sampling.stop_token_ids)] = True
             tokens = logits.masked_fill(forbidden, -torch.inf).log_softmax(-1)
             tokens = tokens.gather(-1, responses.unsqueeze(-1)).squeeze(-1)
-            found.append(torch.where(present, tokens, torch.zeros_like(tokens)).sum(-1))
-        return torch.stack(found)
+            of_prompts.append(torch.where(present, tokens, torch.zeros_like(tokens)).sum(-1))
+        return torch.stack(of_prompts)
 
     def terms(self, model: PreferenceModel, preference: Tensor) -> tuple[Tensor, Tensor]:
         """E r_i ``(P, m)`` and KL(π_λ‖π_ref) ``(P,)`` of each prompt, exact and differentiable."""

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from mopref import PreferenceModel, SVDLoRAConfig
+from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
+from mopref.llm.policy import Policy
 from mopref.objectives import DPO
-from mopref.objectives.dpo import LOSSES
+from mopref.objectives.dpo import LOSSES, PairBatch, preference_signs
+from mopref.scalarizers import Linear
 
 NAMES = ("helpful", "harmless", "brief")
 CONFIG = SVDLoRAConfig(objectives=NAMES, rank=3, preference_rank=2)
@@ -118,14 +120,14 @@ def test_a_group_without_a_label_of_some_objective_raises(model, rows, row_prefe
     for row in rows[:4]:
         row["labels"] = [0, -1, 1]
     dpo = DPO(NAMES)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="group 0 has no row labelled on 'harmless'"):
         dpo.losses(model, dpo.collate(rows), row_preferences[:2])
 
 
 @torch.no_grad()
 def test_groups_must_share_the_rows_evenly(model, rows, row_preferences):
     dpo = DPO(NAMES)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a batch of 8 rows cannot be shared evenly among 3 preferences"):
         dpo.losses(model, dpo.collate(rows), row_preferences[:3])
 
 
@@ -181,10 +183,10 @@ def test_swapped_responses_with_flipped_labels_are_the_same_data(variant, model,
 @torch.no_grad()
 def test_rows_do_not_depend_on_their_neighbours(model, rows, row_preferences):
     dpo = DPO(NAMES, beta=BETA)
-    whole, _ = dpo.row_losses(model, dpo.collate(rows), row_preferences)
+    together, _ = dpo.row_losses(model, dpo.collate(rows), row_preferences)
     for i in range(8):
         alone, labelled = dpo.row_losses(model, dpo.collate(rows[i : i + 1]), row_preferences[i : i + 1])
-        torch.testing.assert_close(alone[labelled], whole[i : i + 1][labelled], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone[labelled], together[i : i + 1][labelled], atol=1e-5, rtol=1e-5)
 
 
 @contextmanager
@@ -301,6 +303,77 @@ def test_evaluate_is_the_mean_over_all_labelled_rows(base, model, rows, row_pref
         torch.testing.assert_close(values[i], expected, atol=1e-5, rtol=1e-5, check_dtype=False)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_mean_losses_are_those_of_the_margins(variant, model, rows, row_preferences):
+    """Two ways to the same numbers: sums of losses batch by batch, and the losses of all margins."""
+    dpo = DPO(NAMES, beta=BETA, **variant)
+    values = dpo.mean_losses(model, rows, row_preferences[:3], batch_size=3)
+    margins = dpo.all_margins(model, rows, row_preferences[:3], batch_size=5)
+    assert margins.shape == (3, 8)
+    torch.testing.assert_close(values, dpo.losses_of_margins(margins, dpo.labels(rows)), atol=1e-5, rtol=1e-5)
+    for index in range(3):
+        preferences = row_preferences[index].expand(8, 3)
+        expected = dpo.margins(model, dpo.collate(rows), preferences)
+        torch.testing.assert_close(margins[index], expected.double(), atol=1e-5, rtol=1e-5)
+
+
+def test_evaluation_runs_the_reference_once_a_batch(make_llama, randomise, rows, row_preferences):
+    """Not once a preference: three batches, five preferences each."""
+    model = randomise(PreferenceModel(make_llama(), CONFIG))
+    dpo = DPO(NAMES)
+    for evaluate in (
+        lambda: dpo.mean_losses(model, rows, row_preferences[:5], batch_size=3),
+        lambda: dpo.all_margins(model, rows, row_preferences[:5], batch_size=3),
+    ):
+        with counted_rows(model.base_model) as seen:
+            evaluate()
+        assert len(seen) == 3 * (1 + 5)
+        assert sum(seen) == 2 * 8 * 6
+    with counted_rows(model.base_model) as seen:
+        dpo.mean_losses(model, dpo.precompute(model, rows), row_preferences[:5], batch_size=3)
+    assert len(seen) == 1 + 3 * 5, "precomputed in one batch of eight"
+
+
+def test_margins_without_a_label_of_some_objective(rows):
+    labels = torch.tensor([[0, -1, 1], [1, -1, 0]])
+    with pytest.raises(ValueError, match=r"no row is labelled on 'harmless'\."):
+        DPO(NAMES).losses_of_margins(torch.zeros(1, 2), labels)
+
+
+def test_a_batch(make_llama, rows):
+    dpo, model = DPO(NAMES), PreferenceModel(make_llama(), CONFIG)
+    batch = dpo.collate(rows)
+    assert type(batch) is PairBatch
+    assert {PairBatch, type(batch.sequences)} == set(dpo.record_types)
+    assert dpo.num_rows(batch) == 8
+    assert batch.labels.tolist() == LABELS
+    assert batch.reference_log_probabilities is None
+    for half, name in ((slice(0, 8), "response_0_ids"), (slice(8, 16), "response_1_ids")):
+        for row, ids, mask in zip(
+            rows, batch.sequences.targets[half], batch.sequences.response_mask[half], strict=True
+        ):
+            assert ids[mask].tolist() == row[name]
+    complete = dpo.complete(model, batch)
+    expected = Policy(model).reference_log_probabilities(batch.sequences).sum(dim=1)
+    torch.testing.assert_close(complete.reference_log_probabilities, expected)
+    assert dpo.complete(model, complete) is complete
+
+
+def test_precompute_compares_the_longest_row(make_llama, rows, monkeypatch):
+    """Where the lower layers cannot be run apart it is seen there, if anywhere."""
+    model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=NAMES, layers=[1]))
+    seen = []
+    monkeypatch.setattr(Policy, "check_frozen_layers", lambda self, sequences: seen.append(sequences))
+    DPO(NAMES).precompute(model, rows, batch_size=3, frozen_layers=True)
+    (sequences,) = seen
+    lengths = [len(row["prompt_ids"] + max(row["response_0_ids"], row["response_1_ids"], key=len)) for row in rows]
+    assert int(sequences.attention_mask.sum(dim=1).max()) == max(lengths)
+    assert DPO(NAMES).precompute(model, [], frozen_layers=True) == []
+    DPO(NAMES).precompute(model, rows)
+    assert len(seen) == 1, "only where it matters"
+
+
 def test_pure_losses():
     """Pinned at signed margin 2, β = ½: β·margin = 1."""
     margin = torch.tensor([2.0], dtype=torch.float64)
@@ -325,33 +398,51 @@ def test_robust_without_smoothing_is_sigmoid_and_flipped_labels_average_out():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "message"),
     [
-        {"beta": 0.0},
-        {"beta": -0.1},
-        {"beta": math.nan},
-        {"loss": "no-such-loss"},
-        {"loss": "robust", "label_smoothing": 0.5},
-        {"loss": "robust", "label_smoothing": -0.1},
-        {"loss": "sigmoid", "label_smoothing": 0.1},
+        ({"beta": 0.0}, r"beta is 0\.0: it must be positive"),
+        ({"beta": -0.1}, r"beta is -0\.1"),
+        ({"beta": math.nan}, "beta is nan"),
+        ({"loss": "no-such-loss"}, "unknown DPO loss 'no-such-loss': choose one of sigmoid, ipo, hinge, robust"),
+        ({"loss": "robust", "label_smoothing": 0.5}, r"label_smoothing is 0\.5: the fraction of flipped labels is in"),
+        ({"loss": "robust", "label_smoothing": -0.1}, r"label_smoothing is -0\.1"),
+        ({"loss": "sigmoid", "label_smoothing": 0.1}, "label_smoothing belongs to the robust loss, not to 'sigmoid'"),
     ],
     ids=str,
 )
-def test_invalid_options_raise(options):
+def test_invalid_options_raise(options, message):
     """Smoothing without the robust loss would be accepted and ignored."""
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         DPO(NAMES, **options)
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2], [0, 1, -2], [0, 1, 0, 1]])
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2], [0, 1, -2], [0, 1, 0, 1], [0, 1, None]])
 def test_invalid_labels_raise(labels, make_llama, rows):
-    """Where data enter: for training through ``labelled``, for evaluation through ``evaluate``."""
+    """Where data enter: for training when the trainer is made, for evaluation before anything is computed."""
     rows[3]["labels"] = labels
-    model = PreferenceModel(make_llama(), CONFIG)
-    with pytest.raises(ValueError):
-        DPO(NAMES).labelled(rows)
-    with pytest.raises(ValueError):
-        DPO(NAMES).mean_losses(model, rows, torch.full((1, 3), 1 / 3), batch_size=4)
+    model, dpo = PreferenceModel(make_llama(), CONFIG), DPO(NAMES)
+    calls = []
+    model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    message = r"row 3 has labels \[.*\]: give one for each of helpful, harmless, brief, 0 or 1 for the preferred"
+    with pytest.raises(ValueError, match=message):
+        dpo.labelled(rows)
+    with pytest.raises(ValueError, match=message):
+        dpo.labels(rows)
+    with pytest.raises(ValueError, match=message):
+        dpo.mean_losses(model, rows, torch.full((1, 3), 1 / 3), batch_size=4)
+    with pytest.raises(ValueError, match=message):
+        ParetoTrainer(model, dpo, Linear(), train_data=rows, config=TrainerConfig(steps=1, progress=False))
+    assert not calls
+
+
+def test_labels(rows):
+    assert DPO(NAMES).labels(rows).tolist() == LABELS
+    assert preference_signs(torch.tensor([0, 1, -1])).tolist() == [1, -1, 0]
+
+
+def test_repr_tells_the_options():
+    expected = "DPO(names=('a', 'b'), beta=0.2, loss='robust', length_normalized=False, label_smoothing=0.2)"
+    assert repr(DPO(("a", "b"), beta=0.2, loss="robust", label_smoothing=0.2)) == expected
 
 
 def test_labelled(rows):

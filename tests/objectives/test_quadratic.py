@@ -6,18 +6,18 @@ import moocore
 import numpy as np
 import pytest
 import torch
+from _tensors import tensor
 from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize
 
 from mopref.objectives import Quadratic
 
-torch_double = torch.float64
 SEEDS = st.integers(0, 2**31 - 1)
 
 
 def test_pinned_values():
     problem = Quadratic([[0.0, 0.0], [1.0, 1.0]], [[[2.0, 1.0], [1.0, 3.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    assert problem.evaluate(torch.tensor([[1.0, 2.0]])).tolist() == [[18.0, 1.0]]
+    assert problem.evaluate(tensor([[1.0, 2.0]])).tolist() == [[18.0, 1.0]]
 
 
 @settings(max_examples=15, deadline=None)
@@ -26,20 +26,20 @@ def test_the_optimum_of_a_quadratic_equals_a_numerical_one(seed, m, n, identity)
     generator = torch.Generator().manual_seed(seed)
     centers = torch.randn(m, n, generator=generator).double()
     root = torch.randn(m, n, n, generator=generator).double()
-    matrices = None if identity else root @ root.mT + 0.5 * torch.eye(n, dtype=torch_double)
+    matrices = None if identity else root @ root.mT + 0.5 * torch.eye(n, dtype=torch.float64)
     problem = Quadratic(centers, matrices)
     weights = torch.rand(m, generator=generator).double()
     weights /= weights.sum()
 
     def scalarized(x):
-        point = torch.tensor(x, dtype=torch_double).unsqueeze(0).requires_grad_()
+        point = torch.tensor(x, dtype=torch.float64).unsqueeze(0).requires_grad_()
         value = (weights * problem.evaluate(point)).sum()
         value.backward()
         return value.item(), point.grad[0].numpy()
 
     optimum = problem.optimum(weights)[0]
-    found = minimize(scalarized, np.zeros(n), jac=True, method="BFGS", options={"gtol": 1e-9})
-    np.testing.assert_allclose(optimum, found.x, atol=1e-5)
+    least = minimize(scalarized, np.zeros(n), jac=True, method="BFGS", options={"gtol": 1e-9})
+    np.testing.assert_allclose(optimum, least.x, atol=1e-5)
     if identity:
         torch.testing.assert_close(optimum, weights @ centers)
     lower, upper = problem.bounds
@@ -47,7 +47,7 @@ def test_the_optimum_of_a_quadratic_equals_a_numerical_one(seed, m, n, identity)
 
 
 def test_quadratic_corners_are_the_centres_and_the_nadir_point_is_known_where_it_is_certain():
-    centers = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], dtype=torch_double)
+    centers = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]], dtype=torch.float64)
     problem = Quadratic(centers)
     torch.testing.assert_close(problem.optimum(torch.eye(3)), centers)
     assert problem.nadir_point.tolist() == [25.0, 25.0, 18.0]

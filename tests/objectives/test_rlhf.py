@@ -1,169 +1,31 @@
-"""RLHF as an objective: rollouts and their reuse, normalisation, critic, evaluation, logs, and what is refused."""
+"""RLHF as an objective: rewards, normalisation, critic, evaluation, logs, and what is refused."""
+
+from inspect import signature
 
 import pytest
 import torch
+from rlhf_inputs import PREFERENCES, ROWS, SAMPLING, STOPS, even, gradients, length, losses_of, make_rlhf, updates_of
+from rlhf_problems import first_losses
 from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.llm.data.tokenization import tokenize_prompts
-from mopref.llm.policy.generation import Sampling
-from mopref.llm.policy_gradient import GRPO, PPO, RLOO
+from mopref.llm.evaluation import reward_front
+from mopref.llm.policy import Policy, Sampling
+from mopref.llm.policy_gradient import GRPO, PPO, RLOO, PretrainingTerm
 from mopref.llm.policy_gradient.critic import Critic
-from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_front
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.rewards import token_reward
+from mopref.objective import Metric
 from mopref.objectives import RLHF
 from mopref.scalarizers import Linear, Tchebycheff
-
-STOPS = tuple(range(3, 40))
-PREFERENCES = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
-
-
-@token_reward
-def length(prompt_ids, response_ids):
-    return [float(len(ids)) for ids in response_ids]
-
-
-@token_reward
-def even(prompt_ids, response_ids):
-    return [sum(token % 2 == 0 for token in ids) / 4 for ids in response_ids]
-
-
-def make_rlhf(**options) -> RLHF:
-    options = {
-        "beta": 0.1,
-        "samples_per_prompt": 3,
-        "sampling": Sampling(max_new_tokens=4, stop_token_ids=STOPS),
-        "normalization": None,
-    } | options
-    return RLHF({"length": length, "even": even}, **options)
-
-
-ROWS = [{"prompt_ids": ids} for ids in ([41, 42], [50], [60, 61, 62], [70, 71])]
-
-
-@pytest.fixture
-def model(make_llama, randomise):
-    config = SVDLoRAConfig(objectives=("length", "even"), rank=2, preference_rank=2)
-    return randomise(PreferenceModel(make_llama(), config), std=0.15)
-
-
-def gradients(model, losses, preferences) -> torch.Tensor:
-    model.zero_grad()
-    (preferences * losses).sum().backward()
-    return torch.cat([layer.U.grad.flatten() for layer in model.adapters.values()])
-
-
-# Rollouts and their use.
-
-
-@pytest.mark.parametrize("algorithm", [RLOO, GRPO, PPO])
-def test_a_rollout_used_once_and_one_that_waits_have_the_same_first_gradient(algorithm, model):
-    found = []
-    for epochs in (1, 2):
-        rlhf = make_rlhf(algorithm=algorithm(epochs=epochs))
-        rlhf.prepare_model(model)
-        torch.manual_seed(0)
-        pieces = rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
-        assert len(pieces) == epochs
-        losses = rlhf.losses(model, *pieces[0])
-        found.append((losses.detach(), gradients(model, losses, PREFERENCES)))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
-    assert found[0][1].abs().max() > 1e-3
-
-
-def test_minibatches_hold_every_preference_and_every_response_once(model):
-    rlhf = make_rlhf(algorithm=GRPO(epochs=2, minibatches=2))
-    torch.manual_seed(0)
-    pieces = rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
-    torch.manual_seed(0)
-    ((whole, _),) = make_rlhf(algorithm=GRPO()).updates(model, rlhf.collate(ROWS), PREFERENCES)
-    assert len(pieces) == 4
-    # Two prompts a preference, three samples each: minibatch 0 has the first prompt of both preferences.
-    rows = [[0, 1, 2, 6, 7, 8], [3, 4, 5, 9, 10, 11]]
-    for index, (piece, preferences) in enumerate(pieces):
-        assert torch.equal(preferences, PREFERENCES)
-        expected = whole["sequences"]["input_ids"][rows[index % 2]]
-        assert torch.equal(piece["sequences"]["input_ids"], expected)
-        assert piece["estimates"].shape == (2, 2)
-
-
-def test_gradients_of_minibatches_average_to_that_of_the_rollout(model):
-    found = []
-    for minibatches in (1, 2):
-        rlhf = make_rlhf(algorithm=RLOO(epochs=2, minibatches=minibatches))
-        torch.manual_seed(0)
-        pieces = rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)[:minibatches]
-        parts = [gradients(model, rlhf.losses(model, *piece), PREFERENCES) for piece in pieces]
-        found.append(torch.stack(parts).mean(dim=0))
-    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
-
-
-def test_losses_are_the_negative_means_of_reward_minus_kl(model):
-    rlhf = make_rlhf()
-    torch.manual_seed(0)
-    losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
-    for loss, record in zip(losses, rlhf.history, strict=True):
-        for i, name in enumerate(rlhf.names):
-            assert loss[i].item() == pytest.approx(-(record[f"reward/{name}"] - 0.1 * record["kl"]), abs=1e-5)
-    assert all(record["kl"] != 0 for record in rlhf.history)
-
-
-def test_frozen_layers_change_nothing(make_llama, randomise):
-    config = SVDLoRAConfig(objectives=("length", "even"), rank=2, preference_rank=2, layers=(-1,))
-    model = randomise(PreferenceModel(make_llama(), config), std=0.3)
-    found = []
-    for frozen in (False, True):
-        rlhf = make_rlhf(frozen_layers=frozen)
-        torch.manual_seed(0)
-        losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
-        found.append((losses.detach(), gradients(model, losses, PREFERENCES)))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
-
-
-def test_checkpointed_activations_change_nothing(model):
-    found = []
-    for checkpointed in (False, True):
-        if checkpointed:
-            model.gradient_checkpointing_enable()
-        model.train()
-        rlhf = make_rlhf()
-        torch.manual_seed(0)
-        losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
-        found.append((losses.detach(), gradients(model, losses, PREFERENCES)))
-    torch.testing.assert_close(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
-
-
-def test_dropout_is_off(make_llama, randomise):
-    """The policy that is updated is the one that sampled: its ratio to the old one is 1, dropout or not."""
-    config = SVDLoRAConfig(objectives=("length", "even"), rank=2, preference_rank=2)
-    model = randomise(PreferenceModel(make_llama(attention_dropout=0.5), config), std=0.15).train()
-    rlhf = make_rlhf(algorithm=RLOO(epochs=2))
-    (piece, preferences), _ = rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
-    log_probabilities, _ = rlhf._forward(model, piece, preferences)
-    torch.testing.assert_close(log_probabilities.detach(), piece["old_log_probabilities"])
-    assert model.training
-
-
-def test_without_kl_the_reference_is_not_run(model, monkeypatch):
-    def refuse(*arguments, **options):
-        raise AssertionError("the reference was run")
-
-    monkeypatch.setattr("mopref.objectives.rlhf.reference_log_probabilities", refuse)
-    rlhf = make_rlhf(beta=0.0)
-    assert rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES).isfinite().all()
-    assert "kl" not in rlhf.history[0]
-    with pytest.raises(AssertionError, match="the reference was run"):
-        make_rlhf(beta=0.1).losses(model, rlhf.collate(ROWS), PREFERENCES)
-
 
 # Rewards.
 
 
-def test_rewards_that_read_text(make_llama, randomise):
+def test_rewards_that_read_text(make_llama):
     words = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(97))]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -174,15 +36,18 @@ def test_rewards_that_read_text(make_llama, randomise):
         seen.extend(zip(prompts, responses, strict=True))
         return [len(response.split()) for response in responses]
 
-    rlhf = RLHF({"words": words_said, "length": length}, tokenizer, samples_per_prompt=2, normalization=None)
+    rlhf = RLHF(
+        {"words": words_said, "length": length},
+        tokenizer,
+        samples_per_prompt=2,
+        normalization=None,
+        sampling=Sampling(max_new_tokens=3),
+    )
     assert rlhf.settings.sampling.stop_token_ids == (2,)
     model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("words", "length")))
     rows = tokenize_prompts(tokenizer, ["w1 w2", "w3"])
     torch.manual_seed(0)
-    rlhf.settings = type(rlhf.settings)(
-        **{**vars(rlhf.settings), "sampling": Sampling(max_new_tokens=3, stop_token_ids=(2,))}
-    )
-    rlhf.losses(model, rlhf.collate(rows), torch.tensor([[0.5, 0.5]]))
+    first_losses(rlhf, model, rows, torch.tensor([[0.5, 0.5]]))
     assert [prompt for prompt, _ in seen] == ["w1 w2", "w1 w2", "w3", "w3"]
     assert rlhf.history[0]["reward/words"] == pytest.approx(rlhf.history[0]["reward/length"])
     with pytest.raises(ValueError, match="no prompt:"):
@@ -192,8 +57,7 @@ def test_rewards_that_read_text(make_llama, randomise):
 def test_truncated_responses_are_counted_and_penalised(model):
     plain, penalised = make_rlhf(), make_rlhf(truncation_penalty=10.0)
     for rlhf in (plain, penalised):
-        torch.manual_seed(0)
-        rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
+        losses_of(rlhf, model)
     assert any(0 < record["truncated"] < 1 for record in plain.history), "some are cut and some are not"
     for before, after in zip(plain.history, penalised.history, strict=True):
         assert after["truncated"] == before["truncated"]
@@ -202,47 +66,38 @@ def test_truncated_responses_are_counted_and_penalised(model):
 
 def test_responses_without_stop_tokens_are_not_called_truncated(model):
     rlhf = make_rlhf(sampling=Sampling(max_new_tokens=2, stop_token_ids=()))
-    rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
+    losses_of(rlhf, model)
     assert all(record["truncated"] == 0 and record["response_length"] == 2 for record in rlhf.history)
 
 
 def test_running_normalisation_divides_by_the_deviation_of_all_rewards_so_far(model):
     rlhf, seen = make_rlhf(normalization="running", beta=0.0), []
-    observe = rlhf._scale.observe
-    rlhf._scale.observe = lambda rewards: (seen.append(rewards.clone()), observe(rewards))
-    for _ in range(3):
-        losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
+    for seed in range(3):
+        (update,) = updates_of(rlhf, model, seed)
+        seen.append(update.batch.rollout.rewards)
     scales = torch.cat(seen).std(dim=0)
     torch.testing.assert_close(rlhf.reward_scales, scales)
+    losses = rlhf.losses(model, update.batch, PREFERENCES)
     expected = -seen[-1].view(2, -1, 2).mean(dim=1) / scales
     torch.testing.assert_close(losses.detach().double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_reward_that_never_varies_is_not_divided(model):
     constant = token_reward(lambda prompt_ids, response_ids: [2.0] * len(response_ids))
-    rlhf = RLHF(
-        {"length": length, "even": constant},
-        sampling=Sampling(max_new_tokens=4, stop_token_ids=STOPS),
-        beta=0.0,
-    )
-    losses = rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
-    torch.testing.assert_close(losses[:, 1].detach(), torch.tensor([-2.0, -2.0]))
+    rlhf = RLHF({"length": length, "even": constant}, sampling=SAMPLING, beta=0.0)
+    torch.testing.assert_close(losses_of(rlhf, model)[:, 1].detach(), torch.tensor([-2.0, -2.0]))
 
 
 def test_scaling_a_reward_leaves_normalised_gradients_as_they_are(model):
     large = token_reward(lambda prompt_ids, response_ids: [100 * value for value in length(prompt_ids, response_ids)])
     for normalization in ("running", "group"):
-        found = []
+        steps = []
         for reward in (length, large):
             rlhf = RLHF(
-                {"length": reward, "even": even},
-                sampling=Sampling(max_new_tokens=4, stop_token_ids=STOPS),
-                samples_per_prompt=3,
-                normalization=normalization,
+                {"length": reward, "even": even}, sampling=SAMPLING, samples_per_prompt=3, normalization=normalization
             )
-            torch.manual_seed(0)
-            found.append(gradients(model, rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES), PREFERENCES))
-        torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+            steps.append(gradients(model, losses_of(rlhf, model), PREFERENCES))
+        torch.testing.assert_close(steps[0], steps[1], atol=1e-5, rtol=1e-4)
 
 
 # Critic and pre-training term.
@@ -252,54 +107,93 @@ def test_the_critic_is_trained_beside_the_adapters_and_left_out_of_adapter_files
     rlhf = make_rlhf(algorithm="ppo")
     config = TrainerConfig(steps=2, batch_size=4, preferences_per_step=2, progress=False, log_every=1)
     trainer = ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config)
-    assert isinstance(model.critic, Critic)
-    before = {name: value.clone() for name, value in model.critic.state_dict().items()}
-    kept = model.critic
+    critic = model.companions["critic"]
+    assert isinstance(critic, Critic)
+    before = {name: value.clone() for name, value in critic.state_dict().items()}
     trainer.train()
     rlhf.prepare_model(model)
-    assert model.critic is kept, "a trained critic stays"
-    assert any(not torch.equal(before[name], value) for name, value in model.critic.state_dict().items())
+    assert model.companions["critic"] is critic, "a trained critic stays"
+    assert any(not torch.equal(before[name], value) for name, value in critic.state_dict().items())
     model.save_pretrained(tmp_path / "adapter")
     reloaded = PreferenceModel.load(make_llama(), tmp_path / "adapter")
-    assert not hasattr(reloaded, "critic")
+    assert "critic" not in reloaded.companions
+    assert not any("critic" in name for name, _ in reloaded.named_parameters())
+
+
+def test_an_algorithm_without_a_critic_adds_none(model):
+    make_rlhf(algorithm="grpo").prepare_model(model)
+    assert len(model.companions) == 0
 
 
 def test_the_critics_loss_reaches_the_critic_only(model):
     rlhf = make_rlhf(algorithm="ppo")
     rlhf.prepare_model(model)
-    rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
-    rlhf.auxiliary_loss().backward()
-    assert model.critic.output.weight.grad.abs().max() > 0
+    update = updates_of(rlhf, model)[0]
+    rlhf.training_losses(model, update.batch, PREFERENCES).auxiliary.backward()
+    assert model.companions["critic"].output.weight.grad.abs().max() > 0
     assert all(layer.U.grad is None for layer in model.adapters.values())
-    assert rlhf.auxiliary_loss() is None
 
 
-def test_the_critic_sees_the_preference():
-    critic = Critic(hidden_size=8, num_objectives=2)
-    torch.nn.init.normal_(critic.output.weight)
-    states = torch.randn(2, 3, 8)
-    one, other = critic(states, torch.tensor([[1.0, 0.0]] * 2)), critic(states, torch.tensor([[0.0, 1.0]] * 2))
-    assert one.shape == (2, 3, 2)
-    assert (one - other).abs().max() > 1e-3
+def test_the_critics_loss_by_hand(model):
+    """½ (V − R)² over real tokens, times the coefficient; at the rollout the clipped value is the value itself."""
+    rlhf = make_rlhf(algorithm=PPO(value_coefficient=3.0))
+    rlhf.prepare_model(model)
+    torch.nn.init.normal_(model.companions["critic"].output.weight, std=0.1)
+    update = updates_of(rlhf, model)[0]
+    rollout = update.batch.rollout
+    mask = rollout.sequences.response_mask
+    expected = 3 * 0.5 * (rollout.values - update.batch.returns)[mask].square().mean()
+    auxiliary = rlhf.training_losses(model, update.batch, PREFERENCES).auxiliary
+    assert auxiliary.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_without_critic_and_term_there_is_no_auxiliary_loss(model):
+    rlhf = make_rlhf()
+    (update,) = updates_of(rlhf, model)
+    losses = rlhf.training_losses(model, update.batch, PREFERENCES)
+    assert losses.auxiliary is None
+    assert torch.equal(losses.values, rlhf.losses(model, update.batch, PREFERENCES))
 
 
 def test_the_pretraining_term_is_the_mean_negative_log_probability_of_a_token(model):
     rows = [{"prompt_ids": [45], "response_ids": [46, 47, 48]}]
-    rlhf = make_rlhf(pretraining_data=rows, pretraining_coefficient=3.0, pretraining_batch_size=1)
+    rlhf = make_rlhf(pretraining=PretrainingTerm(rows, coefficient=3.0, batch_size=1))
     preference = torch.tensor([[0.3, 0.7]])
-    rlhf.losses(model, rlhf.collate(ROWS), preference)
+    (update,) = rlhf.updates(model, rlhf.collate(ROWS), preference)
+    auxiliary = rlhf.training_losses(model, update.batch, preference).auxiliary
     with torch.no_grad():
         logits = model(torch.tensor([[45, 46, 47, 48]]), preferences=preference).logits
-    expected = torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor([46, 47, 48]))
-    assert rlhf.auxiliary_loss().item() == pytest.approx(3 * expected.item(), rel=1e-5)
+    expected = cross_entropy(logits[0, :-1], torch.tensor([46, 47, 48]))
+    assert auxiliary.item() == pytest.approx(3 * expected.item(), rel=1e-5)
 
 
-def test_paper_preset_is_ppo_and_can_be_changed(make_llama):
-    rlhf = RLHF.paper_preset({"length": length, "even": even}, None, sampling=Sampling(stop_token_ids=STOPS), beta=0.5)
+def test_the_pretraining_term_is_of_the_models_own_distribution(model):
+    """Whatever the temperature that responses are sampled at; and it is added to the critic's loss."""
+    rows = [{"prompt_ids": [45], "response_ids": [46, 47, 48]}]
+    term = PretrainingTerm(rows, batch_size=1)
+    sampling = Sampling(max_new_tokens=4, temperature=2.0, min_new_tokens=2, stop_token_ids=(*STOPS, 46))
+    parts = []
+    for pretraining in (None, term):
+        rlhf = make_rlhf(algorithm="ppo", sampling=sampling, pretraining=pretraining)
+        rlhf.prepare_model(model)
+        update = updates_of(rlhf, model)[0]
+        parts.append(rlhf.training_losses(model, update.batch, PREFERENCES).auxiliary.item())
+    assert parts[1] - parts[0] == pytest.approx(term.loss(Policy(model), PREFERENCES).item(), rel=1e-4)
+
+
+def test_paper_preset_is_ppo_and_can_be_changed():
+    rewards = {"length": length, "even": even}
+    rlhf = RLHF.paper_preset(rewards, None, sampling=Sampling(stop_token_ids=STOPS), beta=0.5)
     assert isinstance(rlhf.algorithm, PPO)
     assert rlhf.settings.samples_per_prompt == 1
     assert rlhf.beta == 0.5
     assert rlhf.normalization is None
+    assert rlhf.pretraining is None
+    rows = [{"prompt_ids": [4], "response_ids": [5]}]
+    with_rows = RLHF.paper_preset(rewards, None, rows, sampling=SAMPLING)
+    assert with_rows.pretraining == PretrainingTerm(rows, coefficient=16.0)
+    assert with_rows.beta == 0.02
+    assert with_rows.algorithm == PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0)
 
 
 # Training, evaluation, logs.
@@ -312,38 +206,73 @@ def test_paper_preset_is_ppo_and_can_be_changed(make_llama):
 def test_training_raises_each_reward_at_its_corner(algorithm, scalarizer, make_llama):
     model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("length", "even")))
     rlhf = make_rlhf(algorithm=algorithm, samples_per_prompt=8, normalization="running")
-    before = evaluate_rewards(model, rlhf, ROWS, torch.eye(2), samples_per_prompt=64, with_kl=False).rewards
+
+    def mean_rewards() -> torch.Tensor:
+        corners = torch.eye(2)
+        return evaluate_rewards(model, rlhf.settings, ROWS, corners, samples_per_prompt=64, with_kl=False).rewards
+
+    before = mean_rewards()
     config = TrainerConfig(steps=20, batch_size=4, preferences_per_step=2, learning_rate=1e-2, progress=False)
     ParetoTrainer(model, rlhf, scalarizer, train_data=ROWS, config=config).train()
-    after = evaluate_rewards(model, rlhf, ROWS, torch.eye(2), samples_per_prompt=64, with_kl=False).rewards
+    after = mean_rewards()
     assert (after.diag() > before.diag() + torch.tensor([0.3, 0.05])).all(), f"{before} to {after}"
 
 
-def test_history_and_metrics(model):
-    rlhf = make_rlhf()
+@pytest.mark.parametrize("algorithm", [RLOO(), RLOO(epochs=2), GRPO(epochs=2, minibatches=2)])
+def test_metrics_come_with_the_first_update_of_a_rollout(algorithm, model):
+    rlhf = make_rlhf(algorithm=algorithm)
+    first, *others = updates_of(rlhf, model)
+    assert all(not update.metrics for update in others)
+    records = rlhf.history
+    assert first.metrics["kl"] == pytest.approx(Metric((records[0]["kl"] + records[1]["kl"]) / 2, 1.0))
+    names = {"reward/length", "reward/even", "kl", "response_length", "truncated"}
+    assert set(first.metrics) == names | {"response_length/length", "response_length/even"}
+
+
+@pytest.mark.parametrize(("algorithm", "rollouts"), [(RLOO(), 4), (RLOO(epochs=2), 2)])
+def test_history_and_metrics(algorithm, rollouts, model):
+    """Each entry of the trainer's history is a mean over the rollouts drawn in its interval."""
+    rlhf = make_rlhf(algorithm=algorithm)
     config = TrainerConfig(steps=4, batch_size=4, preferences_per_step=2, log_every=2, progress=False)
     history = ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config).train()
-    assert len(rlhf.history) == 8
-    for entry, records in zip(history, (rlhf.history[:4], rlhf.history[4:]), strict=True):
+    assert len(rlhf.history) == 2 * rollouts
+    for entry, records in zip(history, (rlhf.history[:rollouts], rlhf.history[rollouts:]), strict=True):
         for key in ("reward/length", "reward/even", "kl", "response_length", "truncated"):
-            assert entry[key] == pytest.approx(sum(record[key] for record in records) / 4)
+            assert entry[key] == pytest.approx(sum(record[key] for record in records) / rollouts)
         weights = [record["preference/length"] for record in records]
         lengths = [record["response_length"] for record in records]
         expected = sum(w * n for w, n in zip(weights, lengths, strict=True)) / sum(weights)
         assert entry["response_length/length"] == pytest.approx(expected)
-    assert rlhf.metrics() == {}
 
 
-def test_evaluation_is_repeatable_and_leaves_the_random_state_alone(model):
+def test_an_interval_without_a_rollout_has_no_metrics(model):
+    config = TrainerConfig(steps=4, batch_size=4, preferences_per_step=2, log_every=1, progress=False)
+    rlhf = make_rlhf(algorithm=RLOO(epochs=2))
+    history = ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config).train()
+    assert ["kl" in entry for entry in history] == [True, False, True, False]
+
+
+def test_evaluation_leaves_the_history_alone(model):
     rlhf = make_rlhf()
-    state = torch.get_rng_state()
-    first = evaluate_rewards(model, rlhf, ROWS, PREFERENCES, batch_size=3)
-    assert torch.equal(torch.get_rng_state(), state)
-    again = evaluate_rewards(model, rlhf, ROWS, PREFERENCES, batch_size=3)
-    other = evaluate_rewards(model, rlhf, ROWS, PREFERENCES, batch_size=3, seed=1)
-    assert torch.equal(first.rewards, again.rewards)
-    assert not torch.equal(first.rewards, other.rewards)
+    evaluate_rewards(model, rlhf.settings, ROWS, PREFERENCES, batch_size=3)
     assert rlhf.history == []
+
+
+@pytest.mark.parametrize("normalization", [None, "running"])
+def test_mean_losses_are_those_of_fresh_samples(normalization, model):
+    """−(r / scale − β KL), the same at every call, whatever the truncation penalty."""
+    rlhf = make_rlhf(normalization=normalization, truncation_penalty=3.0, seed=4)
+    losses_of(rlhf, model)
+    scales = rlhf.reward_scales
+    assert (scales != 1).all() if normalization else (scales == 1).all()
+    values = rlhf.mean_losses(model, ROWS, PREFERENCES, batch_size=3)
+    statistics = evaluate_rewards(model, rlhf.settings, ROWS, PREFERENCES, 3, seed=4)
+    torch.testing.assert_close(values, 0.1 * statistics.kl.unsqueeze(1) - statistics.rewards / scales)
+    assert torch.equal(rlhf.mean_losses(model, ROWS, PREFERENCES, batch_size=3), values)
+    assert torch.equal(rlhf.reward_scales, scales)
+    for data in (None, []):
+        with pytest.raises(ValueError, match="RLHF has nothing to evaluate on: give data with at least one prompt"):
+            rlhf.mean_losses(model, data, PREFERENCES, batch_size=3)
 
 
 def test_evaluation_agrees_with_training_on_average(make_llama, randomise):
@@ -354,75 +283,79 @@ def test_evaluation_agrees_with_training_on_average(make_llama, randomise):
     sampling = Sampling(max_new_tokens=3, stop_token_ids=())
     rlhf = RLHF({"small": small, "even": even}, sampling=sampling, samples_per_prompt=200, normalization=None, beta=0.1)
     corners = torch.eye(2)
-    found = evaluate_rewards(model, rlhf, ROWS, corners, batch_size=3)
-    losses = torch.stack([rlhf.losses(model, rlhf.collate(ROWS), one.view(1, -1)).detach()[0] for one in corners])
-    expected = found.rewards - 0.1 * found.kl.unsqueeze(1)
+    statistics = evaluate_rewards(model, rlhf.settings, ROWS, corners, batch_size=3)
+    losses = torch.stack([first_losses(rlhf, model, ROWS, corner.view(1, -1)).detach()[0] for corner in corners])
+    expected = statistics.rewards - 0.1 * statistics.kl.unsqueeze(1)
     torch.testing.assert_close(-losses.double(), expected, atol=0.15, rtol=0)
     assert (expected[0] - expected[1]).abs().max() > 0.18, "preferences differ, or their order is not tested"
 
 
-def test_the_base_model_is_evaluated_without_adapters(model, make_llama):
-    rlhf = make_rlhf(samples_per_prompt=200)
-    base = evaluate_rewards(model, rlhf, ROWS, None)
-    assert base.rewards.shape == (1, 2)
-    assert base.kl.item() == 0
-    plain = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("length", "even")))
-    expected = evaluate_rewards(plain, rlhf, ROWS, torch.tensor([[0.5, 0.5]]))
-    torch.testing.assert_close(base.rewards, expected.rewards)
-    assert expected.kl.item() == pytest.approx(0, abs=1e-9)
+def test_the_state_is_the_history_and_the_scale(model):
+    rlhf, other = make_rlhf(normalization="running"), make_rlhf(normalization="running")
+    losses_of(rlhf, model)
+    other.load_state_dict(rlhf.state_dict())
+    assert other.history == rlhf.history
+    assert torch.equal(other.reward_scales, rlhf.reward_scales)
+    losses_of(rlhf, model, seed=1)
+    assert len(other.history) == 2, "the two do not share a list"
+    losses_of(other, model, seed=1)
+    assert other.history == rlhf.history
+    assert torch.equal(other.reward_scales, rlhf.reward_scales)
 
 
-def test_reward_front_is_maximised_and_says_lengths(model):
-    front = reward_front(model, make_rlhf(), ROWS, PREFERENCES, metadata={"seed": 3})
-    assert front.maximize
-    assert front.values.shape == (2, 2)
-    assert {"kl", "mean_response_length", "truncated", "standard_error_even"} <= set(front.to_frame().columns)
-    assert "kl" not in reward_front(model, make_rlhf(), ROWS, PREFERENCES, with_kl=False).to_frame().columns
+def test_repr_tells_the_options():
+    """All but the tokenizer, and the rewards in the order of a preference."""
+    text = repr(make_rlhf(algorithm="grpo", truncation_penalty=0.5, seed=3))
+    assert text.startswith("RLHF(rewards={'length': length, 'even': even}, ")
+    assert all(f"{option}=" in text for option in signature(RLHF).parameters if option != "tokenizer")
+    for option in ("algorithm=GRPO(", "beta=0.1", "samples_per_prompt=3", "truncation_penalty=0.5", "seed=3"):
+        assert option in text
 
 
 # What is refused.
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "message"),
     [
-        ({"algorithm": "reinforce"}, "reinforce.*rloo"),
-        ({"beta": -1.0}, "beta"),
-        ({"samples_per_prompt": 1}, "samples_per_prompt.*2"),
-        ({"normalization": "batch"}, "batch.*group"),
-        ({"truncation_penalty": -1.0}, "truncation_penalty"),
-        ({"sampling": Sampling()}, "stop_token_ids"),
-        ({"pretraining_data": ROWS, "pretraining_coefficient": 0.0}, "pretraining_coefficient"),
-        ({"pretraining_data": []}, "pretraining_data"),
+        ({"algorithm": "reinforce"}, "unknown algorithm 'reinforce': choose one of .*rloo"),
+        ({"beta": -1.0}, r"beta is -1\.0: it must be ≥ 0"),
+        ({"beta": float("nan")}, "beta is nan"),
+        ({"samples_per_prompt": 1}, "samples_per_prompt is 1: RLOO needs at least 2"),
+        ({"normalization": "batch"}, "unknown normalization 'batch': choose 'running', 'group' or None"),
+        ({"truncation_penalty": -1.0}, r"truncation_penalty is -1\.0"),
+        ({"sampling": Sampling()}, "without a tokenizer, say what ends a response: .*stop_token_ids"),
     ],
 )
-def test_bad_settings_are_named(options, word):
-    with pytest.raises(ValueError, match=word):
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
         make_rlhf(**options)
 
 
 def test_no_rewards_or_text_without_a_tokenizer():
-    with pytest.raises(ValueError, match="rewards"):
+    with pytest.raises(ValueError, match=r"rewards are \{\}: give a dict"):
         RLHF({}, sampling=Sampling(stop_token_ids=()))
-    with pytest.raises(ValueError, match="tokenizer"):
+    with pytest.raises(ValueError, match="the rewards read text, so the tokenizer"):
         RLHF({"a": lambda prompts, responses: [0.0]}, sampling=Sampling(stop_token_ids=()))
 
 
 def test_prompts_that_cannot_be_shared(model):
     rlhf = make_rlhf()
-    with pytest.raises(ValueError, match=r"4 prompts.*3 preferences"):
-        rlhf.losses(model, rlhf.collate(ROWS), torch.tensor([[1.0, 0.0]] * 3))
+    with pytest.raises(ValueError, match="a batch of 4 rows cannot be shared evenly among 3 preferences"):
+        rlhf.updates(model, rlhf.collate(ROWS), torch.tensor([[1.0, 0.0]] * 3))
     rlhf = make_rlhf(algorithm=GRPO(minibatches=3))
-    with pytest.raises(ValueError, match=r"2 prompts.*3"):
+    with pytest.raises(ValueError, match=r"2 prompts.*3 even minibatches"):
         rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
 
 
 def test_a_plain_model_or_a_missing_critic(model, make_llama):
     rlhf = make_rlhf(algorithm="ppo")
     with pytest.raises(TypeError, match="PreferenceModel"):
-        rlhf.losses(make_llama(), rlhf.collate(ROWS), PREFERENCES)
+        rlhf.updates(make_llama(), rlhf.collate(ROWS), PREFERENCES)
+    with pytest.raises(TypeError, match="PreferenceModel"):
+        rlhf.prepare_model(make_llama())
     with pytest.raises(ValueError, match="prepare_model"):
-        rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
+        rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
 
 
 def test_a_reward_that_fails_is_named_and_nothing_is_trained(model):
@@ -434,3 +367,16 @@ def test_a_reward_that_fails_is_named_and_nothing_is_trained(model):
     with pytest.raises((RuntimeError, ValueError), match="even"):
         trainer.train()
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_reward_front_takes_the_settings(model):
+    """The whole of it is in tests/llm/test_evaluation.py."""
+    front = reward_front(model, make_rlhf().settings, ROWS, PREFERENCES, metadata={"seed": 3})
+    assert front.maximize
+    assert front.names == ("length", "even")
+
+
+def test_prompts_in_place_of_samples_are_refused(model):
+    rlhf = make_rlhf()
+    with pytest.raises(TypeError, match=r"PromptBatch, but the losses are of sampled responses.*updates"):
+        rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)

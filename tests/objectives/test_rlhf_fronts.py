@@ -23,7 +23,7 @@ from rlhf_problems import (
 )
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig, simplex_lattice
-from mopref.llm.policy_gradient.rollout import Sampling
+from mopref.llm.policy import Sampling
 from mopref.scalarizers import Linear, Tchebycheff
 
 LATTICE = simplex_lattice(2, 11).float()

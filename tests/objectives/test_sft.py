@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.llm.policy import Policy
 from mopref.objectives import SFT
-from mopref.objectives.sft import collate_responses, negative_log_likelihoods
+from mopref.objectives.sft import ResponseBatch
 
 NAMES = ("brief", "list", "loud")
 CONFIG = SVDLoRAConfig(objectives=NAMES, rank=3, preference_rank=2)
@@ -121,12 +122,11 @@ def test_a_rows_loss_reaches_its_own_dimensions_only(model, rows):
 @torch.no_grad()
 def test_the_prompts_tokens_are_not_in_the_loss(model, row_preferences):
     """log π(y|x) by the chain rule: moving tokens from the response to the prompt takes away exactly their share."""
-    tokens = [7, 21, 33, 45, 57]
-    rows = [{"prompt_ids": tokens[:cut], "response_ids": tokens[cut:]} for cut in (1, 3)]
-    first = {"prompt_ids": tokens[:1], "response_ids": tokens[1:3]}
-    preferences = row_preferences[:1].expand(3, -1)
-    whole, end, start = negative_log_likelihoods(model, collate_responses([*rows, first]), preferences)
-    assert whole.item() == pytest.approx((start + end).item(), abs=1e-4)
+    tokens, sft = [7, 21, 33, 45, 57], SFT(NAMES)
+    pairs = [(tokens[:1], tokens[1:]), (tokens[:3], tokens[3:]), (tokens[:1], tokens[1:3])]
+    rows = [{"prompt_ids": prompt, "response_ids": response, "dimensions": [1, 0, 0]} for prompt, response in pairs]
+    losses = sft.row_losses(model, sft.collate(rows), row_preferences[:1].expand(3, -1)).values[:, 0]
+    assert losses[0].item() == pytest.approx((losses[1] + losses[2]).item(), abs=1e-4)
 
 
 @torch.no_grad()
@@ -139,6 +139,16 @@ def test_evaluation_is_the_mean_over_all_rows_of_a_dimension(model, rows, row_pr
         losses = expected_losses(model, rows, row_preferences[i].expand(8, 3))
         expected = torch.stack([losses[members[:, j]].mean() for j in range(3)])
         torch.testing.assert_close(values[i], expected, atol=1e-4, rtol=1e-5, check_dtype=False)
+
+
+def test_a_batch(rows):
+    sft = SFT(NAMES)
+    batch = sft.collate(rows)
+    assert type(batch) is ResponseBatch
+    assert {ResponseBatch, type(batch.sequences)} == set(sft.record_types)
+    assert sft.num_rows(batch) == 8
+    assert batch.dimensions.tolist() == DIMENSIONS
+    assert batch.sequences.hidden_states is None
 
 
 def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):
@@ -158,17 +168,35 @@ def test_kept_activations_change_nothing_and_the_block_below_is_not_run(make_lla
     config = SVDLoRAConfig(objectives=NAMES, rank=3, layers=[1])
     model = randomise(PreferenceModel(make_llama(), config), std=0.15).eval()
     sft = SFT(NAMES)
-    kept = sft.precompute(model, rows, batch_size=3)
-    assert [row["response_ids"] for row in kept] == [row["response_ids"] for row in rows], "the rows keep their order"
-    assert "hidden_states" not in rows[0], "the rows given stay as they are"
-    assert "hidden_states" in sft.precompute(model, kept)[0], "done again, activations are made anew"
+    before = copy.deepcopy(rows)
+    complete = sft.precompute(model, rows, batch_size=3)
+    assert [row["response_ids"] for row in complete] == [row["response_ids"] for row in rows], (
+        "the rows keep their order"
+    )
+    assert rows == before, "the given rows stay as they are"
+    again = sft.precompute(model, [{**row, "hidden_states": None} for row in rows])
+    for row, expected in zip(again, complete, strict=True):
+        torch.testing.assert_close(row["hidden_states"], expected["hidden_states"], atol=1e-5, rtol=1e-5)
     expected = sft.row_losses(model, sft.collate(rows), row_preferences).values
     calls = []
     model.base_model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(
-        sft.row_losses(model, sft.collate(kept), row_preferences).values, expected, atol=1e-4, rtol=1e-5
+        sft.row_losses(model, sft.collate(complete), row_preferences).values, expected, atol=1e-4, rtol=1e-5
     )
     assert not calls
+
+
+def test_precompute_compares_the_longest_row(make_llama, randomise, rows, monkeypatch):
+    """Where the lower layers cannot be run apart it is seen there, if anywhere."""
+    config = SVDLoRAConfig(objectives=NAMES, rank=3, layers=[1])
+    model = randomise(PreferenceModel(make_llama(), config)).train()
+    seen = []
+    monkeypatch.setattr(Policy, "check_frozen_layers", lambda self, sequences: seen.append(sequences))
+    SFT(NAMES).precompute(model, rows, batch_size=3)
+    assert model.training
+    (sequences,) = seen
+    assert int(sequences.attention_mask.sum()) == max(len(row["prompt_ids"] + row["response_ids"]) for row in rows)
+    assert SFT(NAMES).precompute(model, []) == []
 
 
 def test_precompute_needs_adapters(make_llama, rows):
@@ -199,14 +227,26 @@ def test_invalid_dimensions_raise_and_name_the_row(flags, message, model, rows, 
 def test_a_dimension_without_rows_has_no_loss(model, rows, row_preferences):
     only = [row for row in rows if not row["dimensions"][1]]
     sft = SFT(NAMES)
-    with pytest.raises(ValueError, match="list"):
+    with pytest.raises(ValueError, match=r"no row is labelled on 'list'\."):
         sft.mean_losses(model, only, row_preferences[:1], batch_size=4)
-    with pytest.raises(ValueError, match="list"):
+    with pytest.raises(ValueError, match="group 0 has no row labelled on 'list'"):
         sft.losses(model, sft.collate(only), row_preferences[:1])
-    with pytest.raises(ValueError, match="nothing to evaluate"):
+    with pytest.raises(ValueError, match="SFT has nothing to evaluate on"):
         sft.mean_losses(model, [], row_preferences[:1], batch_size=4)
 
 
 def test_zeros_and_ones_are_bools_too(rows):
     numbers = [{**row, "dimensions": [int(flag) for flag in row["dimensions"]]} for row in rows]
     assert torch.equal(SFT(NAMES).labelled(numbers), torch.tensor(DIMENSIONS))
+
+
+def test_data_without_a_dimension_are_refused_before_anything_is_computed(model, rows, row_preferences):
+    calls = []
+    model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(ValueError, match="'list'"):
+        SFT(NAMES).mean_losses(model, [row for row in rows if not row["dimensions"][1]], row_preferences, batch_size=2)
+    assert not calls
+
+
+def test_repr_tells_the_options():
+    assert repr(SFT(NAMES, length_normalized=True)) == "SFT(names=('brief', 'list', 'loud'), length_normalized=True)"

@@ -17,21 +17,21 @@ def two(values, **options):
 
 
 def points(axes, label):
-    (found,) = [c for c in axes.collections if isinstance(c, PathCollection) and c.get_label() == label]
-    return np.asarray(found.get_offsets())
+    (scatter,) = [c for c in axes.collections if isinstance(c, PathCollection) and c.get_label() == label]
+    return np.asarray(scatter.get_offsets())
 
 
 def dashed(axes):
     """The marked steps: pairs of places."""
-    found = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1] is not None]
-    return [segment.tolist() for c in found for segment in c.get_segments()]
+    collections = [c for c in axes.collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1] is not None]
+    return [segment.tolist() for c in collections for segment in c.get_segments()]
 
 
 def test_each_panel_draws_every_value_over_its_own_preference():
     rng = np.random.default_rng(0)
     front = Front(rng.dirichlet(np.ones(5), 20), rng.random((20, 5)), tuple("abcde"))
     front.values[3] = front.values[4]
-    figure = front.plot_calibration(best_values=front.values - 1)
+    figure = plot_calibration(front, best_values=front.values - 1)
     assert len(figure.axes) == 5
     for objective, axes in enumerate(figure.axes):
         expected = np.stack([front.preferences[:, objective], front.values[:, objective]], axis=1)
@@ -47,7 +47,7 @@ def test_each_panel_draws_every_value_over_its_own_preference():
 def test_the_steps_that_get_worse_are_marked():
     # a falls, rises from 1/4 to 1/2, falls; b (its preference falls from left to right) is right everywhere.
     front = two([[1.0, 0.0], [0.5, 0.1], [0.8, 0.2], [0.3, 0.3], [0.0, 1.0]])
-    first, second = front.plot_calibration(title="a title").axes
+    first, second = plot_calibration(front, title="a title").axes
     assert dashed(first) == [[[0.25, 0.5], [0.5, 0.8]]]
     assert dashed(second) == []
     assert first.get_title() == "1 of 4 steps worse"
@@ -61,24 +61,24 @@ def test_the_steps_that_get_worse_are_marked():
 
 def test_maximised_values_and_scalarizers_that_aim_along_the_preference():
     values = np.array([[1.0, 0.0], [0.5, 0.1], [0.8, 0.2], [0.3, 0.3], [0.0, 1.0]])
-    assert [a.get_title() for a in two(-values, maximize=True).plot_calibration().axes] == [
+    assert [a.get_title() for a in plot_calibration(two(-values, maximize=True)).axes] == [
         "1 of 4 steps worse",
         "0 of 4 steps worse",
     ]
-    assert [a.get_title() for a in two(values, maximize=(False, True)).plot_calibration().axes] == [
+    assert [a.get_title() for a in plot_calibration(two(values, maximize=(False, True))).axes] == [
         "1 of 4 steps worse",
         "4 of 4 steps worse",
     ]
-    figure = two(values).plot_calibration(improves=False)
+    figure = plot_calibration(two(values), improves=False)
     assert [a.get_title() for a in figure.axes] == ["3 of 4 steps better", "4 of 4 steps better"]
     assert figure.axes[0].get_ylabel() == "← a (lower is better)"
 
 
 def test_small_steps_are_level():
     front = two([[1.0, 0.0], [0.5, 0.5], [0.504, 0.6], [0.0, 1.0]])
-    assert dashed(front.plot_calibration().axes[0]) == []
+    assert dashed(plot_calibration(front).axes[0]) == []
     assert len(dashed(plot_calibration(front, tolerance=0.003).axes[0])) == 1
-    assert dashed(two(np.ones((4, 2))).plot_calibration().axes[0]) == []
+    assert dashed(plot_calibration(two(np.ones((4, 2)))).axes[0]) == []
 
 
 def test_only_preferences_that_differ_in_one_share_are_compared():
@@ -113,22 +113,22 @@ def test_an_optimum_of_a_linear_scalarization_never_goes_the_wrong_way(m, count,
 
 def test_copies_of_a_preference_are_no_step():
     front = Front([[0, 1], [0.5, 0.5], [0.5, 0.5], [1, 0]], [[3, 0], [1, 1], [2, 2], [0, 3]], ("a", "b"))
-    assert front.plot_calibration().axes[0].get_title() == "0 of 2 steps worse"
+    assert plot_calibration(front).axes[0].get_title() == "0 of 2 steps worse"
 
 
 def test_wrong_arguments_say_so():
     front = two([[1.0, 0.0], [0.0, 1.0]])
     with pytest.raises(ValueError, match=r"best_values has shape \(1, 2\), but the front \(2, 2\)"):
-        front.plot_calibration(best_values=[[1, 2]])
+        plot_calibration(front, best_values=[[1, 2]])
     with pytest.raises(ValueError, match="best_values has nan at row 1, column 0"):
-        front.plot_calibration(best_values=[[1, 2], [np.nan, 1]])
-    with pytest.raises(ValueError, match="tolerance is -1"):
+        plot_calibration(front, best_values=[[1, 2], [np.nan, 1]])
+    with pytest.raises(ValueError, match="tolerance is -1: it is a share of the objective's range, so it must be ≥ 0"):
         plot_calibration(front, tolerance=-1)
 
 
 @pytest.mark.parametrize("objectives", [2, 3, 4, 7])
 def test_writes_a_picture(tmp_path, objectives):
     front = Front(np.eye(objectives), np.eye(objectives), tuple("abcdefg"[:objectives]))
-    figure = front.plot_calibration(tmp_path / "calibration.png", best_values=np.eye(objectives))
+    figure = plot_calibration(front, tmp_path / "calibration.png", best_values=np.eye(objectives))
     assert len(figure.axes) == objectives
     assert (tmp_path / "calibration.png").stat().st_size > 5000

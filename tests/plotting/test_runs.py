@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mopref.plotting import plot_hypervolume, plot_training
-from mopref.plotting.style import line_looks
 
 
 def lines_of(axes):
@@ -22,27 +21,27 @@ def test_training_draws_each_loss(tmp_path):
     assert np.isnan(lines["a"][3, 1])
     assert lines["b"].tolist() == [[3.0, 2.0]]
     assert (tmp_path / "losses.png").stat().st_size > 5000
-    with pytest.raises(ValueError, match="1 records"):
+    with pytest.raises(
+        ValueError, match="none of the 1 records has both 'step' and a 'loss/<name>': there is nothing to draw"
+    ):
         plot_training([{"step": 1, "lr": 0.1}])
 
 
 def test_lines_differ_without_their_color():
-    looks = line_looks(60)
-    assert len({(str(look["linestyle"]), look["marker"]) for look in looks}) == 60
     history = [{"step": s, **{f"loss/{i}": s * i for i in range(8)}} for s in range(100)]
-    drawn = plot_training(history).axes[0].lines
+    lines = plot_training(history).axes[0].lines
     assert (
         len(
             {
                 (line._unscaled_dash_pattern[1] and tuple(line._unscaled_dash_pattern[1]), line.get_marker())
-                for line in drawn
+                for line in lines
             }
         )
         == 8
     )
     # Markers of lines that lie on each other do not.
-    assert len({line.get_markevery()[0] for line in drawn[:4]}) == 4
-    assert all(line.get_markevery()[1] == 12 for line in drawn)
+    assert len({line.get_markevery()[0] for line in lines[:4]}) == 4
+    assert all(line.get_markevery()[1] == 12 for line in lines)
 
 
 def test_a_single_record_shows():
@@ -58,9 +57,9 @@ def test_hypervolumes_of_several_runs(tmp_path):
     }
     figure = plot_hypervolume(runs, tmp_path / "volume.png", limits={"true front": 0.8767}, title="a title")
     axes = figure.axes[0]
-    drawn = lines_of(axes)
-    assert drawn["one"].tolist() == [[0, 0.1], [50, 0.8]]
-    assert drawn["two (approximate)"].tolist() == [[10, 0.5]]
+    lines = lines_of(axes)
+    assert lines["one"].tolist() == [[0, 0.1], [50, 0.8]]
+    assert lines["two (approximate)"].tolist() == [[10, 0.5]]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one", "two (approximate)"]
     (limit,) = [line for line in axes.lines if line.get_label() not in ("one", "two (approximate)")]
     assert set(limit.get_ydata()) == {0.8767}
@@ -80,10 +79,10 @@ def test_one_run_needs_no_legend():
 @pytest.mark.parametrize(
     ("runs", "limits", "message"),
     [
-        ([{"step": 1}], None, "None of the 1 records of the run"),
-        ({"a": [], "b": []}, None, "None of the 0 records of run 'a'"),
-        ({}, None, "no runs"),
-        ({"a": [{"step": 7, "hypervolume": float("nan")}]}, None, "run 'a' is nan at step 7"),
+        ([{"step": 1}], None, "none of the 1 records of the run"),
+        ({"a": [], "b": []}, None, "none of the 0 records of run 'a'"),
+        ({}, None, "runs is empty"),
+        ({"a": [{"step": 7, "hypervolume": float("nan")}]}, None, "the hypervolume of run 'a' is nan at step 7"),
         ([{"step": 7, "hypervolume": 1.0}], {"best": float("inf")}, r"limits\['best'\] is inf"),
     ],
 )

@@ -272,15 +272,15 @@ def test_the_trainer_teaches_it(tmp_path):
     def sampler():
         return AdaptiveSampler(2, num_cells=8, refresh_every=2)
 
-    whole, first, second = trainer(sampler(), 12), trainer(sampler(), 6), trainer(sampler(), 12)
-    whole.train()
-    assert whole.sampler.state_dict()["observed"] == 24
-    assert whole.sampler.state_dict()["probabilities"] is not None
+    uninterrupted, first, second = trainer(sampler(), 12), trainer(sampler(), 6), trainer(sampler(), 12)
+    uninterrupted.train()
+    assert uninterrupted.sampler.state_dict()["observed"] == 24
+    assert uninterrupted.sampler.state_dict()["probabilities"] is not None
     first.train()
     first.save_checkpoint(tmp_path / "checkpoint")
     second.train(resume_from=tmp_path / "checkpoint")
-    np.testing.assert_array_equal(whole.front(5).values, second.front(5).values)
-    np.testing.assert_array_equal(whole.sampler.probabilities, second.sampler.probabilities)
+    np.testing.assert_array_equal(uninterrupted.front(5).values, second.front(5).values)
+    np.testing.assert_array_equal(uninterrupted.sampler.probabilities, second.sampler.probabilities)
 
 
 def test_losses_may_carry_a_gradient_or_be_half_precision():

@@ -2,18 +2,19 @@
 
 import pytest
 import torch
+from _tensors import tensor
 
 from mopref.objectives import ZDT1, Problem, ScaledZDT1
 from mopref.scalarizers import SCALARIZERS, Hypervolume, Normalized, SmoothTchebycheff, scalarizer_for_problem
 
-LOSSES = torch.tensor([[0.2, 0.9], [0.5, 0.3]], dtype=torch.float64)
-PREFERENCES = torch.tensor([[0.3, 0.7], [0.5, 0.5]], dtype=torch.float64)
+LOSSES = tensor([[0.2, 0.9], [0.5, 0.3]])
+PREFERENCES = tensor([[0.3, 0.7], [0.5, 0.5]])
 
 
 @pytest.mark.parametrize("name", SCALARIZERS)
 def test_every_registered_scalarizer_is_blind_to_the_scale_of_the_problem(name):
     plain = scalarizer_for_problem(name, ZDT1())(LOSSES, PREFERENCES)
-    scale = torch.tensor([10.0, 0.01], dtype=torch.float64)
+    scale = tensor([10.0, 0.01])
     scaled = scalarizer_for_problem(name, ScaledZDT1(scales=(10.0, 0.01)))(LOSSES * scale, PREFERENCES)
     assert plain.isfinite().all()
     torch.testing.assert_close(scaled, plain)
@@ -24,6 +25,12 @@ def test_points_follow_from_the_normalisation():
     assert isinstance(made, Normalized)
     expected = Hypervolume(reference_point=[1.1, 1.1])(LOSSES, PREFERENCES)
     torch.testing.assert_close(made(LOSSES, PREFERENCES), expected)
+
+
+@pytest.mark.parametrize(("options", "place"), [({}, 1.1), ({"beyond": 0.0}, 1.0), ({"beyond": 0.5}, 1.5)])
+def test_how_far_the_hypervolumes_point_lies_beyond_the_nadir_is_an_option(options, place):
+    made = scalarizer_for_problem("hypervolume", ZDT1(), **options)
+    assert made.scalarizer.reference_point.tolist() == [place, place]
 
 
 def test_options_reach_the_scalarizer():

@@ -4,27 +4,37 @@ import math
 
 import pytest
 import torch
+from _tensors import tensor
 
-from mopref.scalarizers import PBI, AugmentedTchebycheff, Linear, ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
-from mopref.scalarizers.achievement import AchievementScalarizing, AugmentedAchievementScalarizing
-from mopref.scalarizers.cosmos import COSMOS
-from mopref.scalarizers.hypervolume import Hypervolume
-from mopref.scalarizers.inverted_pbi import InvertedPBI
-from mopref.scalarizers.normalized import Normalized
-from mopref.scalarizers.p_norm import PNorm
+from mopref.scalarizers import (
+    COSMOS,
+    PBI,
+    AchievementScalarizing,
+    AugmentedAchievementScalarizing,
+    AugmentedTchebycheff,
+    Hypervolume,
+    InvertedPBI,
+    Linear,
+    ModifiedTchebycheff,
+    Normalized,
+    PNorm,
+    SmoothTchebycheff,
+    Tchebycheff,
+)
 
 
 def t(values) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+    """In float64: a minimiser is looked for among thousands of points that lie close together."""
+    return tensor(values, torch.float64)
 
 
 def sphere(steps: int) -> torch.Tensor:
     """The positive part of the unit sphere: DTLZ2's front."""
-    a, b = torch.meshgrid(*[torch.linspace(0, math.pi / 2, steps, dtype=torch.float64)] * 2, indexing="ij")
+    a, b = torch.meshgrid(*[t(torch.linspace(0, math.pi / 2, steps, dtype=torch.float64))] * 2, indexing="ij")
     return torch.stack([a.cos() * b.cos(), a.cos() * b.sin(), a.sin()], -1).reshape(-1, 3)
 
 
-X = torch.linspace(0, 1, 20_001, dtype=torch.float64)
+X = t(torch.linspace(0, 1, 20_001, dtype=torch.float64))
 FRONTS = {
     "convex": torch.stack([X.square(), 1 - X], -1),  # ZDT1: f2 = 1 − √f1
     "concave": torch.stack([X, 1 - X.square()], -1),  # ZDT2: f2 = 1 − f1²
@@ -151,7 +161,7 @@ DIRECTED = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_target_directions_of_a_batch(name, dtype):
     """Row by row, finite also with zeros; a weight of 1 in (max λ_i f_i) holds its own loss down, not the others."""
-    lam = torch.tensor([[[1, 0, 0], [0.2, 0.3, 0.5]], [[0.5, 0.5, 0], [0, 0, 1]]], dtype=dtype)
+    lam = tensor([[[1, 0, 0], [0.2, 0.3, 0.5]], [[0.5, 0.5, 0], [0, 0, 1]]], dtype)
     before, g = lam.clone(), DIRECTED[name]()
     directions = g.target_direction(lam)
     assert directions.shape == lam.shape

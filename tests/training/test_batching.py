@@ -128,18 +128,25 @@ def test_sampler_does_not_touch_the_global_generator():
 
 
 @pytest.mark.parametrize(
-    ("labelled", "batch_size", "groups"),
+    ("labelled", "batch_size", "groups", "message"),
     [
-        pytest.param([[True, False]] * 4, 4, 2, id="no-row-of-objective-1"),
-        pytest.param([[True, True]] * 4, 5, 2, id="batch-not-a-multiple-of-groups"),
-        pytest.param([[True, False], [False, True]], 2, 2, id="fewer-rows-per-group-than-objectives"),
-        pytest.param([], 4, 2, id="no-rows"),
-        pytest.param([[True, True]] * 4, 0, 1, id="empty-batch"),
+        pytest.param([[True, False]] * 4, 4, 2, "no row is labelled on objective 1: nothing could", id="no-row-of-1"),
+        pytest.param([[True, True]] * 4, 5, 2, "5 rows cannot be cut evenly into 2 preference groups", id="uneven"),
+        pytest.param(
+            [[True, False], [False, True]],
+            2,
+            2,
+            r"a preference group has 1 rows \(2 rows for 2 preferences\), too few to hold a row of each of the 2",
+            id="fewer-rows-per-group-than-objectives",
+        ),
+        pytest.param([], 4, 2, r"labelled has shape \(0, 2\): give \(rows, m\) with at least one row", id="no-rows"),
+        pytest.param([[True, True]] * 4, 0, 1, "a batch of 0 rows cannot be cut evenly into 1", id="empty-batch"),
+        pytest.param([[True, True]] * 4, 4, 0, "4 rows cannot be cut evenly into 0 preference groups", id="no-groups"),
     ],
 )
-def test_impossible_batches_raise(labelled, batch_size, groups):
+def test_impossible_batches_raise(labelled, batch_size, groups, message):
     mask = torch.tensor(labelled, dtype=torch.bool).reshape(len(labelled), 2)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         GroupBatchSampler(mask, batch_size, groups)
 
 

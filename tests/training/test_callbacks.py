@@ -11,7 +11,7 @@ from mopref import Objective, ParetoTrainer, TrainerConfig
 from mopref.indicators import hypervolume
 from mopref.scalarizers import Linear
 from mopref.training.callbacks import HypervolumeCallback
-from mopref.training.checkpoint import random_state
+from mopref.training.random_state import random_state
 
 
 class Model(nn.Module):
@@ -127,7 +127,7 @@ def test_wrong_arguments_say_so_before_anything_is_trained():
     with pytest.raises(ValueError, match="reference_point has nan"):
         HypervolumeCallback(3, [1.0, float("nan")])
     for callback, message in (
-        (HypervolumeCallback(3, [1.0, 1.0, 1.0]), r"reference_point must have shape \(2,\)"),
+        (HypervolumeCallback(3, [1.0, 1.0, 1.0]), r"reference_point has shape \(3,\): it must be \(2,\)"),
         (HypervolumeCallback([[0.5, 0.6]], [1.0, 1.0]), "sum"),
     ):
         with pytest.raises(ValueError, match=message):

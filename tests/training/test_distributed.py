@@ -43,8 +43,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
-from mopref.llm.policy.generation import Sampling
-from mopref.llm.policy_gradient import PPO
+from mopref.llm.policy import Sampling
+from mopref.llm.policy_gradient import PPO, PretrainingTerm
 from mopref.llm.rewards import token_reward
 from mopref.objectives import RLHF
 from mopref.scalarizers import Linear
@@ -61,7 +61,7 @@ objective = RLHF(
     algorithm=PPO(epochs=2),
     samples_per_prompt=2,
     sampling=Sampling(max_new_tokens=3, stop_token_ids=(1, 2, 3)),
-    pretraining_data=[{"prompt_ids": [5], "response_ids": [6, 7]}],
+    pretraining=PretrainingTerm([{"prompt_ids": [5], "response_ids": [6, 7]}]),
 )
 rows = [{"prompt_ids": [4 + i, 5]} for i in range(8)]
 config = TrainerConfig(steps=5, batch_size=4, preferences_per_step=2, cpu=True, progress=False, log_every=5)

@@ -1,6 +1,7 @@
 """An interrupted and resumed training equals the uninterrupted one bit for bit on the CPU."""
 
 import math
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,8 +17,9 @@ from mopref import (
     TrainerConfig,
     VertexBiasedSampler,
 )
-from mopref.llm.policy.generation import Sampling
-from mopref.llm.policy_gradient import PPO
+from mopref.llm.policy import Sampling
+from mopref.llm.policy_gradient import GRPO, PPO, PretrainingTerm
+from mopref.llm.policy_gradient.experience import Experience
 from mopref.llm.rewards import token_reward
 from mopref.objectives import DPO, RLHF, Quadratic
 from mopref.scalarizers import ModifiedTchebycheff, SmoothTchebycheff, Tchebycheff
@@ -56,7 +58,7 @@ class Die(TrainerCallback):
 
     def on_step_end(self, trainer):
         if trainer.step == DIED:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("the machine goes down")
 
 
 class ToyRun:
@@ -116,6 +118,13 @@ class LlamaRun:
 class RLHFRun(LlamaRun):
     """PPO with a critic and running normalisation, each rollout used for three steps: checkpoints fall in between."""
 
+    algorithm = PPO(epochs=3)
+    options: ClassVar[dict[str, Any]] = {
+        "pretraining": PretrainingTerm(
+            [{"prompt_ids": [5], "response_ids": [6, 7]}, {"prompt_ids": [8], "response_ids": [9]}]
+        )
+    }
+
     def __init__(self, request) -> None:
         super().__init__(request)
         self.data = [{"prompt_ids": row["prompt_ids"]} for row in self.data]
@@ -130,12 +139,33 @@ class RLHFRun(LlamaRun):
         settings = {"batch_size": 4, "preferences_per_step": 2} | settings
         objective = RLHF(
             {"a": token_reward(length), "b": token_reward(small_tokens)},
-            algorithm=PPO(epochs=3),
+            algorithm=self.algorithm,
             samples_per_prompt=2,
             sampling=Sampling(max_new_tokens=3, stop_token_ids=tuple(range(20))),
-            pretraining_data=[{"prompt_ids": [5], "response_ids": [6, 7]}, {"prompt_ids": [8], "response_ids": [9]}],
+            **self.options,
         )
         return build(model, objective, SmoothTchebycheff(), self.data, folder, callbacks, settings)
+
+
+class MinibatchRun(RLHFRun):
+    """PPO in two epochs of two minibatches, on kept activations: three parts of a rollout may wait."""
+
+    algorithm = PPO(epochs=2, minibatches=2)
+    options: ClassVar[dict[str, Any]] = {"frozen_layers": True}
+
+    def model(self, seed: int = 0) -> nn.Module:
+        config = SVDLoRAConfig(objectives=("a", "b"), rank=2, preference_rank=1, layers=(-1,))
+        return self.randomise(PreferenceModel(self.make_llama(), config), seed=seed, std=0.1)
+
+
+class GroupRun(RLHFRun):
+    """GRPO in two epochs of two minibatches, two forwards a step: neither critic nor kept activations nor KL."""
+
+    algorithm = GRPO(epochs=2, minibatches=2)
+    options: ClassVar[dict[str, Any]] = {"beta": 0.0, "normalization": "group"}
+
+    def trainer(self, model: nn.Module, folder, callbacks=(), **settings) -> ParetoTrainer:
+        return super().trainer(model, folder, callbacks, **{"gradient_accumulation_steps": 2, **settings})
 
 
 def build(model, objective, scalarizer, data, folder, callbacks, settings) -> ParetoTrainer:
@@ -152,9 +182,19 @@ def build(model, objective, scalarizer, data, folder, callbacks, settings) -> Pa
     return ParetoTrainer(model, objective, scalarizer, sampler, data, TrainerConfig(**settings), callbacks)
 
 
-@pytest.fixture(params=[ToyRun, ProblemRun, LlamaRun, RLHFRun], ids=["toy", "problem", "llama-dpo", "llama-rlhf"])
+RUNS = {
+    "toy": ToyRun,
+    "problem": ProblemRun,
+    "llama-dpo": LlamaRun,
+    "llama-rlhf": RLHFRun,
+    "rlhf-minibatches": MinibatchRun,
+    "rlhf-groups": GroupRun,
+}
+
+
+@pytest.fixture(params=RUNS)
 def run(request):
-    return request.param(request)
+    return RUNS[request.param](request)
 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -170,21 +210,21 @@ def assert_equal(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tens
 def test_resumed_equals_uninterrupted(run, tmp_path):
     """The resumed process starts from other weights and other global generators: all must come from the folder."""
     torch.manual_seed(1)
-    whole = run.model()
-    start = state(whole)
-    reference = run.trainer(whole, tmp_path / "whole")
+    uninterrupted = run.model()
+    start = state(uninterrupted)
+    reference = run.trainer(uninterrupted, tmp_path / "whole")
     reference.train()
 
     torch.manual_seed(2)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="the machine goes down"):
         run.trainer(run.model(), tmp_path / "broken", [Die()]).train()
 
     torch.manual_seed(3)
     model = run.model(seed=8)
     trainer = run.trainer(model, tmp_path / "broken")
     history = trainer.train(resume_from=tmp_path / "broken" / f"checkpoint-{SAVED}")
-    assert_equal(state(model), state(whole))
-    assert any(not torch.equal(start[name], tensor) for name, tensor in state(whole).items())
+    assert_equal(state(model), state(uninterrupted))
+    assert any(not torch.equal(start[name], tensor) for name, tensor in state(uninterrupted).items())
     assert trainer.step == STEPS
     assert [entry for entry in history if entry["step"] > SAVED] == reference.history[SAVED:]
     assert torch.equal(trainer.scalarizer.ideal_point, reference.scalarizer.ideal_point)
@@ -194,16 +234,47 @@ def test_resumed_equals_uninterrupted(run, tmp_path):
 
 def test_every_checkpoint_resumes(run, tmp_path):
     """Also the one of a resumed run, and at another place in the epoch."""
-    whole = run.model()
-    run.trainer(whole, tmp_path / "whole", checkpoint_every=1).train()
+    uninterrupted = run.model()
+    run.trainer(uninterrupted, tmp_path / "whole", checkpoint_every=1).train()
     for saved in (1, 3, STEPS - 1):
         model = run.model(seed=8)
         trainer = run.trainer(model, tmp_path / str(saved), checkpoint_every=1)
         trainer.train(resume_from=tmp_path / "whole" / f"checkpoint-{saved}")
-        assert_equal(state(model), state(whole))
+        assert_equal(state(model), state(uninterrupted))
     again = run.model(seed=9)
     run.trainer(again, tmp_path / "again", checkpoint_every=1).train(resume_from=tmp_path / "1" / "checkpoint-5")
-    assert_equal(state(again), state(whole))
+    assert_equal(state(again), state(uninterrupted))
+
+
+@pytest.mark.parametrize("kind", [RLHFRun, MinibatchRun, GroupRun])
+def test_what_waits_in_a_checkpoint_comes_back_as_it_was(kind, request, tmp_path):
+    """Experiences: every tensor of them bit for bit, and what was not there is not there again."""
+    run = kind(request)
+    writer = run.trainer(run.model(), tmp_path, steps=1, checkpoint_every=1)
+    writer.train()
+    reader = run.trainer(run.model(seed=8), tmp_path / "resumed", steps=1)
+    reader.train(resume_from=tmp_path / "checkpoint-1")
+    assert len(reader._pending_updates) == len(writer._pending_updates)
+    for before, after in zip(writer._pending_updates, reader._pending_updates, strict=True):
+        assert len(before) == len(after) == writer.objective.algorithm.updates - 1 > 0
+        for update, same in zip(before, after, strict=True):
+            assert type(update) is type(same)
+            assert type(same.batch) is Experience
+            assert_same_records(update.batch, same.batch)
+            assert torch.equal(update.preferences, same.preferences)
+
+
+def assert_same_records(record: Any, other: Any) -> None:
+    """Named tuples of one type, with the same tensors of the same types."""
+    assert type(record) is type(other)
+    for part, same in zip(record, other, strict=True):
+        if isinstance(part, torch.Tensor):
+            assert part.dtype == same.dtype
+            assert torch.equal(part, same)
+        elif part is None:
+            assert same is None
+        else:
+            assert_same_records(part, same)
 
 
 def test_history_is_complete_when_a_checkpoint_falls_between_two_entries(run, tmp_path):
@@ -254,11 +325,11 @@ def test_what_is_no_checkpoint_of_this_run_is_refused(tmp_path):
     run = ToyRun(None)
     run.trainer(run.model(), tmp_path).train()
     folder = tmp_path / f"checkpoint-{SAVED}"
-    with pytest.raises((ValueError, FileNotFoundError)):
+    with pytest.raises(FileNotFoundError, match=r"no-such-checkpoint is no checkpoint: it has no state\.json"):
         run.trainer(run.model(), tmp_path).train(resume_from=tmp_path / "no-such-checkpoint")
     model = Toy(width=9)
     before = state(model)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"checkpoint-{SAVED} belongs to another model: 'body.0.bias' has shape"):
         run.trainer(model, tmp_path).train(resume_from=folder)
     assert_equal(state(model), before)
 
@@ -273,9 +344,10 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(other, tmp_path):
     run = ToyRun(None)
     run.trainer(run.model(), tmp_path).train()
     settings = dict(other)
+    ((name, value),) = settings.items()
     if "rows" in settings:
         run.data = torch.linspace(0, 1, settings.pop("rows"))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"was trained with {name} = \d+, not {value}: resume with the same setting"):
         run.trainer(run.model(), tmp_path / "other", **settings).train(resume_from=tmp_path / f"checkpoint-{SAVED}")
 
 
@@ -292,10 +364,10 @@ def test_a_broken_run_leaves_a_finite_checkpoint(tmp_path):
 
     trainer = run.trainer(run.model(), tmp_path)
     trainer.objective = Breaking()
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(FloatingPointError, match="the loss 'left' is nan at step"):
         trainer.train()
     model = run.model(seed=3)
     run.trainer(model, tmp_path).train(resume_from=tmp_path / f"checkpoint-{SAVED}")
-    whole = run.model()
-    run.trainer(whole, tmp_path / "whole").train()
-    assert_equal(state(model), state(whole))
+    uninterrupted = run.model()
+    run.trainer(uninterrupted, tmp_path / "whole").train()
+    assert_equal(state(model), state(uninterrupted))

@@ -1,6 +1,7 @@
 """ParetoTrainer on toy problems: history, schedules, callbacks, accumulation, refusals. Resuming: test_resume.py."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from mopref import Objective, ParetoTrainer, PreferenceSampler, TrainerCallback, TrainerConfig, UniformSampler
+from mopref import (
+    Objective,
+    ParetoTrainer,
+    PreferenceSampler,
+    TrainerCallback,
+    TrainerConfig,
+    UniformSampler,
+)
+from mopref.gradients import MGDA
 from mopref.scalarizers import Linear, Tchebycheff
 
 TARGETS = torch.tensor([[1.0, 0.0, 0.5], [-1.0, 0.5, 0.0]])
@@ -47,9 +56,9 @@ class Sequence(PreferenceSampler):
         self.preferences, self.position = np.array(preferences, dtype=np.float64), 0
 
     def draw(self, n, generator):
-        picked = [(self.position + i) % len(self.preferences) for i in range(n)]
+        rows = [(self.position + i) % len(self.preferences) for i in range(n)]
         self.position += n
-        return self.preferences[picked]
+        return self.preferences[rows]
 
 
 def trainer_of(model=None, *, objective=None, scalarizer=None, sampler=None, train_data=None, callbacks=(), **settings):
@@ -192,8 +201,8 @@ def test_gradient_accumulation_equals_one_larger_step(scalarizer):
     ]
     torch.testing.assert_close(parameters(models[1]), parameters(models[0]), atol=1e-5, rtol=1e-5)
     assert (parameters(models[0]) - parameters(Toy())).abs().max() > 0.01
-    for whole, accumulated in zip(*histories, strict=True):
-        assert accumulated == pytest.approx(whole, rel=1e-3, abs=1e-6)
+    for expected, accumulated in zip(*histories, strict=True):
+        assert accumulated == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
 class Recorder(TrainerCallback):
@@ -266,43 +275,28 @@ def test_a_loss_that_is_not_finite_raises_and_nothing_is_updated(bad):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("parts", "message"),
     [
-        {"steps": 0},
-        {"steps": -1},
-        {"batch_size": 0},
-        {"preferences_per_step": 0},
-        {"gradient_accumulation_steps": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": -1e-3},
-        {"learning_rate": math.nan},
-        {"weight_decay": -0.1},
-        {"lr_schedule": "no-such-schedule"},
-        {"warmup_ratio": 1.5},
-        {"warmup_ratio": -0.1},
-        {"max_grad_norm": 0.0},
-        {"max_grad_norm": -1.0},
-        {"mixed_precision": "fp7"},
-        {"log_every": 0},
-        {"checkpoint_every": 0, "output_dir": "somewhere"},
-        {"checkpoint_every": 5},
+        ({"sampler": UniformSampler(3)}, "draws preferences over 3 objectives, but there are 2: left, right"),
+        ({"model": Toy().requires_grad_(False)}, "Toy has no parameter that requires a gradient: nothing to train"),
+        ({"train_data": torch.zeros(0)}, r"labelled has shape \(0, 2\): give \(rows, m\) with at least one row"),
+        ({"train_data": torch.zeros(8), "batch_size": 5}, "5 rows .* 2 preference groups: .* preferences_per_step"),
+        ({"scalarizer": "no-such-one"}, "unknown scalarizer 'no-such-one': choose one of"),
     ],
-    ids=str,
+    ids=["sampler", "frozen", "no rows", "uneven", "name"],
 )
-def test_invalid_settings_raise(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        TrainerConfig(**wrong)
+def test_what_cannot_be_trained_raises_when_the_trainer_is_made(parts, message):
+    with pytest.raises(ValueError, match=message):
+        trainer_of(**parts)
 
 
-def test_what_cannot_be_trained_raises():
-    with pytest.raises(ValueError):
-        trainer_of(sampler=UniformSampler(3))
-    with pytest.raises(ValueError):
-        trainer_of(Toy().requires_grad_(False))
-    with pytest.raises(ValueError):
-        trainer_of(train_data=torch.zeros(0))
-    with pytest.raises(ValueError, match="preferences_per_step"):
-        trainer_of(train_data=torch.zeros(8), batch_size=5)
+def test_losses_of_another_shape_are_refused():
+    class Short(Distances):
+        def losses(self, model, batch, preferences):
+            return super().losses(model, batch, preferences)[:, 0]
+
+    with pytest.raises(ValueError, match=r"Short\.losses returned shape \(2,\), not \(2, 2\): one row for each pref"):
+        trainer_of(objective=Short()).train()
 
 
 @pytest.mark.parametrize("train_data", [None, torch.linspace(0, 1, 7)], ids=["no data", "data"])
@@ -333,6 +327,29 @@ def test_front_is_the_losses_in_evaluation_mode():
     np.testing.assert_allclose(np.asarray(front.preferences), preferences.numpy(), atol=1e-7)
     assert tuple(front.names) == ("left", "right")
     assert len(trainer.front(5).values) == 5
+
+
+@pytest.mark.parametrize(
+    ("scalarizer", "text"),
+    [
+        (Linear(), "Linear()"),
+        (Tchebycheff(ideal=[0.0, 0.5]), "Tchebycheff(ideal=[0.0, 0.5]"),
+        (MGDA(), "MGDA("),
+    ],
+)
+def test_a_front_carries_what_it_was_trained_with(scalarizer, text):
+    """The scalarizer with its options, so that the front can be made again."""
+    trainer = trainer_of(scalarizer=scalarizer, steps=2, seed=5)
+    trainer.train()
+    metadata = trainer.front(3).metadata
+    assert metadata["scalarizer"] == repr(scalarizer)
+    assert metadata["scalarizer"].startswith(text)
+    assert (metadata["seed"], metadata["steps"]) == (5, 2)
+
+
+def test_a_front_keeps_its_preferences_in_float64():
+    front = trainer_of().front([[1 / 3, 2 / 3]])
+    assert front.preferences.tolist() == [[1 / 3, 2 / 3]]
 
 
 def test_looking_at_the_front_does_not_change_the_training():
@@ -386,3 +403,93 @@ def test_a_checkpoint_does_not_replace_other_files(tmp_path):
     trainer.save_checkpoint(tmp_path / "new")
     trainer.save_checkpoint(tmp_path / "new")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["state.json", "state.safetensors"]
+
+
+# Progress.
+
+
+class Clock:
+    """tqdm's clock, put forward by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def slow_trainer_of(monkeypatch):
+    """Factory of trainers whose steps take so many seconds each, by tqdm's clock."""
+    clock = Clock()
+    monkeypatch.setattr("tqdm.std.time", clock)
+
+    def make(seconds: float, **parts) -> ParetoTrainer:
+        class Slow(Distances):
+            def losses(self, model, batch, preferences):
+                clock.seconds += seconds
+                return super().losses(model, batch, preferences)
+
+        return trainer_of(objective=Slow(), **{"progress": True, **parts})
+
+    return make
+
+
+def test_a_log_file_gets_lines_with_step_total_losses_and_remaining_time(slow_trainer_of, capsys):
+    slow_trainer_of(40.0, steps=6, log_every=2).train()
+    lines = capsys.readouterr().err.splitlines()
+    number = r"\d+\.\d{4}"
+    pattern = rf"training: (\d)/6 \[0(\d):(\d\d), 0(\d):(\d\d) left, left={number}, right={number}\]"
+    for step, line in enumerate(lines[:6], start=1):
+        parts = re.fullmatch(pattern, line)
+        assert parts is not None, line
+        shown, *times = map(int, parts.groups())
+        assert shown == step
+        assert 60 * times[0] + times[1] == 40 * step
+        # Seconds are rounded down.
+        assert 60 * times[2] + times[3] == pytest.approx(40 * (6 - step), abs=1)
+    assert lines[6:] == lines[5:6], "at the end the last one stays"
+
+
+def test_lines_are_half_a_minute_apart(slow_trainer_of, capsys):
+    slow_trainer_of(1.0, steps=100, log_every=50).train()
+    steps = [int(re.match(r"training: (\d+)/100", line).group(1)) for line in capsys.readouterr().err.splitlines()]
+    assert steps == [30, 60, 90, 100]
+
+
+def test_the_losses_shown_are_those_of_the_last_entry(slow_trainer_of, capsys):
+    """Before there is an entry, those of the last step."""
+    seen = []
+
+    class Look(TrainerCallback):
+        def on_step_end(self, trainer):
+            line = capsys.readouterr().err.splitlines()[-1]
+            seen.append((line, trainer.history[-1] if trainer.history else None))
+
+    trainer = slow_trainer_of(40.0, steps=6, log_every=3, callbacks=[Look()])
+    first = Distances().losses(trainer.model, None, trainer.sampler.sample(2)).detach()
+    trainer.sampler.seed([trainer.config.seed, 0])
+    trainer.train()
+    assert [entry is None for _, entry in seen] == [True, True, False, False, False, False]
+    left, right = first.mean(dim=0).tolist()
+    assert f"left={left:.4f}, right={right:.4f}" in seen[0][0]
+    for line, entry in seen[2:]:
+        assert f"left={entry['loss/left']:.4f}, right={entry['loss/right']:.4f}" in line
+
+
+def test_a_short_run_prints_nothing(slow_trainer_of, capsys):
+    slow_trainer_of(4.0, steps=7).train()
+    assert capsys.readouterr().err == ""
+
+
+def test_without_progress_a_training_is_silent(slow_trainer_of, capsys):
+    slow_trainer_of(40.0, progress=False).train()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_resumed_run_counts_on(slow_trainer_of, capsys, tmp_path):
+    trainer_of(steps=6, checkpoint_every=4, output_dir=tmp_path).train()
+    slow_trainer_of(40.0, steps=6).train(resume_from=tmp_path / "checkpoint-4")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training: 5/6 [00:40, 00:40 left, left=")
+    assert lines[1].startswith("training: 6/6 [01:20, 00:00 left, left=")

@@ -101,14 +101,14 @@ def test_a_resumed_training_goes_on_with_what_the_sampler_had_learned(tmp_path):
             ZDT1(5), ModifiedTchebycheff(ideal=[0, 0]), steps, sampler, lr_schedule="constant", warmup_ratio=0.0
         )
 
-    whole = make(60)
-    whole.train()
+    uninterrupted = make(60)
+    uninterrupted.train()
     first = make(30)
     first.train()
     first.save_checkpoint(tmp_path / "half")
     second = make(60)
     second.train(resume_from=tmp_path / "half")
-    np.testing.assert_array_equal(second.front(9).values, whole.front(9).values)
+    np.testing.assert_array_equal(second.front(9).values, uninterrupted.front(9).values)
 
 
 def test_an_unknown_spread_is_refused():

@@ -5,6 +5,7 @@ from .records import (
     label_counts as label_counts,
     split_by_prompt as split_by_prompt,
     validate_records as validate_records,
+    validate_response_records as validate_response_records,
 )
 from .tokenization import (
     plain_text_rows as plain_text_rows,

@@ -6,7 +6,11 @@ __all__ = ["batches_of_like_length"]
 
 
 def batches_of_like_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Row indices in batches of like length, so that little is computed for padding.
+    """Row indices in batches of like length, shortest first, so that little is computed for padding.
+
+    Args:
+        lengths: of N rows; rows of one length keep their order.
+        batch_size: rows in a batch; the last batch may have fewer.
 
     Example:
         >>> batches_of_like_length([5, 1, 4, 2], 2)

@@ -1,24 +1,36 @@
-"""Turn records and texts into token ids, once, so that the prompt's ids are exactly the start of the whole sequence's.
+"""Records and texts as token ids, made once, so that the prompt's ids are exactly the start of the whole sequence's.
 
 Prompt and response are tokenised apart and their ids put one after the other. Tokenising prompt + response in one go
 may merge characters across the border, and then the prompt's ids are no prefix and the response's log-probability is
 taken over the wrong tokens. At generation time, too, the model continues the prompt's own ids, so this is the sequence
 it would produce.
-"""
 
-from __future__ import annotations
+Wherever a function takes a ``tokenizer``, this is one of transformers or a ``PairTokenizer``, which saves reading the
+chat template again. Lengths are in tokens. A prompt longer than ``max_prompt_length`` is an error, is truncated on the
+left (its last tokens stay), or its row is dropped with a warning, as ``on_long_prompt`` says. A response is cut on the
+right at ``max_response_length``, and is never empty.
+"""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from tqdm import tqdm
+from mopref._progress import progress_bar
 
-from mopref.llm.data.records import check_objectives, text_problem, validate_records
-from mopref.llm.data.response_records import check_dimensions, record_dimensions, validate_response_records
+from .chat_template import PairTokenizer
+from .records import (
+    check_dimensions,
+    check_objectives,
+    record_dimensions,
+    text_problem,
+    validate_records,
+    validate_response_records,
+)
 
 __all__ = [
-    "PairTokenizer",
+    "LengthLimits",
+    "OnLongPrompt",
     "plain_text_rows",
     "tokenize_pair",
     "tokenize_prompts",
@@ -28,99 +40,66 @@ __all__ = [
 
 OnLongPrompt = Literal["error", "truncate", "drop"]
 
-# Stands for a response when the template is asked what it puts around one.
-_PROBE = "PROBE"
 
+@dataclass(frozen=True)
+class LengthLimits:
+    """How long prompts and responses may be, and what is done about a prompt that is longer.
 
-class PairTokenizer:
-    r"""Tokenises prompts and responses the way one tokenizer's chat template lays them out.
+    Args:
+        max_prompt_length: in tokens.
+        max_response_length: in tokens, the end-of-turn token counted.
+        on_long_prompt: ``"error"``, ``"truncate"`` (its last tokens stay) or ``"drop"`` (its row is left out).
 
-    With a chat template a prompt is rendered up to the point where the assistant speaks, and a response is its text
-    followed by the template's own end-of-turn token (what the template puts around a response is read off once, from a
-    rendered example; a template whose prompt is no prefix of the whole dialogue gets the tokenizer's end-of-sequence
-    token instead). A text prompt is one user message.
-
-    Without a chat template a prompt is its text, after a beginning-of-sequence token if the tokenizer adds one, and a
-    response its text followed by the end-of-sequence token; chat messages are laid out as ``\n\nHuman: …
-    \n\nAssistant: …``. Nothing is put between a text prompt and a response: end the prompt the way the model expects.
-
-    A response that consists of several assistant messages is their contents, a blank line between them. Raises
-    ValueError if the tokenizer has neither an end-of-turn nor an end-of-sequence token.
+    Raises:
+        ValueError: a length below 1, or any other ``on_long_prompt``.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.has_template = bool(getattr(tokenizer, "chat_template", None))
-        self.beginning: list[int] = []
-        self.response_start = ""
-        end = [] if tokenizer.eos_token_id is None else [int(tokenizer.eos_token_id)]
-        if self.has_template:
-            self.response_start, end = self._read_template(end)
-        elif tokenizer.bos_token_id is not None and list(tokenizer("a")["input_ids"])[:1] == [tokenizer.bos_token_id]:
-            self.beginning = [int(tokenizer.bos_token_id)]
-        if not end:
-            raise ValueError(
-                "the tokenizer has neither an end-of-turn token in its chat template nor an end-of-sequence token, so "
-                "a response could not be ended; set tokenizer.eos_token"
-            )
-        self.end_of_turn = end
+    max_prompt_length: int = 512
+    max_response_length: int = 512
+    on_long_prompt: OnLongPrompt = "error"
 
-    def prompt_ids(self, prompt: str | Sequence[Mapping[str, str]]) -> list[int]:
-        """Return the ids of a whole prompt, from the beginning of the sequence up to where the response starts."""
-        if self.has_template:
-            return self._ids(self._render(_messages(prompt, "user"), add_generation_prompt=True))
-        return self.beginning + self._ids(prompt if isinstance(prompt, str) else _plain_dialogue(prompt))
+    def __post_init__(self) -> None:
+        for name in ("max_prompt_length", "max_response_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: nothing would be left, so it must be ≥ 1 token.")
+        if self.on_long_prompt not in get_args(OnLongPrompt):
+            listed = ", ".join(map(repr, get_args(OnLongPrompt)))
+            raise ValueError(f"on_long_prompt is {self.on_long_prompt!r}: it must be one of {listed}.")
 
-    def response_ids(
-        self, response: str | Sequence[Mapping[str, str]], limit: int, after_messages: bool = False
-    ) -> list[int]:
-        """Return the ids of a response with its end-of-turn token, at most ``limit`` of them.
+    def prompt_ids(self, pairs: PairTokenizer, prompt: Any, row: int) -> list[int] | None:
+        """The ids of a row's prompt; ``None`` if it is too long and such rows are dropped.
 
-        A longer response is cut on the right and has no end-of-turn token, since it does not end there. Empty if the
-        text has no tokens. ``after_messages`` says that the prompt is chat messages: without a chat template a blank
-        then parts the response from ``Assistant:``.
+        Raises:
+            ValueError: a prompt that is too long, where that is an error, or one without tokens.
         """
-        text = response if isinstance(response, str) else "\n\n".join(message["content"] for message in response)
-        start = " " if after_messages and not self.has_template else self.response_start
-        ids = self._ids(start + (text.lstrip() if start == " " else text))
-        if len(ids) == len(self._ids(start)):
-            return []
-        return (ids + self.end_of_turn)[:limit]
+        ids = pairs.prompt_ids(prompt)
+        if len(ids) > self.max_prompt_length:
+            if self.on_long_prompt == "drop":
+                return None
+            if self.on_long_prompt == "error":
+                raise ValueError(
+                    f"row {row}: the prompt has {len(ids)} tokens, but max_prompt_length is {self.max_prompt_length}; "
+                    "raise the limit, or set on_long_prompt to 'truncate' (its last tokens stay) or 'drop' (the row is "
+                    "left out)."
+                )
+            ids = pairs.truncate_prompt(ids, self.max_prompt_length)
+        if not ids:
+            raise ValueError(
+                f"row {row}: the prompt has no tokens, so the response's first token has nothing to follow; leave the "
+                "row out."
+            )
+        return ids
 
-    def truncate_prompt(self, ids: list[int], limit: int) -> list[int]:
-        """Return the last ``limit`` ids, behind the beginning-of-sequence token if the tokenizer adds one itself."""
-        if len(ids) <= limit:
-            return ids
-        kept = max(limit - len(self.beginning), 0)
-        return (self.beginning + ids[len(ids) - kept :])[:limit]
+    def response_ids(self, pairs: PairTokenizer, record: Mapping[str, Any], column: str, row: int) -> list[int]:
+        """The ids of one of a record's responses.
 
-    def _ids(self, text: str) -> list[int]:
-        return [int(index) for index in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-        )
-
-    def _read_template(self, end_of_sequence: list[int]) -> tuple[str, list[int]]:
-        """Return the text the template puts before a response and the ids it ends one with."""
-        user, answer = {"role": "user", "content": "question"}, {"role": "assistant", "content": _PROBE}
-        prompt = self._render([user], add_generation_prompt=True)
-        whole = self._render([user, answer], add_generation_prompt=False)
-        if not whole.startswith(prompt) or whole[len(prompt) :].count(_PROBE) != 1:
-            return "", end_of_sequence
-        start, end = whole[len(prompt) :].split(_PROBE)
-        ids = self._ids(end)
-        # The turn is over at the first special token; what follows (a line break, say) opens the next turn and is never
-        # generated.
-        for position, index in enumerate(ids):
-            if self._is_special(index):
-                return start, ids[: position + 1]
-        return start, end_of_sequence
-
-    def _is_special(self, index: int) -> bool:
-        added = self.tokenizer.added_tokens_decoder.get(index)
-        return index in self.tokenizer.all_special_ids or bool(added is not None and added.special)
+        Raises:
+            ValueError: a response without tokens.
+        """
+        ids = pairs.response_ids(record[column], self.max_response_length, not isinstance(record["prompt"], str))
+        if not ids:
+            raise ValueError(f"row {row}, column {column!r}: the response has no tokens; leave the row out.")
+        return ids
 
 
 def tokenize_pair(
@@ -131,14 +110,23 @@ def tokenize_pair(
     on_long_prompt: Literal["error", "truncate"] = "error",
     row: int = 0,
 ) -> dict[str, list[int]]:
-    """Return ``prompt_ids``, ``response_0_ids`` and ``response_1_ids`` of one record; see `tokenize_records`.
+    """The token ids of one preference record: ``prompt_ids``, ``response_0_ids`` and ``response_1_ids``.
 
-    ``tokenizer`` is a transformers tokenizer or a `PairTokenizer`, which saves reading the chat template again; ``row``
-    is the number that messages name.
+    Args:
+        tokenizer: lays out and tokenises.
+        record: a preference record.
+        max_prompt_length: in tokens.
+        max_response_length: in tokens.
+        on_long_prompt: ``"error"`` or ``"truncate"``.
+        row: the number that messages name.
+
+    Raises:
+        ValueError: limits out of range, a prompt that is too long, or a prompt or response without tokens.
     """
-    _check_limits(max_prompt_length, max_response_length, on_long_prompt, ("error", "truncate"))
-    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
-    ids = _pair_ids(pairs, record, max_prompt_length, max_response_length, on_long_prompt, row)
+    if on_long_prompt not in ("error", "truncate"):
+        raise ValueError(f"on_long_prompt is {on_long_prompt!r}: it must be 'error' or 'truncate' for a single record.")
+    limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
+    ids = _pair_ids(PairTokenizer.of(tokenizer), record, limits, row)
     assert ids is not None, "only 'drop' leaves a record out"
     return ids
 
@@ -152,27 +140,36 @@ def tokenize_records(
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
 ) -> list[dict[str, list[int]]]:
-    """Return one row of token ids per record: ``prompt_ids``, ``response_0_ids``, ``response_1_ids`` and ``labels``.
+    """One row of token ids for each preference record.
 
-    ``labels`` holds the record's label (0, 1 or −1) for each objective, in the order of ``objectives``. Lengths are in
-    tokens. A prompt longer than ``max_prompt_length`` is an error, is cut on the left (its last tokens stay), or its
-    row is left out with a warning, as ``on_long_prompt`` says. A response is cut on the right and is never empty.
-    Raises ValueError, naming the row, for records that `mopref.llm.data.records.validate_records` refuses, for too long
-    prompts and for responses without tokens; and if no row is left.
+    Args:
+        tokenizer: lays out and tokenises.
+        records: preference records, see ``mopref.llm.data.records``.
+        objectives: m names of label columns.
+        max_prompt_length: in tokens.
+        max_response_length: in tokens.
+        on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
+        progress: show a progress bar.
+
+    Returns:
+        Rows with ``prompt_ids``, ``response_0_ids``, ``response_1_ids`` and ``labels``: the record's m labels (0, 1 or
+        −1), in the order of ``objectives``.
+
+    Raises:
+        ValueError: limits out of range, records that ``validate_records`` refuses, a prompt that is too long, a
+            response without tokens, or no row left; the row is named.
     """
-    _check_limits(max_prompt_length, max_response_length, on_long_prompt, ("error", "truncate", "drop"))
+    limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_objectives(objectives)
-    # The records are gone through twice, which an iterator would not survive.
-    if not hasattr(records, "__len__"):
-        records = list(records)
+    records = _replayable(records)
     validate_records(records, names)
-    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
+    pairs = PairTokenizer.of(tokenizer)
 
     def make_row(record: Mapping[str, Any], number: int) -> dict[str, list[int]] | None:
-        ids = _pair_ids(pairs, record, max_prompt_length, max_response_length, on_long_prompt, number)
+        ids = _pair_ids(pairs, record, limits, number)
         return None if ids is None else {**ids, "labels": [int(record[name]) for name in names]}
 
-    return _kept_rows(make_row, records, max_prompt_length, progress)
+    return _remaining_rows(make_row, records, limits, progress)
 
 
 def tokenize_responses(
@@ -184,30 +181,40 @@ def tokenize_responses(
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Return one row per record for `mopref.objectives.SFT`: ``prompt_ids``, ``response_ids`` and ``dimensions``.
+    """One row of token ids for each response record, for ``mopref.objectives.SFT``.
 
-    A record has a ``prompt`` and a ``response``, text or chat messages, and a ``dimension``: the name of the dimension
-    whose data it is, or a list of names. The row's ``dimensions`` holds a bool for each of ``dimensions``, in their
-    order. Lengths are in tokens; long prompts and responses are treated as by `tokenize_records`. Raises ValueError,
-    naming the row, for records that `mopref.llm.data.response_records.validate_response_records` refuses, for too long
-    prompts and for responses without tokens; and if no row is left.
+    Args:
+        tokenizer: lays out and tokenises.
+        records: response records, see ``mopref.llm.data.records``.
+        dimensions: m names.
+        max_prompt_length: in tokens.
+        max_response_length: in tokens.
+        on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
+        progress: show a progress bar.
+
+    Returns:
+        Rows with ``prompt_ids``, ``response_ids`` and ``dimensions``: m bools, whether the record is data of each of
+        ``dimensions``, in their order.
+
+    Raises:
+        ValueError: limits out of range, records that ``validate_response_records`` refuses, a prompt that is too long,
+            a response without tokens, or no row left; the row is named.
     """
-    _check_limits(max_prompt_length, max_response_length, on_long_prompt, ("error", "truncate", "drop"))
+    limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_dimensions(dimensions)
-    if not hasattr(records, "__len__"):
-        records = list(records)
+    records = _replayable(records)
     validate_response_records(records, names)
-    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
+    pairs = PairTokenizer.of(tokenizer)
 
     def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
-        prompt = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, number)
+        prompt = limits.prompt_ids(pairs, record["prompt"], number)
         if prompt is None:
             return None
-        response = _response_ids(pairs, record, "response", max_response_length, number)
-        chosen = record_dimensions(record)
-        return {"prompt_ids": prompt, "response_ids": response, "dimensions": [name in chosen for name in names]}
+        response = limits.response_ids(pairs, record, "response", number)
+        own_names = record_dimensions(record)
+        return {"prompt_ids": prompt, "response_ids": response, "dimensions": [name in own_names for name in names]}
 
-    return _kept_rows(make_row, records, max_prompt_length, progress)
+    return _remaining_rows(make_row, records, limits, progress)
 
 
 def tokenize_prompts(
@@ -216,69 +223,100 @@ def tokenize_prompts(
     max_prompt_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
 ) -> list[dict[str, Any]]:
-    """Return one row per prompt, for objectives that sample their own responses: ``prompt`` and ``prompt_ids``.
+    """One row for each prompt, for objectives that sample their own responses.
 
-    ``prompts`` are texts or lists of chat messages; ``on_long_prompt`` is as in `tokenize_records`. Raises ValueError,
-    naming the row, for an empty prompt or one that is too long; and if no row is left.
+    Args:
+        tokenizer: lays out and tokenises.
+        prompts: texts or lists of chat messages.
+        max_prompt_length: in tokens.
+        on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
+
+    Returns:
+        Rows with ``prompt``, as it was given, and ``prompt_ids``.
+
+    Raises:
+        ValueError: limits out of range, no prompts, an empty or malformed prompt, one that is too long, or no row left;
+            the row is named.
     """
-    _check_limits(max_prompt_length, 1, on_long_prompt, ("error", "truncate", "drop"))
+    limits = LengthLimits(max_prompt_length, on_long_prompt=on_long_prompt)
     if isinstance(prompts, str):
-        raise ValueError(f"prompts is a single text of {len(prompts)} characters; give a list of prompts")
+        raise ValueError(f"prompts is a single text of {len(prompts)} characters: give a list of prompts.")
     records = [{"prompt": prompt} for prompt in prompts]
     if not records:
-        raise ValueError("there are no prompts: give at least one")
-    pairs = tokenizer if isinstance(tokenizer, PairTokenizer) else PairTokenizer(tokenizer)
+        raise ValueError("there are no prompts: give at least one.")
+    pairs = PairTokenizer.of(tokenizer)
 
     def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
         problem = text_problem(record["prompt"], assistant_only=False)
         if problem:
             raise ValueError(f"row {number}: the prompt {problem}")
-        ids = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, number)
+        ids = limits.prompt_ids(pairs, record["prompt"], number)
         return None if ids is None else {"prompt": record["prompt"], "prompt_ids": ids}
 
-    return _kept_rows(make_row, records, max_prompt_length, progress=False)
+    return _remaining_rows(make_row, records, limits, progress=False)
 
 
 def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512) -> list[dict[str, list[int]]]:
-    """Return one row per text, its first token as ``prompt_ids`` and the rest as ``response_ids``.
+    """One row for each text as it was met in pre-training: no chat template and no end-of-turn token.
 
-    No chat template and no end-of-turn token: the text as it was met in pre-training, after the beginning-of-sequence
-    token if the tokenizer adds one, which is then the prompt. A text of more than ``max_length`` ≥ 2 tokens is cut on
-    the right. Raises ValueError, naming the row, for what is no text and for texts of fewer than two tokens; and if
-    there is no text.
+    Args:
+        tokenizer: a tokenizer of transformers.
+        texts: of at least two tokens each, the beginning-of-sequence token counted if the tokenizer adds one.
+        max_length: in tokens, at least 2; a longer text is cut on the right.
+
+    Returns:
+        Rows with ``prompt_ids``, a text's first token, and ``response_ids``, the others.
+
+    Raises:
+        ValueError: no texts, what is no text, a text of fewer than two tokens, or a ``max_length`` below 2; the row is
+            named.
     """
     if max_length < 2:
-        raise ValueError(
-            f"max_length is {max_length}, but must be at least 2 tokens: one to begin with, one to predict"
-        )
+        raise ValueError(f"max_length is {max_length}: one token begins and one is predicted, so it must be ≥ 2.")
     if isinstance(texts, str):
-        raise ValueError("texts is a single text; give a list of texts")
+        raise ValueError(f"texts is a single text of {len(texts)} characters: give a list of texts.")
     rows = []
     for number, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"row {number} is a {type(text).__name__}, but must be a text")
+            raise ValueError(f"row {number} is a {type(text).__name__}: it must be a text.")
         ids = [int(index) for index in tokenizer(text)["input_ids"]][:max_length]
         if len(ids) < 2:
             raise ValueError(
-                f"row {number}: the text has {len(ids)} of at least 2 tokens (one to begin with, one to predict); "
-                "leave the row out"
+                f"row {number}: the text has {len(ids)} of at least 2 tokens, one to begin with and one to predict; "
+                "leave the row out."
             )
         rows.append({"prompt_ids": ids[:1], "response_ids": ids[1:]})
     if not rows:
-        raise ValueError("there are no texts: give at least one")
+        raise ValueError("there are no texts: give at least one.")
     return rows
 
 
-def _kept_rows(
+def _pair_ids(
+    pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, row: int
+) -> dict[str, list[int]] | None:
+    """The ids of one preference record; ``None`` if its prompt is too long and such rows are dropped."""
+    prompt = limits.prompt_ids(pairs, record["prompt"], row)
+    if prompt is None:
+        return None
+    columns = ("response_0", "response_1")
+    return {"prompt_ids": prompt} | {f"{name}_ids": limits.response_ids(pairs, record, name, row) for name in columns}
+
+
+def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The records, in a list if they can be gone through only once: they are checked first and then tokenised."""
+    return records if hasattr(records, "__len__") else list(records)
+
+
+def _remaining_rows(
     make_row: Callable[[Mapping[str, Any], int], dict[str, Any] | None],
     records: Iterable[Mapping[str, Any]],
-    max_prompt_length: int,
+    limits: LengthLimits,
     progress: bool,
 ) -> list[dict[str, Any]]:
-    """Return what ``make_row`` makes of each record and its number, without the records that it drops (None)."""
+    """What ``make_row`` makes of each record and its number, without the records that it drops."""
     rows: list[dict[str, Any]] = []
     dropped = 0
-    for number, record in enumerate(tqdm(records, desc="tokenising", unit="row", disable=not progress, leave=False)):
+    for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
         row = make_row(record, number)
         if row is None:
             dropped += 1
@@ -286,80 +324,13 @@ def _kept_rows(
             rows.append(row)
     if not rows:
         raise ValueError(
-            f"all {dropped} prompts are longer than max_prompt_length = {max_prompt_length} tokens, so no row is left; "
-            "raise the limit or set on_long_prompt to 'truncate'"
+            f"all {dropped} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no row "
+            "is left: raise the limit or set on_long_prompt to 'truncate'."
         )
     if dropped:
         warnings.warn(
-            f"left out {dropped} of {dropped + len(rows)} rows whose prompt has more than {max_prompt_length} tokens",
+            f"left out {dropped} of {dropped + len(rows)} rows, whose prompt has more than {limits.max_prompt_length} "
+            "tokens.",
             stacklevel=3,
         )
     return rows
-
-
-def _pair_ids(
-    pairs: PairTokenizer,
-    record: Mapping[str, Any],
-    max_prompt_length: int,
-    max_response_length: int,
-    on_long_prompt: OnLongPrompt,
-    row: int,
-) -> dict[str, list[int]] | None:
-    """Return the ids of one record, None if its prompt is too long and such rows are dropped."""
-    prompt = _prompt_ids(pairs, record, max_prompt_length, on_long_prompt, row)
-    if prompt is None:
-        return None
-    responses = {
-        f"{column}_ids": _response_ids(pairs, record, column, max_response_length, row)
-        for column in ("response_0", "response_1")
-    }
-    return {"prompt_ids": prompt, **responses}
-
-
-def _prompt_ids(
-    pairs: PairTokenizer, record: Mapping[str, Any], limit: int, on_long_prompt: OnLongPrompt, row: int
-) -> list[int] | None:
-    """Return the ids of a record's prompt, None if it is too long and such rows are dropped."""
-    prompt = pairs.prompt_ids(record["prompt"])
-    if len(prompt) > limit:
-        if on_long_prompt == "drop":
-            return None
-        if on_long_prompt == "error":
-            raise ValueError(
-                f"row {row}: the prompt has {len(prompt)} tokens, but max_prompt_length is {limit}; raise "
-                "the limit, or set on_long_prompt to 'truncate' (keeps the last tokens) or 'drop' (leaves the row out)"
-            )
-        prompt = pairs.truncate_prompt(prompt, limit)
-    if not prompt:
-        raise ValueError(f"row {row}: the prompt has no tokens, so the response's first token has nothing to follow")
-    return prompt
-
-
-def _response_ids(pairs: PairTokenizer, record: Mapping[str, Any], column: str, limit: int, row: int) -> list[int]:
-    """Return the ids of one of a record's responses."""
-    ids = pairs.response_ids(record[column], limit, not isinstance(record["prompt"], str))
-    if not ids:
-        raise ValueError(f"row {row}, column {column!r}: the response has no tokens; leave the row out")
-    return ids
-
-
-def _check_limits(
-    max_prompt_length: int, max_response_length: int, on_long_prompt: str, allowed: Sequence[str]
-) -> None:
-    for name, value in (("max_prompt_length", max_prompt_length), ("max_response_length", max_response_length)):
-        if value < 1:
-            raise ValueError(f"{name} is {value}, but must be at least 1 token")
-    if on_long_prompt not in allowed:
-        raise ValueError(f"on_long_prompt is {on_long_prompt!r}, but must be one of {', '.join(map(repr, allowed))}")
-
-
-def _messages(text: str | Sequence[Mapping[str, str]], role: str) -> list[dict[str, str]]:
-    if isinstance(text, str):
-        return [{"role": role, "content": text}]
-    return [dict(message) for message in text]
-
-
-def _plain_dialogue(messages: Sequence[Mapping[str, str]]) -> str:
-    names = {"user": "Human", "assistant": "Assistant", "system": "System"}
-    turns = [f"\n\n{names.get(message['role'], message['role'])}: {message['content']}" for message in messages]
-    return "".join([*turns, "\n\nAssistant:"])

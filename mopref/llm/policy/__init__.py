@@ -1,1 +1,11 @@
 """The one door to a language model: log-probabilities, the reference, frozen layers and generation."""
+
+from .generation import (
+    Answer as Answer,
+    Response as Response,
+    Sampling as Sampling,
+    answer_prompts as answer_prompts,
+    sample_responses as sample_responses,
+    stop_tokens as stop_tokens,
+)
+from .policy import Policy as Policy

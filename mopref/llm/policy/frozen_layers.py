@@ -1,4 +1,7 @@
-"""Activations below the first adapter: the same at every step and for every preference, so computed once."""
+"""Activations below the first adapter: the same at every step and for every preference, so computed once.
+
+``Policy.with_lower_hidden_states`` is the way in; what it cannot do exactly for a model it refuses.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.preference_model import PreferenceModel, block_index, find_preference_model
+from mopref.conditioning.preference_model import PreferenceModel
+from mopref.conditioning.wrapping import block_index
 from mopref.evaluation_mode import evaluation_mode
+from mopref.llm.data.sequences import Sequences
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
@@ -27,15 +32,15 @@ def first_adapted_block(model: PreferenceModel) -> int:
 
 
 @contextmanager
-def skip_lower_layers(model: nn.Module) -> Iterator[None]:
+def skip_lower_layers(model: PreferenceModel) -> Iterator[None]:
     """Within this block ``inputs_embeds`` are what enters the first adapted block; the ones below are not run."""
     decoder, start = _decoder(model)
     with _blocks(decoder, decoder.layers[start:]):
         yield
 
 
-def lower_hidden_states(model: PreferenceModel, sequences: dict[str, Tensor]) -> list[Tensor]:
-    """What enters the first adapted block, for a batch of :func:`collate_sequences`: N tensors ``(tokens, H)``.
+def lower_hidden_states(model: PreferenceModel, sequences: Sequences) -> Tensor:
+    """What enters the first adapted block, ``(N, P + R, H)``, 0 where padded.
 
     Without gradients, in the model's own type, on its device.
     """
@@ -44,34 +49,38 @@ def lower_hidden_states(model: PreferenceModel, sequences: dict[str, Tensor]) ->
     try:
         decoder.norm = nn.Identity()
         with evaluation_mode(decoder), torch.no_grad(), _blocks(decoder, decoder.layers[:start]):
-            states = decoder(
-                input_ids=sequences["input_ids"],
-                attention_mask=sequences["attention_mask"],
-                position_ids=sequences["position_ids"],
+            states: Tensor = decoder(
+                input_ids=sequences.input_ids,
+                attention_mask=sequences.attention_mask,
+                position_ids=sequences.position_ids,
                 use_cache=False,
             ).last_hidden_state
     finally:
         decoder.norm = norm
-    return [row[mask.bool()].clone() for row, mask in zip(states, sequences["attention_mask"], strict=True)]
+    return states.masked_fill(~sequences.attention_mask.bool().unsqueeze(-1), 0.0)
 
 
-def check_frozen_layers(model: PreferenceModel, sequences: dict[str, Tensor], states: list[Tensor]) -> None:
-    """Compare the base's output from kept activations with its ordinary output, on one sequence.
+def check_frozen_layers(model: PreferenceModel, sequences: Sequences) -> None:
+    """Compare the base's output from kept activations with its ordinary output, on the longest sequence.
 
     Some architectures treat ``inputs_embeds`` in ways of their own (scaling, added positions): here they are noticed.
 
     Raises:
         ValueError: the two outputs differ.
     """
-    tokens = sequences["attention_mask"][0].bool()
-    positions = sequences["position_ids"][:1, tokens]
+    assert sequences.hidden_states is not None
+    row = int(sequences.attention_mask.sum(dim=1).argmax())
+    tokens = sequences.attention_mask[row].bool()
+    inputs, positions, states = (
+        part[row : row + 1, tokens] for part in (sequences.input_ids, sequences.position_ids, sequences.hidden_states)
+    )
     with evaluation_mode(model), torch.no_grad(), model.disabled():
-        expected = model(input_ids=sequences["input_ids"][:1, tokens], position_ids=positions, use_cache=False)
+        expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
         with skip_lower_layers(model):
-            found = model(inputs_embeds=states[0].unsqueeze(0), position_ids=positions, use_cache=False)
-    difference = (expected.logits - found.logits).abs().max().item()
+            logits = model(inputs_embeds=states, position_ids=positions, use_cache=False).logits
+    difference = (expected - logits).abs().max().item()
     # Padding and another order of sums bring some rounding.
-    allowed = 1e3 * torch.finfo(expected.logits.dtype).eps * max(1.0, expected.logits.abs().max().item())
+    allowed = 1e3 * torch.finfo(expected.dtype).eps * max(1.0, expected.abs().max().item())
     if not difference <= allowed:
         raise ValueError(
             f"{type(model.base_model).__name__} gives other logits from kept activations (largest difference "
@@ -79,19 +88,16 @@ def check_frozen_layers(model: PreferenceModel, sequences: dict[str, Tensor], st
         )
 
 
-def _decoder(model: nn.Module) -> tuple[Any, int]:
+def _decoder(model: PreferenceModel) -> tuple[Any, int]:
     """The stack of blocks, and the index of the first adapted one."""
-    conditioned = find_preference_model(model)
-    if conditioned is None:
-        raise TypeError(f"a {type(model).__name__} has no adapters, so no block is known to be below the first one.")
-    base = cast(Any, conditioned.base_model)
+    base = cast(Any, model.base_model)
     decoder = base.get_decoder() if hasattr(base, "get_decoder") else base
     if not isinstance(getattr(decoder, "layers", None), nn.ModuleList) or not hasattr(decoder, "norm"):
         raise ValueError(
             f"{type(base).__name__} has no stack of blocks called 'layers' with a final 'norm', as Llama's family has: "
             "its lower layers cannot be computed apart. Leave frozen_layers off."
         )
-    return decoder, first_adapted_block(conditioned)
+    return decoder, first_adapted_block(model)
 
 
 @contextmanager

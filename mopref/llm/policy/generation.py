@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mopref._progress import progress_bar
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.data.tokenization import PairTokenizer
+from mopref.llm.data.chat_template import PairTokenizer
 
-__all__ = ["Answer", "Response", "Sampling", "answer_prompts", "sample_responses", "stop_tokens"]
+__all__ = [
+    "Answer",
+    "Response",
+    "Sampling",
+    "answer_prompts",
+    "sample_responses",
+    "stop_tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -93,10 +101,11 @@ def sample_responses(
     preferences: Tensor | None,
     sampling: Sampling,
     samples_per_prompt: int = 1,
+    *,
     greedy: bool = False,
     **generate_options: Any,
 ) -> list[Response]:
-    """Sample S responses to each of B prompts under its own preference, in one padded batch with a cache.
+    """S responses to each of B prompts under its own preference, sampled in one padded batch with a cache.
 
     The settings are those of ``sampling`` alone: what the model's own ``generation_config`` holds (a top-k, a
     repetition penalty) would be another distribution than the one that is trained.
@@ -117,7 +126,8 @@ def sample_responses(
         ValueError: no prompt or an empty one, stop tokens that are not given, or preferences that fit neither all nor
             each.
     """
-    if sampling.stop_token_ids is None:
+    stops = sampling.stop_token_ids
+    if stops is None:
         raise ValueError("stop_token_ids is None: give those of the tokenizer, stop_tokens(tokenizer), or () for none.")
     if not prompt_ids or any(len(ids) == 0 for ids in prompt_ids):
         raise ValueError(f"{len(prompt_ids)} prompts: give at least one, each of at least one token.")
@@ -125,10 +135,9 @@ def sample_responses(
         raise ValueError(
             f"{len(prompt_ids)} prompts and {len(preferences)} preferences: give one for each prompt, or one."
         )
-    stops = list(sampling.stop_token_ids)
     longest = max(len(ids) for ids in prompt_ids)
     rows = [torch.as_tensor(ids, dtype=torch.int64) for ids in prompt_ids]
-    input_ids = torch.stack([torch.nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
+    input_ids = torch.stack([nn.functional.pad(row, (longest - len(row), 0)) for row in rows])
     attention_mask = torch.stack([(torch.arange(longest) >= longest - len(row)).long() for row in rows])
     device = next(model.parameters()).device
     options: dict[str, Any] = {
@@ -136,7 +145,7 @@ def sample_responses(
         "min_new_tokens": sampling.min_new_tokens or None,
         "do_sample": not greedy,
         "num_return_sequences": samples_per_prompt,
-        "eos_token_id": stops or None,
+        "eos_token_id": list(stops) or None,
         "pad_token_id": stops[0] if stops else 0,
         "use_cache": True,
     }
@@ -165,7 +174,7 @@ def _own_generation_config(model: PreferenceModel, options: dict[str, Any]) -> I
 
     base = cast(Any, model.base_model)
     before = base.generation_config
-    # Also in place of the model's: transformers fills what is not set from there.
+    # The model's own is set aside too, since transformers fills in from it what is not set.
     base.generation_config = GenerationConfig()
     try:
         yield GenerationConfig(**options)
@@ -180,9 +189,10 @@ def answer_prompts(
     preferences: Tensor | None,
     max_new_tokens: int = 64,
     sampling: Sampling | None = None,
+    progress: bool = False,
     **generate_options: Any,
 ) -> list[Answer]:
-    """Generate one answer to each prompt under its preference, all in one padded batch.
+    """One answer to each prompt under its preference, all in one padded batch.
 
     Args:
         model: the conditioned model.
@@ -191,6 +201,7 @@ def answer_prompts(
         preferences: ``(N, m)``, or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
         max_new_tokens: the most tokens of an answer, for greedy decoding.
         sampling: sample with these settings; greedy decoding by default.
+        progress: show a progress bar.
         **generate_options: for transformers' ``generate``, over the settings above.
 
     Raises:
@@ -201,7 +212,16 @@ def answer_prompts(
         settings = replace(settings, stop_token_ids=stop_tokens(tokenizer))
     layout = PairTokenizer(tokenizer)
     prompt_ids = [layout.prompt_ids(prompt) for prompt in prompts]
-    responses = sample_responses(model, prompt_ids, preferences, settings, 1, sampling is None, **generate_options)
+    generate_options["greedy"] = sampling is None
+    with progress_bar(None, "answering", enabled=progress, total=settings.max_new_tokens, unit="token") as bar:
+        if progress:
+
+            def count(input_ids: Tensor, scores: Tensor) -> Tensor:
+                bar.update()
+                return scores
+
+            generate_options["logits_processor"] = [*generate_options.get("logits_processor", ()), count]
+        responses = sample_responses(model, prompt_ids, preferences, settings, **generate_options)
     return [
         Answer(tokenizer.decode(response.content, skip_special_tokens=True).strip(), len(response.content))
         for response in responses

@@ -1,11 +1,17 @@
-"""Policy gradients on a vector of rewards: advantages, clipped surrogate, vector-valued critic. A file a method."""
+"""Policy gradients on a vector of rewards: rollouts, experience, advantages, surrogate, critic.
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient
-from mopref.llm.policy_gradient.grpo import GRPO
-from mopref.llm.policy_gradient.ppo import PPO
-from mopref.llm.policy_gradient.rloo import RLOO
+A rollout (``rollout.py``) is sampled and rewarded; an algorithm (one a file, its line here) gives every token its
+advantages; both together are an experience (``experience.py``), of which the surrogate (``surrogate.py``) makes
+losses.
+"""
 
-__all__ = ["ALGORITHMS", "GRPO", "PPO", "RLOO", "Advantages", "Experience", "PolicyGradient"]
-
-# A new algorithm is one file here, its import and its line.
-ALGORITHMS: dict[str, type[PolicyGradient]] = {"rloo": RLOO, "grpo": GRPO, "ppo": PPO}
+from .algorithm import (
+    ALGORITHMS as ALGORITHMS,
+    Advantages as Advantages,
+    PolicyGradient as PolicyGradient,
+    RolloutGroups as RolloutGroups,
+)
+from .grpo import GRPO as GRPO
+from .ppo import PPO as PPO
+from .pretraining import PretrainingTerm as PretrainingTerm
+from .rloo import RLOO as RLOO

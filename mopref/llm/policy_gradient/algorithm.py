@@ -6,28 +6,47 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["Advantages", "Experience", "PolicyGradient", "normalized", "relative_advantages", "sums_to_go"]
+from mopref.registry import Registry
+
+__all__ = [
+    "ALGORITHMS",
+    "Advantages",
+    "PolicyGradient",
+    "RolloutGroups",
+    "over_spread",
+    "relative_advantages",
+    "sums_to_go",
+]
 
 # Keeps a group of equal rewards from being divided by 0; far below the spread of any reward that is worth learning.
 _EPSILON = 1e-8
 
 
-class Experience(NamedTuple):
-    """Rollouts of G preferences, P prompts each, S samples a prompt, R tokens at most; float64, on the CPU.
+class RolloutGroups(NamedTuple):
+    """A rollout as an algorithm sees it: G preferences, P prompts each, S samples a prompt, R tokens at most.
 
-    ``rewards`` ``(G, P, S, m)``, to be maximised; ``log_ratios`` ``(G, P, S, R)``, log π − log π_ref of the sampled
-    tokens, 0 where padded; ``mask`` ``(G, P, S, R)`` bool, true at tokens of the response; ``values``
-    ``(G, P, S, R, m)``, the critic's before each token, or ``None`` without a critic.
+    All in float64 on the CPU.
+
+    Attributes:
+        scaled_rewards: ``(G, P, S, m)``, to be maximised.
+        log_ratios: ``(G, P, S, R)``, log π − log π_ref of the sampled tokens, 0 where padded.
+        mask: ``(G, P, S, R)`` bool, true at tokens of the response.
+        values: ``(G, P, S, R, m)``, the critic's before each token; ``None`` without a critic.
     """
 
-    rewards: Tensor
+    scaled_rewards: Tensor
     log_ratios: Tensor
     mask: Tensor
     values: Tensor | None = None
 
 
 class Advantages(NamedTuple):
-    """``values`` ``(G, P, S, R, m)``; ``returns``, what the critic should have said, of the same shape, or ``None``."""
+    """How much better each token was than expected, on every objective.
+
+    Attributes:
+        values: ``(G, P, S, R, m)``, higher is better.
+        returns: ``(G, P, S, R, m)``, what the critic should have said; ``None`` without a critic.
+    """
 
     values: Tensor
     returns: Tensor | None = None
@@ -46,7 +65,7 @@ class PolicyGradient(ABC):
         epochs: how often each rollout is used.
         minibatches: optimiser steps an epoch; each has a part of every preference's prompts.
         clip_range: ε of the clipped surrogate, min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) with ρ = π/π_old of a token. At the
-            first step after a rollout ρ = 1 and nothing is clipped.
+            first step after a rollout ρ = 1, up to rounding, and nothing is clipped.
 
     Raises:
         ValueError: a value out of its range, named.
@@ -72,11 +91,11 @@ class PolicyGradient(ABC):
         return self.epochs * self.minibatches
 
     @abstractmethod
-    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+    def advantages(self, groups: RolloutGroups, beta: float, normalize: bool) -> Advantages:
         """The advantage of every token on every objective, ``(G, P, S, R, m)``; higher is better.
 
         Args:
-            experience: the rollouts.
+            groups: the rollout.
             beta: β ≥ 0.
             normalize: divide each objective's advantages by their spread within the group.
         """
@@ -86,18 +105,20 @@ class PolicyGradient(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no critic.")
 
 
-def normalized(centred: Tensor, spread: Tensor, normalize: bool) -> Tensor:
-    """Deviations over their spread, where that is asked for; 0 where there is no spread."""
-    return centred / (spread + _EPSILON) if normalize else centred
+def over_spread(centred: Tensor, spread: Tensor) -> Tensor:
+    """Deviations over their spread; 0 where there is no spread."""
+    return centred / (spread + _EPSILON)
 
 
-def relative_advantages(experience: Experience, beta: float, normalize: bool) -> Tensor:
+def relative_advantages(groups: RolloutGroups, beta: float, normalize: bool) -> Tensor:
     """Rewards less β times the KL still to come, each less its mean over the S samples: ``(G, P, S, R, m)``.
 
     With ``normalize`` the reward part is divided by the standard deviation of the S rewards.
     """
-    rewards, to_go = experience.rewards, sums_to_go(experience.log_ratios)
-    centred = normalized(rewards - rewards.mean(dim=2, keepdim=True), rewards.std(dim=2, keepdim=True), normalize)
+    rewards, to_go = groups.scaled_rewards, sums_to_go(groups.log_ratios)
+    centred = rewards - rewards.mean(dim=2, keepdim=True)
+    if normalize:
+        centred = over_spread(centred, rewards.std(dim=2, keepdim=True))
     penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
     return centred.unsqueeze(-2) - penalty.unsqueeze(-1)
 
@@ -110,3 +131,6 @@ def sums_to_go(values: Tensor) -> Tensor:
         tensor([6., 5., 3.])
     """
     return values.flip(-1).cumsum(-1).flip(-1)
+
+
+ALGORITHMS: Registry[PolicyGradient] = Registry("algorithm", PolicyGradient, ["mopref.llm.policy_gradient"])

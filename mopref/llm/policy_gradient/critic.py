@@ -1,9 +1,13 @@
 """The critic: m values at every token, from what the language model has in mind there and the preference."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Critic"]
+from mopref.llm.policy.policy import Policy
+
+__all__ = ["Critic", "add_critic", "critic_of"]
 
 
 class Critic(nn.Module):
@@ -35,3 +39,21 @@ class Critic(nn.Module):
         beside = preferences.to(states).unsqueeze(1).expand(-1, states.shape[1], -1)
         values: Tensor = self.output(nn.functional.gelu(self.hidden(torch.cat([states, beside], dim=-1))))
         return values
+
+
+def add_critic(policy: Policy, num_objectives: int, seed: int) -> None:
+    """Put a new critic beside the policy's adapters, unless there is one."""
+    if policy.companion("critic") is None:
+        policy.add_companion("critic", Critic(policy.hidden_size, num_objectives, seed=seed))
+
+
+def critic_of(policy: Policy) -> Critic:
+    """The critic beside the policy's adapters.
+
+    Raises:
+        ValueError: there is none.
+    """
+    critic = policy.companion("critic")
+    if critic is None:
+        raise ValueError("the model has no critic yet: call prepare_model(model) first, as ParetoTrainer does.")
+    return cast(Critic, critic)

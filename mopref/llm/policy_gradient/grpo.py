@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, relative_advantages
+from mopref.llm.policy_gradient.algorithm import (
+    ALGORITHMS,
+    Advantages,
+    PolicyGradient,
+    RolloutGroups,
+    relative_advantages,
+)
 
 __all__ = ["GRPO"]
 
 
+@ALGORITHMS.register("grpo")
 @dataclass(frozen=True)
 class GRPO(PolicyGradient):
     """A_it = (r_i − mean r_i) / std r_i − β (k_t − mean k_t) over the S samples, k_t = Σ_{t' ≥ t} d_t'.
@@ -22,6 +29,6 @@ class GRPO(PolicyGradient):
 
     fewest_samples: ClassVar[int] = 2
 
-    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+    def advantages(self, groups: RolloutGroups, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``."""
-        return Advantages(relative_advantages(experience, beta, normalize))
+        return Advantages(relative_advantages(groups, beta, normalize))

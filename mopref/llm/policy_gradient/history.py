@@ -1,9 +1,11 @@
 """What rollouts earned: a record for each preference of each rollout, and means for the log."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
+
+from mopref.llm.policy_gradient.rollout import Rollout
+from mopref.objective import Metric
 
 __all__ = ["RolloutHistory"]
 
@@ -21,38 +23,27 @@ class RolloutHistory:
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
         self.records: list[dict[str, float]] = []
-        self._logged = 0
 
-    def add(self, preferences: Tensor, columns: Mapping[str, Tensor]) -> None:
-        """Add a rollout under preferences ``(G, m)``; each column holds a number for each response, ``(N,)``."""
-        groups = len(preferences)
-        table = {f"preference/{name}": preferences[:, i].tolist() for i, name in enumerate(self.names)}
-        table |= {key: values.double().view(groups, -1).mean(dim=1).tolist() for key, values in columns.items()}
-        self.records += [{key: column[group] for key, column in table.items()} for group in range(groups)]
+    def add(self, rollout: Rollout, preferences: Tensor) -> dict[str, Metric]:
+        """Add a rollout under preferences ``(G, m)``, an equal share of its responses under each.
 
-    def means(self) -> dict[str, float]:
-        """Means of the columns since the last call; empty if nothing was added.
-
-        And ``response_length/<name>``, the mean of ``response_length`` with each preference weighted by its λ_i: how
-        long responses are where that objective counts.
+        Returns:
+            The rollout's means for the log: of every column but the preferences, and ``response_length/<name>``, the
+            mean length with each preference weighted by its λ_i, which says how long responses are where that objective
+            counts.
         """
-        records, self._logged = self.records[self._logged :], len(self.records)
-        if not records:
-            return {}
-        keys = [key for key in records[0] if not key.startswith("preference/")]
-        means = {key: sum(record[key] for record in records) / len(records) for key in keys}
-        for name in self.names:
-            weights = [record[f"preference/{name}"] for record in records]
-            if sum(weights) > 0:
-                lengths = [record["response_length"] for record in records]
-                weighted = sum(weight * length for weight, length in zip(weights, lengths, strict=True))
-                means[f"response_length/{name}"] = weighted / sum(weights)
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
-        return {"records": self.records, "logged": self._logged}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
-        self.records, self._logged = list(state["records"]), state["logged"]
+        columns = {f"reward/{name}": rollout.rewards[:, i] for i, name in enumerate(self.names)}
+        if rollout.reference_log_probabilities is not None:
+            columns["kl"] = rollout.log_ratios.sum(dim=1)
+        columns |= {"response_length": rollout.lengths, "truncated": rollout.truncated}
+        groups = len(preferences)
+        means = {key: values.double().view(groups, -1).mean(dim=1) for key, values in columns.items()}
+        weights = {name: preferences[:, i].double().cpu() for i, name in enumerate(self.names)}
+        table = {f"preference/{name}": values for name, values in weights.items()} | means
+        self.records += [{key: values[group].item() for key, values in table.items()} for group in range(groups)]
+        metrics = {key: Metric(values.mean().item()) for key, values in means.items()}
+        for name, values in weights.items():
+            if values.sum() > 0:
+                mean = (values * means["response_length"]).sum() / values.sum()
+                metrics[f"response_length/{name}"] = Metric(mean.item(), values.sum().item())
+        return metrics

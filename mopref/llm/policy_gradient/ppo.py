@@ -6,11 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, normalized
+from mopref.llm.policy_gradient.algorithm import ALGORITHMS, Advantages, PolicyGradient, RolloutGroups, over_spread
 
 __all__ = ["PPO", "generalized_advantages", "value_loss"]
 
 
+@ALGORITHMS.register("ppo")
 @dataclass(frozen=True)
 class PPO(PolicyGradient):
     """Generalised advantage estimation on every objective, with a critic that says m values a token.
@@ -52,20 +53,22 @@ class PPO(PolicyGradient):
         if not self.value_coefficient > 0:
             raise ValueError(f"value_coefficient is {self.value_coefficient}: it must be positive.")
 
-    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+    def advantages(self, groups: RolloutGroups, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``, and the returns that the critic learns."""
-        values, mask = experience.values, experience.mask.unsqueeze(-1)
+        values, mask = groups.values, groups.mask.unsqueeze(-1)
         assert values is not None, "the critic's values come with every rollout"
-        last = (experience.mask.sum(dim=-1) - 1)[..., None, None].expand(*values.shape[:3], 1, values.shape[-1])
-        rewards = (-beta * experience.log_ratios).unsqueeze(-1).expand(values.shape).clone()
-        rewards.scatter_add_(-2, last, experience.rewards.unsqueeze(-2))
-        found = generalized_advantages(rewards, values, experience.mask, self.discount, self.gae_lambda)
-        returns = found + values
+        last = (groups.mask.sum(dim=-1) - 1)[..., None, None].expand(*values.shape[:3], 1, values.shape[-1])
+        rewards = (-beta * groups.log_ratios).unsqueeze(-1).expand(values.shape).clone()
+        rewards.scatter_add_(-2, last, groups.scaled_rewards.unsqueeze(-2))
+        advantages = generalized_advantages(rewards, values, groups.mask, self.discount, self.gae_lambda)
+        returns = advantages + values
         if normalize:
             count = mask.sum(dim=(1, 2, 3), keepdim=True)
-            centred = torch.where(mask, found - found.sum(dim=(1, 2, 3), keepdim=True) / count, 0.0)
-            found = normalized(centred, (centred.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt(), True)
-        return Advantages(found, returns)
+            mean = advantages.sum(dim=(1, 2, 3), keepdim=True) / count
+            centred = torch.where(mask, advantages - mean, 0.0)
+            spread = (centred.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt()
+            advantages = over_spread(centred, spread)
+        return Advantages(advantages, returns)
 
     def critic_loss(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
         """The coefficient times :func:`value_loss`."""

@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mopref.llm.policy_gradient.algorithm import Advantages, Experience, PolicyGradient, relative_advantages
+from mopref.llm.policy_gradient.algorithm import (
+    ALGORITHMS,
+    Advantages,
+    PolicyGradient,
+    RolloutGroups,
+    relative_advantages,
+)
 
 __all__ = ["RLOO"]
 
 
+@ALGORITHMS.register("rloo")
 @dataclass(frozen=True)
 class RLOO(PolicyGradient):
     """A_it = r_i − mean of the other samples' r_i − β (k_t − mean of the other samples' k_t), k_t = Σ_{t' ≥ t} d_t'.
@@ -21,8 +28,8 @@ class RLOO(PolicyGradient):
 
     fewest_samples: ClassVar[int] = 2
 
-    def advantages(self, experience: Experience, beta: float, normalize: bool) -> Advantages:
+    def advantages(self, groups: RolloutGroups, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``."""
-        samples = experience.rewards.shape[2]
+        samples = groups.scaled_rewards.shape[2]
         # x − mean of the others = S/(S − 1) · (x − mean of all).
-        return Advantages(samples / (samples - 1) * relative_advantages(experience, beta, normalize))
+        return Advantages(samples / (samples - 1) * relative_advantages(groups, beta, normalize))

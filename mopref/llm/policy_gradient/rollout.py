@@ -1,118 +1,168 @@
-"""Rollouts: responses sampled from a preference-conditioned language model, with their rewards."""
+"""Rollouts: responses sampled from a policy at its preferences, with their rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mopref.conditioning.preference_model import PreferenceModel, find_preference_model
-from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.policy.frozen_layers import lower_hidden_states
-from mopref.llm.policy.generation import Response, Sampling, sample_responses
-from mopref.llm.policy.log_probabilities import TokenOutputs, collate_sequences, token_outputs
-from mopref.llm.rewards.reward import compute_rewards
+from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.policy.generation import Response, Sampling, stop_tokens
+from mopref.llm.policy.policy import Policy
+from mopref.llm.rewards.reward import compute_rewards, reads_tokens
 
-__all__ = ["RolloutSettings", "Sampling", "chosen_rows", "policy_outputs", "reference_log_probabilities", "roll_out"]
+__all__ = ["PromptBatch", "Rollout", "RolloutSettings"]
+
+
+class PromptBatch(NamedTuple):
+    """B prompts.
+
+    Attributes:
+        prompt_ids: B lists of token ids.
+        prompts: B texts or lists of chat messages, for rewards that read text; else ``None``.
+    """
+
+    prompt_ids: list[list[int]]
+    prompts: list[Any] | None
+
+
+class Rollout(NamedTuple):
+    """N = B·S sampled responses, those of one prompt together.
+
+    Attributes:
+        sequences: prompts and responses, N of them with R response tokens at most.
+        rewards: ``(N, m)``, in their own units less the truncation penalty, to be maximised; float64, on the CPU.
+        lengths: ``(N,)``, response tokens without the stop token.
+        truncated: ``(N,)`` bool, cut before a stop token.
+        log_probabilities: ``(N, R)``, log π of each token when it was sampled.
+        reference_log_probabilities: ``(N, R)``; ``None`` where there is no KL penalty.
+        values: ``(N, R, m)``, the critic's before each token; ``None`` without a critic.
+    """
+
+    sequences: Sequences
+    rewards: Tensor
+    lengths: Tensor
+    truncated: Tensor
+    log_probabilities: Tensor
+    reference_log_probabilities: Tensor | None = None
+    values: Tensor | None = None
+
+    @property
+    def log_ratios(self) -> Tensor:
+        """d = log π − log π_ref of each token, ``(N, R)``, float64 on the CPU; 0 without a reference."""
+        if self.reference_log_probabilities is None:
+            return torch.zeros(self.sequences.response_mask.shape, dtype=torch.float64)
+        return (self.log_probabilities - self.reference_log_probabilities).double().cpu()
+
+    def rows(self, indices: Tensor) -> Self:
+        """The responses at these indices."""
+        tensors = [None if part is None else part[indices.to(part.device)] for part in self[1:]]
+        return type(self)(self.sequences.rows(indices), *tensors)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """What rollouts are made with.
+    """How prompts become rollouts.
 
     Args:
-        rewards: name to reward, in the order of a preference; maximised.
-        sampling: how responses are sampled; its stop tokens are given.
+        reward_functions: name to reward, in the order of a preference; maximised.
+        sampling: how responses are sampled; where its stop tokens are not given, they are the tokenizer's.
         samples_per_prompt: S.
-        tokenizer: turns responses into text for rewards that read text.
-        truncation_penalty: taken from every reward of a response that was cut before its end, in their units.
+        tokenizer: turns responses into text for rewards that read text, and names the stop tokens.
+        truncation_penalty: taken from every reward of a response that was cut before its end, in their units; ≥ 0.
+
+    Raises:
+        ValueError: no reward, a value out of its range, or no tokenizer where one is needed.
     """
 
-    rewards: Mapping[str, Callable[..., Any]]
+    reward_functions: Mapping[str, Callable[..., Any]]
     sampling: Sampling
     samples_per_prompt: int
     tokenizer: Any = None
     truncation_penalty: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.reward_functions, Mapping) or not self.reward_functions:
+            raise ValueError(f"rewards are {self.reward_functions!r}: give a dict of at least one name and reward.")
+        if not self.samples_per_prompt >= 1:
+            raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}: it must be at least 1.")
+        if not self.truncation_penalty >= 0:
+            raise ValueError(
+                f"truncation_penalty is {self.truncation_penalty}: it is taken from the rewards, so give ≥ 0."
+            )
+        if self.sampling.stop_token_ids is None and self.tokenizer is None:
+            raise ValueError("without a tokenizer, say what ends a response: sampling=Sampling(stop_token_ids=(…)).")
+        if self.reads_text and self.tokenizer is None:
+            raise ValueError("the rewards read text, so the tokenizer that decodes responses must be given.")
+        if self.sampling.stop_token_ids is None:
+            sampling = replace(self.sampling, stop_token_ids=stop_tokens(self.tokenizer))
+            object.__setattr__(self, "sampling", sampling)
 
-def roll_out(
-    model: PreferenceModel,
-    batch: Mapping[str, Any],
-    preferences: Tensor | None,
-    settings: RolloutSettings,
-    frozen_layers: bool = False,
-) -> dict[str, Any]:
-    """Sample S responses to each prompt under its preference, and reward them.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the m rewards, in the order of a preference."""
+        return tuple(self.reward_functions)
 
-    Args:
-        model: the conditioned model.
-        batch: ``prompt_ids``, B lists of token ids, and for rewards that read text ``prompts``, B texts or messages.
-        preferences: ``(B, m)``; ``None`` within ``model.disabled()``.
-        settings: rewards and sampling.
-        frozen_layers: keep what enters the first adapted block, so that the blocks below it run once a rollout.
+    def options(self) -> dict[str, Any]:
+        """The settings by the names that ``RLHF`` takes them by."""
+        names = ("samples_per_prompt", "sampling", "truncation_penalty")
+        return {"rewards": self.reward_functions, **{name: getattr(self, name) for name in names}}
 
-    Returns:
-        With N = B·S: ``sequences`` (as of ``collate_sequences``), ``rewards`` ``(N, m)`` float64 on the CPU,
-        ``lengths`` ``(N,)`` in tokens without the stop token, ``truncated`` ``(N,)`` bool: cut before a stop token.
-    """
-    samples = settings.samples_per_prompt
-    responses = sample_responses(model, batch["prompt_ids"], preferences, settings.sampling, samples)
-    prompt_ids = [ids for ids in batch["prompt_ids"] for _ in range(samples)]
-    prompts = None
-    if "prompts" in batch:
-        prompts = [prompt for prompt in batch["prompts"] for _ in range(samples)]
-    rewards = score(settings, prompts, prompt_ids, responses)
-    truncated = torch.tensor([bool(settings.sampling.stop_token_ids) and not r.finished for r in responses])
-    rewards = rewards - settings.truncation_penalty * truncated.to(rewards).unsqueeze(1)
-    response_ids = [response.ids for response in responses]
-    device = next(model.parameters()).device
-    sequences = {name: part.to(device) for name, part in collate_sequences(prompt_ids, response_ids).items()}
-    if frozen_layers:
-        states = lower_hidden_states(model, sequences)
-        sequences = collate_sequences(prompt_ids, response_ids, [part.cpu() for part in states])
-        sequences = {name: part.to(device) for name, part in sequences.items()}
-    lengths = torch.tensor([len(response.content) for response in responses])
-    return {"sequences": sequences, "rewards": rewards, "lengths": lengths, "truncated": truncated}
+    @property
+    def reads_text(self) -> bool:
+        """Whether some reward reads texts, not token ids."""
+        return not all(reads_tokens(reward) for reward in self.reward_functions.values())
 
+    def collate(self, rows: Sequence[Any]) -> PromptBatch:
+        """A batch of prompts.
 
-def score(
-    settings: RolloutSettings,
-    prompts: Sequence[Any] | None,
-    prompt_ids: Sequence[list[int]],
-    responses: Sequence[Response],
-) -> Tensor:
-    """Rewards ``(N, m)`` of N responses, float64 on the CPU; texts are made only where a reward reads text."""
-    contents = [response.content for response in responses]
-    texts = None
-    if not all(getattr(reward, "reads_tokens", False) for reward in settings.rewards.values()):
-        texts = [text.strip() for text in settings.tokenizer.batch_decode(contents, skip_special_tokens=True)]
-    return compute_rewards(settings.rewards, prompts, texts, prompt_ids, contents)
+        Raises:
+            ValueError: a row without ``prompt_ids``, or without ``prompt`` where a reward reads text.
+        """
+        needed = ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",)
+        for index, row in enumerate(rows):
+            for name in needed:
+                if name not in row:
+                    raise ValueError(f"row {index} has {', '.join(row)}, but no {name}: use tokenize_prompts.")
+        prompts = [row["prompt"] for row in rows] if self.reads_text else None
+        return PromptBatch([list(row["prompt_ids"]) for row in rows], prompts)
 
+    def roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor | None, critic: Any = None) -> Rollout:
+        """S responses to each prompt under its preference, rewarded.
 
-def policy_outputs(
-    model: nn.Module, sequences: dict[str, Tensor], sampling: Sampling, hidden_states: bool = False, **options: Any
-) -> TokenOutputs:
-    """Log-probabilities of the distribution that ``sampling`` samples from (before top-p), and what the head sees."""
-    forbidden = None
-    if sampling.min_new_tokens and sampling.stop_token_ids:
-        conditioned = find_preference_model(model)
-        assert conditioned is not None
-        size = conditioned.config.get_text_config().vocab_size
-        columns = sequences["response_mask"].shape[1]
-        forbidden = torch.zeros(columns, size, dtype=torch.bool, device=sequences["input_ids"].device)
-        forbidden[: sampling.min_new_tokens, list(sampling.stop_token_ids)] = True
-    return token_outputs(model, sequences, sampling.temperature, forbidden, hidden_states, **options)
+        Args:
+            policy: the conditioned model, with these settings' sampling.
+            batch: B prompts.
+            preferences: ``(B, m)``; ``None`` where the policy is the reference.
+            critic: hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``; ``None`` for none.
+        """
+        samples = self.samples_per_prompt
+        responses, outputs = policy.sample(batch.prompt_ids, preferences, samples, hidden_states=critic is not None)
+        prompt_ids = [ids for ids in batch.prompt_ids for _ in range(samples)]
+        prompts = None if batch.prompts is None else [prompt for prompt in batch.prompts for _ in range(samples)]
+        stops = bool(self.sampling.stop_token_ids)
+        truncated = torch.tensor([stops and not response.finished for response in responses])
+        rewards = self._rewards(prompts, prompt_ids, responses)
+        values = None
+        if critic is not None and preferences is not None:
+            with torch.no_grad():
+                values = critic(outputs.hidden_states, preferences.repeat_interleave(samples, dim=0))
+        return Rollout(
+            sequences=collate_sequences(prompt_ids, [response.ids for response in responses]).to(policy.device),
+            rewards=rewards - self.truncation_penalty * truncated.to(rewards).unsqueeze(1),
+            lengths=torch.tensor([len(response.content) for response in responses]),
+            truncated=truncated,
+            log_probabilities=outputs.log_probabilities,
+            values=values,
+        )
 
-
-def reference_log_probabilities(model: PreferenceModel, sequences: dict[str, Tensor], sampling: Sampling) -> Tensor:
-    """log π_ref of each token: adapters disabled, evaluation mode, no gradients; ``(N, R)``."""
-    with evaluation_mode(model), torch.no_grad(), model.disabled():
-        return policy_outputs(model, sequences, sampling).log_probabilities
-
-
-def chosen_rows(value: Any, rows: Tensor) -> Any:
-    """The same nested dict of tensors with these of their rows only."""
-    if isinstance(value, dict):
-        return {name: chosen_rows(part, rows) for name, part in value.items()}
-    return value[rows.to(value.device)]
+    def _rewards(
+        self, prompts: Sequence[Any] | None, prompt_ids: Sequence[list[int]], responses: Sequence[Response]
+    ) -> Tensor:
+        """``(N, m)`` of N responses, float64 on the CPU; texts are made only where a reward reads text."""
+        contents = [response.content for response in responses]
+        texts = None
+        if self.reads_text:
+            texts = [text.strip() for text in self.tokenizer.batch_decode(contents, skip_special_tokens=True)]
+        return compute_rewards(self.reward_functions, prompts, texts, prompt_ids, contents)

@@ -6,6 +6,7 @@ from .embedder import Embedder as Embedder, shared_embedder as shared_embedder
 from .profanity import ProfanityFree as ProfanityFree
 from .relevance import Relevance as Relevance
 from .reward import (
+    REWARDS as REWARDS,
     Reward as Reward,
     RewardError as RewardError,
     compute_rewards as compute_rewards,

@@ -1,23 +1,26 @@
 """A reward from any sequence-classification model of transformers: reward models, cost models, classifiers."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.data.tokenization import PairTokenizer
-from mopref.llm.rewards.reward import Prompt, Reward
+from mopref.llm.data.chat_template import PairTokenizer
+from mopref.llm.data.lengths import batches_of_like_length
+
+from .reward import REWARDS, Prompt, Reward
 
 __all__ = ["ClassifierReward"]
 
+_Activation = Literal["logit", "probability"]
 
+
+@REWARDS.register("classifier")
 class ClassifierReward(Reward):
     """``sign`` times a model's logit, or probability, for a response to its prompt.
 
@@ -27,8 +30,8 @@ class ClassifierReward(Reward):
       the assistant's last message. To use a layout of your own, set a chat template.
     * without one, for a tokenizer with a separator token (BERT and its kin): as a pair of texts; the contents of
       several chat messages are one text, a blank line between them.
-    * without either: the prompt's tokens, the response's tokens and the end-of-sequence token, as `PairTokenizer` lays
-      them out.
+    * without either: the prompt's tokens, the response's tokens and the end-of-sequence token, as ``PairTokenizer``
+      lays them out.
     * ``with_prompt=False``: the response's text alone.
 
     More than ``max_length`` tokens: a pair is cut by the tokenizer, the longer text first; a response alone loses its
@@ -39,19 +42,19 @@ class ClassifierReward(Reward):
     stands in while the model runs; taking the end-of-sequence token instead would move the score one token back.
 
     Args:
-        model: Has ``.logits`` of shape ``(N, labels)`` and a transformers ``config``. It is used in evaluation mode and
+        model: has ``.logits`` of shape ``(N, labels)`` and a transformers ``config``. It is used in evaluation mode and
             without gradient, where it is; nothing in it is changed.
-        tokenizer: Its tokenizer.
+        tokenizer: the model's.
         sign: 1 where a high output is good (a reward model), −1 where it is bad (a cost or toxicity model).
-        label: The output to read, by index or by name in ``config.id2label``. Required if there are several.
+        label: the output to read, by index or by name in ``config.id2label``. Required if there are several.
         activation: ``"logit"``, or ``"probability"``: the sigmoid of a single output or if ``config.problem_type`` is
             ``"multi_label_classification"``, else the softmax over the labels.
-        batch_size: Rows in one forward pass.
-        max_length: Tokens in a row; by default what tokenizer and model allow.
-        with_prompt: Whether the model is shown the prompt.
+        batch_size: rows in one forward pass.
+        max_length: tokens in a row; by default what tokenizer and model allow.
+        with_prompt: whether the model is shown the prompt.
 
     Raises:
-        ValueError: For any other ``sign`` or ``activation``, an unknown or missing label, or a size below 1.
+        ValueError: any other ``sign`` or ``activation``, an unknown or missing label, or a size below 1.
     """
 
     def __init__(
@@ -61,21 +64,21 @@ class ClassifierReward(Reward):
         *,
         sign: int,
         label: int | str | None = None,
-        activation: Literal["logit", "probability"] = "logit",
+        activation: _Activation = "logit",
         batch_size: int = 16,
         max_length: int | None = None,
         with_prompt: bool = True,
     ) -> None:
         if isinstance(sign, bool) or sign not in (1, -1):
             raise ValueError(
-                f"sign is {sign!r}, but must be 1 if a high output is good (a reward model) or -1 if it is bad (a cost "
-                "or toxicity model): rewards are maximised"
+                f"sign is {sign!r}: rewards are maximised, so it must be 1 if a high output is good (a reward model) "
+                "or -1 if it is bad (a cost or toxicity model)."
             )
-        if activation not in ("logit", "probability"):
-            raise ValueError(f"activation is {activation!r}, but must be 'logit' or 'probability'")
+        if activation not in get_args(_Activation):
+            raise ValueError(f"activation is {activation!r}: it must be 'logit' or 'probability'.")
         for name, value in (("batch_size", batch_size), ("max_length", max_length)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}, but must be at least 1")
+                raise ValueError(f"{name} is {value}: nothing could be read, so it must be ≥ 1.")
         self.model = model
         self.tokenizer = tokenizer
         self.sign = int(sign)
@@ -100,11 +103,18 @@ class ClassifierReward(Reward):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         **options: Any,
-    ) -> ClassifierReward:
-        """Load model and tokenizer by name or from a folder; ``options`` as for the class.
+    ) -> Self:
+        """A reward whose model and tokenizer are loaded by name or from a folder.
+
+        Args:
+            model: its name or folder.
+            sign: as for the class.
+            device: where the model runs.
+            dtype: of its weights.
+            **options: as for the class.
 
         Raises:
-            ValueError: The checkpoint lacks weights that the classifier needs, such as its head, which would be random.
+            ValueError: the checkpoint lacks weights that the classifier needs, such as its head, which would be random.
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -116,37 +126,41 @@ class ClassifierReward(Reward):
         if missing:
             raise ValueError(
                 f"{os.fspath(model)!r} has no weights for {', '.join(missing[:4])}{', …' if len(missing) > 4 else ''}, "
-                "which would be random numbers: it is not a trained sequence-classification model. Name one that is"
+                "which would be random numbers: it is no trained sequence-classification model, so name one that is."
             )
         return cls(loaded.to(device), tokenizer, sign=sign, **options)
 
+    def options(self) -> dict[str, Any]:
+        """The options by name; the model by its own name."""
+        names = ("sign", "label", "activation", "batch_size", "max_length", "with_prompt")
+        model = getattr(self.config, "name_or_path", "") or type(self.model).__name__
+        return {"model": model, **{name: getattr(self, name) for name in names}}
+
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Return ``sign`` times the output for N responses, shape ``(N,)``, float64 on the CPU."""
+        """``sign`` times the output for N responses, shape ``(N,)``, float64 on the CPU."""
         rows = [self._encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         values = torch.zeros(len(rows), dtype=torch.float64)
-        # Rows of like length share a batch, so that little of the work goes into padding.
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]))
+        batches = batches_of_like_length([len(row["input_ids"]) for row in rows], self.batch_size)
         with evaluation_mode(self.model), torch.inference_mode():
-            for start in range(0, len(order), self.batch_size):
-                chosen = order[start : start + self.batch_size]
-                values[chosen] = self._read([rows[row] for row in chosen])
+            for batch in batches:
+                values[batch] = self._read([rows[row] for row in batch])
         return self.sign * values
 
     def _find_label(self, label: int | str | None) -> tuple[int, str]:
         names = {int(index): str(name) for index, name in (self.config.id2label or {}).items()}
-        known = {index: names.get(index, str(index)) for index in range(int(self.config.num_labels))}
-        listed = ", ".join(f"{index} {name!r}" for index, name in known.items())
+        labels = {index: names.get(index, str(index)) for index in range(int(self.config.num_labels))}
+        listed = ", ".join(f"{index} {name!r}" for index, name in labels.items())
         if label is None:
-            if len(known) > 1:
-                raise ValueError(f"the model has {len(known)} outputs; say with label which one to read: {listed}")
+            if len(labels) > 1:
+                raise ValueError(f"the model has {len(labels)} outputs: say with label which one to read, {listed}.")
             label = 0
-        found = [index for index, name in known.items() if label in (index, name) and not isinstance(label, bool)]
-        if len(found) != 1:
-            raise ValueError(f"label is {label!r}, but the model's labels are {listed}")
-        return found[0], known[found[0]]
+        indices = [index for index, name in labels.items() if label in (index, name) and not isinstance(label, bool)]
+        if len(indices) != 1:
+            raise ValueError(f"label is {label!r}: it must be one of the model's labels, {listed}.")
+        return indices[0], labels[indices[0]]
 
     def _encode(self, prompt: Prompt, response: str) -> dict[str, list[int]]:
-        """Return the token ids of one row, and what else the model reads beside them, without padding."""
+        """The token ids of one row, and what else the model reads beside them, without padding."""
         if not self.with_prompt:
             return self._tokenize(response)
         if self._pairs is not None:
@@ -173,7 +187,7 @@ class ClassifierReward(Reward):
         return row
 
     def _read(self, rows: list[Mapping[str, list[int]]]) -> Tensor:
-        """Return the label's logit or probability for one batch, shape ``(rows,)``."""
+        """The label's logit or probability for one batch, shape ``(rows,)``."""
         device = next(self.model.parameters()).device
         lengths = torch.tensor([len(row["input_ids"]) for row in rows])
         with self._padding_token({row["input_ids"][-1] for row in rows}) as padding:
@@ -194,22 +208,22 @@ class ClassifierReward(Reward):
 
     @contextmanager
     def _padding_token(self, last_ids: set[int]) -> Iterator[int]:
-        """Give the padding token: the config's, or while the block runs the first id that ends no row."""
+        """The padding token: the config's, or while the block runs the first id that ends no row."""
         config = self.config.get_text_config()
-        given = config.pad_token_id
-        if given is not None and given >= 0:
-            yield given
+        own_token = config.pad_token_id
+        if own_token is not None and own_token >= 0:
+            yield own_token
             return
         stand_in = next(index for index in range(len(last_ids) + 1) if index not in last_ids)
         config.pad_token_id = stand_in
         try:
             yield stand_in
         finally:
-            config.pad_token_id = given
+            config.pad_token_id = own_token
 
 
 def _longest_input(tokenizer: Any, config: Any) -> int:
-    """Return how many tokens a row may have: the smaller of what tokenizer and model say, 2048 if neither does."""
+    """How many tokens a row may have: the smaller of what tokenizer and model say, 2048 if neither does."""
     limits = [tokenizer.model_max_length, getattr(config.get_text_config(), "max_position_embeddings", None)]
     # A tokenizer that knows no limit says 10^30.
     return min([int(limit) for limit in limits if limit is not None and 0 < limit < 1_000_000], default=2048)

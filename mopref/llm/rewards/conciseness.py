@@ -1,23 +1,31 @@
 """A reward for short answers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mopref.llm.rewards.reward import Reward
+from .reward import REWARDS, Reward
 
 __all__ = ["Conciseness"]
 
 
+@REWARDS.register("conciseness")
 class Conciseness(Reward):
     """r = r_max up to a target length, and one less for each further target length.
 
     With l response tokens (neither the prompt's nor the stop token count) and the target length c:
-    r = r_max if l ≤ c, else r_max + 1 − l/c. Source: Zhong et al., "Panacea: Pareto Alignment via Preference Adaptation
-    for LLMs", 2024. An empty response gets the full reward: another reward has to ask for content.
+    r = r_max if l ≤ c, else r_max + 1 − l/c. An empty response gets the full reward: another reward has to ask for
+    content.
+
+    Args:
+        target_length: c, in tokens.
+        maximum: r_max.
+
+    Raises:
+        ValueError: a target length that is not above 0 and finite.
+
+    Source: Zhong et al., Panacea: Pareto Alignment via Preference Adaptation for LLMs (2024).
 
     Example:
         >>> Conciseness(target_length=10)([[1]] * 3, [[5] * 10, [5] * 11, [5] * 30])
@@ -28,12 +36,12 @@ class Conciseness(Reward):
 
     def __init__(self, target_length: float, maximum: float = 1.0) -> None:
         if not 0 < target_length < float("inf"):
-            raise ValueError(f"target_length is {target_length}, but must be a number of tokens above 0")
+            raise ValueError(f"target_length is {target_length}: it must be a finite number of tokens above 0.")
         self.target_length = float(target_length)
         self.maximum = float(maximum)
         self.direction = f"higher is shorter, and the same for all up to {target_length:g} tokens"
 
     def __call__(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Tensor:
-        """Return the rewards of N responses, given as token ids without stop token: shape ``(N,)``."""
+        """The rewards of N responses, which are token ids without the stop token: shape ``(N,)``."""
         lengths = torch.tensor([len(ids) for ids in responses], dtype=torch.float64)
         return self.maximum - (lengths / self.target_length - 1).clamp(min=0)

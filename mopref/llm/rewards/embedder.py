@@ -1,52 +1,63 @@
 """Sentence embeddings by a model that is loaded once."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+
+from mopref._progress import progress_bar
+from mopref._repr import OptionsRepr
+from mopref.llm.data.lengths import batches_of_like_length
 
 __all__ = ["Embedder", "shared_embedder"]
 
 
-class Embedder:
+class Embedder(OptionsRepr):
     """Unit-length embeddings of texts: the last hidden states averaged over a text, which is cut at 256 tokens.
 
-    ``folder`` holds a sentence-embedding model and its tokenizer, such as `mopref.llm.demo.assets.minilm` returns.
     The cosine of two texts is the dot product of their rows.
+
+    Args:
+        folder: holds a sentence-embedding model and its tokenizer, such as ``mopref.llm.demo.minilm()``.
+        device: where the model runs.
     """
 
     def __init__(self, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer
 
+        self.folder = os.fspath(folder)
         self.device = torch.device(device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self.device)
 
+    def options(self) -> dict[str, Any]:
+        """The options by name."""
+        return {"folder": self.folder, "device": str(self.device)}
+
     def embed(self, texts: Sequence[str], batch_size: int = 32, progress: bool = False) -> np.ndarray:
-        """Return the embeddings of N texts, float32 of shape ``(N, d)``; a text that occurs twice is embedded once.
+        """The embeddings of N texts, float32 of shape ``(N, d)``; a text that occurs twice is embedded once.
+
+        Args:
+            texts: N texts.
+            batch_size: texts in one forward pass.
+            progress: show a progress bar.
 
         Raises:
             ValueError: ``texts`` is one string instead of a sequence of strings.
         """
         if isinstance(texts, str):
-            raise ValueError(
-                f"texts must be a sequence of strings, but is one string of {len(texts)} characters; put it in a list"
-            )
-        # Texts of like length share a batch, so that little of the work goes into padding.
-        different = sorted(set(texts), key=lambda text: (len(text), text))
-        rows = {text: row for row, text in enumerate(different)}
-        embeddings = np.zeros((len(different), self.model.config.hidden_size), dtype=np.float32)
-        with tqdm(total=len(different), desc="embedding texts", unit="text", disable=not progress, leave=False) as bar:
-            for start in range(0, len(different), batch_size):
-                chosen = different[start : start + batch_size]
-                embeddings[start : start + len(chosen)] = self._embed_batch(chosen)
-                bar.update(len(chosen))
+            raise ValueError(f"texts is one string of {len(texts)} characters: put it in a list.")
+        distinct = sorted(set(texts))
+        rows = {text: row for row, text in enumerate(distinct)}
+        embeddings = np.zeros((len(distinct), self.model.config.hidden_size), dtype=np.float32)
+        with progress_bar(None, "embedding texts", enabled=progress, total=len(distinct), unit="text") as bar:
+            for batch in batches_of_like_length([len(text) for text in distinct], batch_size):
+                embeddings[batch] = self._embed_batch([distinct[row] for row in batch])
+                bar.update(len(batch))
         return embeddings[[rows[text] for text in texts]]
 
     @torch.inference_mode()
@@ -60,7 +71,7 @@ class Embedder:
 
 
 def shared_embedder(folder: str | os.PathLike[str]) -> Embedder:
-    """Return the embedder of a folder, the same one at each call, so that several rewards hold one model."""
+    """The embedder of a folder, the same one at each call, so that several rewards hold one model."""
     return _shared_embedder(str(Path(folder).resolve()))
 
 

@@ -1,18 +1,17 @@
 """A reward for clean language."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from mopref.llm.rewards.reward import Prompt, Reward
+from .reward import REWARDS, Prompt, Reward
 
 __all__ = ["ProfanityFree"]
 
 
+@REWARDS.register("profanity")
 class ProfanityFree(Reward):
     """1 − P(profane) of the response by alt-profanity-check, 0 to 1; the prompt is not read.
 
@@ -21,7 +20,7 @@ class ProfanityFree(Reward):
     as the package is. Its versions are tied to versions of scikit-learn, which it takes seconds to import.
 
     Raises:
-        ImportError: The package is missing (it comes with the extra ``rewards``), or its weights do not load with the
+        ImportError: the package is missing (it comes with the extra ``rewards``), or its weights do not load with the
             scikit-learn that is installed.
     """
 
@@ -32,17 +31,17 @@ class ProfanityFree(Reward):
             self._probabilities = import_module("profanity_check").predict_prob
         except ImportError as error:
             raise ImportError(
-                "ProfanityFree needs the package alt-profanity-check, with the scikit-learn of the same version: "
-                "`pip install 'mopref[rewards]'`"
+                "ProfanityFree needs the package alt-profanity-check, with the scikit-learn of the same version, which "
+                "is missing: run pip install 'mopref[rewards]'."
             ) from error
         except Exception as error:
             raise ImportError(
-                "alt-profanity-check does not load with the scikit-learn that is installed; its versions are tied to "
-                "scikit-learn's: `pip install --upgrade --force-reinstall 'mopref[rewards]'`"
+                "alt-profanity-check does not load with the scikit-learn that is installed, to whose versions its own "
+                "are tied: run pip install --upgrade --force-reinstall 'mopref[rewards]'."
             ) from error
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Return 1 − P(profane) of N responses, shape ``(N,)``."""
+        """1 − P(profane) of N responses, shape ``(N,)``."""
         if not responses:
             return torch.zeros(0, dtype=torch.float64)
         return 1.0 - torch.as_tensor(self._probabilities(list(responses)), dtype=torch.float64)

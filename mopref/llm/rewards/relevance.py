@@ -1,18 +1,17 @@
 """A reward for answers that take up the request."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mopref.llm.rewards.embedder import Embedder
-from mopref.llm.rewards.reward import Prompt, Reward, last_request
+from .embedder import Embedder
+from .reward import REWARDS, Prompt, Reward, last_request
 
 __all__ = ["Relevance"]
 
 
+@REWARDS.register("relevance")
 class Relevance(Reward):
     """The cosine of the sentence embeddings of request and response, −1 to 1.
 
@@ -22,7 +21,7 @@ class Relevance(Reward):
     count.
 
     Args:
-        embedder: the sentence-embedding model, such as ``shared_embedder(minilm())`` of ``mopref.llm.demo.assets``.
+        embedder: the sentence-embedding model, such as ``shared_embedder(minilm())`` with ``mopref.llm.demo.minilm``.
     """
 
     direction = "higher is nearer to the request"
@@ -31,7 +30,7 @@ class Relevance(Reward):
         self.embedder = embedder
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
-        """Return the cosines of N prompts and responses, shape ``(N,)``."""
+        """The cosines of N prompts and responses, shape ``(N,)``."""
         requests = [last_request(prompt) for prompt in prompts]
         vectors = torch.from_numpy(self.embedder.embed([*requests, *responses])).double()
         return (vectors[: len(requests)] * vectors[len(requests) :]).sum(dim=1)

@@ -4,8 +4,6 @@ A reward is any callable ``(prompts, responses) -> (N,)`` numbers, one for each 
 texts may be private or harmful: no message here shows one.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -14,13 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mopref._repr import OptionsRepr
+from mopref.registry import Registry
+
 __all__ = [
+    "REWARDS",
     "Prompt",
     "Reward",
     "RewardError",
     "compute_rewards",
     "describe_rewards",
     "last_request",
+    "reads_tokens",
     "token_reward",
 ]
 
@@ -30,9 +33,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class RewardError(RuntimeError):
-    """A reward raised an error or returned something that is no reward. ``name`` is its name.
+    """A reward raised an error or returned something that is no reward.
 
-    ``row`` is the first row that is at fault, None if it is not one row's doing.
+    Args:
+        message: what happened, without any text.
+        name: of the reward.
+        row: the first row that is at fault; ``None`` if it is not known, or not one row's doing.
     """
 
     def __init__(self, message: str, name: str, row: int | None = None) -> None:
@@ -41,19 +47,28 @@ class RewardError(RuntimeError):
         self.row = row
 
 
-class Reward(ABC):
+class Reward(OptionsRepr, ABC):
     """A reward with a direction to be read beside its numbers.
 
-    ``direction`` says in one short sentence what a high value means. ``reads_tokens`` says that the reward is called
-    with token ids in place of texts; those of a response hold neither its stop token nor padding.
+    Attributes:
+        direction: what a high value means, in one short sentence.
+        reads_tokens: whether the reward is called with token ids in place of texts; those of a response hold neither
+            its stop token nor padding.
     """
 
     reads_tokens: bool = False
     direction: str = "higher is better"
 
+    def options(self) -> dict[str, Any]:
+        """The options by name: the public attributes but ``direction``, which follows from them."""
+        return {name: value for name, value in super().options().items() if name != "direction"}
+
     @abstractmethod
     def __call__(self, prompts: Sequence[Any], responses: Sequence[Any]) -> Tensor | np.ndarray | Sequence[float]:
-        """Return one number for each of the N responses, shape ``(N,)``."""
+        """One number for each of the N responses, shape ``(N,)``."""
+
+
+REWARDS: Registry[Reward] = Registry("reward", Reward, packages=["mopref.llm.rewards", "mopref.llm.demo"])
 
 
 def token_reward(function: _Function) -> _Function:
@@ -63,15 +78,25 @@ def token_reward(function: _Function) -> _Function:
         >>> @token_reward
         ... def shortness(prompt_ids, response_ids):
         ...     return [-len(ids) for ids in response_ids]
-        >>> shortness.reads_tokens
+        >>> reads_tokens(shortness)
         True
     """
     function.reads_tokens = True  # type: ignore[attr-defined]
     return function
 
 
+def reads_tokens(reward: Callable[..., Any]) -> bool:
+    """Whether a reward is called with token ids in place of texts.
+
+    Example:
+        >>> reads_tokens(lambda prompts, responses: [len(text) for text in responses])
+        False
+    """
+    return bool(getattr(reward, "reads_tokens", False))
+
+
 def describe_rewards(rewards: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
-    """Return what a high value of each reward means; "higher is better" for a reward that does not say.
+    """What a high value of each reward means; "higher is better" for a reward that does not say.
 
     Example:
         >>> describe_rewards({"length": len})
@@ -87,22 +112,22 @@ def compute_rewards(
     prompt_ids: Sequence[Sequence[int]] | None,
     response_ids: Sequence[Sequence[int]] | None,
 ) -> Tensor:
-    """Call every reward on N responses and check what it returns.
+    """Call every reward once on N responses and check what it returns.
 
     Args:
-        rewards: m named rewards. One with ``reads_tokens`` gets the ids, any other the texts.
-        prompts: N texts or lists of chat messages; with ``responses``, None if every reward reads tokens.
+        rewards: m named rewards. One that reads tokens gets the ids, any other the texts.
+        prompts: N texts or lists of chat messages; with ``responses``, ``None`` if every reward reads tokens.
         responses: N texts.
-        prompt_ids: N lists of token ids; with ``response_ids``, None if no reward reads tokens.
+        prompt_ids: N lists of token ids; with ``response_ids``, ``None`` if no reward reads tokens.
         response_ids: N lists of token ids, without stop token and padding.
 
     Returns:
         The rewards, higher is better, shape ``(N, m)``, float64, on the CPU and without gradient.
 
     Raises:
-        ValueError: There is no reward, the inputs that a reward needs are missing, or they differ in number.
-        RewardError: A reward raised an error (which is its cause), or returned anything but N finite numbers of shape
-            ``(N,)``. It names the reward and, where one is at fault, the first row, and shows no text.
+        ValueError: there is no reward, the inputs that a reward needs are missing, or they differ in number.
+        RewardError: a reward raised an error (which is its cause), or returned anything but N finite numbers of shape
+            ``(N,)``. It names the reward and, where one is known to be at fault, the first row, and shows no text.
 
     Example:
         >>> compute_rewards({"letters": lambda prompts, responses: [len(text) for text in responses]},
@@ -111,79 +136,88 @@ def compute_rewards(
                 [7.]], dtype=torch.float64)
     """
     if not rewards:
-        raise ValueError("there is no reward; give at least one, as name -> callable")
-    inputs = {
-        "prompts": prompts,
-        "responses": responses,
-        "prompt_ids": prompt_ids,
-        "response_ids": response_ids,
-    }
-    counts = {name: len(values) for name, values in inputs.items() if values is not None}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{number} {name}" for name, number in counts.items())
-        raise ValueError(f"there must be as many prompts as responses, one of each in a row, but got {listed}")
+        raise ValueError("there is no reward: give at least one, as name -> callable.")
+    texts = {"prompts": prompts, "responses": responses}
+    ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
+    _check_counts({**texts, **ids})
     columns = []
     for name, reward in rewards.items():
         if not callable(reward):
-            raise ValueError(f"reward {name!r} is a {type(reward).__name__}, but must be callable")
-        first, second = ("prompt_ids", "response_ids") if _reads_tokens(reward) else ("prompts", "responses")
-        missing = [key for key in (first, second) if inputs[key] is None]
-        if missing:
-            kind = "token ids" if _reads_tokens(reward) else "texts"
-            raise ValueError(
-                f"reward {name!r} reads {kind}, but {' and '.join(missing)} were not given; give them, or mark a "
-                "function that reads token ids with @token_reward"
-            )
-        columns.append(_column(name, reward, list(inputs[first] or ()), list(inputs[second] or ())))
+            raise ValueError(f"reward {name!r} is a {type(reward).__name__}: it must be callable.")
+        inputs = _inputs(name, reward, texts, ids)
+        columns.append(_column(name, reward, *inputs))
     return torch.from_numpy(np.stack(columns, axis=1))
 
 
 def last_request(prompt: Prompt) -> str:
-    """Return the text of a prompt; of chat messages the last one by the user, which is what the response answers."""
+    """The text of a prompt; of chat messages the last one by the user, which is what the response answers."""
     if isinstance(prompt, str):
         return prompt
     by_user = [message["content"] for message in prompt if message["role"] == "user"]
     return by_user[-1] if by_user else prompt[-1]["content"]
 
 
-def _reads_tokens(reward: Callable[..., Any]) -> bool:
-    return bool(getattr(reward, "reads_tokens", False))
+def _check_counts(inputs: Mapping[str, Sequence[Any] | None]) -> None:
+    counts = {name: len(values) for name, values in inputs.items() if values is not None}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{number} {name}" for name, number in counts.items())
+        raise ValueError(f"there are {listed}: there must be as many prompts as responses, one of each in a row.")
+
+
+def _inputs(
+    name: str,
+    reward: Callable[..., Any],
+    texts: Mapping[str, Sequence[Any] | None],
+    ids: Mapping[str, Sequence[Any] | None],
+) -> list[list[Any]]:
+    """What a reward is called with: prompts and responses, as texts or as ids."""
+    kind, inputs = ("token ids", ids) if reads_tokens(reward) else ("texts", texts)
+    missing = [key for key, values in inputs.items() if values is None]
+    if missing:
+        raise ValueError(
+            f"reward {name!r} reads {kind}, but {' and '.join(missing)} were not given: give them, or mark a function "
+            "that reads token ids with @token_reward."
+        )
+    return [list(values or ()) for values in inputs.values()]
 
 
 def _column(name: str, reward: Callable[..., Any], prompts: list[Any], responses: list[Any]) -> np.ndarray:
-    """Return one reward's values, checked: float64 of shape ``(N,)``."""
+    """One reward's values, checked: float64 of shape ``(N,)``."""
+    count = len(responses)
     try:
         returned = reward(prompts, responses)
     except Exception as error:
-        row, place = _failing_row(reward, prompts, responses)
         raise RewardError(
-            f"reward {name!r} raised {type(error).__name__} {place}. Its own error is the cause above; call the reward "
-            "on that row's prompt and response to see why (texts are not shown here: they may be private or harmful)",
+            f"reward {name!r} raised {type(error).__name__} on {count} row{'s' * (count != 1)}: its own error is the "
+            "cause above. Call it on fewer of these prompts and responses to see which it fails on (texts are not "
+            "shown here: they may be private or harmful).",
             name,
-            row,
+            0 if count == 1 else None,
         ) from error
     values = _as_array(name, returned)
-    count = len(responses)
     if values.shape != (count,):
         hint = "; drop the last dimension, with squeeze(-1)" if values.shape == (count, 1) and count != 1 else ""
         raise RewardError(
-            f"reward {name!r} returned shape {values.shape}, but must return one number for each of the {count} "
-            f"responses, shape ({count},){hint}",
+            f"reward {name!r} returned shape {values.shape}: it must return one number for each of the {count} "
+            f"responses, shape ({count},){hint}.",
             name,
         )
     if values.dtype.kind not in "biuf":
         raise RewardError(
-            f"reward {name!r} returned values of type {values.dtype}, but must return real numbers{_odd_one(values)}",
+            f"reward {name!r} returned values of type {values.dtype}: it must return real numbers{_odd_one(values)}.",
             name,
         )
-    values = values.astype(np.float64)
+    return _finite(name, values.astype(np.float64))
+
+
+def _finite(name: str, values: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         row = int(bad[0])
         raise RewardError(
-            f"reward {name!r} returned {values[row]} for row {row} ({len(bad)} of {count} rows are not finite); a "
-            "reward must be a finite number, or the whole step is lost. Call it on that row's prompt and response to "
-            "see why, and return a low finite number for a response that cannot be rated",
+            f"reward {name!r} returned {values[row]} for row {row} ({len(bad)} of {len(values)} rows are not finite): "
+            "a reward must be a finite number, or the whole step is lost. Call it on that row's prompt and response to "
+            "see why, and return a low finite number for a response that cannot be rated.",
             name,
             row,
         )
@@ -191,20 +225,20 @@ def _column(name: str, reward: Callable[..., Any], prompts: list[Any], responses
 
 
 def _as_array(name: str, returned: Any) -> np.ndarray:
-    """Return what a reward returned as an array of any shape and type; numpy's messages might show a text."""
+    """What a reward returned as an array of any shape and type; numpy's messages might show a text."""
     if isinstance(returned, list | tuple):
         returned = [_to_numpy(value) for value in returned]
     elif not isinstance(returned, Tensor | np.ndarray | int | float | np.generic):
         raise RewardError(
-            f"reward {name!r} returned a {type(returned).__name__}, but must return a tensor, an array or a list of "
-            "numbers, one for each response",
+            f"reward {name!r} returned a {type(returned).__name__}: it must return a tensor, an array or a list of "
+            "numbers, one for each response.",
             name,
         )
     try:
         return np.asarray(_to_numpy(returned))
     except (ValueError, TypeError):
         raise RewardError(
-            f"reward {name!r} returned rows of different shapes, but must return one number for each response", name
+            f"reward {name!r} returned rows of different shapes: it must return one number for each response.", name
         ) from None
 
 
@@ -219,24 +253,5 @@ def _to_numpy(value: Any) -> Any:
 def _odd_one(values: np.ndarray) -> str:
     for row, value in enumerate(values):
         if not isinstance(value, int | float | np.number):
-            return f": row {row} is a {type(value).__name__}"
+            return f", but row {row} is a {type(value).__name__}"
     return ""
-
-
-def _failing_row(reward: Callable[..., Any], prompts: list[Any], responses: list[Any]) -> tuple[int | None, str]:
-    """Return the first row on which a reward fails alone, None if there is none, and a sentence's end that says so."""
-
-    def fails(row: int) -> bool:
-        try:
-            reward([prompts[row]], [responses[row]])
-        except Exception:
-            return True
-        return False
-
-    count = len(responses)
-    first = next((row for row in range(count) if fails(row)), None)
-    if first is None:
-        return None, f"on {count} rows, though on none of them alone, so it depends on the rows being together"
-    if first == 0 and count > 1 and fails(count - 1):
-        return 0, f"on row 0 and on row {count - 1}, so probably on each of the {count} rows"
-    return first, f"on row {first} of {count} (the first that fails alone, counted from 0)"

@@ -12,7 +12,7 @@ class RunningScale:
     """Running standard deviations of m rewards, over all processes of a run.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, the number of rewards.
 
     Example:
         >>> scale = RunningScale(2)
@@ -33,7 +33,11 @@ class RunningScale:
         return torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def observe(self, rewards: Tensor) -> None:
-        """Take in N rewards ``(N, m)`` of each process: counts, means and squared deviations add up (Chan, 1979)."""
+        """Take in N rewards ``(N, m)`` of each process.
+
+        Source: T. Chan, G. Golub and R. LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+        Variances (1979): how counts, means and squared deviations of two parts add up.
+        """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             shares = [torch.zeros_like(rewards) for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(shares, rewards)
@@ -49,5 +53,5 @@ class RunningScale:
         return {"count": self.count, "mean": self.mean, "squares": self.squares}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
+        """Continue from what ``state_dict`` holds."""
         self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]

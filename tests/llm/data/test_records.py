@@ -5,14 +5,26 @@ import pytest
 from datasets import Dataset
 from hypothesis import assume, given, strategies as st
 
-from mopref.llm.data.records import label_counts, split_by_prompt, validate_records
+from mopref.llm.data.records import (
+    label_counts,
+    record_dimensions,
+    split_by_prompt,
+    validate_records,
+    validate_response_records,
+)
 
 OBJECTIVES = ("helpful", "harmless")
+STYLES = ("brief", "loud")
+SECRET = "so am i"
 
 
 def record(**changes):
     good = {"prompt": "How?", "response_0": "So.", "response_1": "Not so.", "helpful": 0, "harmless": 1}
     return {**good, **changes}
+
+
+def response_record(prompt="how are you", response=SECRET, dimension="brief", **others):
+    return {"prompt": prompt, "response": response, "dimension": dimension, **others}
 
 
 def chat(role, content):
@@ -78,9 +90,10 @@ def test_unknown_label_is_shown():
 
 
 def test_texts_never_appear_in_messages():
-    with pytest.raises(ValueError) as error:
-        validate_records([record(prompt="a secret text", helpful=5)], OBJECTIVES)
-    assert "secret" not in str(error.value)
+    for broken in (record(prompt="a secret text", helpful=5), record(helpful="a secret text")):
+        with pytest.raises(ValueError, match="row 0, column 'helpful': the label is") as error:
+            validate_records([broken], OBJECTIVES)
+        assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("objectives", [(), "helpful", ("a", "a"), ("prompt",), ("",), (1,)])
@@ -152,3 +165,50 @@ def test_label_counts():
     assert (counts.records, counts.prompts) == (4, 2)
     assert counts.labelled == {"helpful": 3, "harmless": 2}
     assert (counts.labelled_on_all, counts.in_conflict) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"prompt": "how", "response": SECRET}, r"row 1: column 'dimension' is missing \(there are: 'prompt'"),
+        ({"prompt": "how", "dimension": "brief"}, "row 1: column 'response' is missing"),
+        (response_record(prompt="  \n"), "row 1, column 'prompt' is empty"),
+        (response_record(response=""), "row 1, column 'response' is empty"),
+        (response_record(response=3), "row 1, column 'response' is a int"),
+        (
+            response_record(response=chat("user", SECRET)),
+            "row 1, column 'response' is malformed: message 0 has the role 'user'",
+        ),
+        (
+            response_record(prompt=[{"content": SECRET}]),
+            "row 1, column 'prompt' is malformed: message 0 must be a dict",
+        ),
+        (response_record(dimension="polite"), "row 1, column 'dimension': 'polite' is none of 'brief', 'loud'"),
+        (response_record(dimension=["brief", None]), "row 1, column 'dimension': None is none of"),
+        (response_record(dimension=[]), "row 1, column 'dimension' is empty: name at least one of"),
+        (response_record(dimension=None), "row 1, column 'dimension' is a NoneType"),
+        ([SECRET], "row 1 is a list"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_bad_response_records_are_named_without_their_texts(bad, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        validate_response_records([response_record(), bad], STYLES)
+    assert SECRET not in str(caught.value)
+
+
+def test_no_response_records_and_bad_dimensions():
+    with pytest.raises(ValueError, match="no records"):
+        validate_response_records([], STYLES)
+    with pytest.raises(ValueError, match="records is a dict"):
+        validate_response_records(response_record(), STYLES)
+    for names in ("brief", (), ("brief", "brief"), ("brief", " "), ("brief", 3)):
+        with pytest.raises(ValueError, match="dimensions is"):
+            validate_response_records([response_record()], names)
+    # Unlike a preference record's objectives, dimensions are no columns: any name will do.
+    validate_response_records([response_record(dimension="prompt")], ("prompt", "response"))
+
+
+def test_a_dimension_is_a_name_or_several():
+    assert record_dimensions(response_record()) == ("brief",)
+    assert record_dimensions(response_record(dimension=["loud", "brief"])) == ("loud", "brief")

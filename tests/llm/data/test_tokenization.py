@@ -1,128 +1,51 @@
+"""Rows of token ids from both kinds of record, from prompts and from plain texts."""
+
 import copy
 
 import pytest
 from hypothesis import given, strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import normalizers
 
-from mopref.llm.data.tokenization import PairTokenizer, tokenize_pair, tokenize_records
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+from mopref.llm.data.chat_template import PairTokenizer
+from mopref.llm.data.tokenization import (
+    LengthLimits,
+    plain_text_rows,
+    tokenize_pair,
+    tokenize_prompts,
+    tokenize_records,
+    tokenize_responses,
 )
+
 OBJECTIVES = ("helpful", "harmless")
-
-
-def make(template=None, **special):
-    """A byte-level tokenizer whose merges cross the border of prompt and response if both are tokenised together."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(["How are you?So am I.", "you?So you?So", "assistant user system"] * 3, trainer)
-    if special.get("bos_token"):
-        core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **{"eos_token": "</s>", **special})
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-@pytest.fixture(scope="module")
-def chat():
-    return make(CHATML, eos_token="<|im_end|>")
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return make(bos_token="<s>")
+STYLES = ("brief", "loud")
+SECRET = "so am i"
 
 
 def record(prompt="How are you?", first="So am I.", second="Fine", **labels):
     return {"prompt": prompt, "response_0": first, "response_1": second, "helpful": 0, "harmless": 1, **labels}
 
 
-def test_chat_template_and_its_end_of_turn(chat):
-    ids = tokenize_pair(chat, record())
-    assert chat.decode(ids["prompt_ids"]) == "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n"
-    assert chat.decode(ids["response_0_ids"]) == "So am I.<|im_end|>"
-    assert chat.decode(ids["response_1_ids"]) == "Fine<|im_end|>"
-    assert all(type(index) is int for column in ids.values() for index in column)
+def response_record(prompt="how are you", response=SECRET, dimension="brief", **others):
+    return {"prompt": prompt, "response": response, "dimension": dimension, **others}
 
 
-def test_chat_messages_equal_text(chat):
-    messages = record([{"role": "user", "content": "How are you?"}], [{"role": "assistant", "content": "So am I."}])
-    assert tokenize_pair(chat, messages) == tokenize_pair(chat, record())
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_prompt_length": 0}, "max_prompt_length is 0: .* ≥ 1 token"),
+        ({"max_response_length": -1}, "max_response_length is -1: .* ≥ 1 token"),
+        ({"on_long_prompt": "cut"}, "on_long_prompt is 'cut': it must be one of 'error', 'truncate', 'drop'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_limits_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        LengthLimits(**options)
 
 
-def test_whole_sequence_is_what_the_template_renders(chat):
-    ids = tokenize_pair(chat, record())
-    dialogue = [{"role": "user", "content": "How are you?"}, {"role": "assistant", "content": "So am I."}]
-    whole = chat.apply_chat_template(dialogue, tokenize=False)
-    assert chat.decode(ids["prompt_ids"] + ids["response_0_ids"]) + "\n" == whole
-
-
-def test_end_of_turn_is_the_templates_not_the_end_of_sequence():
-    pairs = PairTokenizer(make(CHATML, additional_special_tokens=["<|im_end|>"]))
-    assert pairs.tokenizer.convert_ids_to_tokens(pairs.end_of_turn) == ["<|im_end|>"]
-
-
-def test_text_the_template_puts_before_an_answer_belongs_to_the_response():
-    template = (
-        "{% for message in messages %}{% if message['role'] == 'user' %}Q: {{ message['content'] }} A:"
-        "{% else %}{{ ' ' + message['content'] + '</s>' }}{% endif %}{% endfor %}"
-    )
-    tokenizer = make(template)
-    ids = tokenize_pair(tokenizer, record())
-    assert tokenizer.decode(ids["prompt_ids"]) == "Q: How are you? A:"
-    assert tokenizer.decode(ids["response_0_ids"]) == " So am I.</s>"
-
-
-def test_template_whose_prompt_is_no_prefix_falls_back_to_end_of_sequence():
-    template = (
-        "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>{% else %}<|im_end|>{% endif %}"
-    )
-    tokenizer = make(template)
-    assert tokenizer.decode(tokenize_pair(tokenizer, record())["response_0_ids"]) == "So am I.</s>"
-
-
-def test_without_template(plain):
-    ids = tokenize_pair(plain, record())
-    assert plain.decode(ids["prompt_ids"]) == "<s>How are you?"
-    assert plain.decode(ids["response_0_ids"]) == "So am I.</s>"
-    assert make(bos_token=None).decode(tokenize_pair(make(), record())["prompt_ids"]) == "How are you?"
-
-
-def test_without_template_tokens_do_not_cross_the_border(plain):
-    ids = tokenize_pair(plain, record())
-    together = plain("How are you?So am I.")["input_ids"]
-    assert together[: len(ids["prompt_ids"])] != ids["prompt_ids"], "the tokenizer should merge across the border"
-
-
-def test_without_template_chat_messages_are_laid_out(plain):
-    messages = [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Yo"},
-        {"role": "user", "content": "?"},
-    ]
-    for answer in ("Ok", [{"role": "assistant", "content": "Ok"}]):
-        ids = tokenize_pair(plain, record(messages, answer))
-        text = plain.decode(ids["prompt_ids"] + ids["response_0_ids"])
-        assert text == "<s>\n\nHuman: Hi\n\nAssistant: Yo\n\nHuman: ?\n\nAssistant: Ok</s>"
-
-
-def test_no_way_to_end_a_response():
-    tokenizer = make()
-    tokenizer.eos_token = None
-    with pytest.raises(ValueError, match="neither an end-of-turn token"):
-        PairTokenizer(tokenizer)
+def test_a_single_pair_cannot_be_dropped(chat):
+    with pytest.raises(ValueError, match="on_long_prompt is 'drop': it must be 'error' or 'truncate'"):
+        tokenize_pair(chat, record(), on_long_prompt="drop")
 
 
 def test_long_prompt_is_an_error_by_default(chat):
@@ -145,9 +68,10 @@ def test_long_prompt_truncated_on_the_left(chat, plain):
 
 def test_long_prompt_dropped_with_a_warning(chat):
     rows = [record("How are you?" * 30), record(helpful=1)]
-    with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
-        kept = tokenize_records(chat, rows, OBJECTIVES, 40, on_long_prompt="drop")
-    assert [row["labels"] for row in kept] == [[1, 1]]
+    with pytest.warns(UserWarning, match="left out 1 of 2 rows") as caught:
+        remaining = tokenize_records(chat, rows, OBJECTIVES, 40, on_long_prompt="drop")
+    assert caught[0].filename == __file__, "the warning names the caller's line"
+    assert [row["labels"] for row in remaining] == [[1, 1]]
     with pytest.raises(ValueError, match="no row is left"):
         tokenize_records(chat, rows, OBJECTIVES, 1, on_long_prompt="drop")
 
@@ -166,6 +90,14 @@ def test_response_without_tokens_names_the_row(chat):
     silent.backend_tokenizer.normalizer = normalizers.Replace("Fine", "")
     with pytest.raises(ValueError, match="row 1, column 'response_1': the response has no tokens"):
         tokenize_records(silent, [record(second="So"), record()], OBJECTIVES)
+
+
+def test_prompt_without_tokens_names_the_row(plain):
+    silent = PairTokenizer(plain)
+    silent.beginning = []
+    silent._ids = lambda text: [] if text == "silence" else PairTokenizer._ids(silent, text)
+    with pytest.raises(ValueError, match="row 1: the prompt has no tokens"):
+        tokenize_records(silent, [record(), record("silence")], OBJECTIVES)
 
 
 def test_records_are_validated_and_labels_kept_in_order(chat):
@@ -201,3 +133,135 @@ def test_prompt_is_a_prefix_and_no_response_is_empty(request, name, prompt, firs
     for column, whole in (("response_0_ids", other["response_1_ids"]), ("response_1_ids", other["response_0_ids"])):
         assert 1 <= len(row[column]) <= limit
         assert row[column] == whole[:limit]
+
+
+def test_response_rows_hold_the_words_and_the_dimensions_in_order(word_chat):
+    records = [
+        response_record(),
+        response_record(response="fine", dimension=["loud", "brief"]),
+        response_record(dimension=("loud",), note=""),
+    ]
+    rows = tokenize_responses(word_chat, records, STYLES)
+    assert [word_chat.decode(row["prompt_ids"]) for row in rows] == ["<turn> how are you <end> <turn>"] * 3
+    assert [word_chat.decode(row["response_ids"]) for row in rows] == ["so am i <end>", "fine <end>", "so am i <end>"]
+    assert [row["dimensions"] for row in rows] == [[True, False], [True, True], [False, True]]
+    assert [row["dimensions"] for row in tokenize_responses(word_chat, records, STYLES[::-1])] == [
+        [False, True],
+        [True, True],
+        [True, False],
+    ]
+    assert all(set(row) == {"prompt_ids", "response_ids", "dimensions"} for row in rows)
+
+
+@pytest.mark.parametrize("template", ["chat", None], ids=["chat template", "plain"])
+@pytest.mark.parametrize(
+    "prompt", ["how are you", [{"role": "user", "content": "how are you"}]], ids=["text", "messages"]
+)
+def test_response_ids_equal_those_of_a_pair(make_word_tokenizer, template, prompt):
+    """One layout for all data: a response has the ids it would have in a preference record."""
+    tokenizer = make_word_tokenizer(template, adds_beginning=True)
+    for response in (SECRET, [{"role": "assistant", "content": SECRET}]):
+        (row,) = tokenize_responses(tokenizer, [response_record(prompt, response)], STYLES)
+        pair = tokenize_pair(tokenizer, {"prompt": prompt, "response_0": response, "response_1": "fine"})
+        assert (row["prompt_ids"], row["response_ids"]) == (pair["prompt_ids"], pair["response_0_ids"])
+
+
+def test_limits_of_response_rows(word_chat):
+    records = [response_record("you " * 9, dimension="loud"), response_record()]
+    with pytest.raises(ValueError, match="row 0: the prompt has 12 tokens, but max_prompt_length is 11"):
+        tokenize_responses(word_chat, records, STYLES, max_prompt_length=11)
+    cut = tokenize_responses(word_chat, records, STYLES, 11, 2, on_long_prompt="truncate")
+    assert word_chat.decode(cut[0]["prompt_ids"]) == "you " * 9 + "<end> <turn>"
+    assert word_chat.decode(cut[0]["response_ids"]) == "so am", "cut on the right, where no turn ends"
+    with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
+        remaining = tokenize_responses(word_chat, records, STYLES, 11, on_long_prompt="drop")
+    assert [row["dimensions"] for row in remaining] == [[True, False]]
+    with pytest.raises(ValueError, match="no row is left"):
+        tokenize_responses(word_chat, records, STYLES, 1, on_long_prompt="drop")
+    for option in ({"max_prompt_length": 0}, {"max_response_length": 0}, {"on_long_prompt": "cut"}):
+        with pytest.raises(ValueError, match=next(iter(option))):
+            tokenize_responses(word_chat, records, STYLES, **option)
+
+
+def test_response_records_may_be_an_iterator_or_a_dataset(word_chat):
+    datasets = pytest.importorskip("datasets")
+    records = [response_record(dimension=["brief"]), response_record("you", dimension=["loud", "brief"])]
+    expected = tokenize_responses(word_chat, records, STYLES)
+    assert tokenize_responses(PairTokenizer(word_chat), iter(records), STYLES) == expected
+    assert tokenize_responses(word_chat, datasets.Dataset.from_list(records), STYLES) == expected
+
+
+def test_response_records_are_validated(word_chat):
+    with pytest.raises(ValueError, match="row 1, column 'dimension': 'polite' is none of 'brief', 'loud'") as caught:
+        tokenize_responses(word_chat, [response_record(), response_record(dimension="polite")], STYLES)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_response_without_tokens_is_named(word_chat):
+    silent = PairTokenizer(word_chat)
+    silent._ids = lambda text: [] if text.strip() == "fine" else PairTokenizer._ids(silent, text)
+    with pytest.raises(ValueError, match="row 1, column 'response': the response has no tokens"):
+        tokenize_responses(silent, [response_record(), response_record(response="fine")], STYLES)
+
+
+def test_prompt_rows_hold_the_prompt_and_its_ids(word_chat):
+    prompts = ["how are you", [{"role": "user", "content": "are you fine"}]]
+    rows = tokenize_prompts(word_chat, iter(prompts))
+    assert [row["prompt"] for row in rows] == prompts
+    assert [word_chat.decode(row["prompt_ids"]) for row in rows] == [
+        "<turn> how are you <end> <turn>",
+        "<turn> are you fine <end> <turn>",
+    ]
+    assert all(set(row) == {"prompt", "prompt_ids"} for row in rows)
+    assert rows[0]["prompt_ids"] == tokenize_responses(word_chat, [response_record()], STYLES)[0]["prompt_ids"]
+
+
+def test_limits_of_prompt_rows(word_chat):
+    prompts = ["you " * 9, "you"]
+    with pytest.raises(ValueError, match="row 0: the prompt has 12 tokens, but max_prompt_length is 11"):
+        tokenize_prompts(word_chat, prompts, 11)
+    cut = tokenize_prompts(word_chat, prompts, 4, on_long_prompt="truncate")
+    assert word_chat.decode(cut[0]["prompt_ids"]) == "you you <end> <turn>"
+    with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
+        assert [row["prompt"] for row in tokenize_prompts(word_chat, prompts, 11, "drop")] == ["you"]
+
+
+def test_prompts_that_are_none(word_chat):
+    with pytest.raises(ValueError, match="row 1: the prompt is empty") as caught:
+        tokenize_prompts(word_chat, [SECRET, "  "])
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match="prompts is a single text of 7 characters") as caught:
+        tokenize_prompts(word_chat, SECRET)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match="there are no prompts"):
+        tokenize_prompts(word_chat, [])
+
+
+@pytest.mark.parametrize(
+    ("adds_beginning", "first", "rest"),
+    [(True, "<s>", "how are you"), (False, "how", "are you")],
+    ids=["bos", "no bos"],
+)
+@pytest.mark.parametrize("template", ["chat", None], ids=["chat template", "plain"])
+def test_plain_text_is_predicted_from_its_first_token_on(make_word_tokenizer, adds_beginning, first, rest, template):
+    tokenizer = make_word_tokenizer(template, adds_beginning)
+    (row,) = plain_text_rows(tokenizer, ["how are you"])
+    assert tokenizer.decode(row["prompt_ids"]) == first
+    assert tokenizer.decode(row["response_ids"]) == rest, "no end-of-turn token, no template"
+    (cut,) = plain_text_rows(tokenizer, ["how are you"], max_length=2)
+    assert cut["prompt_ids"] + cut["response_ids"] == (row["prompt_ids"] + row["response_ids"])[:2]
+
+
+def test_plain_texts_that_cannot_be_predicted(word_chat):
+    with pytest.raises(ValueError, match="row 1: the text has 1 of at least 2 tokens"):
+        plain_text_rows(word_chat, ["how are", "you"])
+    with pytest.raises(ValueError, match="row 0: the text has 0"):
+        plain_text_rows(word_chat, [""])
+    with pytest.raises(ValueError, match="row 1 is a list"):
+        plain_text_rows(word_chat, ["how are", ["you", "am"]])
+    with pytest.raises(ValueError, match="single text"):
+        plain_text_rows(word_chat, "how are you")
+    with pytest.raises(ValueError, match="max_length is 1"):
+        plain_text_rows(word_chat, ["how are you"], max_length=1)
+    with pytest.raises(ValueError, match="no texts"):
+        plain_text_rows(word_chat, [])

@@ -1,89 +1,37 @@
+import importlib
 import itertools
 
 import numpy as np
 import pytest
 
+from mopref.llm.data.loaders import LOADERS
 from mopref.llm.data.records import label_counts, validate_records
-from mopref.llm.demo import harm_pairs as offline
-from mopref.llm.demo.harm_pairs import OBJECTIVES, harm_pairs, read_scored_answers
+from mopref.llm.demo.harm_pairs import PAIR_OBJECTIVES, harm_pairs
 
 # Relevance to the prompt that the stand-in for the embedding model gives to an answer, by its first letter.
 RELEVANCE = {"a": 0.9, "b": 0.85, "c": 0.5, "d": 0.1}
 
 
-def write_csv(folder, name, header, *lines, comment="# version=1"):
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text("\n".join([comment, header, *lines]) + "\n", encoding="utf-8")
-
-
-@pytest.fixture
-def scores(tmp_path):
-    folder = tmp_path / "scores"
-    write_csv(
-        folder,
-        "one.csv",
-        "category,objective,assistant_response,human_score,data_type",
-        "x,first prompt,answer one,1.0,text",
-        "x,first prompt,cautious answer,0.25,text",
-        "x,first prompt,decline,0.0,text",
-        "x,first prompt,an image,0.0,image_path",
-        "x,lonely prompt,answer,0.0,text",
-    )
-    write_csv(
-        folder,
-        "two.csv",
-        "category,objective,assistant_response,human_score_1,human_score_2,data_type",
-        'x,second prompt,"answer two,\n# with a line that looks like a comment",0.5,0.75,text',
-        "x,second prompt,better answer,0.5,,text",
-        f"x,second prompt,{'d' * 600},0.0,0.0,text",
-        "x, first prompt ,answer one,0.5,0.5,text",
-        comment='"# version=1, a, b"\n# more',
-    )
-    return folder
-
-
 @pytest.fixture
 def no_assets(scores, monkeypatch):
     """Let the pairs be made from the small files and from made-up embeddings; returns how often they were made."""
-    made = []
+    embedded = []
 
-    def embed(texts, folder, progress=False):
-        made.append(len(texts))
-        cosines = [1.0 if "prompt" in text else RELEVANCE[text[0]] for text in texts]
-        return np.array([[cosine, np.sqrt(1 - cosine**2)] for cosine in cosines])
+    class LetterEmbedder:
+        def __init__(self, folder):
+            pass
 
-    monkeypatch.setattr(offline, "fetch", lambda *_: scores)
-    monkeypatch.setattr(offline, "minilm", lambda *_: scores)
-    monkeypatch.setattr(offline, "embed_texts", embed)
-    return made
+        def embed(self, texts, progress=False):
+            embedded.append(len(texts))
+            cosines = [1.0 if "prompt" in text else RELEVANCE[text[0]] for text in texts]
+            return np.array([[cosine, np.sqrt(1 - cosine**2)] for cosine in cosines])
 
-
-def test_scores_are_averaged_over_judges_and_files(scores):
-    answers = read_scored_answers(scores)
-    assert set(answers) == {"first prompt", "second prompt", "lonely prompt"}
-    assert answers["first prompt"] == {"answer one": 0.75, "cautious answer": 0.25, "decline": 0.0}
-    assert sorted(answers["second prompt"].values()) == [0.0, 0.5, 0.625]
-
-
-@pytest.mark.parametrize(
-    ("header", "line", "message"),
-    [
-        ("objective,human_score", "p,0.5", "bad.csv lacks the column assistant_response"),
-        ("objective,assistant_response", "p,a", "bad.csv lacks the column human_score"),
-        ("objective,assistant_response,human_score", "p,a,1.5", "bad.csv, row 0, column human_score"),
-        ("objective,assistant_response,human_score", "p,a,high", "bad.csv, row 0, column human_score"),
-        ("objective,assistant_response,human_score", "p,a,nan", "bad.csv, row 0, column human_score"),
-    ],
-)
-def test_broken_files_are_named(tmp_path, header, line, message):
-    write_csv(tmp_path / "bad", "bad.csv", header, line)
-    with pytest.raises(ValueError, match=message):
-        read_scored_answers(tmp_path / "bad")
-
-
-def test_no_files(tmp_path):
-    with pytest.raises(ValueError, match="no CSV file"):
-        read_scored_answers(tmp_path)
+    # In the package, the name stands for the function.
+    module = importlib.import_module("mopref.llm.demo.harm_pairs")
+    monkeypatch.setattr(module, "fetch", lambda *_: scores)
+    monkeypatch.setattr(module, "minilm", lambda *_: scores)
+    monkeypatch.setattr(module, "Embedder", LetterEmbedder)
+    return embedded
 
 
 def preferred(record, objective):
@@ -92,18 +40,25 @@ def preferred(record, objective):
 
 def test_pairs_and_labels(tmp_path, no_assets):
     records = harm_pairs(tmp_path / "cache", progress=False)
-    validate_records(records, OBJECTIVES)
-    found = {
-        frozenset((record["response_0"], record["response_1"])): tuple(preferred(record, name) for name in OBJECTIVES)
+    validate_records(records, PAIR_OBJECTIVES)
+    preferences = {
+        frozenset((record["response_0"], record["response_1"])): tuple(
+            preferred(record, name) for name in PAIR_OBJECTIVES
+        )
         for record in records
     }
-    assert found == {
+    assert preferences == {
         # helpful, harmless; a gap that equals the threshold (0.25 between the last two) counts
         frozenset(("answer one", "cautious answer")): ("answer one", "cautious answer"),
         frozenset(("answer one", "decline")): ("answer one", "decline"),
         frozenset(("cautious answer", "decline")): ("cautious answer", "decline"),
     }, "the pair of the second prompt is too close on both, its third answer too long"
-    assert label_counts(records, OBJECTIVES).in_conflict == 3
+    assert label_counts(records, PAIR_OBJECTIVES).in_conflict == 3
+
+
+def test_by_name(tmp_path, no_assets):
+    assert LOADERS.make("harm-pairs", cache_dir=tmp_path, progress=False) == harm_pairs(tmp_path, progress=False)
+    assert len(no_assets) == 1
 
 
 def test_gaps_decide_what_is_labelled(tmp_path, no_assets):
@@ -125,12 +80,12 @@ def test_second_call_makes_nothing_and_arguments_have_their_own_file(tmp_path, n
     assert len(no_assets) == 2
 
 
-def test_cap_side_and_determinism(tmp_path, no_assets, scores):
+def test_cap_side_and_determinism(tmp_path, no_assets, scores, write_scores):
     lines = [
         f"x,big prompt,{letter} {number},{number % 5 / 4},text"
         for letter, number in itertools.product("acd", range(10))
     ]
-    write_csv(scores, "big.csv", "category,objective,assistant_response,human_score,data_type", *lines)
+    write_scores(scores, "big.csv", "category,objective,assistant_response,human_score,data_type", *lines)
     records = harm_pairs(tmp_path / "one", pairs_per_prompt=200, seed=3, progress=False)
     assert records == harm_pairs(tmp_path / "two", pairs_per_prompt=200, seed=3, progress=False)
     big = [record for record in records if record["prompt"] == "big prompt"]
@@ -155,8 +110,8 @@ def test_arguments_are_checked(tmp_path, name, value):
 @pytest.mark.network
 def test_the_real_pairs():
     records = harm_pairs()
-    validate_records(records, OBJECTIVES)
-    counts = label_counts(records, OBJECTIVES)
+    validate_records(records, PAIR_OBJECTIVES)
+    counts = label_counts(records, PAIR_OBJECTIVES)
     assert 270 <= counts.records <= 330
     assert 120 <= counts.labelled_on_all <= 170
     assert 65 <= counts.in_conflict <= 110

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -5,8 +6,8 @@ import pytest
 import torch
 
 from mopref.llm.demo import harm_reward as harm
-from mopref.llm.demo.benign_answers import benign_answers
-from mopref.llm.demo.harm_reward import HarmReward, learned_harm_reward
+from mopref.llm.demo.harm_reward import HarmReward, benign_answers, learned_harm_reward
+from mopref.llm.rewards import REWARDS
 
 WORDS = ["bomb", "hurt", "sorry", "safe", "party", "cake"]
 
@@ -53,36 +54,6 @@ def test_batch_is_one_by_one():
     torch.testing.assert_close(reward(prompts, responses), alone)
     # The request counts, too: it stands in the second embedding.
     assert reward(["bomb"], ["sorry"]) < reward(["sorry"], ["sorry"])
-
-
-def test_ridge_is_least_squares_on_extended_rows():
-    generator = np.random.default_rng(0)
-    features, targets = generator.normal(size=(20, 4)), generator.random(20)
-    importance, strength = generator.integers(1, 4, 20), 0.7
-    weights, bias = harm._ridge(features, targets, importance, strength)
-    # Each row as often as it counts, and a row √strength·e_i with target 0 for each weight; the bias is not penalised.
-    rows = np.repeat(np.column_stack([features, np.ones(20)]), importance, axis=0)
-    rows = np.vstack([rows, np.sqrt(strength) * np.eye(4, 5)])
-    expected = np.linalg.lstsq(rows, np.concatenate([np.repeat(targets, importance), np.zeros(4)]), rcond=None)[0]
-    np.testing.assert_allclose([*weights, bias], expected, atol=1e-10)
-
-
-def test_auc_counts_pairs():
-    higher, lower = np.array([0.3, 0.9, 0.5]), np.array([0.5, 0.1, 0.3, 0.3])
-    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in higher for b in lower]
-    assert harm._auc(higher, lower) == pytest.approx(np.mean(pairs))
-    assert harm._auc(higher, lower[:0]) is None
-
-
-def test_a_prompt_is_in_one_fold():
-    prompts = [f"p{i % 23}" for i in range(100)]
-    fold = harm._deal(prompts, 5, seed=3)
-    of_prompt = {prompt: {int(f) for p, f in zip(prompts, fold, strict=True) if p == prompt} for prompt in prompts}
-    assert all(len(folds) == 1 for folds in of_prompt.values())
-    sizes = np.bincount([min(folds) for folds in of_prompt.values()])
-    assert sizes.tolist() == [5, 5, 5, 4, 4]
-    assert (fold == harm._deal(prompts, 5, seed=3)).all()
-    assert (fold != harm._deal(prompts, 5, seed=4)).any()
 
 
 def test_quality_is_held_out():
@@ -141,27 +112,41 @@ def test_arguments_out_of_range():
     assert embedder.calls == 0
 
 
-def test_fit_is_kept_in_the_cache(tmp_path, monkeypatch):
+@pytest.fixture
+def no_assets(tmp_path, monkeypatch):
+    """Let the reward be fitted to a few answers and word counts, in a cache of its own; returns the embedder."""
     prompts, answers, scores = scored_answers()
     table: dict = {}
     for prompt, answer, score in zip(prompts, answers, scores, strict=True):
         table.setdefault(prompt, {})[answer] = score
     embedder = WordEmbedder()
+    monkeypatch.setenv("MOPREF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(harm, "minilm", lambda *_: tmp_path)
     monkeypatch.setattr(harm, "fetch", lambda *_: tmp_path)
     monkeypatch.setattr(harm, "shared_embedder", lambda _: embedder)
     monkeypatch.setattr(harm, "read_scored_answers", lambda _: table)
+    return embedder
+
+
+def test_fit_is_kept_in_the_cache(tmp_path, monkeypatch, no_assets):
     first = learned_harm_reward(tmp_path / "cache")
-    assert embedder.calls == 1
+    assert no_assets.calls == 1
     monkeypatch.setattr(harm, "read_scored_answers", None)
     again = learned_harm_reward(tmp_path / "cache")
-    assert embedder.calls == 1
+    assert no_assets.calls == 1
     assert first.quality == again.quality
     assert first.quality["benign_answers"] == len(benign_answers())
     assert torch.equal(first(["x"], ["bomb"]), again(["x"], ["bomb"]))
     assert {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()} == {".json"}
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         learned_harm_reward(tmp_path / "cache", seed=1)
+
+
+def test_by_name_it_is_the_learned_one(no_assets):
+    reward, learned = REWARDS.make("harm"), learned_harm_reward()
+    assert isinstance(reward, HarmReward)
+    assert torch.equal(reward(["x"], ["bomb"]), learned(["x"], ["bomb"]))
+    assert repr(reward) == "HarmReward(embedder=WordEmbedder(...))"
 
 
 def test_benign_answers_are_whole():
@@ -169,6 +154,8 @@ def test_benign_answers_are_whole():
     assert len(pairs) == len(set(pairs)) == len({prompt for prompt, _ in pairs}) == 98
     assert all(prompt == prompt.strip() and answer for prompt, answer in pairs)
     assert ("What is the capital of Portugal?", "Lisbon.") in pairs
+    # Fits in the cache are kept under this sum: with another one, everybody's reward is fitted again.
+    assert hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12] == "3f336538999b"
 
 
 @pytest.mark.network

@@ -1,12 +1,14 @@
 """Answers: each prompt under its own preference, the same alone as in a batch, lengths without padding."""
 
+import copy
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.llm.policy.generation import Sampling, answer_prompts, sample_responses
+from mopref.llm.policy.generation import Sampling, answer_prompts, sample_responses, stop_tokens
 
 WORDS = [f"w{i}" for i in range(97)]
 
@@ -87,8 +89,8 @@ def test_the_models_own_generation_settings_play_no_part(make_llama):
     model = PreferenceModel(base, SVDLoRAConfig(objectives=("a", "b")))
     torch.manual_seed(0)
     sampling = Sampling(max_new_tokens=1, temperature=2.0, stop_token_ids=())
-    drawn = sample_responses(model, [[3, 4, 5]], torch.tensor([[0.5, 0.5]]), sampling, samples_per_prompt=20_000)
-    shares = torch.bincount(torch.tensor([response.ids[0] for response in drawn]), minlength=24) / len(drawn)
+    responses = sample_responses(model, [[3, 4, 5]], torch.tensor([[0.5, 0.5]]), sampling, samples_per_prompt=20_000)
+    shares = torch.bincount(torch.tensor([response.ids[0] for response in responses]), minlength=24) / len(responses)
     with torch.no_grad():
         exact = torch.softmax(base(torch.tensor([[3, 4, 5]])).logits[0, -1] / 2.0, dim=-1)
     torch.testing.assert_close(shares, exact, atol=0.015, rtol=0)
@@ -111,6 +113,15 @@ def test_stop_tokens_and_lengths(model):
     assert {response.finished for response in responses} == {True, False}
 
 
+def test_stop_tokens_of_a_tokenizer(tokenizer):
+    """The end of a sequence, and the chat template's end of turn where there is one."""
+    assert stop_tokens(tokenizer) == (2,)
+    chat = copy.deepcopy(tokenizer)
+    chat.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    chat.chat_template = "{% for message in messages %}{{ message['content'] }} <end> {% endfor %}"
+    assert stop_tokens(chat) == (2, chat.convert_tokens_to_ids("<end>"))
+
+
 def test_answers_can_be_sampled(model, tokenizer):
     sampling = Sampling(max_new_tokens=5, temperature=3.0)
     torch.manual_seed(0)
@@ -120,21 +131,28 @@ def test_answers_can_be_sampled(model, tokenizer):
 
 
 @pytest.mark.parametrize(
-    ("settings", "word"),
+    ("settings", "message"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens"),
-        ({"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"top_p": 0.0}, "top_p"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0: a response has at least 1 token"),
+        ({"max_new_tokens": 3, "min_new_tokens": 4}, "min_new_tokens is 4: it lies in 0 … max_new_tokens = 3"),
+        ({"min_new_tokens": -1}, "min_new_tokens is -1"),
+        ({"temperature": 0.0}, r"temperature is 0\.0: it must be positive"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"top_p": 0.0}, r"top_p is 0\.0: it is a probability"),
+        ({"top_p": 1.5}, r"top_p is 1\.5"),
     ],
 )
-def test_sampling_settings_out_of_range(settings, word):
-    with pytest.raises(ValueError, match=word):
+def test_sampling_settings_out_of_range(settings, message):
+    with pytest.raises(ValueError, match=message):
         Sampling(**settings)
 
 
+def test_stop_tokens_may_be_any_integers():
+    assert Sampling(stop_token_ids=[torch.tensor(3), 5]).stop_token_ids == (3, 5)
+
+
 def test_stop_tokens_must_be_known(model):
-    with pytest.raises(ValueError, match="stop_token_ids"):
+    with pytest.raises(ValueError, match=r"stop_token_ids is None: give those of the tokenizer"):
         sample_responses(model, [[3]], torch.tensor([[0.5, 0.5]]), Sampling())
-    with pytest.raises(ValueError, match="prompts"):
+    with pytest.raises(ValueError, match="2 prompts: give at least one, each of at least one token"):
         sample_responses(model, [[3], []], torch.tensor([[0.5, 0.5]]), Sampling(stop_token_ids=()))

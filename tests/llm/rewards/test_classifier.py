@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from mopref.llm.rewards import ClassifierReward, compute_rewards, describe_rewards
+from mopref.llm.rewards import REWARDS, ClassifierReward, compute_rewards, describe_rewards
 
 WORDS = "the cat dog sat ran away good bad user assistant end .".split()
 PROMPTS = ["the cat", "the dog sat . the cat ran away", "dog", "the cat sat"]
@@ -199,7 +199,7 @@ def test_probability_of_a_single_output_is_its_sigmoid():
 
 @pytest.mark.parametrize("sign", [0, 2, -0.5, True, "1", None])
 def test_other_signs_are_refused(sign):
-    with pytest.raises(ValueError, match=r"must be 1 if a high output is good .* or -1"):
+    with pytest.raises(ValueError, match=rf"^sign is {sign!r}: .* must be 1 if a high output is good .* or -1"):
         ClassifierReward(make_model("bert"), make_tokenizer(pair=True), sign=sign)
 
 
@@ -209,8 +209,9 @@ def test_other_arguments_are_refused():
         ClassifierReward(model, tokenizer)
     with pytest.raises(ValueError, match="activation is 'softmax'"):
         ClassifierReward(model, tokenizer, sign=1, activation="softmax")
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        ClassifierReward(model, tokenizer, sign=1, batch_size=0)
+    for name in ("batch_size", "max_length"):
+        with pytest.raises(ValueError, match=f"{name} is 0: .* must be ≥ 1"):
+            ClassifierReward(model, tokenizer, sign=1, **{name: 0})
 
 
 def test_long_rows_keep_the_end(parts):
@@ -245,3 +246,12 @@ def test_number_of_rows_and_use_among_rewards():
         reward(PROMPTS, RESPONSES[:2])
     result = compute_rewards({"model": reward}, PROMPTS, RESPONSES, None, None)
     assert torch.equal(result[:, 0], reward(PROMPTS, RESPONSES))
+
+
+def test_by_name_and_its_repr():
+    parts = {"model": make_model("bert"), "tokenizer": make_tokenizer(pair=True)}
+    reward = REWARDS.make("classifier", **parts, sign=-1, activation="probability")
+    assert repr(reward) == (
+        "ClassifierReward(model='BertForSequenceClassification', sign=-1, label=0, activation='probability', "
+        "batch_size=16, max_length=64, with_prompt=True)"
+    )

@@ -1,10 +1,12 @@
+import importlib
+
 import numpy as np
 import pytest
 import torch
 
 from mopref.llm import rewards as package
-from mopref.llm.rewards import Reward, RewardError, compute_rewards, describe_rewards, token_reward
-from mopref.llm.rewards.reward import last_request
+from mopref.llm.rewards import REWARDS, Reward, RewardError, compute_rewards, describe_rewards, token_reward
+from mopref.llm.rewards.reward import last_request, reads_tokens
 
 SECRET = "SECRET-TEXT"
 PROMPTS = [f"{SECRET} prompt {i}" for i in range(4)]
@@ -85,7 +87,7 @@ def test_missing_and_unequal_inputs():
         call(constant([0.0]), responses=RESPONSES[:3])
     with pytest.raises(ValueError, match="there is no reward"):
         compute_rewards({}, PROMPTS, RESPONSES, IDS, IDS)
-    with pytest.raises(ValueError, match=r"'odd' is a float, but must be callable"):
+    with pytest.raises(ValueError, match=r"'odd' is a float: it must be callable"):
         call(1.0)
 
 
@@ -100,10 +102,10 @@ def test_numbers_that_are_not_finite(bad, kind):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (torch.zeros(4, 1), r"shape \(4, 1\), .*shape \(4,\); drop the last dimension"),
+        (torch.zeros(4, 1), r"shape \(4, 1\): .*shape \(4,\); drop the last dimension"),
         ([[0.0]] * 4, r"shape \(4, 1\).*drop"),
         (np.zeros((1, 4)), r"shape \(1, 4\)"),
-        ([0.0] * 3, r"shape \(3,\), but must return one number for each of the 4"),
+        ([0.0] * 3, r"shape \(3,\): it must return one number for each of the 4"),
         (1.0, r"shape \(\)"),
         (torch.tensor(1.0), r"shape \(\)"),
         ([[0.0], [0.0, 1.0], [0.0], [0.0]], "different shapes"),
@@ -113,7 +115,7 @@ def test_numbers_that_are_not_finite(bad, kind):
         ((float(i) for i in range(4)), "returned a generator"),
         ([0.0, SECRET, 0.0, 0.0], "real numbers"),
         ([0.0, 1.0, None, 0.0], "row 2 is a NoneType"),
-        (np.zeros(4, dtype=complex), "type complex128, but must return real numbers"),
+        (np.zeros(4, dtype=complex), "type complex128: it must return real numbers"),
     ],
 )
 def test_what_is_no_reward(values, message):
@@ -123,35 +125,31 @@ def test_what_is_no_reward(values, message):
         raise error
 
 
-def raising_on(rows):
-    def reward(prompts, responses):
-        if any(int(text[-1]) in rows for text in responses):
-            raise KeyError(responses[0])
-        return [0.0] * len(responses)
+class Raising:
+    """A reward that fails on every batch, with a message that holds a text, and counts its calls."""
 
-    return reward
+    calls = 0
 
-
-def test_exception_names_the_first_failing_row_and_keeps_its_cause():
-    error = failure(raising_on({2, 3}))
-    assert error.row == 2
-    assert "raised KeyError on row 2 of 4" in str(error)
-    assert isinstance(error.__cause__, KeyError)
-    assert failure(raising_on({0})).row == 0
-    everywhere = failure(raising_on({0, 1, 2, 3}))
-    assert everywhere.row == 0
-    assert "on row 0 and on row 3, so probably on each of the 4 rows" in str(everywhere)
+    def __call__(self, prompts, responses):
+        self.calls += 1
+        raise KeyError(responses[0])
 
 
-def test_exception_of_the_batch_alone():
-    def reward(prompts, responses):
-        if len(responses) > 1:
-            raise RuntimeError("out of memory")
-        return [0.0]
-
+def test_exception_names_the_reward_and_the_rows_and_keeps_its_cause():
+    reward = Raising()
     error = failure(reward)
-    assert error.row is None
-    assert "none of them alone" in str(error)
+    assert "reward 'odd' raised KeyError on 4 rows: its own error is the cause above" in str(error)
+    assert isinstance(error.__cause__, KeyError)
+    assert error.row is None, "which row is at fault could be found by calling again only"
+    assert reward.calls == 1
+
+
+def test_exception_on_a_single_row_is_that_rows():
+    reward = Raising()
+    error = failure(reward, prompts=PROMPTS[:1], responses=RESPONSES[:1], prompt_ids=IDS[:1], response_ids=IDS[:1])
+    assert error.row == 0
+    assert "raised KeyError on 1 row:" in str(error)
+    assert reward.calls == 1
 
 
 def test_interruption_is_not_a_reward_error():
@@ -183,8 +181,57 @@ def test_request_of_a_prompt():
     assert last_request(messages[:1]) == "be kind"
 
 
+REWARD_FROM_OUTSIDE = """
+from mopref.llm.rewards import REWARDS, Reward
+
+
+@REWARDS.register("vowels")
+class Vowels(Reward):
+    direction = "higher is more vowels"
+
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, prompts, responses):
+        return [self.weight * sum(letter in "aeiou" for letter in text) for text in responses]
+"""
+
+
+def test_a_reward_from_outside(tmp_path, monkeypatch):
+    monkeypatch.setattr(REWARDS, "_parts", {name: REWARDS[name] for name in REWARDS})
+    (tmp_path / "reward_from_outside.py").write_text(REWARD_FROM_OUTSIDE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("reward_from_outside")
+    reward = REWARDS.make("vowels", weight=2.0)
+    assert type(reward) is module.Vowels
+    assert repr(reward) == "Vowels(weight=2.0)"
+    values = compute_rewards({"vowels": reward}, ["Hi", "Bye"], ["Hello", "So long"], None, None)
+    assert values.tolist() == [[4.0], [4.0]]
+    assert describe_rewards({"vowels": reward}) == {"vowels": "higher is more vowels"}
+    with pytest.raises(TypeError, match="is no reward: derive it from Reward"):
+        REWARDS.register("letters")(len)
+
+
+def test_names():
+    assert set(REWARDS) == {"classifier", "conciseness", "harm", "profanity", "relevance", "sentiment"}
+    assert all(issubclass(part, Reward) for part in REWARDS.values())
+    with pytest.raises(ValueError, match=r"unknown reward 'nope': choose one of .*conciseness"):
+        REWARDS.make("nope")
+
+
+def test_which_inputs_a_reward_reads():
+    class OfTokens(Reward):
+        reads_tokens = True
+
+        def __call__(self, prompts, responses):
+            return [0.0] * len(responses)
+
+    assert reads_tokens(OfTokens())
+    assert reads_tokens(token_reward(lambda prompt_ids, response_ids: []))
+    assert not reads_tokens(lambda prompts, responses: [])
+
+
 def test_public_names():
-    for name in package.__all__:
+    names = ("ClassifierReward", "Embedder", "Reward", "RewardError", "compute_rewards", "token_reward")
+    for name in names:
         assert getattr(package, name).__name__ == name
-    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
-        _ = package.Nonsense

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from .loader import LOADERS, Record, read_rows, require_columns, usable_records
 
 __all__ = ["load_hh_rlhf"]
 
-_HH_ANSWER = "\n\nAssistant:"
-_HH_TURN = re.compile(r"\n\n(Human|Assistant):")
+_ANSWER = "\n\nAssistant:"
+_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 @LOADERS.register("hh-rlhf")
@@ -25,27 +25,34 @@ def load_hh_rlhf(
     limit: int | None = None,
     seed: int = 0,
 ) -> list[Record]:
-    """Return HH-RLHF as records; a record is labelled on the objective its folder belongs to and on no other.
+    """HH-RLHF as preference records; one is labelled on the objective its folder belongs to and on no other.
 
-    ``folders`` maps an objective to folders of the data set, by default ``helpful`` to ``helpful-base`` and
-    ``harmless`` to ``harmless-base``. ``chosen`` and ``rejected`` are whole dialogues; their common start up to its
-    last ``Assistant:`` becomes the prompt (chat messages), the rest the two responses (text). ``seed`` decides which of
-    the two becomes ``response_0``, so that the position says nothing about the label. Dialogues that part before the
-    last turn are left out with a warning. ``source`` is the hub id or a local folder that holds the named folders;
-    ``limit`` is the largest number of rows per folder. Raises ValueError, naming row and column, for missing columns
-    and texts that are no such dialogue. Source: https://huggingface.co/datasets/Anthropic/hh-rlhf.
+    ``chosen`` and ``rejected`` are whole dialogues; their common start up to its last ``Assistant:`` becomes the prompt
+    (chat messages), the rest the two responses (text). Dialogues that part before the last turn are left out with a
+    warning.
+
+    Args:
+        source: a hub id, or a local folder that holds the folders.
+        folders: maps an objective to folders of the data set; by default ``helpful`` to ``helpful-base`` and
+            ``harmless`` to ``harmless-base``.
+        split: the split of the data set.
+        limit: only so many rows from the start of each folder; ``None`` for all.
+        seed: decides which of the two becomes ``response_0``, so that the position says nothing about the label.
+
+    Raises:
+        ValueError: a missing folder or column, or a text that is no such dialogue; row and column are named.
+
+    Source: https://huggingface.co/datasets/Anthropic/hh-rlhf.
     """
-    chosen_folders = folders if folders is not None else {"helpful": ["helpful-base"], "harmless": ["harmless-base"]}
-    objectives = check_objectives(tuple(chosen_folders))
+    folders = folders if folders is not None else {"helpful": ["helpful-base"], "harmless": ["harmless-base"]}
+    objectives = check_objectives(tuple(folders))
     generator = np.random.default_rng(seed)
     records = []
-    for objective, names in chosen_folders.items():
+    for objective, names in folders.items():
         for folder in [names] if isinstance(names, str) else names:
-            for number, row in enumerate(read_rows(source, split, limit, folder)):
-                require_columns(row, number, ("chosen", "rejected"), folder)
+            for prompt, chosen, rejected in _dialogues(source, folder, split, limit):
                 # Drawn for every row, so that a row that is left out does not change the sides of those after it.
                 preferred = int(generator.integers(2))
-                prompt, chosen, rejected = _split_dialogues(row, number, folder)
                 responses = (chosen, rejected) if preferred == 0 else (rejected, chosen)
                 record: Record = {"prompt": prompt, "response_0": responses[0], "response_1": responses[1]}
                 record.update(dict.fromkeys(objectives, -1))
@@ -54,32 +61,40 @@ def load_hh_rlhf(
     return usable_records(records, objectives)
 
 
-def _split_dialogues(row: Mapping[str, Any], number: int, folder: str) -> tuple[list[dict[str, str]], str, str]:
-    """Return prompt and both responses of an HH-RLHF row; empty if the two dialogues part before the last turn."""
-    for column in ("chosen", "rejected"):
-        if (
-            not isinstance(row[column], str)
-            or _HH_ANSWER not in row[column]
-            or not row[column].startswith("\n\nHuman:")
-        ):
-            raise ValueError(
-                f"{folder}, row {number}, column {column!r}: not a dialogue that starts with a line 'Human:' after two "
-                "line breaks and has a line 'Assistant:' later"
-            )
-    chosen, rejected = row["chosen"], row["rejected"]
+def _dialogues(
+    source: str | os.PathLike[str], folder: str, split: str, limit: int | None
+) -> Iterator[tuple[list[dict[str, str]], str, str]]:
+    """Prompt, chosen and rejected response of each row of a folder; empty if they part before the last turn."""
+    for number, row in enumerate(read_rows(source, split, limit, folder)):
+        require_columns(row, number, ("chosen", "rejected"), folder)
+        for column in ("chosen", "rejected"):
+            if not _is_dialogue(row[column]):
+                raise ValueError(
+                    f"{folder}, row {number}, column {column!r} is no dialogue: it must start with a line 'Human:' "
+                    "after two line breaks and have a line 'Assistant:' later."
+                )
+        yield _split_dialogues(row["chosen"], row["rejected"])
+
+
+def _is_dialogue(text: Any) -> bool:
+    return isinstance(text, str) and text.startswith("\n\nHuman:") and _ANSWER in text
+
+
+def _split_dialogues(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str, str]:
+    """The prompt that two dialogues share and their responses; empty if they part before the last turn."""
     pairs = enumerate(zip(chosen, rejected, strict=False))
     common = next((place for place, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
-    start = chosen[:common].rfind(_HH_ANSWER)
-    after = start + len(_HH_ANSWER)
-    if start < 0 or _HH_TURN.search(chosen[after:]) or _HH_TURN.search(rejected[after:]):
+    start = chosen[:common].rfind(_ANSWER)
+    after = start + len(_ANSWER)
+    if start < 0 or _TURN.search(chosen[after:]) or _TURN.search(rejected[after:]):
         return [], "", ""
     return _messages(chosen[:start]), chosen[after:].strip(), rejected[after:].strip()
 
 
 def _messages(dialogue: str) -> list[dict[str, str]]:
-    """Return an HH-RLHF dialogue as chat messages; neighbouring turns of one speaker become one message."""
+    """A dialogue as chat messages; neighbouring turns of one speaker become one message."""
     messages: list[dict[str, str]] = []
-    parts = _HH_TURN.split(dialogue)
+    parts = _TURN.split(dialogue)
     for speaker, text in zip(parts[1::2], parts[2::2], strict=True):
         role, content = "user" if speaker == "Human" else "assistant", text.strip()
         if not content:

@@ -1,7 +1,8 @@
 """What every loader shares: the registry, rows from the hub or local files, and the check of what comes out.
 
-A loader is a function that returns a list of records (see ``mopref.llm.data.records``). Rows with an empty prompt or
-response cannot be trained on; public data has some, and loaders leave them out with a warning.
+A loader is a function that returns a list of preference records (see ``mopref.llm.data.records``). It stands in a file
+of its own and registers itself with ``@LOADERS.register(name)``; ``LOADERS.make(name, **options)`` calls it. Rows with
+an empty prompt or response cannot be trained on; public data has some, and loaders leave them out with a warning.
 """
 
 import os
@@ -25,50 +26,74 @@ _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parq
 def read_rows(
     source: str | os.PathLike[str], split: str, limit: int | None, folder: str | None = None
 ) -> Iterable[Mapping[str, Any]]:
-    """Return the rows of a hub data set or of local files, the first ``limit`` if given."""
-    from datasets import load_dataset  # type: ignore[import-untyped]
+    """The rows of a hub data set or of local files.
+
+    Args:
+        source: a hub id, or a local file or folder: JSON lines, JSON, CSV or parquet, also with gzip.
+        split: the split of the data set; a single file has none.
+        limit: only so many rows from the start; ``None`` for all.
+        folder: the folder of the data set that holds the rows.
+
+    Raises:
+        ValueError: a limit below 1, a file of another kind, or a missing folder.
+    """
+    from datasets import load_dataset
 
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}, but must be at least 1, or None for all rows")
+        raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
     path = Path(source)
     if path.is_file():
-        if folder is not None:
-            raise ValueError(f"{path} is a file, but must be the folder that holds the folder {folder!r}")
-        # "answers.jsonl.gz" is read as JSON lines; datasets unpacks it.
-        kinds = [suffix for suffix in path.suffixes[-2:] if suffix in _BUILDERS]
-        if not kinds:
-            raise ValueError(
-                f"{path.name} is none of the files that can be read: {', '.join(_BUILDERS)}, also with .gz"
-            )
-        table = load_dataset(_BUILDERS[kinds[-1]], data_files=str(path), split="train")
+        table = load_dataset(_builder(path, folder), data_files=str(path), split="train")
     else:
         if folder is not None and path.is_dir() and not (path / folder).is_dir():
-            raise ValueError(
-                f"{path} holds no folder {folder!r}; it has {', '.join(sorted(p.name for p in path.iterdir()))}"
-            )
+            names = ", ".join(sorted(entry.name for entry in path.iterdir()))
+            raise ValueError(f"{path} holds no folder {folder!r}; it has {names}: name one of them.")
         table = load_dataset(str(source), data_dir=folder, split=split)
     return table if limit is None else table.select(range(min(limit, len(table))))
 
 
-def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str], place: str | None = None) -> None:
-    """Refuse a row in which one of the columns is missing or blank, by its number."""
+def _builder(path: Path, folder: str | None) -> str:
+    """The name under which datasets reads such a file; it unpacks ``answers.jsonl.gz`` itself."""
+    if folder is not None:
+        raise ValueError(f"{path} is a file: give the folder that holds the folder {folder!r}.")
+    endings = [suffix for suffix in path.suffixes[-2:] if suffix in _BUILDERS]
+    if not endings:
+        raise ValueError(
+            f"{path.name} is none of the files that can be read: its name must end in one of {', '.join(_BUILDERS)}, "
+            "also with .gz."
+        )
+    return _BUILDERS[endings[-1]]
+
+
+def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str], folder: str | None = None) -> None:
+    """Refuse a row in which one of the columns is missing or blank.
+
+    Raises:
+        ValueError: it names the folder, if there is one, the row and the column.
+    """
     for column in columns:
         if column not in row or row[column] is None:
-            where = f"{place}, row {number}" if place else f"row {number}"
-            raise ValueError(f"{where}: column {column!r} is missing or blank; there are {', '.join(map(repr, row))}")
+            place = f"{folder}, row {number}" if folder else f"row {number}"
+            raise ValueError(
+                f"{place}: column {column!r} is missing or blank; there are {', '.join(map(repr, row))}, so rename or "
+                "fill it."
+            )
 
 
 def usable_records(records: list[Record], objectives: Sequence[str]) -> list[Record]:
-    """Leave out records with an empty prompt or response, with a warning that counts them, and check the others."""
-    kept = [
+    """The records whose prompt and responses are not empty, checked; a warning counts the others.
+
+    Raises:
+        ValueError: what ``validate_records`` refuses.
+    """
+    usable = [
         record for record in records if not any(text_problem(record[name], name != "prompt") for name in TEXT_COLUMNS)
     ]
-    if len(kept) < len(records):
+    if len(usable) < len(records):
         warnings.warn(
-            f"left out {len(records) - len(kept)} of {len(records)} rows: their prompt or a response is empty, or "
-            "their dialogues part "
-            "before the last turn",
+            f"left out {len(records) - len(usable)} of {len(records)} rows: their prompt or a response is empty, or "
+            "their dialogues part before the last turn.",
             stacklevel=3,
         )
-    validate_records(kept, objectives)
-    return kept
+    validate_records(usable, objectives)
+    return usable

@@ -14,11 +14,17 @@ __all__ = ["load_records"]
 def load_records(
     path: str | os.PathLike[str], objectives: Sequence[str], split: str = "train", limit: int | None = None
 ) -> list[Record]:
-    """Return your own records from a file or folder that holds them as they are: JSON lines, JSON, CSV or parquet.
+    """Your own preference records, from a file or folder that holds them as they are; no row is dropped.
 
-    The columns are ``prompt``, ``response_0``, ``response_1`` and one integer column per objective; other columns are
-    left out. ``path`` may be a hub id, too. Raises ValueError, naming row and column, for everything `validate_records`
-    refuses; no row is dropped silently.
+    Args:
+        path: a file or folder of JSON lines, JSON, CSV or parquet, or a hub id. Its columns are ``prompt``,
+            ``response_0``, ``response_1`` and one integer column for each objective; others are left out.
+        objectives: names of the label columns.
+        split: the split of a folder or hub data set.
+        limit: only so many rows from the start; ``None`` for all.
+
+    Raises:
+        ValueError: what ``validate_records`` refuses; row and column are named.
     """
     names = check_objectives(objectives)
     records = []

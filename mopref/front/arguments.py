@@ -1,0 +1,85 @@
+"""What a front is made from, checked and copied: here and not where it is used, so that no work is lost."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mopref._arrays import Array
+from mopref.preferences import validate_preferences
+
+__all__ = ["checked_extra", "checked_metadata", "checked_names", "checked_preferences"]
+
+
+def checked_names(names: Sequence[str], number_of_objectives: int) -> tuple[str, ...]:
+    """The names of the objectives.
+
+    Raises:
+        ValueError: another number of names, one that is empty or no text, or one that is there twice.
+    """
+    if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"names are {names!r}: give a list of non-empty strings, one per objective.")
+    if len(names) != number_of_objectives or len(set(names)) != len(names):
+        raise ValueError(f"names are {names!r}: give {number_of_objectives} different strings, one per objective.")
+    return tuple(names)
+
+
+def checked_preferences(preferences: ArrayLike, names: Sequence[str], shape: tuple[int, ...]) -> Array:
+    """A copy of the preferences on the simplex, in the shape ``(N, m)`` of the values.
+
+    Raises:
+        ValueError: preferences that do not lie on the simplex, or of another shape.
+    """
+    weights = validate_preferences(preferences, names).detach().cpu().numpy()
+    if np.shape(preferences) != shape:
+        raise ValueError(
+            f"preferences have shape {tuple(np.shape(preferences))} and values {shape}: both must be (N, m), row by "
+            "row."
+        )
+    return np.array(weights)
+
+
+def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:
+    """A column of ``count`` cells as an array of float64, int64, bool or str; a missing number is NaN.
+
+    Raises:
+        ValueError: another number of cells, cells of another kind, or an infinite number.
+    """
+    if hasattr(column, "detach"):
+        column = column.detach().cpu().tolist()
+    items = list(column)
+    array = np.array([math.nan if item is None else item for item in items])
+    holds_none = any(item is None for item in items)
+    if array.shape != (count,) or array.dtype.kind not in "biufU" or (holds_none and array.dtype.kind == "U"):
+        raise ValueError(
+            f"extra column {name!r} has shape {array.shape} and type {array.dtype}: give {count} numbers, bools or "
+            "strings, one per point (None for a number that is missing)."
+        )
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise ValueError(
+            f"extra column {name!r} has an infinite number in row {int(np.flatnonzero(np.isinf(array))[0])}: give None "
+            "where nothing was measured."
+        )
+    return array.astype({"f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind, array.dtype))
+
+
+def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the metadata as JSON holds it.
+
+    Raises:
+        ValueError: an entry that JSON cannot hold.
+    """
+    ready: dict[str, Any] = {}
+    for key, value in metadata.items():
+        try:
+            # tolist is what numpy arrays and scalars, and tensors, have.
+            ready[str(key)] = json.loads(json.dumps(value, default=lambda item: item.tolist(), allow_nan=False))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"metadata[{key!r}] = {value!r} cannot be written as JSON ({error}): give text, finite numbers, bools, "
+                "lists or mappings."
+            ) from error
+    return ready

@@ -1,0 +1,81 @@
+"""The text of a front's summary: a table of all points, and a line for each indicator."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["indicator_lines", "table_lines"]
+
+_LABELS = {
+    "inner_product": "inner product",
+    "sparsity": "sparsity",
+    "spacing": "spacing",
+    "igd": "IGD",
+    "igd_plus": "IGD+",
+    "gd": "GD",
+    "gd_plus": "GD+",
+    "fill_distance": "fill distance",
+    "regret_mean": "regret mean",
+    "regret_max": "regret max",
+    "cross_angle": "cross angle",
+}
+
+
+def table_lines(headers: Sequence[str], columns: Sequence[NDArray[Any]], dominated: NDArray[np.bool_]) -> list[str]:
+    """The lines of a table without escape codes, never cut.
+
+    Args:
+        headers: one for each column.
+        columns: N numbers, bools or strings each.
+        dominated: ``(N,)``; one more column names the points where it is true, if there are any.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    cells = [_formatted(column) for column in columns]
+    if dominated.any():
+        headers = [*headers, ""]
+        cells.append(["dominated" if flag else "" for flag in dominated])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        # Text, not str: a name may hold what rich would read as markup.
+        table.add_column(Text(header), justify="right", no_wrap=True)
+    for row in zip(*cells, strict=True):
+        table.add_row(*map(Text, row))
+    out = io.StringIO()
+    # Wide enough for any table: one that is cut to a terminal's width would hide numbers.
+    console = Console(file=out, width=100_000, color_system=None, force_terminal=False, force_jupyter=False)
+    console.print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return [line for line in lines if line]
+
+
+def indicator_lines(indicators: Mapping[str, Any], count: int, seed: Any) -> list[str]:
+    """A line for each indicator of a front of ``count`` points, by the keys of ``Front.indicators``."""
+    if "hypervolume" in indicators:
+        how = "" if indicators["hypervolume_exact"] else ", approximate"
+        reference = f"(reference point {indicators['reference_point']}{how})"
+        lines = [f"hypervolume     {indicators['hypervolume']:.6g}  {reference}"]
+    else:
+        lines = ["hypervolume     needs a reference point"]
+    lines += [f"{label:<15} {indicators[key]:.6g}" for key, label in _LABELS.items() if key in indicators]
+    lines.append("range           " + ", ".join(f"{name} {size:.4g}" for name, size in indicators["range"].items()))
+    distinct = f"{indicators['distinct_non_dominated']} of them distinct"
+    lines += [f"non-dominated   {indicators['non_dominated']} of {count}, {distinct}", f"seed            {seed}"]
+    if indicators["collapsed"]:
+        lines.append("COLLAPSED: only one point is left to choose from, so the preference does not matter.")
+    return lines
+
+
+def _formatted(column: NDArray[Any]) -> list[str]:
+    if column.dtype.kind != "f":
+        return [str(item) for item in column.tolist()]
+    largest = np.nanmax(np.abs(column), initial=0.0)
+    style = ".4f" if largest == 0 or 0.01 <= largest < 1e5 else ".4g"
+    return ["" if math.isnan(item) else f"{item:{style}}" for item in column.tolist()]

@@ -1,0 +1,108 @@
+"""Padded batches of token sequences, prompt and response."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+__all__ = ["Sequences", "collate_sequences"]
+
+
+class Sequences(NamedTuple):
+    """N sequences of a prompt, padded on the left to P tokens, and a response, padded on the right to R tokens.
+
+    So every response starts in the same column, and the output head is needed for the last R + 1 columns only.
+
+    Attributes:
+        input_ids: ``(N, P + R)``.
+        attention_mask: ``(N, P + R)``, 1 at real tokens.
+        position_ids: ``(N, P + R)``; positions count real tokens.
+        response_mask: ``(N, R)`` bool, true at real tokens.
+        hidden_states: ``(N, P + R, H)``, what enters the first adapted block, 0 where padded; ``None`` where it was not
+            computed before (see ``Policy.with_lower_hidden_states``).
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    response_mask: Tensor
+    hidden_states: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """The response's token ids, ``(N, R)``."""
+        return self.input_ids[:, -self.response_mask.shape[1] :]
+
+    @property
+    def response_lengths(self) -> Tensor:
+        """Real tokens of each response, ``(N,)``."""
+        return self.response_mask.sum(dim=1)
+
+    def unpadded_hidden_states(self) -> list[Tensor]:
+        """The kept activations of each sequence's real tokens, N tensors ``(tokens, H)``."""
+        assert self.hidden_states is not None, "no activations were kept"
+        # Copies: a view would hold the whole batch.
+        return [
+            states[mask.bool()].clone() for states, mask in zip(self.hidden_states, self.attention_mask, strict=True)
+        ]
+
+    def rows(self, indices: Tensor) -> Self:
+        """The sequences at these indices."""
+        return self._map(lambda part: part[indices.to(part.device)])
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return self._map(lambda part: part.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        return type(self)(
+            input_ids=function(self.input_ids),
+            attention_mask=function(self.attention_mask),
+            position_ids=function(self.position_ids),
+            response_mask=function(self.response_mask),
+            hidden_states=None if self.hidden_states is None else function(self.hidden_states),
+        )
+
+
+def collate_sequences(
+    prompt_ids: Sequence[Sequence[int]],
+    response_ids: Sequence[Sequence[int]],
+    hidden_states: Sequence[Tensor] | None = None,
+) -> Sequences:
+    """One padded batch of N sequences prompt + response.
+
+    Args:
+        prompt_ids: N lists of token ids, none empty.
+        response_ids: N lists of token ids, none empty.
+        hidden_states: N tensors ``(tokens, H)``, what enters the first adapted block, where it was computed before.
+
+    Raises:
+        ValueError: no sequence, or an empty prompt or response.
+    """
+    if not prompt_ids or len(prompt_ids) != len(response_ids):
+        raise ValueError(f"{len(prompt_ids)} prompts and {len(response_ids)} responses: give as many of both, ≥ 1.")
+    for what, lists in (("prompt", prompt_ids), ("response", response_ids)):
+        for index, ids in enumerate(lists):
+            if len(ids) == 0:
+                raise ValueError(f"{what} {index} has no token: its log-probability is not defined.")
+    prompt_length = max(len(ids) for ids in prompt_ids)
+    padding = [prompt_length - len(ids) for ids in prompt_ids]
+    tokens = [torch.as_tensor([*p, *r], dtype=torch.int64) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    attention_mask = _pad([torch.ones_like(row) for row in tokens], padding)
+    return Sequences(
+        input_ids=_pad(tokens, padding),
+        attention_mask=attention_mask,
+        position_ids=(attention_mask.cumsum(dim=1) - 1).clamp(min=0),
+        response_mask=attention_mask[:, prompt_length:].bool(),
+        hidden_states=None if hidden_states is None else _pad(hidden_states, padding),
+    )
+
+
+def _pad(rows: Sequence[Tensor], left: Sequence[int]) -> Tensor:
+    """Rows ``(tokens, …)`` with so many zeros before them, and zeros after them up to the longest: ``(N, …)``."""
+    shifted = [
+        nn.functional.pad(row, (*[0, 0] * (row.ndim - 1), count, 0)) for row, count in zip(rows, left, strict=True)
+    ]
+    return pad_sequence(shifted, batch_first=True)

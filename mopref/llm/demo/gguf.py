@@ -1,0 +1,69 @@
+"""A language model from a GGUF file, as the safetensors that transformers loads in seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .download import AssetError
+
+__all__ = ["convert_gguf"]
+
+# The largest difference of logits between the GGUF file's model and the converted one: rounding alone.
+_TOLERANCE = 1e-4
+
+
+def convert_gguf(source: Path, file_name: str, folder: Path) -> None:
+    """Write a GGUF file's model and tokenizer to a folder as float32 safetensors, checked by loading them again.
+
+    Args:
+        source: the folder that holds the GGUF file.
+        file_name: its name.
+        folder: where to.
+
+    Raises:
+        ImportError: the package gguf is missing.
+        AssetError: the converted model's logits differ from the GGUF file's.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "the package gguf is missing, which converting a GGUF file needs: run pip install 'mopref[demo]'."
+        ) from error
+
+    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=file_name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name)
+    _unquantized(loaded).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _check_logits(loaded, folder)
+
+
+def _unquantized(loaded: Any) -> Any:
+    """The same model, to be saved: one from a GGUF file says that it is quantised though its weights no longer are."""
+    from transformers import AutoModelForCausalLM
+
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    model.tie_weights()
+    return model.eval()
+
+
+def _check_logits(loaded: Any, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokens = AutoTokenizer.from_pretrained(folder)("The capital of France is", return_tensors="pt")
+    with torch.inference_mode():
+        difference = (again(**tokens).logits - loaded.eval()(**tokens).logits).abs().max().item()
+    if not difference <= _TOLERANCE:
+        raise AssetError(
+            f"the converted model's logits differ from the GGUF model's by {difference:.2e} on a probe, but by at most "
+            f"{_TOLERANCE:.0e} by rounding. Nothing was kept: try another version of transformers or gguf."
+        )

@@ -1,0 +1,56 @@
+"""What the examples print: answers at preferences, label counts, time and memory."""
+
+import sys
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from mopref.llm.data.records import label_counts
+from mopref.llm.policy.generation import Answer
+
+__all__ = ["cost", "preference_text", "print_answer", "print_label_counts", "say"]
+
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line, in which rich's markup such as ``[bold]`` works."""
+    _console.print(text)
+
+
+def print_answer(answer: Answer, label: str) -> None:
+    """Print an answer, indented, behind what it is the answer of."""
+    _console.print(f"  {label} ({answer.num_tokens} tokens)")
+    lines = [textwrap.fill(line, 100) for line in answer.text.splitlines()]
+    # The text is the model's own, and may hold what would be markup.
+    _console.print(textwrap.indent("\n".join(lines), "    "), markup=False)
+
+
+def preference_text(names: Sequence[str], preference: Sequence[float]) -> str:
+    """A preference in words, such as "helpful 0.25, harmless 0.75"."""
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, preference, strict=True))
+
+
+def print_label_counts(parts: Mapping[str, Sequence[Mapping[str, Any]]], objectives: Sequence[str]) -> None:
+    """Print how many pairs each part of a data set holds, and how they are labelled."""
+    for part, records in parts.items():
+        counts = label_counts(records, objectives)
+        say(
+            f"{part}: {counts.records} pairs on {counts.prompts} prompts; labelled on all objectives "
+            f"{counts.labelled_on_all}, of these {counts.in_conflict} with opposite labels"
+        )
+
+
+def cost(started: float) -> str:
+    """Minutes since ``time.monotonic()`` was ``started``, and the most memory this process has held."""
+    minutes = f"{(time.monotonic() - started) / 60:.1f} min"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return minutes
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{minutes}; peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1024**3:.1f} GiB"

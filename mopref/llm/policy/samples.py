@@ -1,0 +1,116 @@
+"""Samples with what the model said of each token when it drew it: no forward is needed to know it later."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.preference_model import PreferenceModel
+from mopref.llm.policy.generation import Response, Sampling, sample_responses
+from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
+
+__all__ = ["Samples", "sample_with_outputs", "watch_head"]
+
+
+class Samples(NamedTuple):
+    """N sampled responses of R tokens at most, and what the model said of them.
+
+    Attributes:
+        responses: N responses, those of one prompt together.
+        outputs: log-probabilities of the distribution sampled from (before top-p), and where asked for what the output
+            head saw; on the model's device, without gradients.
+    """
+
+    responses: list[Response]
+    outputs: TokenOutputs
+
+
+def sample_with_outputs(
+    model: PreferenceModel,
+    prompt_ids: Sequence[Sequence[int]],
+    preferences: Tensor | None,
+    sampling: Sampling,
+    samples_per_prompt: int = 1,
+    *,
+    hidden_states: bool = False,
+) -> Samples:
+    """The responses of ``sample_responses``, with their log-probabilities.
+
+    They equal those of a forward on the finished sequences up to rounding.
+
+    Args:
+        model: the conditioned model; dropout is off.
+        prompt_ids: B lists of token ids.
+        preferences: ``(B, m)``, or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
+        sampling: the settings; ``stop_token_ids`` must be given.
+        samples_per_prompt: S.
+        hidden_states: keep what the output head sees, too.
+
+    Raises:
+        ValueError: as ``sample_responses``; or hidden states of a model that does not name its output head.
+    """
+    record = _TokenRecord(sampling.temperature)
+    head_inputs: list[Tensor] = []
+    with watch_head(model.base_model, head_inputs) if hidden_states else nullcontext():
+        responses = sample_responses(
+            model, prompt_ids, preferences, sampling, samples_per_prompt, logits_processor=[record]
+        )
+    log_probabilities = record.log_probabilities(responses)
+    # A prompt's forward may show the head all of its columns: the last one predicts.
+    states = torch.cat([seen[:, -1:] for seen in head_inputs], dim=1) if hidden_states else None
+    columns = log_probabilities.shape[1]
+    return Samples(responses, TokenOutputs(log_probabilities, None if states is None else states[:, :columns]))
+
+
+class _TokenRecord:
+    """A logits processor that changes nothing and remembers the log-probability of every token that was drawn.
+
+    It sees the logits after stop tokens were forbidden, and before temperature and top-p. A token is known when the
+    next one is asked for, so that logits ``(N, V)`` of one column are held at a time.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+        self._columns: list[Tensor] = []
+        self._logits: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._logits is not None:
+            self._add(self._logits, input_ids[:, -1])
+        self._logits = scores
+        return scores
+
+    def _add(self, logits: Tensor, tokens: Tensor) -> None:
+        self._columns.append(selected_log_probabilities(logits, tokens, self.temperature))
+
+    def log_probabilities(self, responses: Sequence[Response]) -> Tensor:
+        """``(N, R)``, 0 after a response's end."""
+        assert self._logits is not None
+        lengths = torch.tensor([[len(response.ids)] for response in responses], device=self._logits.device)
+        columns = int(lengths.max())
+        if len(self._columns) < columns:
+            # Of the last column's token only the responses tell; where they ended before, any token will do.
+            last = [response.ids[columns - 1] if len(response.ids) == columns else 0 for response in responses]
+            self._add(self._logits, torch.tensor(last, device=self._logits.device))
+        values = torch.stack(self._columns[:columns], dim=1)
+        return torch.where(torch.arange(columns, device=values.device) < lengths, values, torch.zeros_like(values))
+
+
+@contextmanager
+def watch_head(base: nn.Module, inputs: list[Tensor]) -> Iterator[None]:
+    """Within this block, what enters the output head at each forward is appended to ``inputs``, ``(N, T, H)`` each.
+
+    Raises:
+        ValueError: a model that does not name its output head.
+    """
+    find_head = getattr(base, "get_output_embeddings", None)
+    head = None if find_head is None else find_head()
+    if head is None:
+        raise ValueError(f"{type(base).__name__} does not name its output head (get_output_embeddings).")
+    handle = head.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,117 @@
+"""Experience: a rollout with the advantages of its tokens, which is all that an optimiser step needs of it."""
+
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from mopref.llm.policy_gradient.algorithm import PolicyGradient, RolloutGroups
+from mopref.llm.policy_gradient.rollout import Rollout
+
+__all__ = ["Experience", "checked_experience", "judge"]
+
+
+class Experience(NamedTuple):
+    """A rollout of N responses under G preferences, N/G each, and what an algorithm makes of it.
+
+    Attributes:
+        rollout: the responses, with their log-probabilities when they were sampled.
+        advantages: A_i of each token, ``(N, R, m)``, higher is better.
+        estimates: J_i of each preference, ``(G, m)``, from all of its responses.
+        returns: ``(N, R, m)``, what the critic should have said; ``None`` without a critic.
+    """
+
+    rollout: Rollout
+    advantages: Tensor
+    estimates: Tensor
+    returns: Tensor | None = None
+
+    @property
+    def critic_targets(self) -> tuple[Tensor, Tensor]:
+        """What the critic said at the rollout, and the returns that it should have said: ``(N, R, m)`` each."""
+        assert self.rollout.values is not None
+        assert self.returns is not None
+        return self.rollout.values, self.returns
+
+    def rows(self, indices: Tensor) -> Self:
+        """The responses at these indices; the estimates stay those of the whole rollout."""
+        place = indices.to(self.advantages.device)
+        returns = None if self.returns is None else self.returns[place]
+        return self._replace(rollout=self.rollout.rows(indices), advantages=self.advantages[place], returns=returns)
+
+    def minibatches(self, count: int, samples_per_prompt: int) -> list[Self]:
+        """So many parts, each with an equal share of every preference's prompts and all of their samples.
+
+        Raises:
+            ValueError: prompts that cannot be shared evenly among the parts.
+        """
+        if count == 1:
+            return [self]
+        groups = len(self.estimates)
+        indices = torch.arange(len(self.advantages)).view(groups, -1, samples_per_prompt)
+        if indices.shape[1] % count:
+            raise ValueError(
+                f"each preference has {indices.shape[1]} prompts, which cannot be cut into {count} even minibatches: "
+                "change batch_size or preferences_per_step, or the algorithm's minibatches."
+            )
+        return [self.rows(part.reshape(-1)) for part in indices.chunk(count, dim=1)]
+
+
+def checked_experience(batch: Any) -> Experience:
+    """The batch itself.
+
+    Raises:
+        TypeError: it is no experience, such as the batch of prompts that one is made from.
+    """
+    if not isinstance(batch, Experience):
+        raise TypeError(
+            f"the batch is a {type(batch).__name__}, but the losses are of sampled responses: give the batch of one of "
+            "updates(model, batch, preferences)."
+        )
+    return batch
+
+
+def judge(
+    rollout: Rollout,
+    algorithm: PolicyGradient,
+    *,
+    groups: int,
+    samples_per_prompt: int,
+    reward_scales: Tensor,
+    beta: float,
+    normalize: bool,
+) -> Experience:
+    """A rollout's advantages and the estimates of J_i = E r_i − β KL, on scaled rewards.
+
+    Args:
+        rollout: N responses, those of one preference together.
+        algorithm: gives the advantages.
+        groups: G preferences.
+        samples_per_prompt: S.
+        reward_scales: what rewards are divided by, ``(m,)``.
+        beta: β ≥ 0, in units of the scaled rewards per nat.
+        normalize: divide each objective's advantages by their spread within a group.
+    """
+    mask, log_ratios = rollout.sequences.response_mask.cpu(), rollout.log_ratios
+    scaled_rewards = rollout.rewards / reward_scales
+    values = None if rollout.values is None else rollout.values.double().cpu()
+
+    def grouped(tensor: Tensor) -> Tensor:
+        # (N, …) to (G, P, S, …).
+        return tensor.view(groups, -1, samples_per_prompt, *tensor.shape[1:])
+
+    advantages = algorithm.advantages(
+        RolloutGroups(
+            grouped(scaled_rewards), grouped(log_ratios), grouped(mask), None if values is None else grouped(values)
+        ),
+        beta,
+        normalize,
+    )
+    estimates = scaled_rewards - beta * log_ratios.sum(dim=1, keepdim=True)
+    like = rollout.log_probabilities
+    return Experience(
+        rollout=rollout,
+        advantages=advantages.values.flatten(0, 2).to(like),
+        estimates=estimates.view(groups, -1, estimates.shape[1]).mean(dim=1).to(like),
+        returns=None if advantages.returns is None else advantages.returns.flatten(0, 2).to(like),
+    )

@@ -1,0 +1,87 @@
+"""The arguments of a front: what is refused before any work is lost, and what the others become."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from _tensors import tensor
+from front_inputs import NAMES, small
+
+from mopref.front import Front
+from mopref.front.arguments import checked_preferences
+from mopref.preferences import validate_preferences
+
+
+def test_float32_preferences_are_precise_enough():
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), 200).astype(np.float32)
+    assert len(Front(weights, np.zeros((200, 3)), ("a", "b", "c"))) == 200
+
+
+def test_preferences_that_a_model_takes_are_taken():
+    """Twenty float32 weights may sum to 1.0000016: a front refused them once, after everything had been evaluated."""
+    names = tuple(f"objective {i}" for i in range(20))
+    weights = torch.full((1, 20), 0.05, dtype=torch.float32)
+    weights[0, 0] += 1.6e-6
+    assert 1.5e-6 < weights.double().sum() - 1 < 1.7e-6
+    front = Front(weights, np.zeros((1, 20)), names)
+    assert front.preferences.sum() == pytest.approx(1.0, abs=1e-15)
+    checked = validate_preferences(weights, names).numpy()
+    assert Front(checked, np.zeros((1, 20)), names).preferences.tobytes() == front.preferences.tobytes()
+    half = Front(tensor([[0.1, 0.9]], torch.bfloat16), [[1, 2]], NAMES)
+    assert half.preferences.sum() == pytest.approx(1.0, abs=1e-15)
+
+
+def test_preferences_are_copied():
+    array = np.array([[0.25, 0.75]])
+    checked = checked_preferences(array, NAMES, (1, 2))
+    checked[0, 0] = 5.0
+    assert array.tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("preferences", "message"),
+    [
+        ([[1.0, 0.0], [0.6, 0.5]], r"preference 1 = \[0\.6, 0\.5\] sums to 1\.1, not 1"),
+        ([[1.0, 0.0], [1.5, -0.5]], "preference 1 has weight -0.5 for harmless, which is negative"),
+        ([[1.0, 0.0], [math.nan, 1.0]], "preference 1 has weight nan for helpful, which is not finite"),
+        ([[1.0, 0.0]], r"preferences have shape \(1, 2\) and values \(2, 2\): both must be \(N, m\)"),
+        ([1.0, 0.0], r"preferences have shape \(2,\) and values \(2, 2\): both must be \(N, m\)"),
+        ([[1.0, 0.0], [0.5, 0.5 + 2e-6]], r"preference 1 = \[0\.5, 0\.500002\] sums to 1\.000002, not 1"),
+        ([[1.0, 0.0], [1.0]], "preferences is no rectangular array of real numbers"),
+    ],
+)
+def test_bad_preferences_raise(preferences, message):
+    with pytest.raises(ValueError, match=message):
+        Front(preferences, [[1, 2], [3, 4]], NAMES)
+
+
+@pytest.mark.parametrize("names", ["ab", ("a",), ("a", "a"), ("a", ""), ("a", 1), ("a", "b", "c")])
+def test_bad_names_raise(names):
+    with pytest.raises(ValueError, match=r"names are .*: give"):
+        Front([[1, 0]], [[1, 2]], names)
+
+
+def test_extra_columns():
+    front = small(
+        extra={"flag": [True, False, True, True], "tensor": tensor([1, 2, 3, 4], torch.int64), "none": [None] * 4}
+    )
+    assert front.extra["flag"].dtype == bool
+    assert front.extra["tensor"].dtype == np.int64
+    assert np.isnan(front.extra["none"]).all()
+    for wrong in ([1, 2], [[1], [2], [3], [4]], ["a", None, "b", "c"], [{}, 1, 2, 3]):
+        with pytest.raises(ValueError, match="extra column 'x'"):
+            small(extra={"x": wrong})
+    with pytest.raises(ValueError, match="infinite number in row 2"):
+        small(extra={"x": [1.0, 2.0, math.inf, 3.0]})
+    for name in ("helpful", "preference_helpful", "preference_x"):
+        with pytest.raises(ValueError, match="rename"):
+            small(extra={name: [1, 2, 3, 4]})
+
+
+def test_metadata_must_fit_into_json_from_the_start():
+    assert small().metadata == {"seed": 3, "reference_point": [3, 3], "model": {"id": "x", "rank": 8}}
+    assert small(metadata={"a": tensor([1.0, 2.0])}).metadata == {"a": [1.0, 2.0]}
+    for wrong in (object(), math.nan, {"deep": [math.inf]}):
+        with pytest.raises(ValueError, match=r"metadata\['bad'\]"):
+            small(metadata={"bad": wrong})

@@ -1,0 +1,184 @@
+"""The files of a front: JSON and CSV come back as they were, and anything else says what is wrong with it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from front_asserts import assert_same
+from front_inputs import small
+from hypothesis import given, settings, strategies as st
+
+from mopref.front import Front
+from mopref.front.files import FrontContent, from_csv, from_json, to_csv, to_json
+
+CONTENT = FrontContent(
+    preferences=[[1.0, 0.0], [0.0, 1.0]],
+    values=[[0.1, 2.0], [3.0, 1e-300]],
+    names=["a", "b"],
+    maximize=[True, False],
+    extra={"length": np.array([10, 20]), "accuracy": np.array([0.5, math.nan])},
+    metadata={"seed": 3},
+)
+
+
+def test_json_holds_everything():
+    content = from_json(to_json(CONTENT))
+    assert content[:4] == CONTENT[:4]
+    assert content.extra == {"length": [10, 20], "accuracy": [0.5, None]}
+    assert content.metadata == {"seed": 3}
+
+
+def test_csv_holds_the_table():
+    headers = ["preference_a", "preference_b", "a", "b", "length", "accuracy"]
+    columns = [*np.transpose(CONTENT.preferences), *np.transpose(CONTENT.values), *CONTENT.extra.values()]
+    text = to_csv(headers, columns)
+    assert text.splitlines() == [",".join(headers), "1.0,0.0,0.1,2.0,10,0.5", "0.0,1.0,3.0,1e-300,20,"]
+    content = from_csv(text, maximize=(True, False))
+    assert np.array_equal(content.preferences, CONTENT.preferences)
+    assert np.array_equal(content.values, CONTENT.values)
+    assert content.names == CONTENT.names
+    assert content.maximize == (True, False)
+    assert content.extra["length"] == [10, 20]
+    assert content.extra["accuracy"][0] == 0.5
+    assert math.isnan(content.extra["accuracy"][1])
+    assert content.metadata == {}
+
+
+@pytest.mark.parametrize("maximize", [False, True, (True, False)])
+def test_json_comes_back_exactly(tmp_path, maximize):
+    front = small(maximize=maximize)
+    front.save(tmp_path / "new" / "folder" / "front.json")
+    assert_same(Front.load(tmp_path / "new" / "folder" / "front.json"), front)
+    assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == ["front.json"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_any_front_comes_back_exactly(tmp_path_factory, data):
+    m, n = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5))
+    numbers = st.floats(allow_nan=False, allow_infinity=False)
+    values = data.draw(st.lists(st.lists(numbers, min_size=m, max_size=m), min_size=n, max_size=n))
+    names = data.draw(st.lists(st.text("ab_λ, \n\"'", min_size=1), min_size=m, max_size=m, unique=True))
+    weights = np.random.default_rng(n).dirichlet(np.ones(m), n)
+    front = Front(weights, values, names)
+    folder = tmp_path_factory.mktemp("fronts")
+    front.save(folder / "front.json")
+    assert_same(Front.load(folder / "front.json"), front)
+    front.save(folder / "front.csv")
+    assert_same(Front.load(folder / "front.csv", maximize=False), front)
+
+
+def test_csv_keeps_the_table(tmp_path):
+    front = small(maximize=(True, False))
+    front.save(tmp_path / "front.csv")
+    with pytest.raises(ValueError, match="does not say whether higher is better"):
+        Front.load(tmp_path / "front.csv")
+    loaded = Front.load(tmp_path / "front.csv", maximize=(True, False))
+    assert_same(loaded, small(maximize=(True, False), metadata={}))
+    assert (tmp_path / "front.csv").read_text().startswith("preference_helpful,preference_harmless,helpful,harmless,le")
+
+
+def test_files_are_strict_json(tmp_path):
+    small().save(tmp_path / "front.json")
+
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    content = json.loads((tmp_path / "front.json").read_text(), parse_constant=refuse)
+    assert content["extra"]["accuracy"] == [0.1, None, 0.3, 1.0]
+    assert content["values"] == small().values.tolist()
+    spoilt = small()
+    spoilt.values[0, 0] = math.nan
+    with pytest.raises(ValueError, match="JSON"):
+        spoilt.save(tmp_path / "spoilt.json")
+    assert not (tmp_path / "spoilt.json").exists()
+
+
+def test_other_names_are_refused(tmp_path):
+    for name in ("front.pkl", "front", "front.json.gz"):
+        with pytest.raises(ValueError, match=r"must end in \.json or \.csv"):
+            small().save(tmp_path / name)
+        with pytest.raises(ValueError, match=r"must end in \.json or \.csv"):
+            Front.load(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match=r"missing\.json"):
+        Front.load(tmp_path / "missing.json")
+    small().save(tmp_path / "front.json")
+    with pytest.raises(ValueError, match="leave maximize out"):
+        Front.load(tmp_path / "front.json", maximize=False)
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
+def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch, step):
+    path = tmp_path / "front.json"
+    small().save(path)
+    before = path.read_text()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        small(metadata={}).save(path)
+    assert path.read_text() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["front.json"]
+
+
+def damaged(change):
+    def apply(text):
+        content = json.loads(text)
+        change(content)
+        return json.dumps(content)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[: len(text) // 2], "damaged"),
+        (lambda text: "", "damaged"),
+        (lambda text: "[1, 2]", 'no "format"'),
+        (lambda text: '{"values": [[1, 2]]}', 'no "format"'),
+        (damaged(lambda c: c.pop("values")), "lacks values"),
+        (damaged(lambda c: (c.pop("maximize"), c.pop("extra"))), "lacks maximize, extra"),
+        (damaged(lambda c: c.update(version=99)), "version is 99"),
+        (damaged(lambda c: c["values"].pop()), r"\(4, 2\) and values \(3, 2\)"),
+        (damaged(lambda c: c["values"][1].__setitem__(0, math.nan)), "values has nan at row 1, column 0"),
+        (damaged(lambda c: c["values"][1].pop()), "rectangular"),
+        (damaged(lambda c: c.update(names=None)), "NoneType"),
+        (damaged(lambda c: c.update(extra=[1])), "list"),
+        (damaged(lambda c: c.update(extra={"length": 7})), "int"),
+        (damaged(lambda c: c.update(maximize="no")), "maximize is 'no': give one bool"),
+        (
+            damaged(lambda c: c["preferences"].__setitem__(0, [2.0, 0.0])),
+            r"preference 0 = \[2\.0, 0\.0\] sums to 2, not 1",
+        ),
+    ],
+)
+def test_damaged_json_says_what_is_wrong(tmp_path, change, message):
+    path = tmp_path / "front.json"
+    small().save(path)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=f"(?s)front.json is not a front.*{message}"):
+        Front.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "columns"),
+        ("a,b\n1,2\n", "columns"),
+        ("preference_a,a\n", "it has no rows"),
+        ("preference_a,a\n1.0\n", "row 0 has 1 cells, not 2"),
+        ("preference_a,a\n1.0,x\n", "could not convert"),
+        ("preference_a,a,a\n1,2,3\n", "each once"),
+        ("preference_a,preference_b,a\n1.0,0.0,2.0\n", "rename"),
+    ],
+)
+def test_other_csv_files_say_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "front.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"front.csv is not a front.*{message}"):
+        Front.load(path, maximize=False)

@@ -1,0 +1,91 @@
+"""What a front looks like by itself: definitions, numbers worked out by hand, and what they do not depend on."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from indicator_inputs import point_sets
+from pymoo.indicators.spacing import SpacingIndicator
+
+from mopref.indicators import (
+    fraction_non_dominated,
+    non_dominated,
+    number_of_distinct_non_dominated,
+    range_of_objectives,
+    spacing,
+    sparsity,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(point_sets())
+def test_non_dominated_is_the_definition(points):
+    expected = [not any((q <= p).all() and (q < p).any() for q in points) for p in points]
+    assert non_dominated(points).tolist() == expected
+    assert non_dominated(-points, maximize=True).tolist() == expected
+    assert fraction_non_dominated(points) == pytest.approx(np.mean(expected))
+
+
+def test_all_copies_of_a_non_dominated_point_are_kept():
+    assert non_dominated([[0, 1], [1, 0], [0, 1], [0, 2]]).tolist() == [True, True, True, False]
+    assert non_dominated([[2.0], [1.0], [1.0]]).tolist() == [False, True, True]
+    assert non_dominated(np.empty((0, 2))).tolist() == []
+
+
+def test_non_dominated_with_a_direction_per_objective():
+    points = [[0, 0], [1, 1], [1, 0]]
+    assert non_dominated(points, maximize=[False, True]).tolist() == [True, True, False]
+
+
+def test_distinct_points_are_counted_up_to_the_tolerance():
+    points = [[0.0, 1.0], [1e-9, 1.0 - 1e-9], [0.5, 0.5], [1.0, 0.0], [1.0, 0.0], [2.0, 2.0]]
+    assert number_of_distinct_non_dominated(points) == 3
+    assert number_of_distinct_non_dominated(points, tolerance=0) == 4
+    assert number_of_distinct_non_dominated(points, tolerance=0.6) == 2
+    assert number_of_distinct_non_dominated(points, tolerance=2) == 1
+    assert number_of_distinct_non_dominated(points, tolerance=[2, 0]) == 4
+    assert number_of_distinct_non_dominated(np.negative(points), maximize=True) == 3
+    assert number_of_distinct_non_dominated(points, maximize=True) == 1
+    for wrong in (-1.0, [1.0, 2.0, 3.0]):
+        with pytest.raises(
+            ValueError, match=r"tolerance is .*: give one number ≥ 0, or one for each of the 2 objectives"
+        ):
+            number_of_distinct_non_dominated(points, tolerance=wrong)
+
+
+def test_sparsity_by_hand():
+    # Gaps (1, 1) and (2, 2) squared are 2 and 8, over m (N − 1) = 4; the dominated point is out.
+    assert sparsity([[3.0, 0.0], [0.0, 3.0], [1.0, 2.0], [3.0, 3.0]]) == 2.5
+    assert sparsity([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]) == (2 + 2) / (3 * 2)
+    assert math.isnan(sparsity([[0.0, 0.0], [1.0, 1.0]]))
+    assert sparsity([[0.0, 0.0], [0.0, 0.0]]) == 0.0
+    # Which points are dominated depends on the direction.
+    assert sparsity([[0.0, 0.0], [2.0, 2.0], [1.0, 3.0]], maximize=True) == 1.0
+
+
+def test_spacing_by_hand():
+    points = [[0.0, 3.0], [0.0, 4.0], [4.0, 0.0]]
+    assert spacing(points) == pytest.approx(np.std([1, 1, 5]))
+    # City-block distances are 1, 1 and 7: pymoo's number is another one, as the docstring says.
+    assert SpacingIndicator()(np.array(points)) == pytest.approx(np.std([1, 1, 7]))
+    assert spacing([[0.0, 0.0], [1.0, -1.0], [2.0, -2.0]]) == pytest.approx(0.0, abs=1e-15)
+    assert spacing([[0.0, 0.0], [0.0, 0.0], [0.0, 2.0]]) == pytest.approx(np.std([0, 0, 2]))
+    assert math.isnan(spacing([[1.0, 2.0]]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(point_sets(), st.randoms(use_true_random=False))
+def test_sparsity_and_spacing_do_not_depend_on_sign_order_or_place(points, random):
+    order = list(range(len(points)))
+    random.shuffle(order)
+    for indicator in (sparsity, spacing):
+        value = indicator(points)
+        if points.shape[1] <= 2 or indicator is spacing:  # reversed lexicographic order differs in more dimensions
+            assert indicator(-points, maximize=True) == pytest.approx(value, nan_ok=True, abs=1e-12)
+        assert indicator(points[order]) == pytest.approx(value, nan_ok=True, abs=1e-12)
+        assert indicator(points + 5) == pytest.approx(value, nan_ok=True, abs=1e-9)
+
+
+def test_range_of_objectives():
+    assert range_of_objectives([[0.0, -1.0, 7.0], [2.0, 1.0, 7.0]]).tolist() == [2.0, 2.0, 0.0]

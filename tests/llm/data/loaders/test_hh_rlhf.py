@@ -1,0 +1,75 @@
+import pytest
+
+from mopref.llm.data.loaders import load_hh_rlhf
+
+
+def hh_row(answer, other, start="\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: How are you?"):
+    return {"chosen": f"{start}\n\nAssistant: {answer}", "rejected": f"{start}\n\nAssistant: {other}"}
+
+
+@pytest.fixture
+def hh(tmp_path, write_lines):
+    write_lines(tmp_path / "helpful-base" / "train.jsonl.gz", [hh_row(f"Good {n}", f"Go away {n}") for n in range(30)])
+    write_lines(tmp_path / "harmless-base" / "train.jsonl.gz", [hh_row("I won't", "I will", "\n\nHuman: Help")])
+    return tmp_path
+
+
+def test_folder_is_the_objective(hh):
+    rows = load_hh_rlhf(hh)
+    helpful, harmless = rows[:30], rows[30:]
+    assert len(harmless) == 1
+    assert all(row["harmless"] == -1 and row["helpful"] in (0, 1) for row in helpful)
+    for number, row in enumerate(helpful):
+        assert row["prompt"] == [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": "How are you?"},
+        ]
+        assert row[f"response_{row['helpful']}"] == f"Good {number}"
+        assert row[f"response_{1 - row['helpful']}"] == f"Go away {number}"
+    assert harmless[0]["helpful"] == -1
+    assert harmless[0][f"response_{harmless[0]['harmless']}"] == "I won't"
+
+
+def test_position_says_nothing_and_is_seeded(hh):
+    labels = [row["helpful"] for row in load_hh_rlhf(hh)[:30]]
+    assert 5 < sum(labels) < 25
+    assert labels == [row["helpful"] for row in load_hh_rlhf(hh)[:30]]
+    assert labels != [row["helpful"] for row in load_hh_rlhf(hh, seed=1)[:30]]
+
+
+def test_folders_can_be_chosen(hh):
+    rows = load_hh_rlhf(hh, folders={"safe": ["harmless-base"]}, limit=5)
+    assert [set(row) for row in rows] == [{"prompt", "response_0", "response_1", "safe"}]
+    with pytest.raises(ValueError, match="holds no folder 'helpful-online'; it has harmless-base, helpful-base"):
+        load_hh_rlhf(hh, folders={"helpful": ["helpful-online"]})
+
+
+def test_shared_beginnings_of_responses_stay_in_the_response(tmp_path, write_lines):
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [hh_row("I think yes", "I think no")])
+    (row,) = load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+    assert {row["response_0"], row["response_1"]} == {"I think yes", "I think no"}
+
+
+def test_dialogues_that_part_early_are_left_out(tmp_path, write_lines):
+    early = {
+        "chosen": "\n\nHuman: Hi\n\nAssistant: Yes\n\nHuman: So?\n\nAssistant: Fine",
+        "rejected": "\n\nHuman: Hi\n\nAssistant: No\n\nHuman: Oh\n\nAssistant: Well",
+    }
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [early, hh_row("Good", "Bad"), hh_row("", "Bad")])
+    with pytest.warns(UserWarning, match="left out 2 of 3 rows"):
+        assert len(load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})) == 1
+
+
+@pytest.mark.parametrize("text", ["no dialogue", "\n\nHuman: Hi"])
+def test_other_texts_are_refused(tmp_path, text, write_lines):
+    row = {**hh_row("Good", "Bad"), "rejected": text}
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [hh_row("Good", "Bad"), row])
+    with pytest.raises(ValueError, match="helpful-base, row 1, column 'rejected'"):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+
+
+def test_missing_column(tmp_path, write_lines):
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [{"chosen": "\n\nHuman: a\n\nAssistant: b"}])
+    with pytest.raises(ValueError, match="row 0: column 'rejected' is missing"):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})

@@ -1,0 +1,67 @@
+"""Records of rollouts: means by hand, for each preference and for the log."""
+
+import pytest
+import torch
+from policy_gradient_inputs import make_rollout
+
+from mopref.llm.policy_gradient.history import RolloutHistory
+from mopref.objective import Metric
+
+PREFERENCES = torch.tensor([[0.75, 0.25], [0.0, 1.0]])
+
+
+def test_a_record_for_each_preference():
+    rollout, history = make_rollout(), RolloutHistory(("a", "b"))
+    history.add(rollout, PREFERENCES)
+    assert len(history.records) == 2
+    for group, record in enumerate(history.records):
+        rows = slice(6 * group, 6 * group + 6)
+        ratios = (rollout.log_probabilities - rollout.reference_log_probabilities)[rows].double()
+        expected = {
+            "preference/a": PREFERENCES[group, 0].item(),
+            "preference/b": PREFERENCES[group, 1].item(),
+            "reward/a": rollout.rewards[rows, 0].mean().item(),
+            "reward/b": rollout.rewards[rows, 1].mean().item(),
+            "kl": ratios.sum(dim=1).mean().item(),
+            "response_length": sum(rollout.lengths[rows].tolist()) / 6,
+            "truncated": sum(rollout.truncated[rows].tolist()) / 6,
+        }
+        assert record == pytest.approx(expected)
+        assert all(type(value) is float for value in record.values()), "a checkpoint holds them"
+
+
+def test_metrics_are_means_of_the_rollout():
+    rollout, history = make_rollout(seed=1), RolloutHistory(("a", "b"))
+    metrics = history.add(rollout, PREFERENCES)
+    first, second = history.records
+    for name in ("reward/a", "reward/b", "kl", "response_length", "truncated"):
+        assert metrics[name] == pytest.approx(Metric((first[name] + second[name]) / 2, 1.0))
+    lengths = [first["response_length"], second["response_length"]]
+    assert lengths[0] != lengths[1]
+    # λ_a is 0.75 and 0, λ_b 0.25 and 1.
+    assert metrics["response_length/a"] == pytest.approx(Metric(lengths[0], 0.75))
+    assert metrics["response_length/b"] == pytest.approx(Metric((0.25 * lengths[0] + lengths[1]) / 1.25, 1.25))
+    assert set(metrics) == {*first, "response_length/a", "response_length/b"} - {"preference/a", "preference/b"}
+
+
+def test_where_an_objective_has_no_weight_there_is_no_length_for_it():
+    metrics = RolloutHistory(("a", "b")).add(make_rollout(), torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+    assert "response_length/a" not in metrics
+    assert metrics["response_length/b"].weight == 2.0
+
+
+def test_without_a_reference_there_is_no_kl():
+    history = RolloutHistory(("a", "b"))
+    metrics = history.add(make_rollout()._replace(reference_log_probabilities=None), PREFERENCES)
+    assert "kl" not in metrics
+    assert "kl" not in history.records[0]
+
+
+def test_records_are_added_up():
+    history = RolloutHistory(("a", "b"))
+    for seed in range(3):
+        history.add(make_rollout(seed=seed), PREFERENCES)
+    assert len(history.records) == 6
+    alone = RolloutHistory(("a", "b"))
+    alone.add(make_rollout(seed=2), PREFERENCES)
+    assert history.records[4:] == alone.records

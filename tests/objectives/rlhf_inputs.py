@@ -1,0 +1,62 @@
+"""Four prompts, two rewards that are easily counted, and steps of RLHF on them."""
+
+from typing import Any
+
+import torch
+from rlhf_problems import first_losses
+from torch import Tensor
+
+from mopref import PreferenceModel
+from mopref.llm.policy import Sampling
+from mopref.llm.rewards import token_reward
+from mopref.objective import Update
+from mopref.objectives import RLHF
+
+STOPS = tuple(range(3, 40))
+PREFERENCES = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
+SAMPLING = Sampling(max_new_tokens=4, stop_token_ids=STOPS)
+
+
+@token_reward
+def length(prompt_ids, response_ids):
+    return [float(len(ids)) for ids in response_ids]
+
+
+@token_reward
+def even(prompt_ids, response_ids):
+    return [sum(token % 2 == 0 for token in ids) / 4 for ids in response_ids]
+
+
+def make_rlhf(**options: Any) -> RLHF:
+    """Three samples a prompt of four tokens at most, in the rewards' own units."""
+    options = {"beta": 0.1, "samples_per_prompt": 3, "sampling": SAMPLING, "normalization": None} | options
+    return RLHF({"length": length, "even": even}, **options)
+
+
+ROWS = [{"prompt_ids": ids} for ids in ([41, 42], [50], [60, 61, 62], [70, 71])]
+
+
+def updates_of(rlhf: RLHF, model: PreferenceModel, seed: int = 0) -> list[Update]:
+    """The updates of one rollout on all prompts."""
+    torch.manual_seed(seed)
+    return rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
+
+
+def losses_of(rlhf: RLHF, model: PreferenceModel, seed: int = 0) -> Tensor:
+    """−J_i of one rollout on all prompts, at its first step."""
+    torch.manual_seed(seed)
+    return first_losses(rlhf, model, ROWS, PREFERENCES)
+
+
+def gradients(model: PreferenceModel, losses: Tensor, preferences: Tensor) -> Tensor:
+    """∂ Σ λ_i loss_i / ∂ U of all adapters, flat."""
+    model.zero_grad()
+    (preferences * losses).sum().backward()
+    return torch.cat([layer.U.grad.flatten() for layer in model.adapters.values()])
+
+
+def assert_same(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> None:
+    """Of two ways to the same step: losses, and gradients that are not nothing."""
+    torch.testing.assert_close(first[0], second[0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(first[1], second[1], atol=1e-5, rtol=1e-4)
+    assert first[1].abs().max() > 1e-3

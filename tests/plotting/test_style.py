@@ -1,0 +1,70 @@
+"""What all pictures share: colours ordered in grey, looks that differ, labels, and files that are whole."""
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from plotting_inputs import front_of
+from seaborn.utils import relative_luminance
+
+from mopref.front import Front
+from mopref.plotting.style import check_front, line_looks
+
+
+def test_the_colors_of_preferences_are_ordered_in_grey():
+    front = Front(np.stack([np.linspace(0, 1, 50), np.linspace(1, 0, 50)], 1), np.eye(2)[[0] * 50], ("a", "b"))
+    figure = front.plot()
+    figure.draw_without_rendering()
+    luminance = [relative_luminance(color) for color in figure.axes[0].collections[0].get_facecolors()]
+    assert (np.diff(luminance) > 0).all()
+    assert luminance[-1] < 0.75  # not lost on white
+
+
+def test_looks_of_lines_differ_without_their_color():
+    looks = line_looks(60)
+    assert len({(str(look["linestyle"]), look["marker"]) for look in looks}) == 60
+
+
+def test_labels_say_direction_and_preference():
+    figure = front_of(2, maximize=(False, True)).plot(title="a title")
+    axes, bar = figure.axes
+    assert axes.get_xlabel() == "← helpful (lower is better)"
+    assert axes.get_ylabel() == "harmless (higher is better) →"
+    assert bar.get_ylabel() == "λ helpful"
+    assert axes.get_title() == "a title"
+    ticks = [t.get_text() for t in front_of(4, maximize=True).plot().axes[0].get_xticklabels()]
+    assert ticks[3] == "brevity\n(higher is better)"
+
+
+def test_fronts_that_cannot_be_drawn_are_refused():
+    check_front(front_of(2))
+    with pytest.raises(ValueError, match=r"the front has one objective \(helpful\): there is no trade-off"):
+        check_front(front_of(1))
+    front = front_of(2)
+    front.preferences[3, 0] = np.inf
+    with pytest.raises(ValueError, match="preferences has inf at row 3, column 0"):
+        check_front(front)
+
+
+@pytest.mark.parametrize("name", ["front", "front.docx"])
+def test_a_name_that_is_no_picture_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"'{name}' names no picture: it must end in one of .*png"):
+        front_of(2).plot(tmp_path / "folder" / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_save_leaves_the_old_picture(tmp_path, monkeypatch):
+    path = tmp_path / "front.png"
+    path.write_bytes(b"old")
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    for broken in ("os.fsync", "os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, fail)
+            with pytest.raises(OSError, match="disk full"):
+                front_of(2).plot(path)
+        assert path.read_bytes() == b"old"
+        assert [file.name for file in tmp_path.iterdir()] == ["front.png"]
+    front_of(2).plot(path)
+    assert imread(path).shape[2] == 4

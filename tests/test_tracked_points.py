@@ -1,0 +1,103 @@
+"""The ideal and the nadir point: given, or tracked in what is observed, with a state that continues."""
+
+import math
+
+import pytest
+import torch
+from _tensors import rand, tensor
+
+from mopref.tracked_points import TrackedIdeal, TrackedNadir, difference_above
+
+
+@pytest.mark.parametrize("kind", [TrackedIdeal, TrackedNadir])
+def test_a_given_point_stays(kind):
+    point = kind([0.5, 1.5], margin=0.25)
+    point.observe(tensor([[-9.0, 9.0], [9.0, -9.0]]))
+    assert not point.tracked
+    assert point.point.tolist() == [0.5, 1.5], "a margin belongs to tracking"
+    assert point.state_dict() == {}
+    point.load_state_dict({})
+    assert point.point.tolist() == [0.5, 1.5]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(TrackedIdeal, [-1.5, -0.5]), (TrackedNadir, [2.5, 4.5])])
+def test_a_tracked_point_follows_the_losses(kind, expected):
+    point = kind(margin=0.5)
+    assert point.tracked
+    assert point.point is None
+    point.observe(tensor([[2.0, 0.0]]))
+    # Any number of dimensions, and a graph that is not kept; (5, 6) is dominated.
+    point.observe(tensor([[[-1.0, 4.0], [5.0, 6.0]]]).requires_grad_())
+    assert point.point.tolist() == expected
+    assert point.point.dtype == torch.float64
+    assert point.point.device.type == "cpu"
+    assert not point.point.requires_grad
+
+
+@pytest.mark.parametrize("kind", [TrackedIdeal, TrackedNadir])
+def test_a_state_continues(kind):
+    losses = rand((30, 3), torch.Generator().manual_seed(0))
+    uninterrupted, first, second = kind(margin=0.1), kind(margin=0.1), kind(margin=0.1)
+    uninterrupted.observe(losses)
+    first.observe(losses[:20])
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(second.point, first.point)
+    second.observe(losses[20:])
+    assert torch.equal(second.point, uninterrupted.point)
+    second.load_state_dict(kind().state_dict())
+    assert second.point is None
+
+
+def test_the_nadir_forgets_what_left_its_window():
+    nadir = TrackedNadir(window=2)
+    nadir.observe(tensor([[0.0, 9.0], [9.0, 0.0]]))
+    assert nadir.point.tolist() == [9.0, 9.0]
+    nadir.observe(tensor([[1.0, 1.0]]))
+    assert nadir.point.tolist() == [9.0, 1.0]
+    nadir.observe(tensor([[2.0, 2.0]]))
+    assert nadir.point.tolist() == [1.0, 1.0]
+
+
+def test_the_losses_observed_are_copied():
+    losses, nadir = tensor([[0.0, 1.0], [1.0, 0.0]]), TrackedNadir()
+    nadir.observe(losses)
+    losses += 5
+    nadir.observe(tensor([[2.0, -1.0]]))
+    assert nadir.point.tolist() == [2.0, 1.0]
+
+
+def test_the_difference_from_an_ideal_point():
+    losses = tensor([[1.0, 2.0], [3.0, 4.0]]).requires_grad_()
+    difference = difference_above(losses, torch.tensor([1.0, 0.5]), "Lower it.")
+    assert difference.tolist() == [[0.0, 1.5], [2.0, 3.5]]
+    difference.sum().backward()
+    assert losses.grad.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    # A hair below is rounding.
+    difference_above(losses, torch.tensor([1.00001, 0.5]), "Lower it.")
+
+
+@pytest.mark.parametrize(
+    ("ideal", "message"),
+    [
+        ([0.0, 2.5], r"entry 1 is 2\.5, above a loss of 2: an ideal point lies below every loss\. Lower it\."),
+        ([0.0], "the ideal point has 1 numbers, but there are 2 losses"),
+    ],
+)
+def test_an_ideal_point_that_is_none_raises(ideal, message):
+    with pytest.raises(ValueError, match=message):
+        difference_above(tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor(ideal), "Lower it.")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrackedIdeal(margin=-0.25), r"margin is -0\.25: a tracked ideal point lies below the losses"),
+        (lambda: TrackedNadir(margin=math.nan), "margin is nan: a tracked nadir point lies above the losses"),
+        (lambda: TrackedNadir(window=0), "window is 0: at least one row"),
+        (lambda: TrackedIdeal([math.nan]), "ideal is"),
+        (lambda: TrackedNadir([math.inf]), "nadir is"),
+    ],
+)
+def test_an_invalid_option_raises_and_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
