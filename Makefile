@@ -14,8 +14,8 @@ demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and h
 demo-rlhf: $(VENV)/.demo-rlhf  ## The same by policy gradients on three rewards.
 	$(BIN)/python examples/llm_rlhf.py
 
-test: $(VENV)/.test  ## The tests, in minutes.
-	$(BIN)/python -m pytest --quiet
+test: $(VENV)/.test  ## The tests, in minutes: a process for each core.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.test  ## Several seeds of everything that trains.
 	$(BIN)/python -m pytest --quiet -m slow
