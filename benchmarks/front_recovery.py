@@ -104,8 +104,8 @@ class Case:
 
     def hypervolume(self, values: Tensor | NDArray[np.float64]) -> tuple[float, bool]:
         """Hypervolume under this case's reference point, and whether it is exact."""
-        found = hypervolume_with_method(values, self.reference_point)
-        return found.value, found.exact
+        volume = hypervolume_with_method(values, self.reference_point)
+        return volume.value, volume.exact
 
     def limit(self) -> float | None:
         """Hypervolume of a dense sample of the whole front; ``None`` where that is not affordable."""
@@ -115,8 +115,8 @@ class Case:
     def regret(self, values: NDArray[np.float64]) -> tuple[float, float]:
         """Mean and largest regret against the oracle."""
         own = self.scalarizer(torch.as_tensor(values, dtype=torch.float64), self.preferences.double())
-        found = preference_regret(own, best=self.optimum.scalarized)
-        return found.mean, found.max
+        regret = preference_regret(own, best=self.optimum.scalarized)
+        return regret.mean, regret.max
 
 
 def largest_holes(trainer: ParetoTrainer, case: Case) -> dict[str, float]:
@@ -124,10 +124,10 @@ def largest_holes(trainer: ParetoTrainer, case: Case) -> dict[str, float]:
     m = case.problem.num_objectives
     if m not in DENSE:
         return {}
-    known = case.problem.pareto_front(DENSE[m])
+    front = case.problem.pareto_front(DENSE[m])
     return {
-        "hole_lattice": fill_distance(trainer.front(FEW[m]).values, known),
-        "hole_even": fill_distance(trainer.front(FEW[m], spread="front").values, known),
+        "hole_lattice": fill_distance(trainer.front(FEW[m]).values, front),
+        "hole_even": fill_distance(trainer.front(FEW[m], spread="front").values, front),
     }
 
 
@@ -138,10 +138,10 @@ def recover(case: Case, seed: int, sampler: str = "uniform") -> dict[str, Any]:
     model = ParetoSetModel.for_problem(problem, seed=seed)
     evaluations = setting.steps * PREFERENCES_PER_STEP
     if setting.generations:
-        found = warm_start(
+        search = warm_start(
             model, problem, case.scalarizer, generations=setting.generations, fit_steps=setting.fit_steps, seed=seed
         )
-        evaluations += found.evaluations
+        evaluations += search.evaluations
     config = TrainerConfig(
         steps=setting.steps,
         preferences_per_step=PREFERENCES_PER_STEP,
@@ -253,8 +253,8 @@ def markdown(results: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
             f"{median(run['seconds'] for run in runs):.1f}",
         ]
         for method in methods:
-            found = [run["peers"][method] for run in runs]
-            cells.append(f"{median(p['ratio'] for p in found):.4f} ({median(p['seconds'] for p in found):.1f} s)")
+            results = [run["peers"][method] for run in runs]
+            cells.append(f"{median(p['ratio'] for p in results):.4f} ({median(p['seconds'] for p in results):.1f} s)")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 run(algorithm, normalization, seed, options.steps, options.samples) for seed in range(options.seeds)
             ]
             results.append({"algorithm": algorithm, "normalization": normalization, "runs": runs})
-            ratios = [found["ratio"] for found in runs]
+            ratios = [result["ratio"] for result in runs]
             kl, best_kl, seconds = (statistics.median(r[key] for r in runs) for key in ("kl", "best_kl", "seconds"))
             print(
                 f"{algorithm:<10}{normalization:<15}{min(ratios):>13.4f}{statistics.median(ratios):>9.4f}"

@@ -119,7 +119,7 @@ def improved_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Ar
         return cache["values"], cache["jacobian"]
 
     cache: dict = {}
-    found = minimize(
+    solution = minimize(
         lambda point: at(point)[0][0],
         start,
         jac=lambda point: at(point)[1][0],
@@ -129,7 +129,7 @@ def improved_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Ar
         options={"maxiter": 200, "ftol": 1e-14},
     )
     lower, upper = smooth.problem.bounds.numpy()
-    end = smooth.x(torch.from_numpy(found.x)).numpy()
+    end = smooth.x(torch.from_numpy(solution.x)).numpy()
     # On a bound, exactly.
     hair = 1e-10 * (upper - lower)
     end = np.where(end < lower + hair, lower, np.where(end > upper - hair, upper, end))
@@ -140,18 +140,18 @@ def improved_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Ar
 class Searched(PymooProblem):
     """Some objectives of a problem, for pymoo."""
 
-    def __init__(self, problem: Problem, chosen: tuple[int, ...]) -> None:
+    def __init__(self, problem: Problem, objectives: tuple[int, ...]) -> None:
         lower, upper = problem.bounds.numpy()
-        super().__init__(n_var=problem.num_variables, n_obj=len(chosen), xl=lower, xu=upper)
-        self.problem, self.chosen = problem, list(chosen)
+        super().__init__(n_var=problem.num_variables, n_obj=len(objectives), xl=lower, xu=upper)
+        self.problem, self.objectives = problem, list(objectives)
 
     def _evaluate(self, x: Array, out: dict, *_: object, **__: object) -> None:
-        out["F"] = self.problem.evaluate(torch.from_numpy(x))[:, self.chosen].numpy()
+        out["F"] = self.problem.evaluate(torch.from_numpy(x))[:, self.objectives].numpy()
 
 
-def searched(problem: Problem, chosen: tuple[int, ...], population: int, generations: int, seed: int) -> Array:
+def searched(problem: Problem, objectives: tuple[int, ...], population: int, generations: int, seed: int) -> Array:
     """NSGA-II's last population: ``(population, n)``."""
-    result = evolve(Searched(problem, chosen), NSGA2(pop_size=population), ("n_gen", generations), seed=seed)
+    result = evolve(Searched(problem, objectives), NSGA2(pop_size=population), ("n_gen", generations), seed=seed)
     return np.asarray(result.pop.get("X"), dtype=np.float64)
 
 
@@ -163,7 +163,7 @@ def values_of(problem: Problem, x: Array) -> Array:
     return values
 
 
-def kept(problem: Problem, x: Array) -> Array:
+def non_dominated(problem: Problem, x: Array) -> Array:
     """The rows that no other row dominates."""
     values = values_of(problem, x)
     x, values = x[np.isfinite(values).all(axis=1)], values[np.isfinite(values).all(axis=1)]
@@ -194,7 +194,7 @@ def compute(problem: Problem, count: int, population: int, generations: int) -> 
     candidates = np.concatenate(groups)
     if isinstance(problem, RE33):
         candidates = candidates[np.isfinite(values_of(problem, candidates)).all(axis=1)]
-    values = values_of(problem, kept(problem, candidates))
+    values = values_of(problem, non_dominated(problem, candidates))
     scale = values.max(axis=0) - values.min(axis=0)
     smooth = SmoothRE33(problem, scale) if isinstance(problem, RE33) else Smooth(problem, scale)
     equal = np.ones(m)
@@ -203,13 +203,13 @@ def compute(problem: Problem, count: int, population: int, generations: int) -> 
     for objective in range(m):
         best = np.argsort(values_of(problem, candidates)[:, objective])[:20]
         points += [improved(smooth, improved(smooth, candidates[i], np.eye(m)[objective]), equal) for i in best]
-    found = kept(problem, np.stack(points))
-    chosen = found[spread(values_of(problem, found), count)]
+    front = non_dominated(problem, np.stack(points))
+    stored = front[spread(values_of(problem, front), count)]
     # What other weights still improve was not optimal.
     for weights in np.ones((m, m)) + 3 * np.eye(m):
-        chosen = np.stack([improved(smooth, x, weights) for x in chosen])
-    chosen = kept(problem, chosen)
-    return chosen[spread(values_of(problem, chosen), len(chosen))]
+        stored = np.stack([improved(smooth, x, weights) for x in stored])
+    stored = non_dominated(problem, stored)
+    return stored[spread(values_of(problem, stored), len(stored))]
 
 
 def main() -> None:
@@ -229,7 +229,9 @@ def main() -> None:
         seconds = time.perf_counter() - start
         values = values_of(problem, x)
         ideal, nadir = values.min(axis=0), values.max(axis=0)
-        rival = kept(problem, searched(problem, tuple(range(problem.num_objectives)), options.count, 1_000, seed=9))
+        rival = non_dominated(
+            problem, searched(problem, tuple(range(problem.num_objectives)), options.count, 1_000, seed=9)
+        )
         scaled, other = ((v - ideal) / (nadir - ideal) for v in (values, values_of(problem, rival)))
         # How far the stored points must move to be as good as each point of NSGA-II's.
         short = np.linalg.norm(np.maximum(scaled[None] - other[:, None], 0), axis=-1).min(axis=1)

@@ -67,12 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     front.metadata |= {"problem": options.problem, "reference_point": reference_point}
     print(front.summary(true_front=true_front))
     as_many = problem.pareto_front(options.points).numpy()
-    learned, same, whole = (hypervolume(values, reference_point) for values in (front.values, as_many, true_front))
+    learned, as_many_volume, dense_volume = (
+        hypervolume(values, reference_point) for values in (front.values, as_many, true_front)
+    )
     print(
         f"\n{options.steps} steps in {seconds:.1f} s. Hypervolume, reference point {reference_point}:\n"
         f"learned, {len(front)} points  {learned:.6f}\n"
-        f"true front, {len(as_many)} points  {same:.6f}, spread evenly along it: ratio {learned / same:.4f}\n"
-        f"true front, {len(true_front)} points  {whole:.6f}"
+        f"true front, {len(as_many)} points  {even:.6f}, spread evenly along it: ratio {learned / even:.4f}\n"
+        f"true front, {len(true_front)} points  {dense:.6f}"
     )
 
     front.save(options.output / "front.json")

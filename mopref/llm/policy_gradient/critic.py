@@ -36,8 +36,8 @@ class Critic(nn.Module):
     def forward(self, hidden_states: Tensor, preferences: Tensor) -> Tensor:
         """Hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``."""
         states = self.norm(hidden_states.detach().to(self.hidden.weight))
-        beside = preferences.to(states).unsqueeze(1).expand(-1, states.shape[1], -1)
-        values: Tensor = self.output(nn.functional.gelu(self.hidden(torch.cat([states, beside], dim=-1))))
+        token_preferences = preferences.to(states).unsqueeze(1).expand(-1, states.shape[1], -1)
+        values: Tensor = self.output(nn.functional.gelu(self.hidden(torch.cat([states, token_preferences], dim=-1))))
         return values
 
 
