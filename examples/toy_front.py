@@ -67,9 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     front.metadata |= {"problem": options.problem, "reference_point": reference_point}
     print(front.summary(true_front=true_front))
     as_many = problem.pareto_front(options.points).numpy()
-    learned, as_many_volume, dense_volume = (
-        hypervolume(values, reference_point) for values in (front.values, as_many, true_front)
-    )
+    fronts = (front.values, as_many, true_front)
+    learned, even, dense = (hypervolume(values, reference_point) for values in fronts)
     print(
         f"\n{options.steps} steps in {seconds:.1f} s. Hypervolume, reference point {reference_point}:\n"
         f"learned, {len(front)} points  {learned:.6f}\n"
