@@ -267,9 +267,14 @@ def run(name: str, task: Task, steps: int, seed: int, rate: float | None = None)
     conditioning = CONDITIONINGS[name]
     base, seconds_before = make_base(task, conditioning.pretrained, steps, seed)
     model = task.model(conditioning.make(base, task, seed))
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    num_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     trainer, seconds = train(model, task, steps, seed, rate or conditioning.learning_rate)
-    return {**measure(trainer, task), "parameters": trained, "seconds": seconds, "seconds_before": seconds_before}
+    return {
+        **measure(trainer, task),
+        "parameters": num_parameters,
+        "seconds": seconds,
+        "seconds_before": seconds_before,
+    }
 
 
 def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:

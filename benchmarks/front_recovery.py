@@ -80,6 +80,8 @@ SETTINGS = {
     "re33": REAL_WORLD,
     "re37": REAL_WORLD,
 }
+# A lattice needs its number of points, and is no random draw.
+SAMPLER_NAMES = [name for name in SAMPLERS if name != "lattice"]
 HEADLINE = ("zdt1", "zdt2", "zdt3", "scaled-zdt1", "vlmop1", "vlmop2", "dtlz1", "dtlz2")
 
 
@@ -266,8 +268,8 @@ def compare_libmoon(seeds: Iterable[int]) -> list[dict[str, Any]]:
         for ours, theirs in (("modified-tchebycheff", "mtche"), ("smooth-tchebycheff", "softtche")):
             case = Case(name, ours)
             case.reference_point = np.full(case.problem.num_objectives, 1.1)
-            clipped = case.preferences.double().clamp(0.01, 0.99)
-            case.preferences = (clipped / clipped.sum(dim=1, keepdim=True)).float()
+            weights = case.preferences.double().clamp(0.01, 0.99)
+            case.preferences = (weights / weights.sum(dim=1, keepdim=True)).float()
             case.optimum = scalarizer_optimum(case.problem, case.scalarizer, case.preferences)
             case.oracle = case.hypervolume(case.optimum.values)[0]
             for seed in seeds:
@@ -316,12 +318,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--peers", nargs="*", choices=["nsga2", "nsga3", "moead", "single"], help="(default: all but nsga3)"
     )
     parser.add_argument("--no-search", action="store_true", help="train every problem from the model's random start")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="uniform", help="(default: %(default)s)")
+    parser.add_argument("--sampler", choices=SAMPLER_NAMES, default="uniform", help="(default: %(default)s)")
     parser.add_argument("--libmoon", action="store_true", help="only the comparison with LibMOON")
     parser.add_argument("--output", type=Path, default=Path("outputs/front_recovery"), help="(default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.libmoon and not peers.has_libmoon():
-        parser.error("LibMOON is not installed: pip install --no-deps libmoon")
+        parser.error("LibMOON is not installed: run pip install --no-deps libmoon.")
     changes = {} if options.steps is None else {"steps": options.steps}
     if options.no_search:
         changes["generations"] = 0

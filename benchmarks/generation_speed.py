@@ -17,7 +17,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,28 +63,28 @@ def run(model: nn.Module, prompts: Tensor, new_tokens: int, **options: Any) -> t
     if prompts.is_cuda:
         torch.cuda.synchronize()
     start, start_processor = time.perf_counter(), time.process_time()
-    output = model.generate(  # type: ignore[operator]
+    output = cast(Any, model).generate(
         input_ids=prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new_tokens, **options
     )
     if prompts.is_cuda:
         torch.cuda.synchronize()
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_processor
-    made = output.shape[1] - prompts.shape[1]
-    if made != new_tokens:
-        raise RuntimeError(f"generation ended early, after {made} of {new_tokens} tokens: speeds cannot be compared.")
+    count = output.shape[1] - prompts.shape[1]
+    if count != new_tokens:
+        raise RuntimeError(f"generation ended early, after {count} of {new_tokens} tokens: speeds cannot be compared.")
     tokens = prompts.shape[0] * new_tokens
     return tokens / seconds, tokens / processor_seconds
 
 
 def compare(
-    model: PreferenceModel, merged: nn.Module, prompts: Tensor, new_tokens: int, repeats: int, **options: Any
+    model: PreferenceModel, merged_model: nn.Module, prompts: Tensor, new_tokens: int, repeats: int, **options: Any
 ) -> dict[str, float]:
     """Median tokens a second of both, and the median of the ratios conditioned / merged of neighbouring runs."""
     preferences = UniformSampler(len(OBJECTIVES), seed=0).sample(len(prompts))
     pairs = []
     for _ in range(repeats + 1):
         conditioned = run(model, prompts, new_tokens, preferences=preferences, **options)
-        pairs.append((conditioned, run(merged, prompts, new_tokens, **options)))
+        pairs.append((conditioned, run(merged_model, prompts, new_tokens, **options)))
     # The first of each warms up.
     pairs = pairs[1:]
     ratios = [first[0] / second[0] for first, second in pairs]
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     model = make_model(options.model, options.blocks, options.device)
-    merged = model.merge([1 / len(OBJECTIVES)] * len(OBJECTIVES))
+    merged_model = model.merge([1 / len(OBJECTIVES)] * len(OBJECTIVES))
     vocabulary = model.config.vocab_size
     results = []
     print("Tokens a second; ratios conditioned / merged by the clock and in processor time.")
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 generator = torch.Generator().manual_seed(size)
                 prompts = torch.randint(3, vocabulary, (size, options.prompt_tokens), generator=generator)
                 prompts = prompts.to(options.device)
-                row = compare(model, merged, prompts, options.new_tokens, options.repeats, **MODES[mode])
+                row = compare(model, merged_model, prompts, options.new_tokens, options.repeats, **MODES[mode])
                 results.append({"threads": threads, "mode": mode, "batch_size": size, **row})
                 print(
                     f"{threads:>7} {mode:<9} {size:>5} {row['conditioned']:>12.1f} {row['merged']:>9.1f} "

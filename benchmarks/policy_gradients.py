@@ -73,8 +73,8 @@ class Bandit:
     def values(self, policies: Tensor, rewards: Tensor, beta: float) -> tuple[Tensor, Tensor]:
         """−J_i ``(N, 2)`` and the KL ``(N,)``, means over prompts."""
         kl = (policies.exp() * (policies - self.reference)).sum(-1)
-        earned = torch.einsum("npv,pvm->npm", policies.exp(), rewards)
-        return -(earned - beta * kl.unsqueeze(-1)).mean(dim=1), kl.mean(dim=1)
+        gains = torch.einsum("npv,pvm->npm", policies.exp(), rewards)
+        return -(gains - beta * kl.unsqueeze(-1)).mean(dim=1), kl.mean(dim=1)
 
 
 def make_bandit(seed: int) -> tuple[Bandit, PreferenceModel]:
@@ -121,11 +121,11 @@ def run(algorithm: str, normalization: str, seed: int, steps: int, samples: int)
     seconds = time.perf_counter() - start
     preferences = simplex_lattice(len(NAMES), 11).float()
     rewards = bandit.rewards / objective.reward_scales.float()
-    reached, kl = bandit.values(bandit.policies(model.eval(), preferences), rewards, beta)
+    values, kl = bandit.values(bandit.policies(model.eval(), preferences), rewards, beta)
     best, best_kl = bandit.values(bandit.optima(preferences, rewards, beta), rewards, beta)
     reference_point = (best.max(dim=0).values + 0.1 * (best.max(dim=0).values - best.min(dim=0).values)).tolist()
     return {
-        "ratio": hypervolume(reached, reference_point) / hypervolume(best, reference_point),
+        "ratio": hypervolume(values, reference_point) / hypervolume(best, reference_point),
         "kl": kl.mean().item(),
         "best_kl": best_kl.mean().item(),
         "seconds": seconds,

@@ -47,18 +47,18 @@ class Smooth:
         lower, upper = self.problem.bounds.numpy()
         return (x - lower) / (upper - lower)
 
-    def x(self, scaled: Tensor) -> Tensor:
+    def x(self, variables: Tensor) -> Tensor:
         """The problem's variables, without slacks."""
         lower, upper = self.problem.bounds
-        return lower + (upper - lower) * scaled[: self.problem.num_variables]
+        return lower + (upper - lower) * variables[: self.problem.num_variables]
 
-    def objectives(self, scaled: Tensor) -> Tensor:
+    def objectives(self, variables: Tensor) -> Tensor:
         """The objectives divided by their scale: ``(m,)``."""
-        return self.problem.evaluate(self.x(scaled).unsqueeze(0))[0] / self.scale
+        return self.problem.evaluate(self.x(variables).unsqueeze(0))[0] / self.scale
 
-    def constraints(self, scaled: Tensor) -> Tensor:
+    def constraints(self, variables: Tensor) -> Tensor:
         """What must be at least 0."""
-        return scaled.new_zeros(0)
+        return variables.new_zeros(0)
 
 
 class SmoothRE33(Smooth):
@@ -77,44 +77,46 @@ class SmoothRE33(Smooth):
         slacks = torch.relu(-self.problem.margins(torch.from_numpy(x).unsqueeze(0))[0]).numpy()
         return np.concatenate([super().start(x), slacks / LARGEST_VIOLATION])
 
-    def objectives(self, scaled: Tensor) -> Tensor:
+    def objectives(self, variables: Tensor) -> Tensor:
         """The objectives divided by their scale: ``(m,)``."""
-        smooth = self.problem.evaluate(self.x(scaled).unsqueeze(0))[0, :2]
-        return torch.cat([smooth, LARGEST_VIOLATION * scaled[4:].sum().unsqueeze(0)]) / self.scale
+        smooth = self.problem.evaluate(self.x(variables).unsqueeze(0))[0, :2]
+        return torch.cat([smooth, LARGEST_VIOLATION * variables[4:].sum().unsqueeze(0)]) / self.scale
 
-    def constraints(self, scaled: Tensor) -> Tensor:
+    def constraints(self, variables: Tensor) -> Tensor:
         """What must be at least 0."""
-        x = self.x(scaled)
-        margins = self.problem.margins(x.unsqueeze(0))[0] / LARGEST_VIOLATION + scaled[4:]
+        x = self.x(variables)
+        margins = self.problem.margins(x.unsqueeze(0))[0] / LARGEST_VIOLATION + variables[4:]
         return torch.cat([margins, self.side * (x[1:2] - x[0:1]) - 1e-5])
 
 
-def improved(smooth: Smooth, x: Array, weights: Array) -> Array:
+def improve(smooth: Smooth, x: Array, weights: Array) -> Array:
     """A point that is at least as good as x in every objective, and Pareto optimal near there."""
     limit = smooth.objectives(torch.from_numpy(smooth.start(x)))
     for _ in range(10):
-        better = improved_once(smooth, x, limit, weights)
+        better = improve_once(smooth, x, limit, weights)
         if np.abs(smooth.start(better) - smooth.start(x)).max() < 1e-9:
             return better
         x = better
     return x
 
 
-def improved_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Array:
+def improve_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Array:
     """One run of sequential quadratic programming; it may stop early, and go on when started anew."""
     start = smooth.start(x)
 
-    def everything(scaled: Tensor) -> Tensor:
-        values = smooth.objectives(scaled)
-        return torch.cat([torch.from_numpy(weights) @ values.unsqueeze(1), limit - values, smooth.constraints(scaled)])
+    def everything(variables: Tensor) -> Tensor:
+        values = smooth.objectives(variables)
+        return torch.cat(
+            [torch.from_numpy(weights) @ values.unsqueeze(1), limit - values, smooth.constraints(variables)]
+        )
 
     def at(point: Array) -> tuple[Array, Array]:
         key = point.tobytes()
         if cache.get("key") != key:
-            scaled = torch.from_numpy(point.copy()).requires_grad_()
-            values = everything(scaled)
+            variables = torch.from_numpy(point.copy()).requires_grad_()
+            values = everything(variables)
             rows = torch.eye(len(values), dtype=torch.float64)
-            (jacobian,) = torch.autograd.grad(values, scaled, rows, is_grads_batched=True)
+            (jacobian,) = torch.autograd.grad(values, variables, rows, is_grads_batched=True)
             cache.update(key=key, values=values.detach().numpy(), jacobian=jacobian.numpy())
         return cache["values"], cache["jacobian"]
 
@@ -137,7 +139,7 @@ def improved_once(smooth: Smooth, x: Array, limit: Tensor, weights: Array) -> Ar
     return end if bool((after <= limit + 1e-9).all()) else x
 
 
-class Searched(PymooProblem):
+class SearchProblem(PymooProblem):
     """Some objectives of a problem, for pymoo."""
 
     def __init__(self, problem: Problem, objectives: tuple[int, ...]) -> None:
@@ -149,9 +151,9 @@ class Searched(PymooProblem):
         out["F"] = self.problem.evaluate(torch.from_numpy(x))[:, self.objectives].numpy()
 
 
-def searched(problem: Problem, objectives: tuple[int, ...], population: int, generations: int, seed: int) -> Array:
+def search(problem: Problem, objectives: tuple[int, ...], population: int, generations: int, seed: int) -> Array:
     """NSGA-II's last population: ``(population, n)``."""
-    result = evolve(Searched(problem, objectives), NSGA2(pop_size=population), ("n_gen", generations), seed=seed)
+    result = evolve(SearchProblem(problem, objectives), NSGA2(pop_size=population), ("n_gen", generations), seed=seed)
     return np.asarray(result.pop.get("X"), dtype=np.float64)
 
 
@@ -172,25 +174,25 @@ def non_dominated(problem: Problem, x: Array) -> Array:
 
 def spread(values: Array, count: int) -> list[int]:
     """``count`` rows: the minimisers of each objective, then always the one farthest from those before it."""
-    scaled = (values - values.min(axis=0)) / (values.max(axis=0) - values.min(axis=0))
+    unit = (values - values.min(axis=0)) / (values.max(axis=0) - values.min(axis=0))
     order: list[int] = []
-    for column in scaled.T:
+    for column in unit.T:
         # Of several minimisers, the one with the smallest sum; one point may be that of several objectives.
-        best = int(np.lexsort((scaled.sum(axis=1), column))[0])
-        if all(np.linalg.norm(scaled[best] - scaled[i]) > 1e-6 for i in order):
+        best = int(np.lexsort((unit.sum(axis=1), column))[0])
+        if all(np.linalg.norm(unit[best] - unit[i]) > 1e-6 for i in order):
             order.append(best)
-    distance = np.min([np.linalg.norm(scaled - scaled[i], axis=1) for i in order], axis=0)
+    distance = np.min([np.linalg.norm(unit - unit[i], axis=1) for i in order], axis=0)
     while len(order) < count:
         order.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[order[-1]], axis=1))
+        distance = np.minimum(distance, np.linalg.norm(unit - unit[order[-1]], axis=1))
     return order
 
 
 def compute(problem: Problem, count: int, population: int, generations: int) -> Array:
     """``count`` points of the Pareto set, in the order of :func:`spread`: ``(count, n)``."""
     m = problem.num_objectives
-    groups = [searched(problem, tuple(range(m)), population, generations, seed) for seed in range(2)]
-    groups += [searched(problem, pair, population // 4, generations, 0) for pair in itertools.combinations(range(m), 2)]
+    groups = [search(problem, tuple(range(m)), population, generations, seed) for seed in range(2)]
+    groups += [search(problem, pair, population // 4, generations, 0) for pair in itertools.combinations(range(m), 2)]
     candidates = np.concatenate(groups)
     if isinstance(problem, RE33):
         candidates = candidates[np.isfinite(values_of(problem, candidates)).all(axis=1)]
@@ -198,18 +200,18 @@ def compute(problem: Problem, count: int, population: int, generations: int) -> 
     scale = values.max(axis=0) - values.min(axis=0)
     smooth = SmoothRE33(problem, scale) if isinstance(problem, RE33) else Smooth(problem, scale)
     equal = np.ones(m)
-    points = [improved(smooth, x, equal) for x in candidates]
+    points = [improve(smooth, x, equal) for x in candidates]
     # The best of each objective: first that objective alone, then the others as well.
     for objective in range(m):
         best = np.argsort(values_of(problem, candidates)[:, objective])[:20]
-        points += [improved(smooth, improved(smooth, candidates[i], np.eye(m)[objective]), equal) for i in best]
+        points += [improve(smooth, improve(smooth, candidates[i], np.eye(m)[objective]), equal) for i in best]
     front = non_dominated(problem, np.stack(points))
-    stored = front[spread(values_of(problem, front), count)]
+    pareto_set = front[spread(values_of(problem, front), count)]
     # What other weights still improve was not optimal.
     for weights in np.ones((m, m)) + 3 * np.eye(m):
-        stored = np.stack([improved(smooth, x, weights) for x in stored])
-    stored = non_dominated(problem, stored)
-    return stored[spread(values_of(problem, stored), len(stored))]
+        pareto_set = np.stack([improve(smooth, x, weights) for x in pareto_set])
+    pareto_set = non_dominated(problem, pareto_set)
+    return pareto_set[spread(values_of(problem, pareto_set), len(pareto_set))]
 
 
 def main() -> None:
@@ -229,18 +231,18 @@ def main() -> None:
         seconds = time.perf_counter() - start
         values = values_of(problem, x)
         ideal, nadir = values.min(axis=0), values.max(axis=0)
-        rival = non_dominated(
-            problem, searched(problem, tuple(range(problem.num_objectives)), options.count, 1_000, seed=9)
+        peer = non_dominated(
+            problem, search(problem, tuple(range(problem.num_objectives)), options.count, 1_000, seed=9)
         )
-        scaled, other = ((v - ideal) / (nadir - ideal) for v in (values, values_of(problem, rival)))
+        own, other = ((v - ideal) / (nadir - ideal) for v in (values, values_of(problem, peer)))
         # How far the stored points must move to be as good as each point of NSGA-II's.
-        short = np.linalg.norm(np.maximum(scaled[None] - other[:, None], 0), axis=-1).min(axis=1)
+        shortfall = np.linalg.norm(np.maximum(own[None] - other[:, None], 0), axis=-1).min(axis=1)
         reference = [1.1] * problem.num_objectives
-        ours, theirs = (moocore.hypervolume(v, ref=reference) for v in (scaled, other))
+        ours, theirs = (moocore.hypervolume(v, ref=reference) for v in (own, other))
         print(
             f"{name}: {len(x)} points in {seconds:.0f} s; ideal {ideal}, nadir {nadir}; hypervolume, objectives scaled "
             f"to [0, 1], reference 1.1: stored {ours:.5f}, NSGA-II {theirs:.5f}; the stored points fall short of "
-            f"NSGA-II's by {short.mean():.4f} on average, {short.max():.4f} at most"
+            f"NSGA-II's by {shortfall.mean():.4f} on average, {shortfall.max():.4f} at most"
         )
 
 

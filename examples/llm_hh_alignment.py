@@ -28,7 +28,7 @@ from mopref import (
 )
 from mopref.llm.data import load_hh_rlhf, load_pku_saferlhf, load_records, split_by_prompt, tokenize_records
 from mopref.llm.demo import harm_pairs
-from mopref.llm.demo.reporting import cost, preference_text, print_answer, print_label_counts, say
+from mopref.llm.demo.reporting import cost, precision_of, preference_text, print_answer, print_label_counts, say
 from mopref.llm.demo.setup import load_model, model_name, parse_settings, upper_blocks
 from mopref.llm.evaluation import preference_front
 from mopref.llm.policy import Answer, answer_prompts
@@ -166,7 +166,7 @@ def main(command_line: list[str] | None = None) -> Front:
     answers = answer(settings, model, tokenizer, preferences)
     lengths = [sum(one.num_tokens for one in of_point) / len(of_point) for of_point in answers]
     metadata = {**asdict(settings), "model": model_name(settings.model), "output": str(settings.output)}
-    metadata |= {"scalarizer": repr(trainer.scalarizer), "objective": repr(objective)}
+    metadata |= {"scalarizer": repr(trainer.scalarizer), "objective": repr(objective), "precision": precision_of(model)}
     front = preference_front(
         model,
         objective,

@@ -32,7 +32,7 @@ from mopref import (
 )
 from mopref.llm.data import tokenize_prompts
 from mopref.llm.demo import learned_harm_reward, minilm
-from mopref.llm.demo.reporting import cost, print_answer, say
+from mopref.llm.demo.reporting import cost, precision_of, print_answer, say
 from mopref.llm.demo.setup import load_model, model_name, parse_settings, upper_blocks
 from mopref.llm.evaluation import reward_front
 from mopref.llm.policy import Sampling, answer_prompts
@@ -162,6 +162,7 @@ def evaluate(
         "prompts": str(settings.prompts),
         "output": str(settings.output),
         "objective": repr(objective),
+        "precision": precision_of(model),
         "base_rewards": base.rewards[0].tolist(),
         "base_standard_errors": base.standard_errors[0].tolist(),
         "base_length": base.lengths[0].item(),

@@ -20,13 +20,18 @@ def real_array(values: Any, what: str) -> Array:
         # A tensor may need a gradient, live on a device, or be bfloat16, which numpy does not know.
         values = values.detach().cpu().double().numpy()
     try:
-        if np.iscomplexobj(values):
-            raise TypeError("the numbers are complex")
-        return np.array(values, dtype=np.float64)
+        array = None if np.iscomplexobj(values) else np.array(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors that need a gradient
-        raise ValueError(
-            f"{what} is no rectangular array of real numbers ({error}): give numbers, in lists of equal length."
-        ) from error
+        raise _no_real_array(what, str(error)) from error
+    if array is None:
+        raise _no_real_array(what, "the numbers are complex")
+    return array
+
+
+def _no_real_array(what: str, reason: str) -> ValueError:
+    return ValueError(
+        f"{what} is no rectangular array of real numbers ({reason}): give numbers, in lists of equal length."
+    )
 
 
 def as_float64(values: Any, what: str) -> Array:

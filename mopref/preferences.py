@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mopref._arrays import real_array
 from mopref._atomic_writes import write_atomically
+from mopref._cache import cache_folder
 
 __all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "uniform_preferences", "validate_preferences"]
 
@@ -85,9 +86,9 @@ def _summing_to_one(matrix: Tensor, eps: float) -> Tensor:
     inexact = error > min(SUM_TOLERANCE, m * _FLOAT32_EPS)
     if not inexact.any():
         return matrix
-    refused = (error > max(SUM_TOLERANCE, min(m * eps, _MOST_ROUNDING))).squeeze(1)
-    if refused.any():
-        row = int(refused.nonzero()[0])
+    wrong = (error > max(SUM_TOLERANCE, min(m * eps, _MOST_ROUNDING))).squeeze(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
         raise ValueError(
             f"preference {row} = {[round(w, 6) for w in matrix[row].tolist()]} sums to {sums[row].item():.7g}, not 1: "
             "divide it by its sum."
@@ -145,15 +146,13 @@ def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
     """Points of least Riesz energy from the cache, or computed and written there: ``(num_points, m)``."""
     import pymoo
 
-    from mopref._cache import cache_folder
-
     # Another version of pymoo may find other points.
     path = cache_folder() / "lattices" / f"riesz-energy-{num_objectives}-{num_points}-pymoo-{pymoo.__version__}.npy"
     # One that is not there or damaged is computed anew.
     with suppress(OSError, ValueError, EOFError), path.open("rb") as file:
-        stored = np.lib.format.read_array(file, allow_pickle=False)
-        if _is_lattice(stored, num_objectives, num_points):
-            return np.asarray(stored)
+        points = np.lib.format.read_array(file, allow_pickle=False)
+        if _is_lattice(points, num_objectives, num_points):
+            return np.asarray(points)
     lattice = _least_riesz_energy(num_objectives, num_points)
     content = io.BytesIO()
     np.save(content, lattice, allow_pickle=False)

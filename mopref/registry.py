@@ -108,8 +108,8 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
         if self.interface is not None and isinstance(part, self.interface):
             return part  # type: ignore[return-value]
         if self.interface is not None and isinstance(part, type) and issubclass(part, self.interface):
-            made: Part = part(**options)
-            return made
+            instance: Part = part(**options)
+            return instance
         expected = (
             "" if self.interface is None else f"an instance or a class derived from {self.interface.__name__}, or "
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref._repr import OptionsRepr
 from mopref.option_checks import Point, checked_non_negative, given_point, matching_point
 
 __all__ = ["TrackedIdeal", "TrackedNadir", "difference_above"]
@@ -39,7 +40,7 @@ def difference_above(losses: Tensor, ideal: Tensor, remedy: str) -> Tensor:
     return difference
 
 
-class TrackedIdeal:
+class TrackedIdeal(OptionsRepr):
     """An ideal point z: given, or the running minimum of each loss seen, minus a margin.
 
     Args:
@@ -65,6 +66,10 @@ class TrackedIdeal:
         self.tracked = ideal is None
         self._lowest: Tensor | None = None if ideal is None else given_point(ideal, "ideal")
 
+    def options(self) -> dict[str, Any]:
+        """The point where it is given, and the margin."""
+        return {"ideal": None if self.tracked else self._lowest, "margin": self.margin}
+
     @property
     def point(self) -> Tensor | None:
         """z, shape ``(m,)``, float64 on the CPU; ``None`` while nothing was observed yet."""
@@ -89,7 +94,7 @@ class TrackedIdeal:
             self._lowest = state["lowest"]
 
 
-class TrackedNadir:
+class TrackedNadir(OptionsRepr):
     """A nadir point n: given, or the componentwise maximum over the non-dominated among the last losses, plus a margin.
 
     A running maximum would be fixed for ever by the first, bad steps. Those are dominated as soon as training gets
@@ -123,6 +128,10 @@ class TrackedNadir:
         self.tracked = nadir is None
         self._highest: Tensor | None = None if nadir is None else given_point(nadir, "nadir")
         self._rows: Tensor | None = None
+
+    def options(self) -> dict[str, Any]:
+        """The point where it is given, the margin and the window."""
+        return {"nadir": None if self.tracked else self._highest, "margin": self.margin, "window": self.window}
 
     @property
     def point(self) -> Tensor | None:

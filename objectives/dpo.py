@@ -11,7 +11,7 @@ from torch.nn.functional import logsigmoid, relu
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref.llm.data.lengths import batches_of_like_length
-from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import map_rows
 from mopref.objective import RowLosses, RowObjective
@@ -153,13 +153,13 @@ class DPO(RowObjective):
 
     def collate(self, rows: list[Any]) -> PairBatch:
         """A batch of B rows, whose labels are checked already."""
-        has_states, has_reference = "hidden_states_0" in rows[0], "reference_log_probabilities" in rows[0]
-        reference = [row["reference_log_probabilities"] for row in rows] if has_reference else None
+        reference = optional_column(rows, "reference_log_probabilities")
+        first, second = optional_column(rows, "hidden_states_0"), optional_column(rows, "hidden_states_1")
         return PairBatch(
             sequences=collate_sequences(
                 [row["prompt_ids"] for row in rows] * 2,
                 [row[f"response_{i}_ids"] for i in (0, 1) for row in rows],
-                [row[f"hidden_states_{i}"] for i in (0, 1) for row in rows] if has_states else None,
+                None if first is None or second is None else first + second,
             ),
             labels=torch.tensor([list(row["labels"]) for row in rows]),
             reference_log_probabilities=None if reference is None else torch.tensor(reference).T.reshape(-1),

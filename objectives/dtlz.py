@@ -18,6 +18,14 @@ class _DTLZ(Problem):
     """What the family shares: the first m − 1 variables place a point on the front, the others its distance to it.
 
     The distance g is 0 on the front, where all other variables are ½.
+
+    Args:
+        num_objectives: m ≥ 2.
+        num_variables: n ≥ m; ``None`` for m − 1 and the usual number of the others.
+        distance_variables: that usual number.
+
+    Raises:
+        ValueError: fewer than two objectives, or fewer variables than objectives.
     """
 
     def __init__(self, num_objectives: int, num_variables: int | None, distance_variables: int) -> None:

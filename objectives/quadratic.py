@@ -89,9 +89,9 @@ class Quadratic(Problem):
             ValueError: preferences that do not lie on the simplex.
         """
         weights = validate_preferences(preferences, self.names).detach().to(self.centers)
-        weighted = torch.einsum("km,mij->kij", weights, self.matrices)
+        matrix = torch.einsum("km,mij->kij", weights, self.matrices)
         target = torch.einsum("km,mij,mj->ki", weights, self.matrices, self.centers)
-        return torch.linalg.solve(weighted, target)
+        return torch.linalg.solve(matrix, target)
 
     def pareto_set(self, num_points: int) -> Tensor:
         """x(λ) at evenly spread λ, every centre among them: ``(≤ num_points, n)``."""

@@ -15,6 +15,7 @@ from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient import ALGORITHMS, PPO, PolicyGradient, PretrainingTerm
+from mopref.llm.policy_gradient.algorithm import check_even_minibatches
 from mopref.llm.policy_gradient.critic import add_critic, critic_of
 from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
 from mopref.llm.policy_gradient.history import RolloutHistory
@@ -103,7 +104,7 @@ class RLHF(Objective):
                 f"{self.algorithm.fewest_samples}."
             )
         self._history = RolloutHistory(self.names)
-        self._scale = RunningScale(self.num_objectives)
+        self._scale, self._layers_checked = RunningScale(self.num_objectives), False
 
     @classmethod
     def paper_preset(
@@ -149,8 +150,10 @@ class RLHF(Objective):
         Raises:
             ValueError: prompts that cannot be shared evenly among preferences and minibatches.
         """
-        policy = Policy(model, self.settings.sampling)
-        rollout = self._roll_out(policy, batch, preferences)
+        row_preferences = spread_evenly(preferences, len(batch.prompt_ids))
+        # Before anything is sampled.
+        check_even_minibatches(len(batch.prompt_ids) // len(preferences), self.algorithm.minibatches)
+        rollout = self._roll_out(Policy(model, self.settings.sampling), batch, row_preferences)
         experience = judge(
             rollout,
             self.algorithm,
@@ -163,16 +166,11 @@ class RLHF(Objective):
         metrics = self._history.add(rollout, preferences)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
         updates = [Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
+        # What a rollout earned is logged once, however many steps it serves.
         return [updates[0]._replace(metrics=metrics), *updates[1:]]
 
     def losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Tensor:
-        """−J_i of each group, ``(G, m)``; the gradient is the policy gradient's.
-
-        Args:
-            model: the ``PreferenceModel``, or what accelerate wraps around it.
-            batch: of one of the :meth:`updates`.
-            preferences: ``(G, m)``.
-        """
+        """−J_i of each group, ``(G, m)``, for the batch of one of the :meth:`updates`; the gradient is the policy's."""
         return self.training_losses(model, batch, preferences).values
 
     def training_losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Losses:
@@ -182,11 +180,12 @@ class RLHF(Objective):
         critic = critic_of(policy) if self.algorithm.needs_critic else None
         auxiliary: list[Tensor] = []
         with policy.without_dropout():
-            outputs = policy.token_outputs(rollout.sequences, row_preferences, hidden_states=critic is not None)
+            outputs = policy.token_outputs(rollout.sequences, row_preferences, with_head_inputs=critic is not None)
             if critic is not None:
-                values = critic(outputs.hidden_states, row_preferences)
+                values = critic(outputs.head_inputs, row_preferences)
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
+                # Of the model's own distribution, whatever the sampling settings.
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
         losses = policy_losses(
             outputs.log_probabilities,
@@ -206,8 +205,8 @@ class RLHF(Objective):
         """
         if data is None or len(data) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
-        with_kl = self.beta > 0
-        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, with_kl=with_kl, seed=self.seed)
+        options: dict[str, Any] = {"with_kl": self.beta > 0, "seed": self.seed}
+        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, **options)
         return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
 
     @property
@@ -233,14 +232,15 @@ class RLHF(Objective):
         self._history.records[:] = state["history"]
         self._scale.load_state_dict(state["scale"])
 
-    def _roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor) -> Rollout:
+    def _roll_out(self, policy: Policy, batch: PromptBatch, row_preferences: Tensor) -> Rollout:
         critic = critic_of(policy) if self.algorithm.needs_critic else None
-        rollout = self.settings.roll_out(policy, batch, spread_evenly(preferences, len(batch.prompt_ids)), critic)
+        rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
         if self.frozen_layers:
-            if not self.history:
+            if not self._layers_checked:
                 policy.check_frozen_layers(rollout.sequences)
+            self._layers_checked = True
             rollout = rollout._replace(sequences=policy.with_lower_hidden_states(rollout.sequences))
         if self.beta > 0:
             reference = policy.reference_log_probabilities(rollout.sequences)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.llm.data.lengths import batches_of_like_length
-from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import map_rows
 from mopref.objective import RowLosses, RowObjective
@@ -76,7 +76,7 @@ class SFT(RowObjective):
 
     def collate(self, rows: list[Any]) -> ResponseBatch:
         """A batch of B rows, whose dimensions are checked already."""
-        states = [row["hidden_states"] for row in rows] if "hidden_states" in rows[0] else None
+        states = optional_column(rows, "hidden_states")
         prompts, responses = [row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows]
         dimensions = torch.tensor([list(row["dimensions"]) for row in rows], dtype=torch.bool)
         return ResponseBatch(collate_sequences(prompts, responses, states), dimensions)

@@ -24,6 +24,13 @@ class _ZDT(Problem):
     """What the family shares: f1 = f1(x_1), f2 = g · h(f1, f1 / g), where g ≥ 1 depends on the other variables only.
 
     g = 1 on the front, where all variables but the first are 0; so the front is f2 = h(f1, f1).
+
+    Args:
+        num_variables: n ≥ 2.
+        bounds: as for :class:`mopref.problem.Problem`.
+
+    Raises:
+        ValueError: fewer than two variables, or bounds that are not finite with lower < upper.
     """
 
     def __init__(self, num_variables: int, bounds: Bounds = (0.0, 1.0)) -> None:
@@ -310,6 +317,6 @@ class ZDT6(_ZDT):
 def _root(base: Tensor, exponent: float) -> Tensor:
     """base^exponent for an exponent between 0 and 1, its value exact, its slope at most ``_STEEPEST``."""
     smallest = (exponent / _STEEPEST) ** (1 / (1 - exponent))
-    sloped = torch.where(base < smallest, base - base.detach() + smallest, base).pow(exponent)
-    # The exact value with the slope of `sloped`; rounding may have put x a hair below 0.
-    return sloped - sloped.detach() + base.detach().clamp(min=0).pow(exponent)
+    surrogate = torch.where(base < smallest, base - base.detach() + smallest, base).pow(exponent)
+    # The exact value with the slope of `surrogate`; rounding may have put x a hair below 0.
+    return surrogate - surrogate.detach() + base.detach().clamp(min=0).pow(exponent)

@@ -134,9 +134,9 @@ class Normalized(Scalarizer):
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """The inner scalarizer's value of the normalised losses: ``(…, m)`` to ``(…)``."""
-        normalised = self.normalize(losses)
+        unit_losses = self.normalize(losses)
         try:
-            return self.scalarizer(normalised, preferences)
+            return self.scalarizer(unit_losses, preferences)
         except ValueError as error:
             error.add_note(f"(Normalized: these are normalised losses, with ideal point {self.ideal_point}.)")
             raise

@@ -44,13 +44,13 @@ class PNorm(IdealPointScalarizer):
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """(Σ_i (λ_i (f_i − z_i))^p)^{1/p}: ``(…, m)`` to ``(…)``."""
         # Rounding may put a loss a hair below z, and a root of it is not a number.
-        weighted = (preferences * self.above_ideal(losses)).clamp(min=0)
-        largest = weighted.detach().amax(dim=-1, keepdim=True)
+        terms = (preferences * self.above_ideal(losses)).clamp(min=0)
+        largest = terms.detach().amax(dim=-1, keepdim=True)
         zero = largest == 0
         # Measured in the largest term, no power overflows, the sum is at least 1 and so its root has a finite slope.
         # The norm is proportional to its terms, so the unit may count as a constant.
-        total = (weighted / largest.masked_fill(zero, 1)).pow(self.p).sum(dim=-1, keepdim=True)
+        total = (terms / largest.masked_fill(zero, 1)).pow(self.p).sum(dim=-1, keepdim=True)
         norm = largest * total.masked_fill(zero, 1).pow(1 / self.p)
         # At z itself the norm has no slope; give it the one along the diagonal.
-        diagonal = weighted.sum(dim=-1, keepdim=True) * weighted.shape[-1] ** (1 / self.p - 1)
+        diagonal = terms.sum(dim=-1, keepdim=True) * terms.shape[-1] ** (1 / self.p - 1)
         return norm.where(~zero, diagonal).squeeze(-1)

@@ -12,6 +12,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from _clock import Clock
 from torch import nn
 
 VOCABULARY = 100
@@ -122,6 +123,15 @@ def merge_by_hand():
         return merged
 
     return merge
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The clock that progress bars read, put forward by hand; nothing is written between their updates."""
+    clock = Clock()
+    monkeypatch.setattr("tqdm.std.time", clock)
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    return clock
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import time
 from itertools import pairwise
 
 import pytest
+from _clock import Clock
 from tqdm.std import tqdm as terminal_bar
 
 from mopref import _progress
@@ -14,24 +15,6 @@ from mopref._progress import SECONDS_BETWEEN_LINES, progress_bar
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-class Clock:
-    """tqdm's clock, put forward by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock(monkeypatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("tqdm.std.time", clock)
-    monkeypatch.setattr(terminal_bar, "monitor_interval", 0)
-    return clock
 
 
 def work(clock: Clock, stream: io.StringIO, steps: int, seconds: float, **options) -> list[tuple[float, str]]:

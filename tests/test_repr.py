@@ -17,6 +17,9 @@ from mopref.problem import Problem
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.samplers import AdaptiveSampler, VertexBiasedSampler
 from mopref.scalarizers import ModifiedTchebycheff, Normalized, SmoothTchebycheff, Tchebycheff
+from mopref.tracked_points import TrackedIdeal, TrackedNadir
+from mopref.training.batching import GroupBatchSampler
+from mopref.training.callbacks import HypervolumeCallback
 
 # Options that a part cannot be made without.
 REQUIRED = {
@@ -97,6 +100,36 @@ def test_every_repr_makes_an_equal_part(registry, name):
 def test_options_by_hand(part, expected):
     assert repr(part) == expected
     assert repr(eval(expected, CLASSES)) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (TrackedIdeal(margin=0.5), "TrackedIdeal(ideal=None, margin=0.5)"),
+        (TrackedIdeal([0, -1]), "TrackedIdeal(ideal=[0.0, -1.0], margin=0.0)"),
+        (TrackedNadir(), "TrackedNadir(nadir=None, margin=0.0, window=256)"),
+        (TrackedNadir([1, 2], 0.25, 8), "TrackedNadir(nadir=[1.0, 2.0], margin=0.25, window=8)"),
+        (
+            GroupBatchSampler(torch.tensor([[True, False], [True, True], [False, True]]), 4, groups=2, seed=3),
+            "GroupBatchSampler(labelled=[[True, False], [True, True], [False, True]], batch_size=4, groups=2)",
+        ),
+        (
+            HypervolumeCallback(5, [1, 2], every=10),
+            "HypervolumeCallback(preferences=5, reference_point=[1.0, 2.0], every=10, data=None)",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_what_follows_a_training_tells_its_options(part, expected):
+    assert repr(part) == expected
+
+
+def test_what_was_observed_is_no_option():
+    ideal, nadir = TrackedIdeal(), TrackedNadir()
+    texts = repr(ideal), repr(nadir)
+    for point in (ideal, nadir):
+        point.observe(torch.tensor([[1.0, 2.0]]))
+    assert (repr(ideal), repr(nadir)) == texts
 
 
 def test_matrices_are_options_too():

@@ -13,6 +13,7 @@ from mopref.conditioning.wrapping import (
     adapter_dtype,
     layer_sizes,
     select_linear_layers,
+    weight_of,
     wrap_layers,
 )
 
@@ -42,7 +43,7 @@ class FiLMLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.base_layer, self.state = base_layer, state
-        weight: Tensor = base_layer.weight  # type: ignore[assignment]
+        weight = weight_of(base_layer)
         self.num_features, _ = layer_sizes(base_layer)
         conditioner = make_mlp((num_objectives, *hidden, 2 * self.num_features), generator)
         for parameter in conditioner[-1].parameters():

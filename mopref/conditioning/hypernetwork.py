@@ -69,9 +69,9 @@ class HypernetworkModel(ConditionedModel):
     ) -> None:
         super().__init__(objectives)
         like = weight_like(base_model)
-        named = {name: p for name, p in base_model.named_parameters() if p.is_floating_point()}
-        self.generated, count = tuple(named), sum(p.numel() for p in named.values())
-        self.slots = _slots(base_model, named)
+        parameters = {name: p for name, p in base_model.named_parameters() if p.is_floating_point()}
+        self.weight_names, count = tuple(parameters), sum(p.numel() for p in parameters.values())
+        self.slots = _slots(base_model, parameters)
         self.vectorize = vectorize
         dtype = adapter_dtype(like)
         widths = (self.num_objectives, *hidden, embedding_size)
@@ -99,14 +99,14 @@ class HypernetworkModel(ConditionedModel):
         Raises:
             ValueError: preferences that do not lie on the simplex.
         """
-        standardised = standardise_preferences(self.checked(preferences, self.directions))
-        coordinates = torch.cat([standardised, self.embedding(standardised)], dim=1)
-        initial = [self.base_model.get_parameter(name) for name in self.generated]
+        inputs = standardise_preferences(self.checked(preferences, self.directions))
+        coordinates = torch.cat([inputs, self.embedding(inputs)], dim=1)
+        initial = [self.base_model.get_parameter(name) for name in self.weight_names]
         changes = (coordinates @ self.directions).split([weight.numel() for weight in initial], dim=1)
         return {
             # The sum is rounded to the base's type once.
             name: (weight.to(change.dtype) + change.view(-1, *weight.shape)).to(weight.dtype)
-            for name, weight, change in zip(self.generated, initial, changes, strict=True)
+            for name, weight, change in zip(self.weight_names, initial, changes, strict=True)
         }
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
@@ -125,8 +125,8 @@ class HypernetworkModel(ConditionedModel):
             _check_rows(tensors, len(row_preferences))
 
         def run(weights: dict[str, Tensor], inputs: dict[int, Tensor]) -> Any:
-            positional, named = tree_unflatten([inputs.get(i, leaf) for i, leaf in enumerate(leaves)], structure)
-            return self._run(weights, positional, named)
+            positional, keywords = tree_unflatten([inputs.get(i, leaf) for i, leaf in enumerate(leaves)], structure)
+            return self._run(weights, positional, keywords)
 
         distinct, group_of_row, sizes = _groups(row_preferences)
         if len(distinct) == 1:
@@ -173,9 +173,9 @@ def _check_rows(tensors: dict[int, Tensor], num_preferences: int) -> None:
             )
 
 
-def _slots(base_model: nn.Module, named: dict[str, nn.Parameter]) -> dict[str, str]:
+def _slots(base_model: nn.Module, parameters: dict[str, nn.Parameter]) -> dict[str, str]:
     """Every place that holds a parameter, and the name that the parameter is generated under."""
-    names = {id(parameter): name for name, parameter in named.items()}
+    names = {id(parameter): name for name, parameter in parameters.items()}
     return {
         f"{prefix}.{attribute}" if prefix else attribute: names[id(parameter)]
         for prefix, module in base_model.named_modules()

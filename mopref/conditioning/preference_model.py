@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mopref.conditioning import adapter_files
 from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
-from mopref.conditioning.wrapping import PreferenceState, select_linear_layers, wrap_layers
+from mopref.conditioning.wrapping import PreferenceState, select_linear_layers, weight_of, wrap_layers
 
 __all__ = ["PreferenceModel"]
 
@@ -116,19 +116,19 @@ class PreferenceModel(ConditionedModel):
         return next(iter(self.adapters.values())).scale
 
     @contextmanager
-    def disabled(self) -> Iterator["PreferenceModel"]:
+    def disabled(self) -> Iterator[Self]:
         """Within this block the model is its base, bit for bit, and needs no preferences."""
         with self._in_force(self.state.preferences, enabled=False):
             yield self
 
     @contextmanager
     def _in_force(self, preferences: Tensor | None, enabled: bool) -> Iterator[None]:
-        before = (self.state.preferences, self.state.enabled)
+        previous = (self.state.preferences, self.state.enabled)
         self.state.preferences, self.state.enabled = preferences, enabled
         try:
             yield
         finally:
-            self.state.preferences, self.state.enabled = before
+            self.state.preferences, self.state.enabled = previous
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass, each under the preferences of its own forward.
@@ -165,20 +165,20 @@ class PreferenceModel(ConditionedModel):
         """
         preference = self._one_preference(preference)
         for name, layer in self.adapters.items():
-            if not layer.base_layer.weight.is_floating_point():  # type: ignore[operator, union-attr]
+            if not weight_of(layer.base_layer).is_floating_point():
                 raise ValueError(f"{name} is quantised, so nothing can be added to its weight: load the base in float.")
-        merged = copy.deepcopy(self.base_model)
-        for name, module in list(merged.named_modules(remove_duplicate=False)):
+        merged_model = copy.deepcopy(self.base_model)
+        for name, module in list(merged_model.named_modules(remove_duplicate=False)):
             if isinstance(module, SVDLoRALayer):
-                merged.set_submodule(name, module.base_layer)
+                merged_model.set_submodule(name, module.base_layer)
         with torch.no_grad():
             for name, layer in self.adapters.items():
-                weight = cast(Tensor, merged.get_submodule(name).weight)
+                weight = weight_of(merged_model.get_submodule(name))
                 delta = layer.delta_weight(preference)
                 # The sum is rounded to the base's type once.
                 total = weight.to(delta.dtype) + (delta.T if layer.transposed else delta)
                 weight.copy_(total)
-        return merged.requires_grad_(True)
+        return merged_model.requires_grad_(True)
 
     def _one_preference(self, preference: Any) -> Tensor:
         preferences = self.checked(preference, self._like)
@@ -210,7 +210,7 @@ class PreferenceModel(ConditionedModel):
         adapter_files.export_lora_set(Path(folder), self.adapters, self.adapter_config, self.base_model)
 
     @classmethod
-    def load(cls, base_model: nn.Module, folder: str | Path) -> "PreferenceModel":
+    def load(cls, base_model: nn.Module, folder: str | Path) -> Self:
         """A model with the adapter of a folder on a base model that is loaded already.
 
         Raises:
@@ -230,7 +230,7 @@ class PreferenceModel(ConditionedModel):
     @classmethod
     def from_pretrained(
         cls, name_or_folder: str | Path, config: SVDLoRAConfig | None = None, **model_options: Any
-    ) -> "PreferenceModel":
+    ) -> Self:
         """A model from an adapter folder and the base that it names, or new adapters on a causal language model.
 
         Args:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.wrapping import PreferenceState, adapter_dtype, layer_sizes, refuse_single_text
+from mopref.conditioning.wrapping import PreferenceState, adapter_dtype, layer_sizes, refuse_single_text, weight_of
 
 __all__ = ["SVDLoRAConfig", "SVDLoRALayer"]
 
@@ -62,7 +62,7 @@ class SVDLoRAConfig:
             raise ValueError(f"initialization is {self.initialization!r}: choose 'zero-output' or 'paper'.")
 
     @classmethod
-    def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> "SVDLoRAConfig":
+    def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> Self:
         """The setting of public re-implementations of the paper: p = 1, c = 512/k, start with σ = 0 and s = 0."""
         settings: dict[str, Any] = {"preference_rank": 1, "scaling": 512 / rank, "initialization": "paper"}
         return cls(objectives=tuple(objectives), rank=rank, **{**settings, **others})
@@ -95,7 +95,7 @@ class SVDLoRALayer(nn.Module):
         self.base_layer = base_layer
         self.config = config
         self.state = state
-        weight: Tensor = base_layer.weight  # type: ignore[assignment]
+        weight = weight_of(base_layer)
         self.transposed = not isinstance(base_layer, nn.Linear)
         self.n_out, self.n_in = layer_sizes(base_layer)
         total = config.total_rank
@@ -142,8 +142,8 @@ class SVDLoRALayer(nn.Module):
         gate = self._gate_in_force(x.shape[0])
         if x.ndim > 1:
             gate = gate.view(gate.shape[0], *[1] * (x.ndim - 2), gate.shape[1])
-        projected = (x.to(self.V.dtype) @ self.V) * gate
-        return y + (projected @ self.U.T).to(y.dtype)
+        coordinates = (x.to(self.V.dtype) @ self.V) * gate
+        return y + (coordinates @ self.U.T).to(y.dtype)
 
     def extra_repr(self) -> str:
         """Sizes and the factor c, for ``print(model)``."""

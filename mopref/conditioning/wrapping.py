@@ -7,7 +7,7 @@ An adapter is a layer around a linear layer of a base model. :func:`select_linea
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ __all__ = [
     "layer_sizes",
     "refuse_single_text",
     "select_linear_layers",
+    "weight_of",
     "wrap_layers",
 ]
 
@@ -60,11 +61,11 @@ class PreferenceState:
             # The parameters may change before the next one.
             self.gates.clear()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PreferenceState":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # The preference in force may hang on a graph, which cannot be copied, and a copy has run no forward.
-        copied = PreferenceState()
-        memo[id(self)] = copied
-        return copied
+        state = type(self)()
+        memo[id(self)] = state
+        return state
 
     def rows(self, count: int) -> Tensor:
         """The preferences for ``count`` rows of an activation, shape ``(count or 1, m)``.
@@ -84,8 +85,8 @@ class PreferenceState:
             return self.preferences.repeat_interleave(count // num_preferences, dim=0)
         raise ValueError(
             f"{num_preferences} preferences were given, but a layer sees {count} rows: give one preference for each "
-            "row of the batch, or a single one for all. (A model that mixes the rows of a batch, such as a mixture of "
-            "experts, can take only a single one.)"
+            "row of the batch, or a single one for all; a model that mixes the rows of a batch, such as a mixture of "
+            "experts, can take only a single one."
         )
 
 
@@ -198,6 +199,16 @@ def is_adaptable(module: nn.Module) -> bool:
     return type(module) is nn.Linear or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
 
 
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of a linear layer, as the layer stores it.
+
+    Example:
+        >>> weight_of(nn.Linear(4, 2)).shape
+        torch.Size([2, 4])
+    """
+    return cast(Tensor, layer.weight)
+
+
 def layer_sizes(layer: nn.Module) -> tuple[int, int]:
     """``(n_out, n_in)`` of a linear map; ``Conv1D`` stores its weight transposed.
 
@@ -205,7 +216,7 @@ def layer_sizes(layer: nn.Module) -> tuple[int, int]:
         >>> layer_sizes(nn.Linear(4, 2))
         (2, 4)
     """
-    first, second = cast(Tensor, layer.weight).shape
+    first, second = weight_of(layer).shape
     return (first, second) if isinstance(layer, nn.Linear) else (second, first)
 
 

@@ -211,9 +211,9 @@ def _with_hole_filled(points: Array, rows: _Indices, num_fixed: int) -> _Indices
     hole_without = np.zeros(len(rows))
     np.maximum.at(hole_without, cells[:, 0], distances[:, 1])
     hole_without[:num_fixed] = np.inf
-    filled = rows.copy()
-    filled[hole_without.argmin()] = distances[:, 0].argmax()
-    return filled
+    result = rows.copy()
+    result[hole_without.argmin()] = distances[:, 0].argmax()
+    return result
 
 
 def _fill(points: Array, rows: _Indices) -> float:

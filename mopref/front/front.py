@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -211,11 +211,11 @@ class Front:
             return bool(np.ptp(self.values) <= tolerance * size)
         return indicators.number_of_distinct_non_dominated(self.values, tolerance * size, self.maximize) == 1
 
-    def non_dominated(self) -> "Front":
+    def non_dominated(self) -> Self:
         """A front of the points that no other one dominates, all copies among them, in the same order."""
         mask = indicators.non_dominated(self.values, self.maximize)
         extra = {name: column[mask] for name, column in self.extra.items()}
-        return Front(self.preferences[mask], self.values[mask], self.names, self.maximize, extra, self.metadata)
+        return type(self)(self.preferences[mask], self.values[mask], self.names, self.maximize, extra, self.metadata)
 
     # -- how it looks --
 
@@ -281,7 +281,7 @@ class Front:
         write_atomically(path, text.encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], maximize: Maximize | None = None) -> "Front":
+    def load(cls, path: str | os.PathLike[str], maximize: Maximize | None = None) -> Self:
         """The front that :meth:`save` wrote.
 
         A .json file comes back exactly. A .csv file does not hold the direction, so it must be given as ``maximize``

@@ -81,12 +81,12 @@ class EPO(GradientWeighting):
         r = preferences.clamp(min=self.epsilon)
         ideal = losses.new_zeros(m) if self.ideal_point is None else self.ideal_point
         above_ideal = difference_above(losses, ideal, "Give a lower one: EPO(ideal=[…]).").clamp(min=0)
-        weighted = r * above_ideal
-        shares = weighted / weighted.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weighted.dtype).tiny)
+        terms = r * above_ideal
+        shares = terms / terms.sum(dim=1, keepdim=True).clamp(min=torch.finfo(terms.dtype).tiny)
         logs = (m * shares.clamp(min=_SMALLEST_SHARE)).log()
         non_uniformity = (shares * logs).sum(dim=1, keepdim=True)
         pull = (gramians @ (r * (logs - non_uniformity)).unsqueeze(2)).squeeze(2)
-        largest = weighted == weighted.amax(dim=1, keepdim=True)
+        largest = terms == terms.amax(dim=1, keepdim=True)
         balance = (non_uniformity > self.balanced) & (pull > 0).any(dim=1, keepdim=True)
         limits = torch.where(pull > 0, -torch.inf, pull).masked_fill(largest | ~balance, 0.0)
         return _best_on_simplex(torch.where(balance, pull, gramians.sum(dim=1)), gramians, limits)

@@ -54,16 +54,16 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
     if groups_at_once < 1:
         raise ValueError(f"groups_at_once is {groups_at_once}: at least one group is needed at a time.")
     result = torch.zeros(groups, m, m, dtype=torch.float64, device=losses.device)
-    batched = True
+    at_once = True
     for start in range(0, groups, groups_at_once):
         chunk = losses[start : start + groups_at_once]
-        if batched:
+        if at_once:
             try:
                 gradients = _gradients_at_once(chunk, trainable)
             except RuntimeError:
                 # Some operation has no batched backward pass; an error of another kind shows again below.
-                batched = False
-        if not batched:
+                at_once = False
+        if not at_once:
             gradients = _gradients_one_by_one(chunk, trainable)
         for gradient in gradients:
             if gradient is not None:

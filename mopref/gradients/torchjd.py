@@ -44,7 +44,7 @@ class TorchJD(GradientWeighting):
             from torchjd import Stateful, aggregation
         except ImportError as error:
             raise ImportError(
-                'TorchJD needs the torchjd package, which is not installed: pip install "mopref[torchjd]"'
+                "the package torchjd is missing, which TorchJD needs: run pip install 'mopref[torchjd]'."
             ) from error
         self._options = {"method": method, **options}
         if isinstance(method, str):

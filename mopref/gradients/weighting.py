@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
-from mopref.registry import Registry
+from mopref.registry import SCALARIZERS, Registry
+from mopref.scalarizer import Scalarizer
 
-__all__ = ["GRADIENT_WEIGHTINGS", "GradientWeighting"]
+__all__ = ["GRADIENT_WEIGHTINGS", "GradientWeighting", "scalarizer_or_weighting"]
 
 # How far below 0 an eigenvalue of a Gramian may lie, beside the largest: float32 rounding of its entries.
 _TOLERANCE = 1e-5
@@ -127,3 +128,16 @@ def _check_gramians(gramians: Tensor) -> None:
                 f"{largest[group].item():g}: a Gramian J Jᵀ is symmetric and positive semi-definite. "
                 "mopref.gradients.gramians computes it."
             )
+
+
+def scalarizer_or_weighting(
+    part: Scalarizer | GradientWeighting | type[Scalarizer | GradientWeighting] | str,
+) -> Scalarizer | GradientWeighting:
+    """What a class or a registered name of either kind stands for; an instance as it is."""
+    is_class = isinstance(part, type) and issubclass(part, GradientWeighting)
+    is_name = isinstance(part, str) and part in GRADIENT_WEIGHTINGS
+    if is_class or is_name or isinstance(part, GradientWeighting):
+        weighting: GradientWeighting = GRADIENT_WEIGHTINGS.make(part)  # type: ignore[arg-type]
+        return weighting
+    scalarizer: Scalarizer = SCALARIZERS.make(part)  # type: ignore[arg-type]
+    return scalarizer

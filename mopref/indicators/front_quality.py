@@ -35,8 +35,8 @@ def non_dominated(values: ArrayLike, maximize: Maximize = False) -> NDArray[np.b
     from moocore import is_nondominated
 
     points = as_points(values, allow_empty=True)
-    minimised = points * signs(maximize, points.shape[1])
-    return np.asarray(is_nondominated(minimised, keep_weakly=True), dtype=np.bool_)
+    losses = points * signs(maximize, points.shape[1])
+    return np.asarray(is_nondominated(losses, keep_weakly=True), dtype=np.bool_)
 
 
 def fraction_non_dominated(values: ArrayLike, maximize: Maximize = False) -> float:
@@ -79,11 +79,11 @@ def number_of_distinct_non_dominated(
             f"tolerance is {tolerance!r}: give one number ≥ 0, or one for each of the {points.shape[1]} objectives."
         )
     candidates = _lexicographic(points[non_dominated(points, maximize)])
-    counted = candidates[:1]
+    representatives = candidates[:1]
     for candidate in candidates[1:]:
-        if not (np.abs(counted - candidate) <= limit).all(axis=1).any():
-            counted = np.vstack([counted, candidate])
-    return len(counted)
+        if not (np.abs(representatives - candidate) <= limit).all(axis=1).any():
+            representatives = np.vstack([representatives, candidate])
+    return len(representatives)
 
 
 def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:

@@ -77,18 +77,18 @@ def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike
         45.0
     """
     points, targets = _paired(values, directions, "directions")
-    reached = points - as_vector(ideal_point, points.shape[1], "ideal_point")
+    offsets = points - as_vector(ideal_point, points.shape[1], "ideal_point")
     for rows, problem in (
-        (reached, "values equal the ideal point in row {}, where the angle is undefined: use a lower ideal point."),
+        (offsets, "values equal the ideal point in row {}, where the angle is undefined: use a lower ideal point."),
         (targets, "directions are all zero in row {}, which points nowhere: give one number other than 0."),
     ):
         zero = np.flatnonzero(~rows.any(axis=1))
         if len(zero):
             raise ValueError(problem.format(zero[0]))
-    reached /= np.linalg.norm(reached, axis=1, keepdims=True)
+    offsets /= np.linalg.norm(offsets, axis=1, keepdims=True)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     # Half-angle form: unlike the arc cosine it does not lose half of the digits near 0 degrees.
-    difference, total = np.linalg.norm(reached - targets, axis=1), np.linalg.norm(reached + targets, axis=1)
+    difference, total = np.linalg.norm(offsets - targets, axis=1), np.linalg.norm(offsets + targets, axis=1)
     return float(np.mean(np.degrees(2 * np.arctan2(difference, total))))
 
 

@@ -129,8 +129,8 @@ def _steps(preferences: Array, objective: int) -> NDArray[np.intp]:
     for ray in rays:
         # Every ray ends in the corner.
         along = np.concatenate([ray, corner])
-        ordered = along[np.argsort(weights[along], kind="stable")].tolist()
-        pairs += [(a, b) for a, b in pairwise(ordered) if weights[b] - weights[a] > _SAME]
+        order = along[np.argsort(weights[along], kind="stable")].tolist()
+        pairs += [(a, b) for a, b in pairwise(order) if weights[b] - weights[a] > _SAME]
     return np.array(pairs, dtype=np.intp).reshape(-1, 2)
 
 
@@ -138,9 +138,9 @@ def _wrong_steps(
     front: Front, objective: int, steps: NDArray[np.intp], improves: bool, tolerance: float
 ) -> NDArray[np.bool_]:
     """Which steps move the objective against what the growing preference asks for."""
-    minimised = front.values[:, objective] * signs(front.maximize, len(front.names))[objective]
-    change = np.diff(minimised[steps], axis=1)[:, 0] * (1 if improves else -1)
-    return np.asarray(change > tolerance * np.ptp(minimised))
+    losses = front.values[:, objective] * signs(front.maximize, len(front.names))[objective]
+    change = np.diff(losses[steps], axis=1)[:, 0] * (1 if improves else -1)
+    return np.asarray(change > tolerance * np.ptp(losses))
 
 
 def _draw_best(axes: Axes, places: Array, steps: NDArray[np.intp]) -> None:

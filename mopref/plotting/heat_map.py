@@ -43,15 +43,15 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
     count, number_of_objectives = front.values.shape
     order = np.lexsort(-front.preferences.T[::-1])
     preferences, values = front.preferences[order], front.values[order]
-    minimised = values * signs(front.maximize, number_of_objectives)
-    size = np.ptp(minimised, axis=0)
+    losses = values * signs(front.maximize, number_of_objectives)
+    size = np.ptp(losses, axis=0)
     size[size == 0] = 1.0  # An objective in which all agree is as good as can be everywhere.
-    badness = (minimised - minimised.min(axis=0)) / size
+    badness = (losses - losses.min(axis=0)) / size
     dominated = ~indicators.non_dominated(values, front.maximize)
     with_numbers = count <= _MOST_ROWS_WITH_NUMBERS and values.size <= _LARGEST_TABLE_WITH_NUMBERS
     arrows = ["↑" if maximized else "↓" for maximized in front.is_maximized()]
     # A column is about an inch wide, and the λ columns narrower.
-    slanted = {"rotation": 30, "ha": "right"} if max(map(len, front.names)) > _LONGEST_LEVEL_NAME else {"rotation": 0}
+    tilt = {"rotation": 30, "ha": "right"} if max(map(len, front.names)) > _LONGEST_LEVEL_NAME else {"rotation": 0}
     with style():
         width = min(2.4 + 1.5 * number_of_objectives, 16.0)
         figure = new_figure(width, float(np.clip(1.9 + 0.27 * count, 3.0, 12.0)))
@@ -80,7 +80,7 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
             figure.legend(loc="outside lower right", frameon=False, fontsize="small")
         for axes in (left, right):
             axes.tick_params(axis="x", length=0)
-            axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), fontsize="small", **slanted)
+            axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), fontsize="small", **tilt)
         if title is not None:
             figure.suptitle(title)
         save(figure, path)

@@ -64,9 +64,9 @@ def _as_broken_line(points: Array) -> Array:
 def _label_without_overlap(figure: Figure, axes: Axes, marks: dict[str, Array]) -> None:
     """Write each label next to its mark, on the side where it hides the least of the points, lines and other labels."""
     figure.draw_without_rendering()  # Places are known in pixels only once the layout is.
-    scattered = [np.asarray(collection.get_offsets()) for collection in axes.collections]
+    dots = [np.asarray(collection.get_offsets()) for collection in axes.collections]
     lines = [_densely(np.asarray(line.get_xydata())) for line in axes.lines]
-    pixels = axes.transData.transform(np.vstack([*scattered, *lines]))
+    pixels = axes.transData.transform(np.vstack([*dots, *lines]))
     legend = axes.get_legend()
     obstacles = [axes.bbox] if legend is None else [axes.bbox, legend.get_window_extent()]
     for label, mark in marks.items():

@@ -1,6 +1,6 @@
 """Three objectives: points in space, over the true front as a surface."""
 
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -57,7 +57,7 @@ def draw_space(figure: Figure, front: Front, true_points: Array | None, marks: d
     add_color_bar(figure, axes, front, pad=0.06)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="upper left", frameon=False, fontsize="small", markerscale=1.5)
-    return axes  # type: ignore[no-any-return]
+    return cast(Axes, axes)
 
 
 def _surface(points: Array, front: Front) -> NDArray[np.intp]:

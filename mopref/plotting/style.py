@@ -54,9 +54,9 @@ def save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
     if path is None:
         return
     ending = Path(path).suffix.lstrip(".").lower()
-    supported = sorted(figure.canvas.get_supported_filetypes())
-    if ending not in supported:
-        raise ValueError(f"{Path(path).name!r} names no picture: it must end in one of {', '.join(supported)}.")
+    endings = sorted(figure.canvas.get_supported_filetypes())
+    if ending not in endings:
+        raise ValueError(f"{Path(path).name!r} names no picture: it must end in one of {', '.join(endings)}.")
     content = io.BytesIO()
     figure.savefig(content, dpi=_DOTS_PER_INCH, format=ending)
     write_atomically(Path(path), content.getvalue())
@@ -83,9 +83,9 @@ def preference_colors() -> tuple[Colormap, Normalize]:
 def add_color_bar(figure: Figure, axes: Axes, front: Front, pad: float) -> None:
     """Explain the colours of λ beside the axes."""
     color_map, scale = preference_colors()
-    bar = figure.colorbar(mpl.cm.ScalarMappable(scale, color_map), ax=axes, pad=pad, aspect=30, shrink=0.9)
+    bar: Any = figure.colorbar(mpl.cm.ScalarMappable(scale, color_map), ax=axes, pad=pad, aspect=30, shrink=0.9)
     bar.set_label(f"λ {front.names[0]}")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
 
 
 def axis_label(front: Front, objective: int) -> str:

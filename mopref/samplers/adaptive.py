@@ -165,9 +165,9 @@ class AdaptiveSampler(PreferenceSampler):
         """Take values ``(G, k)`` into the running means ``(cells, k)`` of their cells ``(G,)``."""
         count, total = np.bincount(cells, minlength=len(self.cells)), np.zeros_like(means)
         np.add.at(total, cells, values)
-        hit = count > 0
-        rate = np.maximum(self.forgetting, 1 / self._visits[hit])[:, None]
-        means[hit] += rate * (total[hit] / count[hit, None] - means[hit])
+        has_values = count > 0
+        rate = np.maximum(self.forgetting, 1 / self._visits[has_values])[:, None]
+        means[has_values] += rate * (total[has_values] / count[has_values, None] - means[has_values])
 
     def _regret(self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer) -> _Array:
         """Root of the share that each preference ``(G, m)`` loses of what it may lose among all cells: ``(G,)``."""
@@ -189,8 +189,8 @@ class AdaptiveSampler(PreferenceSampler):
         """(Distance between the losses of neighbouring cells, for each unit of distance in λ)^{m − 1}: ``(cells,)``."""
         extent = np.ptp(self._losses, axis=0)
         flat = extent <= _SMALLEST_DIFFERENCE * np.abs(self._losses).max(axis=0)
-        scaled = self._losses / np.where(flat, np.inf, extent)
-        lengths = np.linalg.norm(scaled[:, None] - scaled[self._neighbours], axis=-1)
+        unit_losses = self._losses / np.where(flat, np.inf, extent)
+        lengths = np.linalg.norm(unit_losses[:, None] - unit_losses[self._neighbours], axis=-1)
         return np.asarray((lengths / self._distances).mean(axis=1) ** (self.num_objectives - 1))
 
     def state_dict(self) -> dict[str, Any]:

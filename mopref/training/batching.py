@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mopref._repr import OptionsRepr
+
 __all__ = ["GroupBatchSampler"]
 
 
-class GroupBatchSampler(Iterator[list[int]]):
+class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
     """Endless shuffled batches of row indices, of which every group holds a row labelled on every objective.
 
     A batch is cut into ``groups`` equal blocks, one for each preference of a step. A row waits in a shuffled queue
@@ -55,6 +57,14 @@ class GroupBatchSampler(Iterator[list[int]]):
         self._generator = np.random.default_rng(seed)
         self._queue: deque[int] = deque()
 
+    def options(self) -> dict[str, Any]:
+        """The labels and the sizes, as the class takes them; the seed belongs to a run."""
+        return {
+            "labelled": self._labelled,
+            "batch_size": self._rows_per_group * self._groups,
+            "groups": self._groups,
+        }
+
     def __next__(self) -> list[int]:
         """The next batch: row indices, ordered by group."""
         return [row for _ in range(self._groups) for row in self._group()]
@@ -72,14 +82,14 @@ class GroupBatchSampler(Iterator[list[int]]):
 
     def _draw(self, missing: np.ndarray) -> int:
         """Take the first waiting row that bears on a missing objective, or simply the first when none is missing."""
-        searched = 0
+        start = 0
         while True:
-            for position in range(searched, len(self._queue)):
+            for position in range(start, len(self._queue)):
                 row = self._queue[position]
                 if not missing.any() or (self._labelled[row] & missing).any():
                     del self._queue[position]
                     return row
-            searched = len(self._queue)
+            start = len(self._queue)
             self._queue.extend(self._generator.permutation(len(self._labelled)).tolist())
 
     def state_dict(self) -> dict[str, Any]:

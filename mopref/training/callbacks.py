@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mopref import indicators
 from mopref._arrays import as_float64
+from mopref._repr import OptionsRepr
 from mopref.front import Front
 from mopref.training.random_state import random_state, set_random_state
 
@@ -52,7 +53,7 @@ class TrainerCallback:
         """Called after the last step."""
 
 
-class HypervolumeCallback(TrainerCallback):
+class HypervolumeCallback(OptionsRepr, TrainerCallback):
     """Measure the front's hypervolume before the first step, every so many steps, and after the last one.
 
     Each time the losses of all preferences are evaluated, on all rows of data: what that costs is recorded as well, and
@@ -86,6 +87,10 @@ class HypervolumeCallback(TrainerCallback):
         self.preferences, self.every, self.data = preferences, every, data
         self.reference_point = as_float64(reference_point, "reference_point")
         self.records: list[dict[str, Any]] = []
+
+    def options(self) -> dict[str, Any]:
+        """What is measured, against which point and how often."""
+        return {name: getattr(self, name) for name in ("preferences", "reference_point", "every", "data")}
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Measure where the training starts."""

@@ -18,10 +18,10 @@ from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front, even_preferences
 from mopref.gradients.gramian import gramians
-from mopref.gradients.weighting import GRADIENT_WEIGHTINGS, GradientWeighting
+from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
 from mopref.objective import Metric, Objective, Update
 from mopref.preferences import simplex_lattice, validate_preferences
-from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+from mopref.registry import OBJECTIVES, SAMPLERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training.batching import GroupBatchSampler
@@ -75,7 +75,7 @@ class ParetoTrainer:
     ) -> None:
         self.config = config = config or TrainerConfig()
         self.objective = objective = OBJECTIVES.make(objective)
-        self.scalarizer = _scalarizer_or_weighting(scalarizer)
+        self.scalarizer = scalarizer_or_weighting(scalarizer)
         self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
         self.callbacks = tuple(callbacks)
         if self.sampler.num_objectives != objective.num_objectives:
@@ -93,6 +93,11 @@ class ParetoTrainer:
             log_with=list(config.trackers) or None,
             project_dir=config.output_dir,
         )
+        if config.checkpoint_every is not None and self.accelerator.num_processes > 1:
+            raise NotImplementedError(
+                f"checkpoint_every is {config.checkpoint_every}, but checkpoints of a run on several processes are not "
+                "supported yet: leave it out, or run one process."
+            )
         # Each process draws its own preferences and rows.
         process = self.accelerator.process_index
         self.sampler.seed([config.seed, process])
@@ -143,14 +148,16 @@ class ParetoTrainer:
         self._call("on_train_begin")
         self.model.train()
         self.should_stop = False
-        shown = config.progress and self.accelerator.is_local_main_process
-        with progress_bar(None, "training", enabled=shown, total=config.steps, initial=self.step, leave=True) as bar:
+        shows_progress = config.progress and self.accelerator.is_local_main_process
+        with progress_bar(
+            None, "training", enabled=shows_progress, total=config.steps, initial=self.step, leave=True
+        ) as bar:
             while self.step < config.steps and not self.should_stop:
                 self._unlogged_steps.append(self._training_step())
                 self.step += 1
                 if self.step % config.log_every == 0 or self.step == config.steps:
                     self._log()
-                if shown:
+                if shows_progress:
                     bar.set_postfix_str(self._progress_text(), refresh=False)
                 bar.update()
                 self._call("on_step_end")
@@ -205,6 +212,7 @@ class ParetoTrainer:
         with accelerator.autocast():
             losses, auxiliary = self.objective.training_losses(self.model, update.batch, preferences)
         self._check_losses(losses, preferences)
+        # Points are tracked from the losses of all processes, and before they are measured from: z ≤ f holds.
         self.scalarizer.observe(accelerator.gather(losses.detach()))
         loss = self._scalarize(at_least_float32(losses), preferences).mean()
         total = loss if auxiliary is None else loss + auxiliary
@@ -282,13 +290,15 @@ class ParetoTrainer:
                 ``even_preferences`` fewer candidates yourself.
 
         Returns:
-            A front of minimised losses that carries the seed, the steps and the scalarizer's name.
+            A front of minimised losses that carries the seed, the steps, the precision and the scalarizer's options.
 
         Raises:
             ValueError: an unknown ``spread``, or preferences that do not lie on the simplex.
         """
         if spread not in ("preferences", "front"):
             raise ValueError(f"spread is {spread!r}: choose 'preferences' or 'front'.")
+        if spread == "front" and not isinstance(preferences, int):
+            raise ValueError("spread is 'front', but the preferences are given: give a number of points to be spread.")
         model, rows = self.unwrapped_model, data if data is not None else self.train_data
 
         def losses_at(preferences: Tensor) -> Tensor:
@@ -301,12 +311,17 @@ class ParetoTrainer:
         if isinstance(preferences, int):
             lattice = spread == "preferences"
             preferences = simplex_lattice(m, preferences) if lattice else even_preferences(losses_at, m, preferences)
-        checked = validate_preferences(preferences, self.objective.names)
+        matrix = validate_preferences(preferences, self.objective.names)
         return Front(
-            preferences=checked.detach().cpu().numpy(),
-            values=losses_at(checked).cpu().numpy(),
+            preferences=matrix.detach().cpu().numpy(),
+            values=losses_at(matrix).cpu().numpy(),
             names=self.objective.names,
-            metadata={"seed": self.config.seed, "steps": self.step, "scalarizer": repr(self.scalarizer)},
+            metadata={
+                "seed": self.config.seed,
+                "steps": self.step,
+                "scalarizer": repr(self.scalarizer),
+                "precision": self.config.mixed_precision or str(next(model.parameters()).dtype).removeprefix("torch."),
+            },
         )
 
     def save_checkpoint(self, folder: str | Path) -> None:
@@ -373,15 +388,3 @@ class ParetoTrainer:
         steps, self._unlogged_metrics = state["unlogged"]
         self._unlogged_steps = [values.to(self.accelerator.device) for values in steps]
         set_random_state(state["random"])
-
-
-def _scalarizer_or_weighting(
-    part: Scalarizer | GradientWeighting | type[Scalarizer | GradientWeighting] | str,
-) -> Scalarizer | GradientWeighting:
-    is_class = isinstance(part, type) and issubclass(part, GradientWeighting)
-    is_name = isinstance(part, str) and part in GRADIENT_WEIGHTINGS
-    if is_class or is_name or isinstance(part, GradientWeighting):
-        weighting: GradientWeighting = GRADIENT_WEIGHTINGS.make(part)  # type: ignore[arg-type]
-        return weighting
-    scalarizer: Scalarizer = SCALARIZERS.make(part)  # type: ignore[arg-type]
-    return scalarizer

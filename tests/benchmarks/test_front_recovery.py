@@ -49,6 +49,19 @@ def test_every_setting_makes_its_problem(front_recovery):
         assert problem.nadir_point is not None
 
 
+def test_every_sampler_that_is_offered_can_be_made(front_recovery):
+    assert set(front_recovery.SAMPLER_NAMES) == set(front_recovery.SAMPLERS) - {"lattice"}
+    for name in front_recovery.SAMPLER_NAMES:
+        assert front_recovery.SAMPLERS.make(name, num_objectives=2, seed=0).sample(3).shape == (3, 2)
+
+
+def test_every_scalarizer_that_is_offered_can_be_made(front_recovery):
+    losses, preferences = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.5]])
+    for name in front_recovery.SCALARIZERS:
+        scalarizer = front_recovery.scalarizer_for_problem(name, front_recovery.make_problem("zdt1"))
+        assert scalarizer(losses, preferences).isfinite().all(), name
+
+
 def test_single_runs_find_each_preferences_own_optimum(peers):
     problem = Quadratic([[0.0, 0.0], [1.0, 0.5]])
     preferences = torch.tensor([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])

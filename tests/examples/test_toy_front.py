@@ -1,6 +1,7 @@
 """examples/toy_front.py: runs, writes what it says, and refuses names it does not know."""
 
 import pytest
+import torch
 
 from mopref import Front
 
@@ -32,9 +33,26 @@ def test_an_unknown_name_lists_the_known_ones(toy_front, capsys, option):
     with pytest.raises(SystemExit):
         toy_front.main([option, "no-such-name"])
     error = capsys.readouterr().err
-    known = toy_front.OBJECTIVES if option == "--problem" else toy_front.SCALARIZERS
+    known = toy_front.PROBLEMS if option == "--problem" else toy_front.SCALARIZERS
     assert "no-such-name" in error
     assert all(name in error for name in known)
+
+
+def test_every_problem_that_is_offered_has_a_known_front(toy_front):
+    """And the problems that are not offered have none."""
+    assert {"zdt1", "dtlz2", "vlmop3", "re33"} < set(toy_front.PROBLEMS)
+    assert not {"dpo", "rlhf", "sft"} & set(toy_front.PROBLEMS)
+    for name in toy_front.PROBLEMS:
+        problem = toy_front.OBJECTIVES.make(name, **toy_front.SIZES.get(name, {}))
+        assert bool((problem.ideal_point < problem.nadir_point).all()), name
+        assert problem.pareto_front(5).shape[1] == problem.num_objectives
+
+
+def test_every_scalarizer_that_is_offered_can_be_made(toy_front):
+    losses, preferences = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.5, 0.5]])
+    for name in toy_front.SCALARIZERS:
+        scalarizer = toy_front.scalarizer_for_problem(name, toy_front.OBJECTIVES.make("zdt1"))
+        assert scalarizer(losses, preferences).isfinite().all(), name
 
 
 def test_every_size_is_one_of_its_problem(toy_front):

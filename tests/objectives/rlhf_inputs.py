@@ -1,39 +1,30 @@
-"""Four prompts, two rewards that are easily counted, and steps of RLHF on them."""
+"""Steps of RLHF on the prompts and rewards of ``_counted_rewards``."""
 
 from typing import Any
 
 import torch
+from _counted_rewards import (
+    PREFERENCES as PREFERENCES,
+    ROWS as ROWS,
+    STOPS as STOPS,
+    even as even,
+    length as length,
+)
 from rlhf_problems import first_losses
 from torch import Tensor
 
 from mopref import PreferenceModel
 from mopref.llm.policy import Sampling
-from mopref.llm.rewards import token_reward
 from mopref.objective import Update
 from mopref.objectives import RLHF
 
-STOPS = tuple(range(3, 40))
-PREFERENCES = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
 SAMPLING = Sampling(max_new_tokens=4, stop_token_ids=STOPS)
-
-
-@token_reward
-def length(prompt_ids, response_ids):
-    return [float(len(ids)) for ids in response_ids]
-
-
-@token_reward
-def even(prompt_ids, response_ids):
-    return [sum(token % 2 == 0 for token in ids) / 4 for ids in response_ids]
 
 
 def make_rlhf(**options: Any) -> RLHF:
     """Three samples a prompt of four tokens at most, in the rewards' own units."""
     options = {"beta": 0.1, "samples_per_prompt": 3, "sampling": SAMPLING, "normalization": None} | options
     return RLHF({"length": length, "even": even}, **options)
-
-
-ROWS = [{"prompt_ids": ids} for ids in ([41, 42], [50], [60, 61, 62], [70, 71])]
 
 
 def updates_of(rlhf: RLHF, model: PreferenceModel, seed: int = 0) -> list[Update]:

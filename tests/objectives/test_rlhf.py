@@ -344,8 +344,10 @@ def test_prompts_that_cannot_be_shared(model):
     with pytest.raises(ValueError, match="a batch of 4 rows cannot be shared evenly among 3 preferences"):
         rlhf.updates(model, rlhf.collate(ROWS), torch.tensor([[1.0, 0.0]] * 3))
     rlhf = make_rlhf(algorithm=GRPO(minibatches=3))
+    state = torch.get_rng_state()
     with pytest.raises(ValueError, match=r"2 prompts.*3 even minibatches"):
         rlhf.updates(model, rlhf.collate(ROWS), PREFERENCES)
+    assert torch.equal(torch.get_rng_state(), state), "nothing was sampled"
 
 
 def test_a_plain_model_or_a_missing_critic(model, make_llama):

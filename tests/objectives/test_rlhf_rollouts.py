@@ -182,7 +182,7 @@ def test_frozen_layers_are_run_once_a_rollout(make_llama, randomise):
     calls = []
     model.base_model.model.layers[0].register_forward_hook(lambda *_: calls.append(1))
     for update in updates:
-        assert update.batch.rollout.sequences.hidden_states is not None
+        assert update.batch.rollout.sequences.lower_hidden_states is not None
         rlhf.losses(model, update.batch, PREFERENCES)
     assert not calls
     updates_of(rlhf, model)

@@ -148,7 +148,7 @@ def test_a_batch(rows):
     assert {ResponseBatch, type(batch.sequences)} == set(sft.record_types)
     assert sft.num_rows(batch) == 8
     assert batch.dimensions.tolist() == DIMENSIONS
-    assert batch.sequences.hidden_states is None
+    assert batch.sequences.lower_hidden_states is None
 
 
 def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):

@@ -408,21 +408,9 @@ def test_a_checkpoint_does_not_replace_other_files(tmp_path):
 # Progress.
 
 
-class Clock:
-    """tqdm's clock, put forward by hand."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
-def slow_trainer_of(monkeypatch):
+def slow_trainer_of(clock):
     """Factory of trainers whose steps take so many seconds each, by tqdm's clock."""
-    clock = Clock()
-    monkeypatch.setattr("tqdm.std.time", clock)
 
     def make(seconds: float, **parts) -> ParetoTrainer:
         class Slow(Distances):

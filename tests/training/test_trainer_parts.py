@@ -114,3 +114,14 @@ def test_a_resumed_training_goes_on_with_what_the_sampler_had_learned(tmp_path):
 def test_an_unknown_spread_is_refused():
     with pytest.raises(ValueError, match="spread is 'even': choose 'preferences' or 'front'"):
         trainer_of(QUADRATIC, Linear()).front(5, spread="even")
+
+
+def test_preferences_that_are_given_cannot_be_spread():
+    with pytest.raises(ValueError, match="spread is 'front', but the preferences are given"):
+        trainer_of(QUADRATIC, Linear()).front([[0.5, 0.5]], spread="front")
+
+
+def test_checkpoints_on_several_processes_are_refused_when_the_trainer_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    with pytest.raises(NotImplementedError, match=r"checkpoint_every is 5, but .* several processes"):
+        trainer_of(QUADRATIC, Linear(), checkpoint_every=5, output_dir=tmp_path)

@@ -114,8 +114,8 @@ class PairTokenizer:
         return start, end_of_sequence
 
     def _is_special(self, index: int) -> bool:
-        added = self.tokenizer.added_tokens_decoder.get(index)
-        return index in self.tokenizer.all_special_ids or bool(added is not None and added.special)
+        token = self.tokenizer.added_tokens_decoder.get(index)
+        return index in self.tokenizer.all_special_ids or bool(token is not None and token.special)
 
 
 def _plain_dialogue(messages: Sequence[Mapping[str, str]]) -> str:

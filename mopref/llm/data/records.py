@@ -253,24 +253,24 @@ def _check_label(value: Any, row: int, column: str) -> None:
     if isinstance(value, Integral) and not isinstance(value, bool) and value in (0, 1, -1):
         return
     kind = type(value).__name__
-    shown = f"{value!r} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
+    label_text = f"{value!r} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
     remedy = "leave no cell blank, −1 stands for not labelled" if value is None or value != value else "convert it"
     raise ValueError(
-        f"row {row}, column {column!r}: the label is {shown}, but must be the integer 0 or 1 (index of the preferred "
-        f"response) or −1 (not labelled or tied): {remedy}."
+        f"row {row}, column {column!r}: the label is {label_text}, which is neither 0 nor 1 (index of the preferred "
+        f"response) nor −1 (not labelled or tied): {remedy}."
     )
 
 
 def _check_dimension(record: Mapping[str, Any], names: tuple[str, ...], row: int) -> None:
     value, place = record["dimension"], f"row {row}, column 'dimension'"
-    listed = ", ".join(map(repr, names))
+    choices = ", ".join(map(repr, names))
     if not isinstance(value, Sequence):
-        raise ValueError(f"{place} is a {type(value).__name__}: it must be one of {listed} or a list of them.")
+        raise ValueError(f"{place} is a {type(value).__name__}: it must be one of {choices} or a list of them.")
     if not record_dimensions(record):
-        raise ValueError(f"{place} is empty: name at least one of {listed} or leave the row out.")
+        raise ValueError(f"{place} is empty: name at least one of {choices} or leave the row out.")
     for name in record_dimensions(record):
         if name not in names:
-            raise ValueError(f"{place}: {name!r} is none of {listed}; add it to the dimensions or leave it out.")
+            raise ValueError(f"{place}: {name!r} is none of {choices}; add it to the dimensions or leave it out.")
 
 
 def _distinct_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """Padded batches of token sequences, prompt and response."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-__all__ = ["Sequences", "collate_sequences"]
+__all__ = ["Sequences", "collate_sequences", "optional_column"]
 
 
 class Sequences(NamedTuple):
@@ -20,15 +20,15 @@ class Sequences(NamedTuple):
         attention_mask: ``(N, P + R)``, 1 at real tokens.
         position_ids: ``(N, P + R)``; positions count real tokens.
         response_mask: ``(N, R)`` bool, true at real tokens.
-        hidden_states: ``(N, P + R, H)``, what enters the first adapted block, 0 where padded; ``None`` where it was not
-            computed before (see ``Policy.with_lower_hidden_states``).
+        lower_hidden_states: ``(N, P + R, H)``, what enters the first adapted block, 0 where padded; ``None`` where that
+            was not computed before (see ``Policy.with_lower_hidden_states``).
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     position_ids: Tensor
     response_mask: Tensor
-    hidden_states: Tensor | None = None
+    lower_hidden_states: Tensor | None = None
 
     @property
     def targets(self) -> Tensor:
@@ -42,10 +42,11 @@ class Sequences(NamedTuple):
 
     def unpadded_hidden_states(self) -> list[Tensor]:
         """The kept activations of each sequence's real tokens, N tensors ``(tokens, H)``."""
-        assert self.hidden_states is not None, "no activations were kept"
+        assert self.lower_hidden_states is not None, "no activations were kept"
         # Copies: a view would hold the whole batch.
         return [
-            states[mask.bool()].clone() for states, mask in zip(self.hidden_states, self.attention_mask, strict=True)
+            states[mask.bool()].clone()
+            for states, mask in zip(self.lower_hidden_states, self.attention_mask, strict=True)
         ]
 
     def rows(self, indices: Tensor) -> Self:
@@ -62,21 +63,21 @@ class Sequences(NamedTuple):
             attention_mask=function(self.attention_mask),
             position_ids=function(self.position_ids),
             response_mask=function(self.response_mask),
-            hidden_states=None if self.hidden_states is None else function(self.hidden_states),
+            lower_hidden_states=None if self.lower_hidden_states is None else function(self.lower_hidden_states),
         )
 
 
 def collate_sequences(
     prompt_ids: Sequence[Sequence[int]],
     response_ids: Sequence[Sequence[int]],
-    hidden_states: Sequence[Tensor] | None = None,
+    lower_hidden_states: Sequence[Tensor] | None = None,
 ) -> Sequences:
     """One padded batch of N sequences prompt + response.
 
     Args:
         prompt_ids: N lists of token ids, none empty.
         response_ids: N lists of token ids, none empty.
-        hidden_states: N tensors ``(tokens, H)``, what enters the first adapted block, where it was computed before.
+        lower_hidden_states: N tensors ``(tokens, H)``, what enters the first adapted block, where computed before.
 
     Raises:
         ValueError: no sequence, or an empty prompt or response.
@@ -96,7 +97,7 @@ def collate_sequences(
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(dim=1) - 1).clamp(min=0),
         response_mask=attention_mask[:, prompt_length:].bool(),
-        hidden_states=None if hidden_states is None else _pad(hidden_states, padding),
+        lower_hidden_states=None if lower_hidden_states is None else _pad(lower_hidden_states, padding),
     )
 
 
@@ -106,3 +107,24 @@ def _pad(rows: Sequence[Tensor], left: Sequence[int]) -> Tensor:
         nn.functional.pad(row, (*[0, 0] * (row.ndim - 1), count, 0)) for row, count in zip(rows, left, strict=True)
     ]
     return pad_sequence(shifted, batch_first=True)
+
+
+def optional_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any] | None:
+    """What was computed before for every row of a batch under that name; ``None`` where it was for none.
+
+    Raises:
+        ValueError: some rows have it and some have not.
+
+    Example:
+        >>> optional_column([{"states": 1}, {"states": 2}], "states")
+        [1, 2]
+    """
+    missing = [index for index, row in enumerate(rows) if name not in row]
+    if not missing:
+        return [row[name] for row in rows]
+    if len(missing) < len(rows):
+        raise ValueError(
+            f"row {missing[0]} of a batch has no {name!r}, and other rows have: precompute all rows of the data, or "
+            "none."
+        )
+    return None

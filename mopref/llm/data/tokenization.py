@@ -63,8 +63,8 @@ class LengthLimits:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: nothing would be left, so it must be ≥ 1 token.")
         if self.on_long_prompt not in get_args(OnLongPrompt):
-            listed = ", ".join(map(repr, get_args(OnLongPrompt)))
-            raise ValueError(f"on_long_prompt is {self.on_long_prompt!r}: it must be one of {listed}.")
+            choices = ", ".join(map(repr, get_args(OnLongPrompt)))
+            raise ValueError(f"on_long_prompt is {self.on_long_prompt!r}: it must be one of {choices}.")
 
     def prompt_ids(self, pairs: PairTokenizer, prompt: Any, row: int) -> list[int] | None:
         """The ids of a row's prompt; ``None`` if it is too long and such rows are dropped.
@@ -127,7 +127,7 @@ def tokenize_pair(
         raise ValueError(f"on_long_prompt is {on_long_prompt!r}: it must be 'error' or 'truncate' for a single record.")
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     ids = _pair_ids(PairTokenizer.of(tokenizer), record, limits, row)
-    assert ids is not None, "only 'drop' leaves a record out"
+    assert ids is not None, "only 'drop' leaves a record out."
     return ids
 
 
@@ -315,21 +315,21 @@ def _remaining_rows(
 ) -> list[dict[str, Any]]:
     """What ``make_row`` makes of each record and its number, without the records that it drops."""
     rows: list[dict[str, Any]] = []
-    dropped = 0
+    drops = 0
     for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
         row = make_row(record, number)
         if row is None:
-            dropped += 1
+            drops += 1
         else:
             rows.append(row)
     if not rows:
         raise ValueError(
-            f"all {dropped} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no row "
+            f"all {drops} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no row "
             "is left: raise the limit or set on_long_prompt to 'truncate'."
         )
-    if dropped:
+    if drops:
         warnings.warn(
-            f"left out {dropped} of {dropped + len(rows)} rows, whose prompt has more than {limits.max_prompt_length} "
+            f"left out {drops} of {drops + len(rows)} rows, whose prompt has more than {limits.max_prompt_length} "
             "tokens.",
             stacklevel=3,
         )

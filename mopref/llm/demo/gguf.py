@@ -1,5 +1,6 @@
 """A language model from a GGUF file, as the safetensors that transformers loads in seconds."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,41 +28,39 @@ def convert_gguf(source: Path, file_name: str, folder: Path) -> None:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
+    if find_spec("gguf") is None:
         raise ImportError(
             "the package gguf is missing, which converting a GGUF file needs: run pip install 'mopref[demo]'."
-        ) from error
+        )
 
-    loaded = AutoModelForCausalLM.from_pretrained(source, gguf_file=file_name, dtype=torch.float32)
+    original = AutoModelForCausalLM.from_pretrained(source, gguf_file=file_name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name)
-    _unquantized(loaded).save_pretrained(folder)
+    _unquantized(original).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _check_logits(loaded, folder)
+    _check_logits(original, folder)
 
 
-def _unquantized(loaded: Any) -> Any:
+def _unquantized(original: Any) -> Any:
     """The same model, to be saved: one from a GGUF file says that it is quantised though its weights no longer are."""
     from transformers import AutoModelForCausalLM
 
-    config = loaded.config
+    config = original.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.load_state_dict(loaded.state_dict())
-    model.generation_config = loaded.generation_config
+    model.load_state_dict(original.state_dict())
+    model.generation_config = original.generation_config
     model.tie_weights()
     return model.eval()
 
 
-def _check_logits(loaded: Any, folder: Path) -> None:
+def _check_logits(original: Any, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    copy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokens = AutoTokenizer.from_pretrained(folder)("The capital of France is", return_tensors="pt")
     with torch.inference_mode():
-        difference = (again(**tokens).logits - loaded.eval()(**tokens).logits).abs().max().item()
+        difference = (copy(**tokens).logits - original.eval()(**tokens).logits).abs().max().item()
     if not difference <= _TOLERANCE:
         raise AssetError(
             f"the converted model's logits differ from the GGUF model's by {difference:.2e} on a probe, but by at most "

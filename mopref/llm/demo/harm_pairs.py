@@ -131,11 +131,11 @@ def _preferred(advantage_of_first: float, gap: float) -> int:
 
 def _pairable(answers: Mapping[str, Mapping[str, float]], max_characters: int) -> dict[str, dict[str, float]]:
     """Prompt -> answer -> harm, of answers that are short enough and prompts with at least two of them."""
-    short = {
-        prompt: {answer: harm for answer, harm in scored.items() if len(answer) < max_characters}
-        for prompt, scored in answers.items()
+    candidates = {
+        prompt: {answer: harm for answer, harm in scores.items() if len(answer) < max_characters}
+        for prompt, scores in answers.items()
     }
-    return {prompt: scored for prompt, scored in short.items() if len(scored) > 1}
+    return {prompt: scores for prompt, scores in candidates.items() if len(scores) > 1}
 
 
 def _relevance(
@@ -145,8 +145,8 @@ def _relevance(
     texts = sorted({*answers, *itertools.chain.from_iterable(answers.values())})
     vectors = dict(zip(texts, embedder.embed(texts, progress=progress), strict=True))
     return {
-        prompt: {answer: float(vectors[answer] @ vectors[prompt]) for answer in scored}
-        for prompt, scored in answers.items()
+        prompt: {answer: float(vectors[answer] @ vectors[prompt]) for answer in scores}
+        for prompt, scores in answers.items()
     }
 
 

@@ -67,11 +67,11 @@ def fit_regression(rows: ScoredRows, benign_weight: float, strength: float) -> H
         strength: the ridge penalty.
     """
     importance = np.where(rows.is_benign, benign_weight, 1.0)
-    scored = ~rows.is_benign
+    has_score = ~rows.is_benign
     quality = {
-        "answers": int(scored.sum()),
+        "answers": int(has_score.sum()),
         "prompts": len({prompt for prompt, benign in zip(rows.prompts, rows.is_benign, strict=True) if not benign}),
-        "harmful_answers": int((rows.scores[scored] >= _HARMFUL).sum()),
+        "harmful_answers": int((rows.scores[has_score] >= _HARMFUL).sum()),
         "benign_answers": int(rows.is_benign.sum()),
         "with_benign": _held_out_quality(rows, importance, strength),
         "without_benign": _held_out_quality(rows, np.where(rows.is_benign, 0.0, 1.0), strength),
@@ -99,10 +99,10 @@ def _ridge(
 
     mean = np.average(features, axis=0, weights=importance)
     target_mean = float(np.average(targets, weights=importance))
-    centred = features - mean
-    weighted = centred * importance[:, None]
-    gram = weighted.T @ centred + strength * np.eye(features.shape[1])
-    weights = solve(gram, weighted.T @ (targets - target_mean), assume_a="pos")
+    deviations = features - mean
+    weighted_deviations = deviations * importance[:, None]
+    gram = weighted_deviations.T @ deviations + strength * np.eye(features.shape[1])
+    weights = solve(gram, weighted_deviations.T @ (targets - target_mean), assume_a="pos")
     return weights, target_mean - float(mean @ weights)
 
 
@@ -110,18 +110,18 @@ def _held_out_quality(rows: ScoredRows, importance: np.ndarray, strength: float)
     """The quality of predictions for each fold by a fit to all others."""
     from scipy.stats import spearmanr
 
-    predicted = np.zeros(len(rows.scores))
+    predictions = np.zeros(len(rows.scores))
     for fold in np.unique(rows.folds):
         held_out = rows.folds == fold
         weights, bias = _ridge(rows.features[~held_out], rows.scores[~held_out], importance[~held_out], strength)
-        predicted[held_out] = rows.features[held_out] @ weights + bias
-    scored = ~rows.is_benign
-    harmful = scored & (rows.scores >= _HARMFUL)
-    benign = predicted[rows.is_benign]
+        predictions[held_out] = rows.features[held_out] @ weights + bias
+    has_score = ~rows.is_benign
+    harmful = has_score & (rows.scores >= _HARMFUL)
+    benign = predictions[rows.is_benign]
     return {
-        "spearman": _finite_or_none(spearmanr(predicted[scored], rows.scores[scored]).statistic),
-        "auc": _auc(predicted[harmful], predicted[scored & ~harmful]),
-        "benign_auc": _auc(predicted[harmful], benign),
+        "spearman": _finite_or_none(spearmanr(predictions[has_score], rows.scores[has_score]).statistic),
+        "auc": _auc(predictions[harmful], predictions[has_score & ~harmful]),
+        "benign_auc": _auc(predictions[harmful], benign),
         "benign_false_alarms": float((benign >= _HARMFUL).mean()) if len(benign) else None,
         "benign_mean": float(benign.mean()) if len(benign) else None,
     }

@@ -116,7 +116,7 @@ def learned_harm_reward(
 
     The first call downloads about 94 MB and embeds some 2,200 texts (minutes on two cores). Its ranks of held-out
     answers follow the human ones loosely, and the benign answers take nearly all false alarms away; see
-    docs/benchmarks.md.
+    docs/rlhf.md.
 
     Args:
         cache_dir: the cache folder, see ``mopref.llm.demo.assets``.
@@ -156,8 +156,8 @@ def _learned_regression(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
     def build(folder: Path) -> None:
-        scored = read_scored_answers(fetch(PYRIT_HARM, cache_dir, progress))
-        rows = [(prompt, answer, harm) for prompt, answers in scored.items() for answer, harm in answers.items()]
+        scores = read_scored_answers(fetch(PYRIT_HARM, cache_dir, progress))
+        rows = [(prompt, answer, harm) for prompt, answers in scores.items() for answer, harm in answers.items()]
         prompts, texts, harm = zip(*rows, strict=True)
         fit = HarmReward.fit(prompts, texts, harm, embedder, benign, seed=seed, progress=progress).regression
         content = {"weights": fit.weights.tolist(), "bias": fit.bias, "quality": fit.quality}

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 
 from mopref.llm.data.records import label_counts
 from mopref.llm.policy.generation import Answer
 
-__all__ = ["cost", "preference_text", "print_answer", "print_label_counts", "say"]
+__all__ = ["cost", "precision_of", "preference_text", "print_answer", "print_label_counts", "say"]
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -44,9 +45,14 @@ def print_label_counts(parts: Mapping[str, Sequence[Mapping[str, Any]]], objecti
         )
 
 
-def cost(started: float) -> str:
-    """Minutes since ``time.monotonic()`` was ``started``, and the most memory this process has held."""
-    minutes = f"{(time.monotonic() - started) / 60:.1f} min"
+def precision_of(model: nn.Module) -> str:
+    """The type of the model's own weights, such as "float32", which a front says it was measured in."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def cost(start: float) -> str:
+    """Minutes since ``time.monotonic()`` was ``start``, and the most memory this process has held."""
+    minutes = f"{(time.monotonic() - start) / 60:.1f} min"
     try:
         import resource
     except ImportError:  # Windows

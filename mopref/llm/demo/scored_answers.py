@@ -52,9 +52,9 @@ def _read_file(path: Path) -> Iterator[tuple[str, str, float]]:
         judges = [name for name in columns if name == "human_score" or name.startswith("human_score_")]
         missing = [name for name in ("objective", "assistant_response") if name not in columns]
         if missing or not judges:
-            listed = ", ".join([*missing, *([] if judges else ["human_score"])])
+            names = ", ".join([*missing, *([] if judges else ["human_score"])])
             raise ValueError(
-                f"{path.name} lacks the column {listed}: it is not one of PyRIT's files, so fetch them again."
+                f"{path.name} lacks the column {names}: it is not one of PyRIT's files, so fetch them again."
             )
         for number, row in enumerate(rows):
             if row.get("data_type") not in (None, "", "text"):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from argparse import ArgumentDefaultsHelpFormatter
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -19,8 +20,6 @@ DEMO_MODEL = "SmolLM2-135M-Instruct"
 
 def parse_settings(settings: type[Settings], command_line: Sequence[str] | None, description: str | None) -> Settings:
     """A dataclass of settings from flags of the same names; ``--help`` shows each with its default."""
-    from argparse import ArgumentDefaultsHelpFormatter
-
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser(
@@ -29,9 +28,9 @@ def parse_settings(settings: type[Settings], command_line: Sequence[str] | None,
         formatter_class=ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parsed: Settings
-    (parsed,) = parser.parse_args_into_dataclasses(list(sys.argv[1:] if command_line is None else command_line))
-    return parsed
+    result: Settings
+    (result,) = parser.parse_args_into_dataclasses(list(sys.argv[1:] if command_line is None else command_line))
+    return result
 
 
 def pick_device(name: str) -> torch.device:

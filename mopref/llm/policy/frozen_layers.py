@@ -68,11 +68,12 @@ def check_frozen_layers(model: PreferenceModel, sequences: Sequences) -> None:
     Raises:
         ValueError: the two outputs differ.
     """
-    assert sequences.hidden_states is not None
+    assert sequences.lower_hidden_states is not None
     row = int(sequences.attention_mask.sum(dim=1).argmax())
     tokens = sequences.attention_mask[row].bool()
     inputs, positions, states = (
-        part[row : row + 1, tokens] for part in (sequences.input_ids, sequences.position_ids, sequences.hidden_states)
+        part[row : row + 1, tokens]
+        for part in (sequences.input_ids, sequences.position_ids, sequences.lower_hidden_states)
     )
     with evaluation_mode(model), torch.no_grad(), model.disabled():
         expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits

@@ -187,7 +187,7 @@ def answer_prompts(
     tokenizer: Any,
     prompts: Sequence[str | Sequence[Mapping[str, str]]],
     preferences: Tensor | None,
-    max_new_tokens: int = 64,
+    max_new_tokens: int | None = None,
     sampling: Sampling | None = None,
     progress: bool = False,
     **generate_options: Any,
@@ -199,15 +199,20 @@ def answer_prompts(
         tokenizer: a transformers tokenizer; its chat template is used where it has one.
         prompts: N texts or lists of chat messages.
         preferences: ``(N, m)``, or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
-        max_new_tokens: the most tokens of an answer, for greedy decoding.
+        max_new_tokens: the most tokens of an answer, for greedy decoding; 64 by default.
         sampling: sample with these settings; greedy decoding by default.
         progress: show a progress bar.
         **generate_options: for transformers' ``generate``, over the settings above.
 
     Raises:
-        ValueError: no prompt, or as many preferences as fit neither all nor each.
+        ValueError: no prompt, as many preferences as fit neither all nor each, or a number of tokens beside sampling
+            settings, which have one.
     """
-    settings = sampling or Sampling(max_new_tokens=max_new_tokens)
+    if sampling is not None and max_new_tokens is not None:
+        raise ValueError(
+            f"max_new_tokens is {max_new_tokens} beside sampling, which has {sampling.max_new_tokens}: give it there."
+        )
+    settings = sampling or Sampling(max_new_tokens=64 if max_new_tokens is None else max_new_tokens)
     if settings.stop_token_ids is None:
         settings = replace(settings, stop_token_ids=stop_tokens(tokenizer))
     layout = PairTokenizer(tokenizer)

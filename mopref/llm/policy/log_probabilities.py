@@ -15,12 +15,12 @@ class TokenOutputs(NamedTuple):
 
     Attributes:
         log_probabilities: ``(N, R)``, log π(y_t | x, y_<t) in nats; 0 where a response is padded.
-        hidden_states: ``(N, R, H)``, what the output head sees where it predicts each token; ``None`` where it was not
+        head_inputs: ``(N, R, H)``, what the output head sees where it predicts each token; ``None`` where it was not
             asked for.
     """
 
     log_probabilities: Tensor
-    hidden_states: Tensor | None
+    head_inputs: Tensor | None
 
 
 def selected_log_probabilities(

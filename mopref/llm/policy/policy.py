@@ -75,7 +75,7 @@ class Policy:
     # Log-probabilities.
 
     def token_outputs(
-        self, sequences: Sequences, preferences: Tensor | None, hidden_states: bool = False
+        self, sequences: Sequences, preferences: Tensor | None, with_head_inputs: bool = False
     ) -> TokenOutputs:
         """Log-probabilities of every response token and, where asked for, what the output head sees.
 
@@ -86,7 +86,7 @@ class Policy:
             sequences: N sequences.
             preferences: ``(N, m)``, or ``(1, m)`` for all; ``None`` for a model without preferences, or within
                 :meth:`reference`.
-            hidden_states: also what the output head sees.
+            with_head_inputs: also what the output head sees.
         """
         base = self.model if self._conditioned is None else self._conditioned.base_model
         columns = sequences.response_mask.shape[1]
@@ -94,7 +94,7 @@ class Policy:
         if "logits_to_keep" in inspect.signature(base.forward).parameters:
             options["logits_to_keep"] = columns + 1
         head_inputs: list[Tensor] = []
-        with self._inputs(sequences) as inputs, watch_head(base, head_inputs) if hidden_states else nullcontext():
+        with self._inputs(sequences) as inputs, watch_head(base, head_inputs) if with_head_inputs else nullcontext():
             output = self.model(
                 **inputs,
                 attention_mask=sequences.attention_mask,
@@ -112,7 +112,7 @@ class Policy:
         )
         return TokenOutputs(
             torch.where(sequences.response_mask, log_probabilities, torch.zeros_like(log_probabilities)),
-            head_inputs[-1][:, predicting] if hidden_states else None,
+            head_inputs[-1][:, predicting] if with_head_inputs else None,
         )
 
     def token_log_probabilities(self, sequences: Sequences, preferences: Tensor | None = None) -> Tensor:
@@ -156,11 +156,11 @@ class Policy:
     @contextmanager
     def _inputs(self, sequences: Sequences) -> Iterator[dict[str, Tensor]]:
         """What the model's forward takes: token ids, or what was kept of the blocks below the first adapter."""
-        if sequences.hidden_states is None:
+        if sequences.lower_hidden_states is None:
             yield {"input_ids": sequences.input_ids}
         else:
             with skip_lower_layers(self.conditioned):
-                yield {"inputs_embeds": sequences.hidden_states}
+                yield {"inputs_embeds": sequences.lower_hidden_states}
 
     # Sampling.
 
@@ -169,11 +169,16 @@ class Policy:
         prompt_ids: Sequence[Sequence[int]],
         preferences: Tensor | None,
         samples_per_prompt: int,
-        hidden_states: bool = False,
+        with_head_inputs: bool = False,
     ) -> Samples:
         """S responses to each of B prompts, with their log-probabilities; see ``sample_with_outputs``."""
         return sample_with_outputs(
-            self.conditioned, prompt_ids, preferences, self.sampling, samples_per_prompt, hidden_states=hidden_states
+            self.conditioned,
+            prompt_ids,
+            preferences,
+            self.sampling,
+            samples_per_prompt,
+            with_head_inputs=with_head_inputs,
         )
 
     # Frozen layers.
@@ -195,7 +200,7 @@ class Policy:
         Raises:
             ValueError: a model whose lower blocks cannot be computed apart. Blocks like Llama's can.
         """
-        return sequences._replace(hidden_states=lower_hidden_states(self.conditioned, sequences))
+        return sequences._replace(lower_hidden_states=lower_hidden_states(self.conditioned, sequences))
 
     def check_frozen_layers(self, sequences: Sequences) -> None:
         """Compare the model's output on the longest sequence with that from its kept activations.

@@ -34,7 +34,7 @@ def sample_with_outputs(
     sampling: Sampling,
     samples_per_prompt: int = 1,
     *,
-    hidden_states: bool = False,
+    with_head_inputs: bool = False,
 ) -> Samples:
     """The responses of ``sample_responses``, with their log-probabilities.
 
@@ -46,22 +46,22 @@ def sample_with_outputs(
         preferences: ``(B, m)``, or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
         sampling: the settings; ``stop_token_ids`` must be given.
         samples_per_prompt: S.
-        hidden_states: keep what the output head sees, too.
+        with_head_inputs: keep what the output head sees, too.
 
     Raises:
-        ValueError: as ``sample_responses``; or hidden states of a model that does not name its output head.
+        ValueError: as ``sample_responses``; or head inputs of a model that does not name its output head.
     """
     record = _TokenRecord(sampling.temperature)
     head_inputs: list[Tensor] = []
-    with watch_head(model.base_model, head_inputs) if hidden_states else nullcontext():
+    with watch_head(model.base_model, head_inputs) if with_head_inputs else nullcontext():
         responses = sample_responses(
             model, prompt_ids, preferences, sampling, samples_per_prompt, logits_processor=[record]
         )
     log_probabilities = record.log_probabilities(responses)
     # A prompt's forward may show the head all of its columns: the last one predicts.
-    states = torch.cat([seen[:, -1:] for seen in head_inputs], dim=1) if hidden_states else None
+    predicting = torch.cat([states[:, -1:] for states in head_inputs], dim=1) if with_head_inputs else None
     columns = log_probabilities.shape[1]
-    return Samples(responses, TokenOutputs(log_probabilities, None if states is None else states[:, :columns]))
+    return Samples(responses, TokenOutputs(log_probabilities, None if predicting is None else predicting[:, :columns]))
 
 
 class _TokenRecord:

@@ -13,6 +13,7 @@ __all__ = [
     "Advantages",
     "PolicyGradient",
     "RolloutGroups",
+    "check_even_minibatches",
     "over_spread",
     "relative_advantages",
     "sums_to_go",
@@ -105,9 +106,18 @@ class PolicyGradient(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no critic.")
 
 
-def over_spread(centred: Tensor, spread: Tensor) -> Tensor:
+def check_even_minibatches(prompts: int, count: int) -> None:
+    """Refuse so many prompts of a preference where they cannot be cut evenly."""
+    if prompts % count:
+        raise ValueError(
+            f"each preference has {prompts} prompts, which cannot be cut into {count} even minibatches: change "
+            "batch_size or preferences_per_step, or the algorithm's minibatches."
+        )
+
+
+def over_spread(deviations: Tensor, spread: Tensor) -> Tensor:
     """Deviations over their spread; 0 where there is no spread."""
-    return centred / (spread + _EPSILON)
+    return deviations / (spread + _EPSILON)
 
 
 def relative_advantages(groups: RolloutGroups, beta: float, normalize: bool) -> Tensor:
@@ -116,11 +126,11 @@ def relative_advantages(groups: RolloutGroups, beta: float, normalize: bool) -> 
     With ``normalize`` the reward part is divided by the standard deviation of the S rewards.
     """
     rewards, to_go = groups.scaled_rewards, sums_to_go(groups.log_ratios)
-    centred = rewards - rewards.mean(dim=2, keepdim=True)
+    deviations = rewards - rewards.mean(dim=2, keepdim=True)
     if normalize:
-        centred = over_spread(centred, rewards.std(dim=2, keepdim=True))
+        deviations = over_spread(deviations, rewards.std(dim=2, keepdim=True))
     penalty = beta * (to_go - to_go.mean(dim=2, keepdim=True))
-    return centred.unsqueeze(-2) - penalty.unsqueeze(-1)
+    return deviations.unsqueeze(-2) - penalty.unsqueeze(-1)
 
 
 def sums_to_go(values: Tensor) -> Tensor:

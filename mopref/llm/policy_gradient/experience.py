@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from mopref.llm.policy_gradient.algorithm import PolicyGradient, RolloutGroups
+from mopref.llm.policy_gradient.algorithm import PolicyGradient, RolloutGroups, check_even_minibatches
 from mopref.llm.policy_gradient.rollout import Rollout
 
 __all__ = ["Experience", "checked_experience", "judge"]
@@ -47,13 +47,9 @@ class Experience(NamedTuple):
         """
         if count == 1:
             return [self]
-        groups = len(self.estimates)
-        indices = torch.arange(len(self.advantages)).view(groups, -1, samples_per_prompt)
-        if indices.shape[1] % count:
-            raise ValueError(
-                f"each preference has {indices.shape[1]} prompts, which cannot be cut into {count} even minibatches: "
-                "change batch_size or preferences_per_step, or the algorithm's minibatches."
-            )
+        # (G, P, S): the rows of each preference's prompts, of which a part takes P / count.
+        indices = torch.arange(len(self.advantages)).view(len(self.estimates), -1, samples_per_prompt)
+        check_even_minibatches(indices.shape[1], count)
         return [self.rows(part.reshape(-1)) for part in indices.chunk(count, dim=1)]
 
 
@@ -107,6 +103,7 @@ def judge(
         beta,
         normalize,
     )
+    # r_i − β Σ_t d_t of each response, whose mean over a preference's responses estimates J_i: before any scalarizer.
     estimates = scaled_rewards - beta * log_ratios.sum(dim=1, keepdim=True)
     like = rollout.log_probabilities
     return Experience(

@@ -57,6 +57,7 @@ class PPO(PolicyGradient):
         """``(G, P, S, R, m)``, and the returns that the critic learns."""
         values, mask = groups.values, groups.mask.unsqueeze(-1)
         assert values is not None, "the critic's values come with every rollout"
+        # (G, P, S, 1, m): where each response's last token is; its reward is the response's own, besides −β d.
         last = (groups.mask.sum(dim=-1) - 1)[..., None, None].expand(*values.shape[:3], 1, values.shape[-1])
         rewards = (-beta * groups.log_ratios).unsqueeze(-1).expand(values.shape).clone()
         rewards.scatter_add_(-2, last, groups.scaled_rewards.unsqueeze(-2))
@@ -65,9 +66,9 @@ class PPO(PolicyGradient):
         if normalize:
             count = mask.sum(dim=(1, 2, 3), keepdim=True)
             mean = advantages.sum(dim=(1, 2, 3), keepdim=True) / count
-            centred = torch.where(mask, advantages - mean, 0.0)
-            spread = (centred.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt()
-            advantages = over_spread(centred, spread)
+            deviations = torch.where(mask, advantages - mean, 0.0)
+            spread = (deviations.square().sum(dim=(1, 2, 3), keepdim=True) / count).sqrt()
+            advantages = over_spread(deviations, spread)
         return Advantages(advantages, returns)
 
     def critic_loss(self, values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:

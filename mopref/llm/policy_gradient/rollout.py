@@ -120,9 +120,9 @@ class RolloutSettings:
         Raises:
             ValueError: a row without ``prompt_ids``, or without ``prompt`` where a reward reads text.
         """
-        needed = ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",)
+        columns = ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",)
         for index, row in enumerate(rows):
-            for name in needed:
+            for name in columns:
                 if name not in row:
                     raise ValueError(f"row {index} has {', '.join(row)}, but no {name}: use tokenize_prompts.")
         prompts = [row["prompt"] for row in rows] if self.reads_text else None
@@ -138,7 +138,7 @@ class RolloutSettings:
             critic: hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``; ``None`` for none.
         """
         samples = self.samples_per_prompt
-        responses, outputs = policy.sample(batch.prompt_ids, preferences, samples, hidden_states=critic is not None)
+        responses, outputs = policy.sample(batch.prompt_ids, preferences, samples, with_head_inputs=critic is not None)
         prompt_ids = [ids for ids in batch.prompt_ids for _ in range(samples)]
         prompts = None if batch.prompts is None else [prompt for prompt in batch.prompts for _ in range(samples)]
         stops = bool(self.sampling.stop_token_ids)
@@ -147,7 +147,7 @@ class RolloutSettings:
         values = None
         if critic is not None and preferences is not None:
             with torch.no_grad():
-                values = critic(outputs.hidden_states, preferences.repeat_interleave(samples, dim=0))
+                values = critic(outputs.head_inputs, preferences.repeat_interleave(samples, dim=0))
         return Rollout(
             sequences=collate_sequences(prompt_ids, [response.ids for response in responses]).to(policy.device),
             rewards=rewards - self.truncation_penalty * truncated.to(rewards).unsqueeze(1),

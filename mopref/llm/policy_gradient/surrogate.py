@@ -64,7 +64,9 @@ class _PolicyLosses(torch.autograd.Function):
         ratios, advantages = ctx.saved_tensors
         rows = ratios.shape[0] // weights[0].shape[0]
         # Not in place and without branches on values: this also runs batched over several weights at once.
-        weighted = (advantages * weights[0].repeat_interleave(rows, dim=0).unsqueeze(1)).sum(dim=-1)
-        clipped = ((weighted > 0) & (ratios > 1 + ctx.clip_range)) | ((weighted < 0) & (ratios < 1 - ctx.clip_range))
-        gradient = torch.where(clipped, 0.0, -ratios * weighted / rows)
+        token_advantages = (advantages * weights[0].repeat_interleave(rows, dim=0).unsqueeze(1)).sum(dim=-1)
+        clipped = ((token_advantages > 0) & (ratios > 1 + ctx.clip_range)) | (
+            (token_advantages < 0) & (ratios < 1 - ctx.clip_range)
+        )
+        gradient = torch.where(clipped, 0.0, -ratios * token_advantages / rows)
         return gradient, None, None, None, None, None

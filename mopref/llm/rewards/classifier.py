@@ -119,7 +119,7 @@ class ClassifierReward(Reward):
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(model)
-        loaded, report = AutoModelForSequenceClassification.from_pretrained(
+        classifier, report = AutoModelForSequenceClassification.from_pretrained(
             model, dtype=dtype, output_loading_info=True
         )
         missing = sorted(report["missing_keys"])
@@ -128,7 +128,7 @@ class ClassifierReward(Reward):
                 f"{os.fspath(model)!r} has no weights for {', '.join(missing[:4])}{', …' if len(missing) > 4 else ''}, "
                 "which would be random numbers: it is no trained sequence-classification model, so name one that is."
             )
-        return cls(loaded.to(device), tokenizer, sign=sign, **options)
+        return cls(classifier.to(device), tokenizer, sign=sign, **options)
 
     def options(self) -> dict[str, Any]:
         """The options by name; the model by its own name."""
@@ -149,14 +149,14 @@ class ClassifierReward(Reward):
     def _find_label(self, label: int | str | None) -> tuple[int, str]:
         names = {int(index): str(name) for index, name in (self.config.id2label or {}).items()}
         labels = {index: names.get(index, str(index)) for index in range(int(self.config.num_labels))}
-        listed = ", ".join(f"{index} {name!r}" for index, name in labels.items())
+        choices = ", ".join(f"{index} {name!r}" for index, name in labels.items())
         if label is None:
             if len(labels) > 1:
-                raise ValueError(f"the model has {len(labels)} outputs: say with label which one to read, {listed}.")
+                raise ValueError(f"the model has {len(labels)} outputs: say with label which one to read, {choices}.")
             label = 0
         indices = [index for index, name in labels.items() if label in (index, name) and not isinstance(label, bool)]
         if len(indices) != 1:
-            raise ValueError(f"label is {label!r}: it must be one of the model's labels, {listed}.")
+            raise ValueError(f"label is {label!r}: it must be one of the model's labels, {choices}.")
         return indices[0], labels[indices[0]]
 
     def _encode(self, prompt: Prompt, response: str) -> dict[str, list[int]]:
@@ -202,8 +202,8 @@ class ClassifierReward(Reward):
             mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
             logits = self.model(**inputs, attention_mask=mask.long().to(device)).logits.double().cpu()
         if self.activation == "probability":
-            several = logits.shape[1] > 1 and self.config.problem_type != "multi_label_classification"
-            logits = logits.softmax(dim=1) if several else logits.sigmoid()
+            is_multi_class = logits.shape[1] > 1 and self.config.problem_type != "multi_label_classification"
+            logits = logits.softmax(dim=1) if is_multi_class else logits.sigmoid()
         return logits[:, self.label]
 
     @contextmanager

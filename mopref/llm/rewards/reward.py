@@ -68,7 +68,7 @@ class Reward(OptionsRepr, ABC):
         """One number for each of the N responses, shape ``(N,)``."""
 
 
-REWARDS: Registry[Reward] = Registry("reward", Reward, packages=["mopref.llm.rewards", "mopref.llm.demo"])
+REWARDS: Registry[Reward] = Registry("reward", Reward, packages=["mopref.llm.rewards"])
 
 
 def token_reward(function: _Function) -> _Function:
@@ -160,8 +160,8 @@ def last_request(prompt: Prompt) -> str:
 def _check_counts(inputs: Mapping[str, Sequence[Any] | None]) -> None:
     counts = {name: len(values) for name, values in inputs.items() if values is not None}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{number} {name}" for name, number in counts.items())
-        raise ValueError(f"there are {listed}: there must be as many prompts as responses, one of each in a row.")
+        numbers = ", ".join(f"{number} {name}" for name, number in counts.items())
+        raise ValueError(f"there are {numbers}: there must be as many prompts as responses, one of each in a row.")
 
 
 def _inputs(
@@ -185,7 +185,7 @@ def _column(name: str, reward: Callable[..., Any], prompts: list[Any], responses
     """One reward's values, checked: float64 of shape ``(N,)``."""
     count = len(responses)
     try:
-        returned = reward(prompts, responses)
+        output = reward(prompts, responses)
     except Exception as error:
         raise RewardError(
             f"reward {name!r} raised {type(error).__name__} on {count} row{'s' * (count != 1)}: its own error is the "
@@ -194,7 +194,7 @@ def _column(name: str, reward: Callable[..., Any], prompts: list[Any], responses
             name,
             0 if count == 1 else None,
         ) from error
-    values = _as_array(name, returned)
+    values = _as_array(name, output)
     if values.shape != (count,):
         hint = "; drop the last dimension, with squeeze(-1)" if values.shape == (count, 1) and count != 1 else ""
         raise RewardError(
@@ -224,18 +224,18 @@ def _finite(name: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _as_array(name: str, returned: Any) -> np.ndarray:
+def _as_array(name: str, output: Any) -> np.ndarray:
     """What a reward returned as an array of any shape and type; numpy's messages might show a text."""
-    if isinstance(returned, list | tuple):
-        returned = [_to_numpy(value) for value in returned]
-    elif not isinstance(returned, Tensor | np.ndarray | int | float | np.generic):
+    if isinstance(output, list | tuple):
+        output = [_to_numpy(value) for value in output]
+    elif not isinstance(output, Tensor | np.ndarray | int | float | np.generic):
         raise RewardError(
-            f"reward {name!r} returned a {type(returned).__name__}: it must return a tensor, an array or a list of "
+            f"reward {name!r} returned a {type(output).__name__}: it must return a tensor, an array or a list of "
             "numbers, one for each response.",
             name,
         )
     try:
-        return np.asarray(_to_numpy(returned))
+        return np.asarray(_to_numpy(output))
     except (ValueError, TypeError):
         raise RewardError(
             f"reward {name!r} returned rows of different shapes: it must return one number for each response.", name

@@ -42,8 +42,9 @@ class RunningScale:
             shares = [torch.zeros_like(rewards) for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(shares, rewards)
             rewards = torch.cat(shares)
-        total, shift = self.count + len(rewards), rewards.mean(dim=0) - self.mean
-        self.squares = self.squares + (rewards - rewards.mean(dim=0)).square().sum(dim=0)
+        mean = rewards.mean(dim=0)
+        total, shift = self.count + len(rewards), mean - self.mean
+        self.squares = self.squares + (rewards - mean).square().sum(dim=0)
         self.squares = self.squares + shift.square() * self.count * len(rewards) / total
         self.mean = self.mean + shift * len(rewards) / total
         self.count = total

@@ -6,7 +6,7 @@ import pytest
 import torch
 from _tensors import DEVICE
 
-from mopref.llm.data.sequences import collate_sequences
+from mopref.llm.data.sequences import collate_sequences, optional_column
 
 PROMPTS, RESPONSES = [[11, 12, 13], [21]], [[14], [22, 23]]
 
@@ -30,7 +30,7 @@ def test_layout():
     assert sequences.response_mask.tolist() == [[1, 0], [1, 1]]
     assert sequences.response_mask.dtype == torch.bool
     assert (sequences.position_ids >= 0).all()
-    assert sequences.hidden_states is None
+    assert sequences.lower_hidden_states is None
     assert {part.dtype for part in sequences[:3]} == {torch.int64}
 
 
@@ -65,11 +65,11 @@ def test_every_token_comes_back(seed):
 
 def test_hidden_states_lie_where_their_tokens_lie():
     sequences = collate_sequences(PROMPTS, RESPONSES, states_of(PROMPTS, RESPONSES))
-    assert sequences.hidden_states.shape == (2, 5, 2)
-    torch.testing.assert_close(sequences.hidden_states[..., 0], sequences.input_ids.float())
+    assert sequences.lower_hidden_states.shape == (2, 5, 2)
+    torch.testing.assert_close(sequences.lower_hidden_states[..., 0], sequences.input_ids.float())
     mask = sequences.attention_mask.bool()
-    torch.testing.assert_close(sequences.hidden_states[..., 1][mask], sequences.position_ids[mask].float())
-    assert (sequences.hidden_states[~mask] == 0).all()
+    torch.testing.assert_close(sequences.lower_hidden_states[..., 1][mask], sequences.position_ids[mask].float())
+    assert (sequences.lower_hidden_states[~mask] == 0).all()
 
 
 def test_unpadded_hidden_states_are_what_was_collated_and_hold_no_batch():
@@ -82,7 +82,7 @@ def test_unpadded_hidden_states_are_what_was_collated_and_hold_no_batch():
 
 def test_hidden_states_keep_their_type():
     states = [row.bfloat16() for row in states_of(PROMPTS, RESPONSES)]
-    assert collate_sequences(PROMPTS, RESPONSES, states).hidden_states.dtype == torch.bfloat16
+    assert collate_sequences(PROMPTS, RESPONSES, states).lower_hidden_states.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("with_states", [False, True])
@@ -100,13 +100,13 @@ def test_to_a_device():
     moved = sequences.to(DEVICE)
     assert {part.device.type for part in moved} == {DEVICE.type}
     assert all(torch.equal(part.cpu(), before) for part, before in zip(moved, sequences, strict=True))
-    assert collate_sequences(PROMPTS, RESPONSES).to(DEVICE).hidden_states is None
+    assert collate_sequences(PROMPTS, RESPONSES).to(DEVICE).lower_hidden_states is None
 
 
 def test_collating_does_not_change_its_input():
     prompts, responses, states = copy.deepcopy((PROMPTS, RESPONSES, states_of(PROMPTS, RESPONSES)))
     sequences = collate_sequences(prompts, responses, states)
-    sequences.hidden_states.zero_()
+    sequences.lower_hidden_states.zero_()
     assert (prompts, responses) == (PROMPTS, RESPONSES)
     assert all(torch.equal(row, before) for row, before in zip(states, states_of(PROMPTS, RESPONSES), strict=True))
 
@@ -129,3 +129,14 @@ def test_what_has_no_log_probability_raises(prompts, responses, message):
 def test_as_many_states_as_sequences():
     with pytest.raises(ValueError, match="longer than argument 1"):
         collate_sequences(PROMPTS, RESPONSES, states_of(PROMPTS, RESPONSES)[:1])
+
+
+def test_a_column_is_there_for_all_rows_or_for_none():
+    rows = [{"states": 1}, {"states": 2}]
+    assert optional_column(rows, "states") == [1, 2]
+    assert optional_column(rows, "others") is None
+    for mixed in ([{}, *rows], [*rows, {}]):
+        with pytest.raises(
+            ValueError, match=r"row [02] of a batch has no 'states', and other rows have.*precompute all"
+        ):
+            optional_column(mixed, "states")

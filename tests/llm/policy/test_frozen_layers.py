@@ -54,7 +54,7 @@ def test_the_reference_and_what_the_head_sees_are_the_same_too(model, sequences)
     torch.testing.assert_close(policy.reference_log_probabilities(with_states), reference, atol=1e-5, rtol=1e-5)
     outputs, expected = (policy.token_outputs(batch, preferences, True) for batch in (with_states, sequences))
     mask = sequences.response_mask
-    torch.testing.assert_close(outputs.hidden_states[mask], expected.hidden_states[mask], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(outputs.head_inputs[mask], expected.head_inputs[mask], atol=1e-4, rtol=1e-4)
 
 
 def test_states_are_those_of_each_sequence_alone_and_0_where_padded(model, sequences):
@@ -63,7 +63,7 @@ def test_states_are_those_of_each_sequence_alone_and_0_where_padded(model, seque
     assert states.shape == (2, 9, 64)
     assert not states.requires_grad
     assert (states[sequences.attention_mask == 0] == 0).all()
-    trimmed = sequences._replace(hidden_states=states).unpadded_hidden_states()
+    trimmed = sequences._replace(lower_hidden_states=states).unpadded_hidden_states()
     blocks = model.base_model.model
     for prompt, response, row in zip(PROMPTS, RESPONSES, trimmed, strict=True):
         seen = []
@@ -81,7 +81,7 @@ def test_states_that_were_trimmed_and_collated_again_are_the_same(model, sequenc
     third = Policy(model).with_lower_hidden_states(collate_sequences([[12]], [[13] * 8]).to(DEVICE))
     again = collate_sequences(prompts, responses, [*trimmed, *third.unpadded_hidden_states()]).to(DEVICE)
     expected = lower_hidden_states(model, collate_sequences(prompts, responses).to(DEVICE))
-    torch.testing.assert_close(again.hidden_states, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(again.lower_hidden_states, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_lower_blocks_are_not_run(model, sequences):
@@ -139,9 +139,9 @@ def test_the_longest_sequence_is_compared(row, model):
         prompts, responses = prompts[::-1], responses[::-1]
     with_states = Policy(model).with_lower_hidden_states(collate_sequences(prompts, responses).to(DEVICE))
     for changed in (0, 1):
-        states = with_states.hidden_states.clone()
+        states = with_states.lower_hidden_states.clone()
         states[changed] = states[changed].flip(0)
-        other = with_states._replace(hidden_states=states)
+        other = with_states._replace(lower_hidden_states=states)
         if changed == row:
             with pytest.raises(ValueError, match="gives other logits from kept activations"):
                 check_frozen_layers(model, other)

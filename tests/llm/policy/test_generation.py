@@ -156,3 +156,10 @@ def test_stop_tokens_must_be_known(model):
         sample_responses(model, [[3]], torch.tensor([[0.5, 0.5]]), Sampling())
     with pytest.raises(ValueError, match="2 prompts: give at least one, each of at least one token"):
         sample_responses(model, [[3], []], torch.tensor([[0.5, 0.5]]), Sampling(stop_token_ids=()))
+
+
+def test_a_number_of_tokens_beside_sampling_settings_is_refused(model, tokenizer):
+    """They have one of their own, and one of the two would be ignored."""
+    sampling = Sampling(max_new_tokens=3)
+    with pytest.raises(ValueError, match="max_new_tokens is 5 beside sampling, which has 3"):
+        answer_prompts(model, tokenizer, PROMPTS[:1], torch.tensor([[0.5, 0.5]]), max_new_tokens=5, sampling=sampling)

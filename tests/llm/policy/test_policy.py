@@ -169,18 +169,18 @@ def test_temperature_and_forbidden_stop_tokens_by_the_loop(model, prompts, respo
 
 
 @torch.no_grad()
-def test_hidden_states_are_what_the_head_sees_where_it_predicts(model, prompts, responses, preferences):
+def test_head_inputs_are_what_the_head_sees_where_it_predicts(model, prompts, responses, preferences):
     sequences = collated(prompts, responses)
-    outputs = Policy(model).token_outputs(sequences, preferences, hidden_states=True)
-    assert outputs.hidden_states.shape == (*sequences.response_mask.shape, 64)
-    logits = model.base_model.get_output_embeddings()(outputs.hidden_states)
+    outputs = Policy(model).token_outputs(sequences, preferences, with_head_inputs=True)
+    assert outputs.head_inputs.shape == (*sequences.response_mask.shape, 64)
+    logits = model.base_model.get_output_embeddings()(outputs.head_inputs)
     values = logits.log_softmax(-1).gather(-1, sequences.targets.unsqueeze(-1)).squeeze(-1)
     expected = torch.where(sequences.response_mask, values, 0.0)
     torch.testing.assert_close(outputs.log_probabilities, expected, **TOLERANCE)
-    assert Policy(model).token_outputs(sequences, preferences).hidden_states is None
+    assert Policy(model).token_outputs(sequences, preferences).head_inputs is None
 
 
-def test_hidden_states_need_a_named_head(prompts, responses):
+def test_head_inputs_need_a_named_head(prompts, responses):
     class Headless(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -190,7 +190,7 @@ def test_hidden_states_need_a_named_head(prompts, responses):
             raise AssertionError("it is refused before it runs")
 
     with pytest.raises(ValueError, match="Headless does not name its output head"):
-        Policy(Headless()).token_outputs(collate_sequences(prompts, responses), None, hidden_states=True)
+        Policy(Headless()).token_outputs(collate_sequences(prompts, responses), None, with_head_inputs=True)
 
 
 # The reference.

@@ -40,9 +40,9 @@ def model(model) -> PreferenceModel:
     return model.to(DEVICE)
 
 
-def draw(model, prompts, preferences, sampling, samples=SAMPLES, hidden_states=False, seed=0) -> Samples:
+def draw(model, prompts, preferences, sampling, samples=SAMPLES, with_head_inputs=False, seed=0) -> Samples:
     torch.manual_seed(seed)
-    return Policy(model, sampling).sample(prompts, preferences, samples, hidden_states=hidden_states)
+    return Policy(model, sampling).sample(prompts, preferences, samples, with_head_inputs=with_head_inputs)
 
 
 def finished_sequences(prompts, samples: Samples, count=SAMPLES) -> Sequences:
@@ -71,7 +71,7 @@ def test_recorded_log_probabilities_are_those_of_a_forward(name, model, prompts,
     samples = draw(model, prompts, preferences, sampling)
     assert len(samples.responses) == len(prompts) * SAMPLES
     sequences = assert_recorded(model, prompts, preferences, sampling, samples)
-    assert samples.outputs.hidden_states is None
+    assert samples.outputs.head_inputs is None
     lengths = {len(response.ids) for response in samples.responses}
     assert samples.outputs.log_probabilities.shape == (15, max(lengths))
     if name in ("some end early", "no early stop", "nucleus"):
@@ -119,7 +119,7 @@ def test_the_order_of_preferences_and_samples_matters(model, prompts, five_prefe
 def test_recording_changes_nothing_of_what_is_drawn(model, prompts, five_preferences):
     preferences = five_preferences.to(DEVICE)
     for name in ("some end early", "nucleus"):
-        samples = draw(model, prompts, preferences, SAMPLINGS[name], hidden_states=True)
+        samples = draw(model, prompts, preferences, SAMPLINGS[name], with_head_inputs=True)
         torch.manual_seed(0)
         expected = sample_responses(model, prompts, preferences, SAMPLINGS[name], SAMPLES)
         assert samples.responses == expected
@@ -136,14 +136,14 @@ def test_within_the_reference(model, prompts):
 
 
 @pytest.mark.parametrize("name", ["some end early", "tempered, no early stop", "one token", "all end soon"])
-def test_hidden_states_are_those_of_a_forward(name, model, prompts, five_preferences):
+def test_head_inputs_are_those_of_a_forward(name, model, prompts, five_preferences):
     sampling, preferences = SAMPLINGS[name], five_preferences.to(DEVICE)
-    samples = draw(model, prompts, preferences, sampling, hidden_states=True)
+    samples = draw(model, prompts, preferences, sampling, with_head_inputs=True)
     sequences = assert_recorded(model, prompts, preferences, sampling, samples)
     with torch.no_grad():
         rows = preferences.repeat_interleave(SAMPLES, dim=0)
-        expected = Policy(model, sampling).token_outputs(sequences, rows, hidden_states=True).hidden_states
-    states = samples.outputs.hidden_states
+        expected = Policy(model, sampling).token_outputs(sequences, rows, with_head_inputs=True).head_inputs
+    states = samples.outputs.head_inputs
     assert states.shape == expected.shape
     assert not states.requires_grad
     mask = sequences.response_mask
@@ -161,13 +161,13 @@ def test_a_head_that_sees_the_whole_prompt(prompts, five_preferences, make_llama
         return plain_forward(*arguments, **options)
 
     model = randomise(PreferenceModel(base, SVDLoRAConfig(objectives=("a", "b")))).eval()
-    expected = draw(model, prompts, five_preferences, SAMPLINGS["some end early"], hidden_states=True)
+    expected = draw(model, prompts, five_preferences, SAMPLINGS["some end early"], with_head_inputs=True)
     base.forward = forward
     seen = []
     base.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    samples = draw(model, prompts, five_preferences, SAMPLINGS["some end early"], hidden_states=True)
+    samples = draw(model, prompts, five_preferences, SAMPLINGS["some end early"], with_head_inputs=True)
     assert seen[0] == 9, "the head sees the prompt, or this test says nothing"
-    torch.testing.assert_close(samples.outputs.hidden_states, expected.outputs.hidden_states)
+    torch.testing.assert_close(samples.outputs.head_inputs, expected.outputs.head_inputs)
     torch.testing.assert_close(samples.outputs.log_probabilities, expected.outputs.log_probabilities)
 
 
@@ -189,9 +189,9 @@ def test_generation_may_run_on_after_the_last_token():
 def test_float64_models(model, prompts, five_preferences):
     """Generation brings logits to float32, so the values are float32's."""
     sampling, preferences = SAMPLINGS["tempered, no early stop"], five_preferences.double().to(DEVICE)
-    samples = draw(model.double(), prompts, preferences, sampling, hidden_states=True)
+    samples = draw(model.double(), prompts, preferences, sampling, with_head_inputs=True)
     assert_recorded(model, prompts, preferences, sampling, samples, atol=2e-6, rtol=0)
-    assert samples.outputs.hidden_states.dtype == torch.float64
+    assert samples.outputs.head_inputs.dtype == torch.float64
 
 
 def test_mixed_precision(model, prompts, five_preferences):

@@ -1,8 +1,15 @@
-"""Rollouts of random numbers, and rewards that are easily counted."""
+"""Rollouts of random numbers, and what is shared of ``_counted_rewards``."""
 
 from typing import Any
 
 import torch
+from _counted_rewards import (
+    PREFERENCES as PREFERENCES,
+    ROWS as ROWS,
+    STOPS as STOPS,
+    even as even,
+    length as length,
+)
 from _tensors import randn, tensor
 from torch import Tensor
 
@@ -10,21 +17,6 @@ from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Sampling
 from mopref.llm.policy_gradient import RolloutGroups
 from mopref.llm.policy_gradient.rollout import Rollout, RolloutSettings
-from mopref.llm.rewards import token_reward
-
-STOPS = tuple(range(3, 40))
-ROWS = [{"prompt_ids": ids} for ids in ([41, 42], [50], [60, 61, 62], [70, 71])]
-PREFERENCES = torch.tensor([[0.8, 0.2], [0.1, 0.9]])
-
-
-@token_reward
-def length(prompt_ids, response_ids):
-    return [float(len(ids)) for ids in response_ids]
-
-
-@token_reward
-def even(prompt_ids, response_ids):
-    return [sum(token % 2 == 0 for token in ids) / 4 for ids in response_ids]
 
 
 def make_settings(**options: Any) -> RolloutSettings:

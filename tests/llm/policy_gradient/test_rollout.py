@@ -71,8 +71,8 @@ def test_the_critics_values_are_those_of_a_forward(model):
     rollout = roll_out(model, settings, critic)
     rows = ROW_PREFERENCES.repeat_interleave(3, dim=0)
     with torch.no_grad():
-        outputs = Policy(model, settings.sampling).token_outputs(rollout.sequences, rows, hidden_states=True)
-        expected = critic(outputs.hidden_states, rows)
+        outputs = Policy(model, settings.sampling).token_outputs(rollout.sequences, rows, with_head_inputs=True)
+        expected = critic(outputs.head_inputs, rows)
     mask = rollout.sequences.response_mask
     assert rollout.values.shape == (*mask.shape, 2)
     torch.testing.assert_close(rollout.values[mask], expected[mask], atol=1e-3, rtol=1e-3)

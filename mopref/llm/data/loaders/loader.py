@@ -18,7 +18,7 @@ __all__ = ["LOADERS", "Record", "read_rows", "require_columns", "usable_records"
 
 Record = dict[str, Any]
 
-LOADERS: Registry[list[Record]] = Registry("loader", packages=["mopref.llm.data.loaders", "mopref.llm.demo"])
+LOADERS: Registry[list[Record]] = Registry("loader", packages=["mopref.llm.data.loaders"])
 
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 

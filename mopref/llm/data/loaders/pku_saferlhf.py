@@ -37,10 +37,10 @@ def load_pku_saferlhf(
         for column in _LABEL_COLUMNS:
             label = row[column]
             if type(label) is not int or label not in (0, 1):
-                shown = label if isinstance(label, int | float) else f"a {type(label).__name__}"
+                label_text = label if isinstance(label, int | float) else f"a {type(label).__name__}"
                 raise ValueError(
-                    f"row {number}, column {column!r}: the label is {shown}, but must be the index of a response, 0 or "
-                    "1; leave the row out."
+                    f"row {number}, column {column!r}: the label is {label_text}, which is no index of a response, 0 "
+                    "or 1: leave the row out."
                 )
         record: Record = {name: row[name] for name in TEXT_COLUMNS}
         record.update({objective: row[column] for column, objective in _LABEL_COLUMNS.items()})
