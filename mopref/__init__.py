@@ -3,6 +3,7 @@
 A preference λ on the simplex conditions one model, which then stands for the whole Pareto front. See ``ParetoTrainer``.
 """
 
+from mopref._faces import public_names as _public_names
 from mopref.conditioning import (
     ConcatenationModel as ConcatenationModel,
     DecisionModel as DecisionModel,
@@ -34,3 +35,5 @@ from mopref.training import (
 )
 
 __version__ = "0.1.0"
+
+__all__ = _public_names(globals())

@@ -42,12 +42,13 @@ class Update(NamedTuple):
         batch: for :meth:`Objective.losses`. One that waits for its step is part of a checkpoint, so it consists of
             tensors, numbers, texts and containers, and of records among the objective's ``record_types``.
         preferences: ``(G, m)``.
-        metrics: numbers to be logged with the step, by name.
+        metrics: what to log with the step, by name: numbers, or a ``Metric`` where they count unequally. The log shows
+            this process's; names of the log itself (``step``, ``loss``, …) are taken.
     """
 
     batch: Any
     preferences: Tensor
-    metrics: Mapping[str, Metric] = MappingProxyType({})
+    metrics: Mapping[str, Metric | float] = MappingProxyType({})
 
 
 class Objective(OptionsRepr, ABC):

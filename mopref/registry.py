@@ -68,9 +68,14 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
         """Decorate a class or function, so that ``name`` stands for it.
 
         Raises:
-            ValueError: a name that is taken by another part.
-            TypeError: a class that does not derive from the interface, or something that cannot be called.
+            ValueError: an empty name, or one that is taken by another part.
+            TypeError: no name (the decorator without its brackets), a class that does not derive from the interface, or
+                something that cannot be called.
         """
+        if not isinstance(name, str):
+            raise TypeError(f'the {self.kind}\'s name is {name!r}: write @….register("name") above it.')
+        if not name.strip():
+            raise ValueError(f"the {self.kind}'s name is {name!r}: give one that can be asked for.")
 
         def add(part: _Registered) -> _Registered:
             if self.interface is not None and not (isinstance(part, type) and issubclass(part, self.interface)):

@@ -1,5 +1,6 @@
 """Objectives: what is minimised. One family a file, and its line here."""
 
+from mopref._faces import public_names as _public_names
 from mopref.problem import Problem as Problem
 
 from .dpo import DPO as DPO
@@ -10,3 +11,5 @@ from .rlhf import RLHF as RLHF
 from .sft import SFT as SFT
 from .vlmop import VLMOP1 as VLMOP1, VLMOP2 as VLMOP2, VLMOP3 as VLMOP3
 from .zdt import ZDT1 as ZDT1, ZDT2 as ZDT2, ZDT3 as ZDT3, ZDT4 as ZDT4, ZDT6 as ZDT6, ScaledZDT1 as ScaledZDT1
+
+__all__ = _public_names(globals())

@@ -1,5 +1,6 @@
 """Scalarizers: how the m losses become one. One method a file, and its line here."""
 
+from mopref._faces import public_names as _public_names
 from mopref.registry import SCALARIZERS as SCALARIZERS
 
 from .achievement import (
@@ -20,3 +21,5 @@ from .tchebycheff import (
     ModifiedTchebycheff as ModifiedTchebycheff,
     Tchebycheff as Tchebycheff,
 )
+
+__all__ = _public_names(globals())

@@ -165,7 +165,7 @@ def test_readme_language_model_tour(tmp_path, monkeypatch, make_llama):
 def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     """The page's code as it is written, with tiny models in place of the hub's."""
     import torch
-    from transformers import AutoTokenizer, LlamaForSequenceClassification
+    from transformers import LlamaForSequenceClassification
 
     save_tokenizer(tmp_path / "model")
     save_tokenizer(tmp_path / "judge")
@@ -180,10 +180,7 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     for name in ("your-org/reward-model", "your-org/cost-model"):
         code = code.replace(name, str(tmp_path / "judge"))
     code = code.replace("steps=1000", "steps=2").replace("max_new_tokens=256", "max_new_tokens=3")
-    names = {
-        "tokenizer": AutoTokenizer.from_pretrained(tmp_path / "model"),
-        "prompts": ["why", "how yes", "Hello"] * 12,
-    }
+    names: dict = {}
     monkeypatch.chdir(tmp_path)
     exec(code, names)
     record = names["objective"].history[-1]

@@ -73,3 +73,15 @@ def test_a_package_that_is_not_there_is_missed_at_the_first_look_up():
     registry = Registry("scalarizer", Scalarizer, ["mopref.no_such_module"])
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         registry["broken"]
+
+
+def test_a_decorator_without_its_name_is_refused():
+    with pytest.raises(TypeError, match=r"the scalarizer's name is .*Forgetful.*: write @….register"):
+
+        @SCALARIZERS.register
+        class Forgetful(Scalarizer):
+            def scalarize(self, losses, preferences):
+                return losses.sum(dim=-1)
+
+    with pytest.raises(ValueError, match="the scalarizer's name is '': give one"):
+        SCALARIZERS.register("")

@@ -11,6 +11,8 @@ A front on which every preference reaches the same point has perfect :func:`spar
 next to :func:`hypervolume`, :func:`range_of_objectives` and :func:`number_of_distinct_non_dominated`.
 """
 
+from mopref._faces import public_names as _public_names
+
 from .distances import (
     fill_distance as fill_distance,
     gd as gd,
@@ -39,3 +41,5 @@ from .volume import (
     hypervolume as hypervolume,
     hypervolume_with_method as hypervolume_with_method,
 )
+
+__all__ = _public_names(globals())

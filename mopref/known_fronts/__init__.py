@@ -1,8 +1,12 @@
 """What a result is measured against: exact optima on known fronts, and global search where optima are many."""
 
+from mopref._faces import public_names as _public_names
+
 from .global_search import (
     SearchResult as SearchResult,
     global_search as global_search,
     warm_start as warm_start,
 )
 from .oracle import Optimum as Optimum, scalarizer_optimum as scalarizer_optimum
+
+__all__ = _public_names(globals())

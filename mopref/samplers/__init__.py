@@ -1,5 +1,6 @@
 """Preference samplers: which preferences are drawn in training. One family a file, and its line here."""
 
+from mopref._faces import public_names as _public_names
 from mopref.sampler import PreferenceSampler as PreferenceSampler
 
 from .adaptive import AdaptiveSampler as AdaptiveSampler
@@ -8,3 +9,5 @@ from .lattice import LatticeSampler as LatticeSampler
 from .low_discrepancy import LowDiscrepancySampler as LowDiscrepancySampler
 from .stratified import StratifiedSampler as StratifiedSampler
 from .vertex_biased import VertexBiasedSampler as VertexBiasedSampler
+
+__all__ = _public_names(globals())

@@ -201,7 +201,8 @@ class ParetoTrainer:
             if not pending:
                 raise ValueError(f"{type(self.objective).__name__}.updates returned no update: return at least one.")
         update = pending.pop(0)
-        for name, (value, weight) in update.metrics.items():
+        for name, metric in update.metrics.items():
+            value, weight = metric if isinstance(metric, Metric) else Metric(float(metric))
             sums = self._unlogged_metrics.setdefault(name, [0.0, 0.0])
             sums[0], sums[1] = sums[0] + weight * value, sums[1] + weight
         return update

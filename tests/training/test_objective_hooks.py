@@ -180,3 +180,21 @@ def test_an_objective_without_any_update_is_refused():
     config = TrainerConfig(steps=1, preferences_per_step=2, progress=False)
     with pytest.raises(ValueError, match=r"Idle\.updates returned no update"):
         ParetoTrainer(Line(), Idle(), Linear(), config=config).train()
+
+
+def test_metrics_may_be_plain_numbers():
+    class Counting(Objective):
+        names = ("left", "right")
+        asked = 0
+
+        def updates(self, model, batch, preferences):
+            type(self).asked += 1
+            return [Update(batch, preferences, {"asked": self.asked, "heavy": Metric(self.asked, weight=self.asked)})]
+
+        def losses(self, model, batch, preferences):
+            return (model(preferences) - 1).square()
+
+    config = TrainerConfig(steps=2, preferences_per_step=2, log_every=2, progress=False)
+    (entry,) = ParetoTrainer(Line(), Counting(), Linear(), config=config).train()
+    assert entry["asked"] == 1.5
+    assert entry["heavy"] == (1 * 1 + 2 * 2) / 3

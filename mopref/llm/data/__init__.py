@@ -1,5 +1,7 @@
 """Preference data: records, loaders of public data sets, and token ids."""
 
+from mopref._faces import public_names as _public_names
+
 from .loaders import load_hh_rlhf as load_hh_rlhf, load_pku_saferlhf as load_pku_saferlhf, load_records as load_records
 from .records import (
     label_counts as label_counts,
@@ -13,3 +15,5 @@ from .tokenization import (
     tokenize_records as tokenize_records,
     tokenize_responses as tokenize_responses,
 )
+
+__all__ = _public_names(globals())

@@ -1,5 +1,7 @@
 """The one door to a language model: log-probabilities, the reference, frozen layers and generation."""
 
+from mopref._faces import public_names as _public_names
+
 from .generation import (
     Answer as Answer,
     Response as Response,
@@ -9,3 +11,5 @@ from .generation import (
     stop_tokens as stop_tokens,
 )
 from .policy import Policy as Policy
+
+__all__ = _public_names(globals())

@@ -5,6 +5,8 @@ advantages; both together are an experience (``experience.py``), of which the su
 losses.
 """
 
+from mopref._faces import public_names as _public_names
+
 from .algorithm import (
     ALGORITHMS as ALGORITHMS,
     Advantages as Advantages,
@@ -15,3 +17,5 @@ from .grpo import GRPO as GRPO
 from .ppo import PPO as PPO
 from .pretraining import PretrainingTerm as PretrainingTerm
 from .rloo import RLOO as RLOO
+
+__all__ = _public_names(globals())

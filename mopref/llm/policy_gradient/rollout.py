@@ -1,7 +1,7 @@
 """Rollouts: responses sampled from a policy at its preferences, with their rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -79,7 +79,7 @@ class RolloutSettings:
     reward_functions: Mapping[str, Callable[..., Any]]
     sampling: Sampling
     samples_per_prompt: int
-    tokenizer: Any = None
+    tokenizer: Any = field(default=None, repr=False)
     truncation_penalty: float = 0.0
 
     def __post_init__(self) -> None:

@@ -1,5 +1,7 @@
 """Rewards: what reinforcement learning on a language model maximises. One reward a file, and its line here."""
 
+from mopref._faces import public_names as _public_names
+
 from .classifier import ClassifierReward as ClassifierReward
 from .conciseness import Conciseness as Conciseness
 from .embedder import Embedder as Embedder, shared_embedder as shared_embedder
@@ -14,3 +16,5 @@ from .reward import (
     token_reward as token_reward,
 )
 from .sentiment import VaderSentiment as VaderSentiment
+
+__all__ = _public_names(globals())

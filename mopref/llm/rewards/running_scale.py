@@ -7,6 +7,9 @@ from torch import Tensor
 
 __all__ = ["RunningScale"]
 
+# A mean of equal rewards such as .7 is a hair off them: deviations of that size beside the mean are none.
+_ROUNDING = 1e-12
+
 
 class RunningScale:
     """Running standard deviations of m rewards, over all processes of a run.
@@ -28,9 +31,9 @@ class RunningScale:
 
     @property
     def deviations(self) -> Tensor:
-        """Standard deviations ``(m,)``, float64; 1 where nothing has varied yet."""
+        """Standard deviations ``(m,)``, float64; 1 where nothing has varied yet, but by rounding."""
         spread = (self.squares / max(1, self.count - 1)).sqrt()
-        return torch.where(spread > 0, spread, torch.ones_like(spread))
+        return torch.where(spread > _ROUNDING * self.mean.abs(), spread, torch.ones_like(spread))
 
     def observe(self, rewards: Tensor) -> None:
         """Take in N rewards ``(N, m)`` of each process.

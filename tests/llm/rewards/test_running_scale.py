@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from mopref.llm.rewards.running_scale import RunningScale
@@ -30,3 +31,13 @@ def test_it_continues_from_its_state():
         part.observe(second)
     assert torch.equal(scale.deviations, resumed.deviations)
     assert scale.count == resumed.count == 10
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 0.7, 0.9, -1 / 3, 1e6 + 0.1])
+def test_a_constant_reward_is_not_divided_by_rounding(constant):
+    """The mean of seven .7 is not .7, and a reward must not become 10^15 by that."""
+    scale = RunningScale(2)
+    for count in (7, 3, 12):
+        scale.observe(torch.stack([torch.full((count,), constant).double(), torch.arange(count).double()], dim=1))
+    assert scale.deviations[0] == 1
+    assert scale.deviations[1] > 1
