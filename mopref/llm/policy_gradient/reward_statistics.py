@@ -12,6 +12,7 @@ from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
+from mopref.objective import spread_evenly
 
 __all__ = ["RewardStatistics", "evaluate_rewards"]
 
@@ -99,7 +100,7 @@ def _log_ratios(policy: Policy, rollout: Rollout, preferences: Tensor) -> Tensor
     What was recorded while sampling will not do beside it: accelerate runs a trained model's forward in mixed
     precision, but not its generation, and the difference would be taken for a KL.
     """
-    row_preferences = preferences.repeat_interleave(len(rollout.lengths) // len(preferences), dim=0)
+    row_preferences = spread_evenly(preferences, len(rollout.lengths))
     log_probabilities = policy.token_log_probabilities(rollout.sequences, row_preferences)
     return log_probabilities - policy.reference_log_probabilities(rollout.sequences)
 
