@@ -5,41 +5,100 @@ The functions take what a model holds: the adapters by the names of their layers
 
 import json
 import os
+import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, TypeAlias
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from mopref.conditioning.base_check import base_check, difference_of_weights
+from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
+from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 
-__all__ = ["CONFIG_FILE", "PARTS", "export_lora", "export_lora_set", "read_adapter", "read_config", "save_adapter"]
+__all__ = [
+    "CONFIG_FILE",
+    "PARTS",
+    "AdapterContent",
+    "export_lora",
+    "export_lora_set",
+    "introduce_to_peft",
+    "read_adapter",
+    "read_config",
+    "save_adapter",
+]
 
 CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
 # Under another method's type an adapter may load "successfully" elsewhere and do nothing.
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
-FORMAT_VERSION = 1
+# 2: records what a preference says (preference_convention).
+FORMAT_VERSION = 2
+CONVENTIONS = ("importance", "ray", "unrecorded")
 PARTS = ("U", "V", "sigma", "scale")
 
 # By the names of their layers in the base model.
 Adapters: TypeAlias = Mapping[str, SVDLoRALayer]
 
 
-def save_adapter(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
+class AdapterContent(NamedTuple):
+    """What an adapter folder holds.
+
+    Attributes:
+        config: the adapters' settings.
+        layers: the names of the adapted layers.
+        tensors: by ``<layer>.<part>``.
+        convention: what a preference says: "importance", "ray", or "unrecorded".
+    """
+
+    config: SVDLoRAConfig
+    layers: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    convention: str
+
+
+class _NoPeftConfig:
+    """Stands in PEFT's list of methods for our type, and says which tool an adapter is for."""
+
+    def __init__(self, **_: Any) -> None:
+        self.from_pretrained()
+
+    @classmethod
+    def from_pretrained(cls, folder: Any = "this folder", **_: Any) -> NoReturn:
+        """Refuse to be loaded by PEFT."""
+        raise ValueError(
+            f"{folder} holds a mopref adapter ({ADAPTER_TYPE}), which PEFT cannot load: load it by "
+            "mopref.PreferenceModel.from_pretrained(folder), or export a LoRA from it."
+        )
+
+
+def introduce_to_peft() -> None:
+    """Let PEFT, where it is loaded, answer one of our folders with a sentence instead of a KeyError."""
+    methods = getattr(sys.modules.get("peft.mapping"), "PEFT_TYPE_TO_CONFIG_MAPPING", None)
+    if methods is not None:
+        methods.setdefault(ADAPTER_TYPE, _NoPeftConfig)
+
+
+def save_adapter(
+    folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, convention: str
+) -> None:
     """Write the adapters; existing adapter files in the folder are replaced."""
     tensors = {f"{name}.{part}": _stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
+    name = _base_name(base_model)
     description = {
-        # PEFT reads this key, and refuses a type that it does not know.
+        # PEFT and transformers read these two, and refuse a type that they do not know.
         "peft_type": ADAPTER_TYPE,
+        "base_model_name_or_path": name,
         "format_version": FORMAT_VERSION,
-        "base_model": _base_name(base_model),
-        "base_check": _base_check(base_model),
+        "preference_convention": convention,
+        "base_model": name,
+        "base_check": base_check(base_model),
         **asdict(config),
         "adapted_modules": {name: [layer.n_out, layer.n_in] for name, layer in adapters.items()},
         "versions": {package: version(package) for package in ("mopref", "torch")},
@@ -66,16 +125,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder} holds an adapter of type {kind!r}, not {ADAPTER_TYPE!r}: load it with the tool that wrote it."
         )
-    if description.get("format_version") != FORMAT_VERSION:
+    if description.get("format_version") not in (1, FORMAT_VERSION):
         raise ValueError(
-            f"{folder} has format version {description.get('format_version')!r}, and this mopref reads "
+            f"{folder} has format version {description.get('format_version')!r}, and this mopref reads 1 and "
             f"{FORMAT_VERSION}: use the release of mopref that wrote it ({description.get('versions')})."
         )
     return description
 
 
-def read_adapter(folder: Path, base_model: nn.Module) -> tuple[SVDLoRAConfig, dict[str, Tensor]]:
-    """The settings and the tensors of an adapter folder, checked against a base model, which is not touched.
+def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
+    """What an adapter folder holds, checked against a base model, which is not touched.
 
     Raises:
         FileNotFoundError: a missing file.
@@ -85,10 +144,11 @@ def read_adapter(folder: Path, base_model: nn.Module) -> tuple[SVDLoRAConfig, di
     try:
         config = SVDLoRAConfig(**{field: description[field] for field in SVDLoRAConfig.__dataclass_fields__})
         sizes: dict[str, list[int]] = description["adapted_modules"]
-        base_check: dict[str, list[float]] = description["base_check"]
+        samples: dict[str, list[float]] = description["base_check"]
     except KeyError as error:
         raise ValueError(f"{folder / CONFIG_FILE} lacks {error}: the adapter is damaged, save it again.") from error
-    difference = _difference_of_layers(sizes, base_model) or _difference_of_weights(base_check, base_model)
+    version_of_file = description["format_version"]
+    difference = _difference_of_layers(sizes, base_model) or difference_of_weights(samples, base_model, version_of_file)
     if difference:
         raise ValueError(
             f"{folder} was trained on another base model ({description.get('base_model')!r}): {difference}."
@@ -100,29 +160,42 @@ def read_adapter(folder: Path, base_model: nn.Module) -> tuple[SVDLoRAConfig, di
             PARTS, ((n_out, config.total_rank), (n_in, config.total_rank), (config.rank,), ()), strict=True
         )
     }
-    return config, _read_tensors(folder / TENSOR_FILE, shapes)
+    tensors = _read_tensors(folder / TENSOR_FILE, shapes)
+    return AdapterContent(config, tuple(sizes), tensors, _convention(description, folder))
+
+
+def _convention(description: Mapping[str, Any], folder: Path) -> str:
+    """What a preference says to the adapter; a warning where it is not the importance of each objective."""
+    convention = description.get("preference_convention", "unrecorded")
+    if convention not in CONVENTIONS:
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: preference_convention is {convention!r}, which is none of "
+            f"{', '.join(CONVENTIONS)}: the adapter is damaged, save it again."
+        )
+    if convention == "unrecorded":
+        warnings.warn(
+            f"{folder} does not record what a preference says to it. Trained before version 0.2 by PBI, modified "
+            "Tchebycheff, an achievement function or COSMOS, a LARGER λ_i asks for a larger loss i: train it again, or "
+            'set model.preference_convention = "ray". By any other scalarizer λ_i is the importance of objective i: '
+            'set model.preference_convention = "importance". Then save it again.',
+            stacklevel=4,
+        )
+    if convention == "ray":
+        warnings.warn(
+            f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
+            stacklevel=4,
+        )
+    return str(convention)
 
 
 def _difference_of_layers(sizes: dict[str, list[int]], base_model: nn.Module) -> str | None:
-    """What tells a base model from the one whose layers were adapted, by the shapes of their weights."""
+    """What tells a base model from the one whose layers were adapted, by the sizes of its layers."""
     modules = dict(base_model.named_modules(remove_duplicate=False))
-    for name, (n_out, n_in) in sizes.items():
-        weight = getattr(modules.get(name), "weight", torch.empty(0))
-        # A quantised weight is packed, and its shape says nothing.
-        is_packed = name in modules and not weight.is_floating_point()
-        if not is_packed and sorted(weight.shape) != sorted((n_out, n_in)):
-            shape = tuple(weight.shape) if name in modules else "missing"
-            return f"it adapts {name} of shape {(n_out, n_in)}, which is {shape} here"
-    return None
-
-
-def _difference_of_weights(base_check: dict[str, list[float]], base_model: nn.Module) -> str | None:
-    """What tells a base model from the one whose layers were adapted, by samples of its weights."""
-    for name, values in _base_check(base_model).items():
-        # The same weights may be stored in half precision here and not there: 1 % covers that rounding.
-        expected = torch.tensor(base_check.get(name, values))
-        if not torch.tensor(values).allclose(expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())):
-            return f"the weights of {name} differ from those it was trained on"
+    for name, size in sizes.items():
+        module = modules.get(name)
+        own_size = layer_sizes(module) if module is not None and is_adaptable(module) else "missing"
+        if own_size != tuple(size):
+            return f"it adapts {name} of shape {tuple(size)}, which is {own_size} here"
     return None
 
 
@@ -151,7 +224,7 @@ def export_lora(
     """Write the adapters at one preference ``(m,)`` as a plain LoRA of rank k + p·m.
 
     Raises:
-        ValueError: the folder holds a mopref adapter.
+        ValueError: the folder holds a mopref adapter, or PEFT would take some layers for others.
     """
     factors = {
         name: (layer.V.T, layer.config.scaling * layer.U * layer.gate(preference.view(1, -1)))
@@ -164,10 +237,18 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
     """Write ``shared`` and one plain LoRA for each objective, to be scaled by λ where they are served.
 
     Raises:
-        ValueError: an objective is called "shared", or a folder holds a mopref adapter.
+        ValueError: an objective is called "shared" or by what is no name of a folder, a folder holds a mopref adapter,
+            or PEFT would take some layers for others.
     """
     if "shared" in config.objectives:
         raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
+    for name in config.objectives:
+        if name in ("", ".", "..") or any(len(kind(name).parts) != 1 for kind in (PurePosixPath, PureWindowsPath)):
+            raise ValueError(
+                f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
+                "name without slashes."
+            )
+    refuse_misread_targets(base_model, adapters)
     for index, name in enumerate(("shared", *config.objectives)):
         start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank
         rank = config.rank if index == 0 else config.preference_rank
@@ -185,6 +266,7 @@ def _write_lora(
     folder: Path, adapters: Adapters, base_model: nn.Module, factors: dict[str, tuple[Tensor, Tensor]], rank: int
 ) -> None:
     """Write A and B of each layer, ``(rank, n_in)`` and ``(n_out, rank)``, as PEFT reads them."""
+    refuse_misread_targets(base_model, adapters)
     description_file = folder / CONFIG_FILE
     if description_file.is_file() and ADAPTER_TYPE in description_file.read_text(encoding="utf-8"):
         raise ValueError(f"{folder} holds a mopref adapter, which the export would replace: choose another folder.")
@@ -194,7 +276,7 @@ def _write_lora(
         tensors[f"base_model.model.{name}.lora_B.weight"] = _stored(b)
     description = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM" if hasattr(base_model, "generate") else None,
+        "task_type": _task_type(base_model),
         "base_model_name_or_path": _base_name(base_model),
         "inference_mode": True,
         "r": rank,
@@ -217,23 +299,10 @@ def _base_name(base_model: nn.Module) -> str:
     return str(getattr(base_model, "name_or_path", "") or "")
 
 
-def _base_check(base_model: nn.Module) -> dict[str, list[float]]:
-    """A few numbers of every weight, by which another base of the same shapes is noticed."""
-    adapter_parameters = {
-        id(parameter)
-        for layer in base_model.modules()
-        if isinstance(layer, SVDLoRALayer)
-        for parameter in layer.parameters(recurse=False)
-    }
-    samples = {}
-    for name, parameter in base_model.named_parameters():
-        # A quantised weight is packed, and differs from the same weight in float.
-        if id(parameter) not in adapter_parameters and parameter.is_floating_point():
-            values = parameter.detach().flatten()
-            positions = torch.linspace(0, len(values) - 1, 8, dtype=torch.float64).long()
-            # With the adapters in place the names are longer.
-            samples[name.replace(".base_layer.", ".")] = values[positions.to(values.device)].float().cpu().tolist()
-    return samples
+def _task_type(base_model: nn.Module) -> str | None:
+    if not hasattr(base_model, "generate"):
+        return None
+    return "SEQ_2_SEQ_LM" if getattr(base_model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
 
 
 def _write(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:

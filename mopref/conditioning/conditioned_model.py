@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mopref.conditioning.wrapping import refuse_single_text
+from mopref.objective_names import check_same_names
 from mopref.preferences import validate_preferences
 
-__all__ = ["ConditionedModel", "objective_names", "weight_like"]
+__all__ = ["ConditionedModel", "check_objectives", "objective_names", "weight_like"]
 
 
 class ConditionedModel(nn.Module):
@@ -72,6 +73,23 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")
     return names
+
+
+def check_objectives(model: nn.Module, names: Sequence[str], whose: str) -> None:
+    """Refuse a conditioned model, or one inside ``model``, with other objectives, or with the same in another order.
+
+    Args:
+        model: any module; one that is not conditioned by this library has no names to be compared.
+        names: the names it is used with, in the order of a preference.
+        whose: who has these names, for the message.
+
+    Raises:
+        ValueError: names that differ, or come in another order.
+    """
+    for part in model.modules():
+        if isinstance(part, ConditionedModel):
+            check_same_names(names, whose, part.objectives, "the model")
+            return
 
 
 def weight_like(model: nn.Module) -> Tensor:

@@ -6,21 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, weight_of
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
-from mopref.conditioning.wrapping import (
-    PreferenceState,
-    adapter_dtype,
-    layer_sizes,
-    select_linear_layers,
-    weight_of,
-    wrap_layers,
-)
+from mopref.conditioning.preference_state import PreferenceState
+from mopref.conditioning.wrapping import select_linear_layers, wrap_layers
 
 __all__ = ["FiLMLayer", "FiLMModel"]
 
 
-class FiLMLayer(nn.Module):
+class FiLMLayer(AdapterLayer):
     """h ↦ (1 + γ(λ)) ∘ h + β(λ) on the output h of a linear layer, with γ and β from a multilayer perceptron of λ.
 
     γ and β start at 0, so that the layer starts as the linear layer.
@@ -41,24 +37,19 @@ class FiLMLayer(nn.Module):
         state: PreferenceState,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.base_layer, self.state = base_layer, state
-        weight = weight_of(base_layer)
-        self.num_features, _ = layer_sizes(base_layer)
+        super().__init__(base_layer, state)
+        self.num_features = self.n_out
         conditioner = make_mlp((num_objectives, *hidden, 2 * self.num_features), generator)
         for parameter in conditioner[-1].parameters():
             nn.init.zeros_(parameter)
-        self.conditioner = conditioner.to(weight.device, adapter_dtype(weight))
+        self.conditioner = conditioner.to(adapter_device(base_layer), adapter_dtype(weight_of(base_layer)))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output, scaled and shifted under the preference in force."""
-        h: Tensor = self.base_layer(x, *args, **kwargs)
-        preferences = self.state.rows(h.shape[0]).to(weight_like(self.conditioner))
+        h = self.base_output(x, *args, **kwargs)
+        preferences = self.row_preferences(h).to(weight_like(self.conditioner))
         modulation = self.conditioner(standardise_preferences(preferences))
-        if h.ndim == 1:
-            modulation = modulation[0]
-        else:
-            modulation = modulation.view(len(modulation), *[1] * (h.ndim - 2), -1)
+        modulation = PreferenceState.beside(modulation, h.ndim, self.layout)
         scale, shift = modulation.chunk(2, dim=-1)
         return ((1 + scale) * h + shift).to(h.dtype)
 
@@ -117,7 +108,8 @@ class FiLMModel(ConditionedModel):
         def film(layer: nn.Module) -> FiLMLayer:
             return FiLMLayer(layer, hidden, self.num_objectives, state, generator)
 
-        self.layers = wrap_layers(base_model, select_linear_layers(base_model, target_modules), film, train_base)
+        selection = select_linear_layers(base_model, target_modules)
+        self.layers = wrap_layers(base_model, selection, film, train_base)
         self.base_model = base_model
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:

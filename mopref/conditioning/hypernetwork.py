@@ -9,8 +9,8 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.linear_layer import adapter_dtype
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
-from mopref.conditioning.wrapping import adapter_dtype
 
 __all__ = ["HypernetworkModel"]
 

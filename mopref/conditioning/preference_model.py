@@ -1,6 +1,6 @@
 """PreferenceModel: any network with linear layers, conditioned on a preference by SVD-LoRA adapters."""
 
-import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -11,9 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files
+from mopref.conditioning.base_model import auto_class, plain_base_model, tell_experts_left_out, token_counts
 from mopref.conditioning.conditioned_model import ConditionedModel
+from mopref.conditioning.linear_layer import layers_without_gradient
+from mopref.conditioning.merging import merged_model
+from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
-from mopref.conditioning.wrapping import PreferenceState, select_linear_layers, weight_of, wrap_layers
+from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 
 __all__ = ["PreferenceModel"]
 
@@ -26,17 +30,26 @@ class PreferenceModel(ConditionedModel):
 
     The adapters are put into ``base_model`` itself; only their parameters require gradients.
 
+    Of a language model one small forward tells which layers can be adapted; those that cannot, and the experts of a
+    mixture, are left out with a warning that names them.
+
     Args:
-        base_model: any module with ``nn.Linear`` (or GPT-2's ``Conv1D``) layers inside.
+        base_model: any module with linear layers inside: ``nn.Linear``, quantised ones that derive from it, or GPT-2's
+            ``Conv1D``.
         config: the adapters' settings.
 
     Attributes:
         adapters: the adapted layers by their names in the base model.
+        preference_convention: what a preference says to the adapters as they are trained: "importance" (λ_i is the
+            importance of objective i), or "ray" (the literature's direction of losses, by a scalarizer's option of that
+            name). ``ParetoTrainer`` sets it, and a saved adapter records it; "unrecorded" in one from before version
+            0.2.
         companions: parts that are trained beside the adapters, by name, such as a critic; none at the start. They move,
             train and are checkpointed with the model, and are no part of a saved or merged adapter.
 
     Raises:
-        ValueError: no layer to adapt, a target or a block that does not exist, or layers that are wrapped already.
+        ValueError: no layer to adapt, a target or a block that does not exist, a target that cannot be adapted, or a
+            base model that is wrapped already or has no weights.
 
     Example:
         >>> model = PreferenceModel(nn.Sequential(nn.Linear(4, 2)), SVDLoRAConfig(objectives=("helpful", "harmless")))
@@ -47,24 +60,62 @@ class PreferenceModel(ConditionedModel):
     _without_preferences: ClassVar[str] = ", or use `with model.disabled()` for the base model"
 
     def __init__(self, base_model: nn.Module, config: SVDLoRAConfig) -> None:
+        base_model = plain_base_model(base_model)
+        selection = select_linear_layers(base_model, config.target_modules, config.layers)
+        blocked = layers_without_gradient(selection.layers)
+        if blocked:
+            raise ValueError(f"{_told_blocked(base_model, blocked)} Quantise weights only, or load the base in float.")
+        if config.target_modules in (None, "all-linear"):
+            tell_experts_left_out(base_model)
+        self._set_up(base_model, config, selection)
+
+    def _set_up(self, base_model: nn.Module, config: SVDLoRAConfig, selection: LayerSelection) -> None:
         super().__init__(config.objectives)
         self.adapter_config = config
+        self.preference_convention = "importance"
         self.state = state = PreferenceState()
         generator = torch.Generator().manual_seed(config.seed)
 
         def adapter(layer: nn.Module) -> SVDLoRALayer:
             return SVDLoRALayer(layer, config, state, generator)
 
-        layers = select_linear_layers(base_model, config.target_modules, config.layers)
-        self.adapters = wrap_layers(base_model, layers, adapter, train_base=False)
+        self.adapters = wrap_layers(base_model, selection, adapter, train_base=False)
         self.base_model = base_model
         self.companions = nn.ModuleDict()
         self._checkpointing_is_ours = False
+        adapter_files.introduce_to_peft()
 
     @property
     def config(self) -> Any:
         """The base model's own configuration, where it has one."""
         return self.base_model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its inputs."""
+        device = getattr(self.base_model, "device", None)
+        return device if isinstance(device, torch.device) else next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the base model's activations; adapters are float32, or float64 beside a float64 base."""
+        dtype = getattr(self.base_model, "dtype", None)
+        if isinstance(dtype, torch.dtype):
+            return dtype
+        return next(parameter.dtype for parameter in self.base_model.parameters() if parameter.is_floating_point())
+
+    @property
+    def generation_config(self) -> Any:
+        """The base model's own settings of generation."""
+        return cast(Any, self.base_model).generation_config
+
+    @generation_config.setter
+    def generation_config(self, settings: Any) -> None:
+        cast(Any, self.base_model).generation_config = settings
+
+    def can_generate(self) -> bool:
+        """Whether the base model has a ``generate``."""
+        return hasattr(self.base_model, "generate")
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
         """The base model's forward under the given preferences.
@@ -78,7 +129,14 @@ class PreferenceModel(ConditionedModel):
         Raises:
             ValueError: no preferences (outside ``disabled()``), or invalid ones.
         """
-        self._set_preferences(preferences)
+        rows, counts = token_counts(args, kwargs)
+        self._set_preferences(preferences, counts)
+        given = self.state.preferences
+        if self.state.enabled and given is not None and rows is not None and len(given) not in (1, rows):
+            raise ValueError(
+                f"{len(given)} preferences were given for {rows} rows: give one for each row of the batch, or a single "
+                "one."
+            )
         if self.training and not self._checkpointing_is_ours and self._checkpoints_activations():
             # Switched on at the base itself, where the preference of a recomputed block would not be known.
             self.gradient_checkpointing_enable()
@@ -105,10 +163,11 @@ class PreferenceModel(ConditionedModel):
         with self.state.generation():
             return cast(Any, self.base_model).generate(*args, **kwargs)
 
-    def _set_preferences(self, preferences: Any) -> None:
+    def _set_preferences(self, preferences: Any, counts: tuple[int, ...] = ()) -> None:
         if self.state.enabled:
             # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
             self.state.preferences = self.checked(preferences, self._like).clone()
+        self.state.token_counts = counts
 
     @property
     def _like(self) -> Tensor:
@@ -118,17 +177,8 @@ class PreferenceModel(ConditionedModel):
     @contextmanager
     def disabled(self) -> Iterator[Self]:
         """Within this block the model is its base, bit for bit, and needs no preferences."""
-        with self._in_force(self.state.preferences, enabled=False):
+        with self.state.in_force(self.state.preferences, False, self.state.token_counts):
             yield self
-
-    @contextmanager
-    def _in_force(self, preferences: Tensor | None, enabled: bool) -> Iterator[None]:
-        previous = (self.state.preferences, self.state.enabled)
-        self.state.preferences, self.state.enabled = preferences, enabled
-        try:
-            yield
-        finally:
-            self.state.preferences, self.state.enabled = previous
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass, each under the preferences of its own forward.
@@ -155,30 +205,18 @@ class PreferenceModel(ConditionedModel):
         return any(getattr(module, "gradient_checkpointing", False) for module in self.base_model.modules())
 
     def _checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _ReusableContext(partial(self._in_force, self.state.preferences, self.state.enabled))
+        now = (self.state.preferences, self.state.enabled, self.state.token_counts)
+        return nullcontext(), _ReusableContext(partial(self.state.in_force, *now))
 
     def merge(self, preference: Any) -> nn.Module:
-        """A plain copy of the base model with W(λ) in place of W0; this model stays as it is.
+        """A plain copy of the base model with W(λ) in place of W0, in evaluation mode; this model stays as it is.
+
+        An adapted output head that shares its weight with the input embeddings gets one of its own.
 
         Raises:
-            ValueError: an invalid preference, or weights that are not floating-point (a quantised base).
+            ValueError: an invalid preference, or a layer whose weight nothing can be added to (a quantised base).
         """
-        preference = self._one_preference(preference)
-        for name, layer in self.adapters.items():
-            if not weight_of(layer.base_layer).is_floating_point():
-                raise ValueError(f"{name} is quantised, so nothing can be added to its weight: load the base in float.")
-        merged_model = copy.deepcopy(self.base_model)
-        for name, module in list(merged_model.named_modules(remove_duplicate=False)):
-            if isinstance(module, SVDLoRALayer):
-                merged_model.set_submodule(name, module.base_layer)
-        with torch.no_grad():
-            for name, layer in self.adapters.items():
-                weight = weight_of(merged_model.get_submodule(name))
-                delta = layer.delta_weight(preference)
-                # The sum is rounded to the base's type once.
-                total = weight.to(delta.dtype) + (delta.T if layer.transposed else delta)
-                weight.copy_(total)
-        return merged_model.requires_grad_(True)
+        return merged_model(self.base_model, self.adapters, self._one_preference(preference))
 
     def _one_preference(self, preference: Any) -> Tensor:
         preferences = self.checked(preference, self._like)
@@ -188,7 +226,9 @@ class PreferenceModel(ConditionedModel):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the adapter (not the base) as ``adapter_config.json`` and ``adapter_model.safetensors``."""
-        adapter_files.save_adapter(Path(folder), self.adapters, self.adapter_config, self.base_model)
+        adapter_files.save_adapter(
+            Path(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
+        )
 
     def export_lora(self, folder: str | Path, preference: Any) -> None:
         """Write the adapter at one fixed preference as a plain LoRA of rank k + p·m, which stock PEFT loads.
@@ -218,13 +258,19 @@ class PreferenceModel(ConditionedModel):
             ValueError: an adapter of another type or another base, or tensors that are missing, unexpected, of another
                 shape or not finite. The base model is unchanged then.
         """
-        folder = Path(folder)
-        config, tensors = adapter_files.read_adapter(folder, base_model)
-        model = cls(base_model, config)
+        folder, base_model = Path(folder), plain_base_model(base_model)
+        content = adapter_files.read_adapter(folder, base_model)
+        model = cls.__new__(cls)
+        # The layers that were adapted, whatever would be selected today.
+        model._set_up(base_model, content.config, named_layers(base_model, content.layers))
+        model.preference_convention = content.convention
+        blocked = layers_without_gradient({name: layer.base_layer for name, layer in model.adapters.items()})
+        if blocked:
+            warnings.warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.", stacklevel=2)
         with torch.no_grad():
             for name, layer in model.adapters.items():
                 for part in adapter_files.PARTS:
-                    getattr(layer, part).copy_(tensors[f"{name}.{part}"])
+                    getattr(layer, part).copy_(content.tensors[f"{name}.{part}"])
         return model
 
     @classmethod
@@ -241,8 +287,6 @@ class PreferenceModel(ConditionedModel):
         Raises:
             ValueError: a config together with an adapter folder, or neither; and as :meth:`load`.
         """
-        from transformers import AutoModelForCausalLM
-
         folder = Path(name_or_folder)
         if (folder / adapter_files.CONFIG_FILE).is_file():
             if config is not None:
@@ -252,13 +296,23 @@ class PreferenceModel(ConditionedModel):
                 raise ValueError(
                     f"{folder} does not name its base model: load the base and call PreferenceModel.load(base, folder)."
                 )
-            return cls.load(AutoModelForCausalLM.from_pretrained(base_name, **model_options), folder)
+            return cls.load(auto_class(base_name, model_options).from_pretrained(base_name, **model_options), folder)
         if config is None:
             raise ValueError(
                 f"{name_or_folder} has no {adapter_files.CONFIG_FILE}, so it is taken for a base model: give an "
                 "SVDLoRAConfig for its new adapters."
             )
-        return cls(AutoModelForCausalLM.from_pretrained(str(name_or_folder), **model_options), config)
+        name = str(name_or_folder)
+        return cls(auto_class(name, model_options).from_pretrained(name, **model_options), config)
+
+
+def _told_blocked(base_model: nn.Module, names: list[str]) -> str:
+    layer = base_model.get_submodule(names[0])
+    kind = type(getattr(layer, "base_layer", layer).weight).__name__
+    return (
+        f"{names[0]} ({len(names)} such layers), whose weight is a {kind}, passes no gradient back, so that adapters "
+        "before it could not learn."
+    )
 
 
 class _ReusableContext(AbstractContextManager[None]):

@@ -8,7 +8,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning.wrapping import PreferenceState, adapter_dtype, layer_sizes, refuse_single_text, weight_of
+from mopref.conditioning.adapter_layer import AdapterLayer
+from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
+from mopref.conditioning.preference_state import PreferenceState
+from mopref.conditioning.wrapping import refuse_single_text
 
 __all__ = ["SVDLoRAConfig", "SVDLoRALayer"]
 
@@ -26,8 +29,8 @@ class SVDLoRAConfig:
         preference_rank: p ≥ 1, the directions that each λ_i scales; 1 in the paper.
         scaling: c.
         initialization: "zero-output" (U = 0 as above) or "paper" (U, V ~ N(0, 0.02²), σ = 0, s = 0).
-        target_modules: names of the linear layers to adapt, whole or their last parts ("q_proj"); ``None`` for every
-            linear layer but a language model's output head.
+        target_modules: names of the linear layers to adapt, whole or their last parts ("q_proj"); ``None``, or PEFT's
+            "all-linear", for every linear layer that can be adapted but a language model's output head.
         layers: indices of the transformer blocks to adapt, negative ones counted from the last; ``None`` for all.
         seed: seeds the initialisation.
 
@@ -40,13 +43,15 @@ class SVDLoRAConfig:
     preference_rank: int = 4
     scaling: float = 1.0
     initialization: Literal["zero-output", "paper"] = "zero-output"
-    target_modules: tuple[str, ...] | None = None
+    target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
     layers: tuple[int, ...] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("objectives", "target_modules", "layers"):
             value = getattr(self, name)
+            if name == "target_modules" and value == "all-linear":
+                continue
             refuse_single_text(name, value)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
@@ -73,7 +78,7 @@ class SVDLoRAConfig:
         return self.rank + self.preference_rank * len(self.objectives)
 
 
-class SVDLoRALayer(nn.Module):
+class SVDLoRALayer(AdapterLayer):
     """A frozen linear layer plus c · U · diag(g(λ)) · Vᵀ, with the gate g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m).
 
     Rows of one batch may carry different preferences: y += c · ((x V) ∘ g(λ_row)) Uᵀ, exact and in one broadcast.
@@ -91,13 +96,9 @@ class SVDLoRALayer(nn.Module):
     def __init__(
         self, base_layer: nn.Module, config: SVDLoRAConfig, state: PreferenceState, generator: torch.Generator
     ) -> None:
-        super().__init__()
-        self.base_layer = base_layer
+        super().__init__(base_layer, state)
         self.config = config
-        self.state = state
-        weight = weight_of(base_layer)
-        self.transposed = not isinstance(base_layer, nn.Linear)
-        self.n_out, self.n_in = layer_sizes(base_layer)
+        self.transposed = is_transposed(base_layer)
         total = config.total_rank
         if config.initialization == "paper":
             out_directions = 0.02 * torch.randn(self.n_out, total, generator=generator)
@@ -107,11 +108,11 @@ class SVDLoRALayer(nn.Module):
             out_directions = torch.zeros(self.n_out, total)
             in_directions = torch.randn(self.n_in, total, generator=generator) / math.sqrt(self.n_in)
             start = 1.0
-        dtype = adapter_dtype(weight)
-        self.U = nn.Parameter(out_directions.to(weight.device, dtype))
-        self.V = nn.Parameter(in_directions.to(weight.device, dtype))
-        self.sigma = nn.Parameter(torch.full((config.rank,), start, device=weight.device, dtype=dtype))
-        self.scale = nn.Parameter(torch.tensor(start, device=weight.device, dtype=dtype))
+        device, dtype = adapter_device(base_layer), adapter_dtype(weight_of(base_layer))
+        self.U = nn.Parameter(out_directions.to(device, dtype))
+        self.V = nn.Parameter(in_directions.to(device, dtype))
+        self.sigma = nn.Parameter(torch.full((config.rank,), start, device=device, dtype=dtype))
+        self.scale = nn.Parameter(torch.tensor(start, device=device, dtype=dtype))
 
     def gate(self, preferences: Tensor) -> Tensor:
         """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``."""
@@ -122,26 +123,25 @@ class SVDLoRALayer(nn.Module):
         """ΔW(λ) = c · U · diag(g(λ)) · Vᵀ for one preference ``(m,)``: shape ``(n_out, n_in)``."""
         return self.config.scaling * (self.U * self.gate(preference.view(1, -1))) @ self.V.T
 
-    def _gate_in_force(self, count: int) -> Tensor:
-        """c · g(λ) for ``count`` rows: c goes with the gate, the smallest tensor here."""
+    def _gate_in_force(self, x: Tensor) -> Tensor:
+        """c · g(λ) for the rows of an activation: c goes with the gate, the smallest tensor here."""
         # A token costs so little that computing a gate anew for each would be a good part of it. A stored gate has no
         # graph, and compiled code fuses its gates.
         reusable = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        gate = self.state.gates.get((self, count)) if reusable else None
+        key = (self, x.shape[1] if self.layout == "tokens first" else x.shape[0])
+        gate = self.state.gates.get(key) if reusable else None
         if gate is None:
-            gate = self.config.scaling * self.gate(self.state.rows(count))
+            gate = self.config.scaling * self.gate(self.row_preferences(x))
             if reusable:
-                self.state.gates[self, count] = gate
+                self.state.gates[key] = gate
         return gate
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus the adapter's, for the preference in force."""
-        y: Tensor = self.base_layer(x, *args, **kwargs)
+        y = self.base_output(x, *args, **kwargs)
         if not self.state.enabled:
             return y
-        gate = self._gate_in_force(x.shape[0])
-        if x.ndim > 1:
-            gate = gate.view(gate.shape[0], *[1] * (x.ndim - 2), gate.shape[1])
+        gate = PreferenceState.beside(self._gate_in_force(x), x.ndim, self.layout)
         coordinates = (x.to(self.V.dtype) @ self.V) * gate
         return y + (coordinates @ self.U.T).to(y.dtype)
 

@@ -105,14 +105,14 @@ def test_wrong_preferences_raise(how, wrong, message, make_llama, token_batch):
 @pytest.mark.parametrize("rows", [2, 4, 10])
 def test_a_wrong_number_of_preference_rows_raises(rows, make_llama, token_batch):
     model = PreferenceModel(make_llama(), CONFIG)
-    with pytest.raises(ValueError, match=f"{rows} preferences were given, but a layer sees 5 rows"):
+    with pytest.raises(ValueError, match=f"{rows} preferences were given for 5 rows"):
         model(token_batch, preferences=torch.full((rows, 2), 0.5))
 
 
 def test_a_refused_call_leaves_the_model_usable(make_llama, randomise, five_preferences, token_batch):
     model = randomise(PreferenceModel(make_llama(), CONFIG)).eval()
     expected = model(token_batch, preferences=five_preferences).logits
-    with pytest.raises(ValueError, match="3 preferences were given, but a layer sees 5 rows"):
+    with pytest.raises(ValueError, match="3 preferences were given for 5 rows"):
         model(token_batch, preferences=five_preferences[:3])
     with pytest.raises(ValueError, match="preferences are missing"):
         model(token_batch)

@@ -1,6 +1,4 @@
-"""What adapters share: the layers they wrap, how they are put in their place, and the preference in force."""
-
-import copy
+"""What adapters share: the layers they wrap, and how they are put in their place."""
 
 import pytest
 import torch
@@ -8,15 +6,7 @@ from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.film import FiLMModel
-from mopref.conditioning.wrapping import (
-    PreferenceState,
-    adapter_dtype,
-    block_index,
-    is_adaptable,
-    layer_sizes,
-    select_linear_layers,
-    wrap_layers,
-)
+from mopref.conditioning.wrapping import block_index, select_linear_layers, wrap_layers
 
 
 class Around(nn.Module):
@@ -33,10 +23,14 @@ class Around(nn.Module):
 
 def test_every_linear_layer_but_the_head_is_selected(make_llama, make_gpt2, make_mlp):
     parts = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
-    assert list(select_linear_layers(make_llama())) == [f"model.layers.{i}.{part}" for i in (0, 1) for part in parts]
+    assert list(select_linear_layers(make_llama()).layers) == [
+        f"model.layers.{i}.{part}" for i in (0, 1) for part in parts
+    ]
     parts = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
-    assert list(select_linear_layers(make_gpt2())) == [f"transformer.h.{i}.{part}" for i in (0, 1) for part in parts]
-    assert list(select_linear_layers(make_mlp())) == ["0", "2", "4"]
+    assert list(select_linear_layers(make_gpt2()).layers) == [
+        f"transformer.h.{i}.{part}" for i in (0, 1) for part in parts
+    ]
+    assert list(select_linear_layers(make_mlp()).layers) == ["0", "2", "4"]
 
 
 @pytest.mark.parametrize(
@@ -52,14 +46,14 @@ def test_every_linear_layer_but_the_head_is_selected(make_llama, make_gpt2, make
 )
 def test_layers_are_selected_by_name_and_block_in_the_models_order(targets, blocks, expected, make_llama):
     base = make_llama()
-    layers = select_linear_layers(base, targets, blocks)
+    layers = select_linear_layers(base, targets, blocks).layers
     assert list(layers) == expected
     assert all(layer is base.get_submodule(name) for name, layer in layers.items())
 
 
 def test_a_layer_with_two_names_is_selected_under_both():
     shared = nn.Linear(3, 3)
-    layers = select_linear_layers(nn.Sequential(shared, nn.Tanh(), shared))
+    layers = select_linear_layers(nn.Sequential(shared, nn.Tanh(), shared)).layers
     assert list(layers) == ["0", "2"]
     assert layers["0"] is layers["2"]
 
@@ -163,88 +157,8 @@ def test_a_base_is_left_as_it_was_when_an_adapter_cannot_be_made(make_mlp):
     assert all(parameter.requires_grad for parameter in base.parameters())
 
 
-def test_sizes_and_kinds_of_layers(make_gpt2):
-    transposed = make_gpt2().transformer.h[0].mlp.c_fc
-    assert layer_sizes(transposed) == (256, 64)
-    assert layer_sizes(nn.Linear(4, 2)) == (2, 4)
-    assert is_adaptable(transposed)
-    assert is_adaptable(nn.Linear(4, 2))
-
-    class Packed(nn.Linear):
-        """As quantised layers are: a linear layer whose weight may be anything."""
-
-    assert not is_adaptable(Packed(4, 2))
-    assert not is_adaptable(nn.Conv1d(4, 2, 1))
-
-
-@pytest.mark.parametrize(
-    ("stored", "trained"),
-    [
-        (torch.float64, torch.float64),
-        (torch.float32, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float16, torch.float32),
-        (torch.int8, torch.float32),
-    ],
-)
-def test_adapters_train_in_single_precision_or_in_the_bases_double(stored, trained):
-    assert adapter_dtype(torch.zeros(2, dtype=stored)) == trained
-
-
 @pytest.mark.parametrize(
     ("name", "index"), [("model.layers.12.mlp.up_proj", 12), ("h.0.3.c", 0), ("lm_head", None), ("layer2.proj", None)]
 )
 def test_block_index(name, index):
     assert block_index(name) == index
-
-
-# The preference in force.
-
-ROWS = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
-
-
-def test_rows_are_those_of_the_activation_or_one_for_all():
-    state = PreferenceState()
-    state.preferences = ROWS
-    assert torch.equal(state.rows(2), ROWS)
-    for count in (1, 3, 4):
-        with pytest.raises(ValueError, match=f"2 preferences were given, but a layer sees {count} rows"):
-            state.rows(count)
-    state.preferences = ROWS[:1]
-    assert torch.equal(state.rows(7), ROWS[:1])
-
-
-def test_rows_repeat_in_generation_only():
-    state = PreferenceState()
-    state.preferences = ROWS
-    with state.generation():
-        assert torch.equal(state.rows(4), ROWS[[0, 0, 1, 1]])
-        with pytest.raises(ValueError, match="a layer sees 3 rows"):
-            state.rows(3)
-    with pytest.raises(ValueError, match="a layer sees 4 rows"):
-        state.rows(4)
-
-
-def test_no_preference_has_no_rows():
-    with pytest.raises(ValueError, match=r"no preference is set: call model\(\.\.\., preferences=λ\)"):
-        PreferenceState().rows(1)
-
-
-def test_gates_are_dropped_with_their_preference_and_after_generation():
-    state, layer = PreferenceState(), nn.Identity()
-    state.preferences = ROWS
-    with state.generation():
-        state.gates[layer, 2] = torch.ones(2, 3)
-        state.preferences = ROWS.flip(0)
-        assert state.gates == {}
-        state.gates[layer, 2] = torch.ones(2, 3)
-    assert state.gates == {}
-
-
-def test_a_copy_is_in_force_of_nothing():
-    state = PreferenceState()
-    state.preferences = (2 * ROWS.clone().requires_grad_()) / 2
-    copied = copy.deepcopy({"first": state, "second": state})
-    assert copied["first"] is copied["second"]
-    assert copied["first"].preferences is None
-    assert state.preferences is not None

@@ -24,6 +24,7 @@ from mopref.llm.policy.frozen_layers import (
 )
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
+from mopref.llm.policy.padding import position_offset, refuse_encoder_decoder
 from mopref.llm.policy.samples import Samples, sample_with_outputs, watch_head
 
 __all__ = ["KEPT_ACTIVATIONS", "Policy"]
@@ -46,6 +47,7 @@ class Policy:
         self.model = model
         self.sampling = sampling or Sampling(stop_token_ids=())
         self._conditioned = _preference_model(model)
+        refuse_encoder_decoder(self._base)
 
     @property
     def conditioned(self) -> PreferenceModel:
@@ -61,6 +63,11 @@ class Policy:
                 "SVDLoRAConfig(…))."
             )
         return self._conditioned
+
+    @property
+    def _base(self) -> nn.Module:
+        """The language model of transformers itself."""
+        return self.model if self._conditioned is None else self._conditioned.base_model
 
     @property
     def device(self) -> torch.device:
@@ -88,17 +95,19 @@ class Policy:
                 :meth:`reference`.
             with_head_inputs: also what the output head sees.
         """
-        base = self.model if self._conditioned is None else self._conditioned.base_model
+        base, positions = self._base, sequences.position_ids
+        if self._conditioned is not None:
+            positions = positions + position_offset(self._conditioned)
         columns = sequences.response_mask.shape[1]
         options: dict[str, Any] = {} if preferences is None else {"preferences": preferences}
         if "logits_to_keep" in inspect.signature(base.forward).parameters:
             options["logits_to_keep"] = columns + 1
         head_inputs: list[Tensor] = []
-        with self._inputs(sequences) as inputs, watch_head(base, head_inputs) if with_head_inputs else nullcontext():
+        with self._skipping(sequences), watch_head(base, head_inputs) if with_head_inputs else nullcontext():
             output = self.model(
-                **inputs,
+                input_ids=sequences.input_ids,
                 attention_mask=sequences.attention_mask,
-                position_ids=sequences.position_ids,
+                position_ids=positions,
                 use_cache=False,
                 **options,
             )
@@ -154,13 +163,13 @@ class Policy:
         return forbidden
 
     @contextmanager
-    def _inputs(self, sequences: Sequences) -> Iterator[dict[str, Tensor]]:
-        """What the model's forward takes: token ids, or what was kept of the blocks below the first adapter."""
+    def _skipping(self, sequences: Sequences) -> Iterator[None]:
+        """Within this block what was kept of the blocks below the first adapter is used, where it was."""
         if sequences.lower_hidden_states is None:
-            yield {"input_ids": sequences.input_ids}
+            yield
         else:
-            with skip_lower_layers(self.conditioned):
-                yield {"inputs_embeds": sequences.lower_hidden_states}
+            with skip_lower_layers(self.conditioned, sequences.lower_hidden_states):
+                yield
 
     # Sampling.
 
@@ -226,7 +235,8 @@ def _preference_model(model: nn.Module) -> PreferenceModel | None:
     """The preference model inside what accelerate wraps around it for distributed runs; ``None`` if there is none."""
     inner: Any = model
     while not isinstance(inner, PreferenceModel):
-        inner = getattr(inner, "module", None)
+        # What distributes a model holds it under the first name, what compiles one under the second.
+        inner = getattr(inner, "module", getattr(inner, "_orig_mod", None))
         if not isinstance(inner, nn.Module):
             return None
     return inner

@@ -3,6 +3,16 @@
 import pytest
 import torch
 from _tensors import DEVICE
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MptConfig,
+    MptForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
@@ -86,43 +96,96 @@ def test_states_that_were_trimmed_and_collated_again_are_the_same(model, sequenc
 
 def test_lower_blocks_are_not_run(model, sequences):
     with_states = Policy(model).with_lower_hidden_states(sequences)
+    Policy(model).token_log_probabilities(with_states, torch.tensor([[0.5, 0.5]], device=DEVICE))
     ran = []
     for index, block in enumerate(model.base_model.model.layers):
-        block.register_forward_hook(lambda *_, index=index: ran.append(index))
+        block.self_attn.register_forward_hook(lambda *_, index=index: ran.append(index))
     Policy(model).token_log_probabilities(with_states, torch.tensor([[0.5, 0.5]], device=DEVICE))
     assert ran == [2, 3]
 
 
-def test_model_is_whole_again_after_an_error(model):
-    norm = model.base_model.model.norm
-    with pytest.raises(RuntimeError, match="inside"), skip_lower_layers(model):
+def test_model_is_whole_again_after_an_error(model, sequences):
+    preferences = torch.tensor([[0.5, 0.5]], device=DEVICE)
+    expected = Policy(model).token_log_probabilities(sequences, preferences)
+    states = lower_hidden_states(model, sequences)
+    with pytest.raises(RuntimeError, match="inside"), skip_lower_layers(model, states):
         raise RuntimeError("inside")
-    assert len(model.base_model.model.layers) == 4
     with pytest.raises(IndexError, match="out of range"):
         lower_hidden_states(model, collate_sequences([[999]], [[1]]).to(DEVICE))
-    assert len(model.base_model.model.layers) == 4
-    assert model.base_model.model.norm is norm
+    assert all("forward" not in vars(block) for block in model.base_model.model.layers)
+    assert torch.equal(Policy(model).token_log_probabilities(sequences, preferences), expected)
 
 
-def test_a_model_that_treats_embeddings_its_own_way_is_refused(make_llama):
-    model = PreferenceModel(make_llama(num_hidden_layers=3), SVDLoRAConfig(objectives=("a", "b"), layers=(-1,)))
-    # As in Gemma, where embeddings are scaled on entry.
-    model.base_model.model.register_forward_pre_hook(
-        lambda _, args, kwargs: (
-            (args, {**kwargs, "inputs_embeds": 2 * kwargs["inputs_embeds"]})
-            if kwargs.get("inputs_embeds") is not None
-            else (args, kwargs)
-        ),
-        with_kwargs=True,
-    )
-    sequences = collate_sequences(PROMPTS, RESPONSES)
-    with pytest.raises(ValueError, match="frozen_layers off"):
-        check_frozen_layers(model, Policy(model).with_lower_hidden_states(sequences))
-    with pytest.raises(ValueError, match="frozen_layers off"):
+def _mixed_attention():
+    kinds = ["sliding_attention", "sliding_attention", "full_attention", "full_attention"]
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    return Qwen3ForCausalLM(Qwen3Config(**sizes, **heads, use_sliding_window=True, sliding_window=8, layer_types=kinds))
+
+
+def _scaled_embeddings():
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "head_dim": 8}
+    return Gemma2ForCausalLM(Gemma2Config(**sizes, num_attention_heads=4, num_key_value_heads=2, sliding_window=8))
+
+
+def _learned_positions():
+    return GPT2LMHeadModel(GPT2Config(vocab_size=97, n_embd=32, n_layer=4, n_head=4, n_positions=64))
+
+
+def _blocks_that_return_tuples():
+    return MptForCausalLM(MptConfig(vocab_size=97, d_model=32, n_layers=4, n_heads=4, max_seq_len=64))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_mixed_attention, _scaled_embeddings, _learned_positions, _blocks_that_return_tuples],
+    ids=lambda f: f.__name__,
+)
+def test_what_a_model_does_around_its_blocks_stays_in_use(make):
+    """Also on rows longer than a sliding window, where the mask of another block would show."""
+    torch.manual_seed(0)
+    base = make().eval()
+    with torch.no_grad():
+        for parameter in base.parameters():
+            parameter.mul_(3)
+    model = PreferenceModel(base, SVDLoRAConfig(objectives=("a", "b"), layers=(-2, -1)))
+    generator = torch.Generator().manual_seed(0)
+    sizes = [(3, 2, 2), (20, 12, 9)]
+    draws = [[torch.randint(3, 97, (size,), generator=generator).tolist() for size in row] for row in sizes]
+    rows = [dict(zip(("prompt_ids", "response_0_ids", "response_1_ids"), draw, strict=True)) for draw in draws]
+    rows = [{**row, "labels": [0, 1]} for row in rows]
+    objective = DPO(("a", "b"))
+    for batch_size in (1, 2):
+        kept, plain = (objective.precompute(model, rows, batch_size, frozen_layers=frozen) for frozen in (True, False))
+        for first, second in zip(kept, plain, strict=True):
+            pair = [torch.tensor(row["reference_log_probabilities"]) for row in (first, second)]
+            torch.testing.assert_close(pair[0], pair[1], atol=1e-3, rtol=1e-5)
+    batches = [objective.collate(data) for data in (kept, plain)]
+    preferences = torch.tensor([[0.3, 0.7]]).expand(2, -1)
+    margins = [objective.margins(model, batch, preferences) for batch in batches]
+    torch.testing.assert_close(margins[0], margins[1], atol=1e-3, rtol=1e-4)
+
+
+def test_upper_blocks_that_need_more_of_the_lower_ones_are_refused(model, sequences):
+    """As where upper blocks read keys and values that lower ones computed."""
+    layers = model.base_model.model.layers
+    layers[0].register_forward_hook(lambda block, *_: setattr(layers[3], "seen", vars(block).get("forward") is None))
+
+    def need(block, _):
+        if not block.seen:
+            raise KeyError("keys of block 0")
+
+    layers[3].register_forward_pre_hook(need)
+    with pytest.raises(
+        ValueError, match=r"LlamaForCausalLM cannot be computed apart: its upper blocks .*frozen_layers off"
+    ):
         Policy(model).check_frozen_layers(sequences)
-    row = {"prompt_ids": [5, 6], "response_0_ids": [7], "response_1_ids": [8, 9], "labels": [0, 1]}
-    with pytest.raises(ValueError, match="frozen_layers off"):
-        DPO(("a", "b")).precompute(model, [row], frozen_layers=True)
+
+
+def test_without_frozen_blocks_there_is_nothing_to_keep(make_llama, sequences):
+    model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b"))).to(DEVICE)
+    with pytest.raises(ValueError, match="the first block is adapted, so there is nothing below it to keep"):
+        lower_hidden_states(model, sequences)
 
 
 def test_a_model_that_fits_passes(model, sequences):
@@ -147,13 +210,6 @@ def test_the_longest_sequence_is_compared(row, model):
                 check_frozen_layers(model, other)
         else:
             check_frozen_layers(model, other)
-
-
-def test_gpt2_has_no_such_stack(make_gpt2):
-    model = PreferenceModel(make_gpt2(), SVDLoRAConfig(objectives=("a", "b"), layers=(-1,)))
-    row = {"prompt_ids": [5], "response_0_ids": [6], "response_1_ids": [7], "labels": [0, 1]}
-    with pytest.raises(ValueError, match="frozen_layers off"):
-        DPO(("a", "b")).precompute(model, [row], frozen_layers=True)
 
 
 def test_adapters_outside_the_blocks_are_refused(make_llama):

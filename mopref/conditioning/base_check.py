@@ -1,0 +1,81 @@
+"""A few numbers of a base model's weights, by which another base of the same shapes is noticed."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.svd_lora import SVDLoRALayer
+
+__all__ = ["base_check", "difference_of_weights"]
+
+_SAMPLES = 8
+
+
+def base_check(base_model: nn.Module) -> dict[str, list[float]]:
+    """Eight numbers of every weight that is stored as it is used, by its name in the plain base model.
+
+    Of the tables whose rows are tokens they come from the first rows, so that a vocabulary that was enlarged or cut at
+    its end is the same base.
+    """
+    adapter_parameters = {
+        id(parameter)
+        for layer in base_model.modules()
+        if isinstance(layer, SVDLoRALayer)
+        for parameter in layer.parameters(recurse=False)
+    }
+    tables = _token_tables(base_model)
+    samples = {}
+    for name, parameter in base_model.named_parameters():
+        if id(parameter) in adapter_parameters or not _is_plain(parameter):
+            continue
+        values = parameter.detach()
+        if id(parameter) in tables:
+            values = values[:_SAMPLES]
+        values = values.flatten()
+        positions = torch.linspace(0, len(values) - 1, _SAMPLES, dtype=torch.float64).long()
+        # With the adapters in place the names are longer.
+        samples[name.replace(".base_layer.", ".")] = values[positions.to(values.device)].float().cpu().tolist()
+    return samples
+
+
+def difference_of_weights(samples: Mapping[str, list[float]], base_model: nn.Module, version: int) -> str | None:
+    """What tells a base model from the one that the samples come from; ``None`` where nothing does.
+
+    Args:
+        samples: of :func:`base_check`.
+        base_model: another one.
+        version: of the format that the samples were written in. Before 2 those of token tables came from all rows.
+    """
+    tables = _token_tables(base_model) if version < 2 else set()
+    skipped = {name for name, parameter in base_model.named_parameters() if id(parameter) in tables}
+    for name, values in base_check(base_model).items():
+        if name in skipped:
+            continue
+        # The same weights may be stored in half precision here and not there: 1 % covers that rounding.
+        expected = torch.tensor(samples.get(name, values))
+        own = torch.tensor(values)
+        if own.shape != expected.shape or not own.allclose(
+            expected, rtol=1e-2, atol=1e-2 * float(expected.abs().max())
+        ):
+            return f"the weights of {name} differ from those it was trained on"
+    return None
+
+
+def _token_tables(base_model: nn.Module) -> set[int]:
+    """The weights whose rows are the vocabulary's tokens: input embeddings and output head."""
+    tables = set()
+    for getter in ("get_input_embeddings", "get_output_embeddings"):
+        try:
+            module = getattr(base_model, getter)()
+        except (AttributeError, NotImplementedError):
+            continue
+        if isinstance(module, nn.Module):
+            tables |= {id(parameter) for parameter in module.parameters()}
+    return tables
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    """Whether a parameter holds its numbers as they are used: quantised ones differ from the same weight in float."""
+    plain_types = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    return parameter.dtype in plain_types and type(parameter) is nn.Parameter and type(parameter.data) is Tensor

@@ -1,0 +1,86 @@
+"""What has to be known of a base model as a whole: what it is wrapped in, what its inputs are, where experts lie."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["auto_class", "expert_parameters", "plain_base_model", "tell_experts_left_out", "token_counts"]
+
+
+def plain_base_model(base_model: nn.Module) -> nn.Module:
+    """The model inside what ``torch.compile`` made of it, whose layers have other names; a warning says so."""
+    original = getattr(base_model, "_orig_mod", None)
+    if not isinstance(original, nn.Module):
+        return base_model
+    warnings.warn(
+        "the base model is compiled, so the plain one inside is conditioned: compile the conditioned model afterwards, "
+        "by model.compile().",
+        stacklevel=3,
+    )
+    return original
+
+
+def token_counts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int | None, tuple[int, ...]]:
+    """The rows of a language model's inputs and the tokens of each; ``None`` and nothing of other inputs.
+
+    Example:
+        >>> token_counts((), {"input_ids": torch.zeros(2, 5, dtype=torch.long)})
+        (2, (5,))
+    """
+    names = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds", "labels")
+    inputs = [value for name in names if isinstance(value := kwargs.get(name), Tensor) and value.ndim >= 2]
+    if args and isinstance(args[0], Tensor) and args[0].ndim == 2 and args[0].dtype in (torch.int64, torch.int32):
+        inputs.insert(0, args[0])
+    if not inputs:
+        return None, ()
+    return inputs[0].shape[0], tuple(sorted({value.shape[1] for value in inputs}))
+
+
+def expert_parameters(base_model: nn.Module) -> dict[str, int]:
+    """How many numbers the experts of mixtures hold that are stored as one parameter for all experts, by its name.
+
+    Names have * for the numbers of blocks.
+    """
+    sizes: dict[str, int] = {}
+    for name, parameter in base_model.named_parameters():
+        if parameter.ndim >= 3 and re.search(r"(^|[._])experts?([._]|$)", name):
+            pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
+            sizes[pattern] = sizes.get(pattern, 0) + parameter.numel()
+    return sizes
+
+
+def tell_experts_left_out(base_model: nn.Module) -> None:
+    """Warn where the experts of a mixture hold weights that no adapter reaches."""
+    sizes = expert_parameters(base_model)
+    if not sizes:
+        return
+    total = sum(parameter.numel() for parameter in base_model.parameters())
+    warnings.warn(
+        f"{100 * sum(sizes.values()) / total:.0f} % of the base model's weights are experts of a mixture, stored as "
+        f"one parameter for all experts, which gets no adapter: {', '.join(sizes)}. Attention and shared layers are "
+        "adapted.",
+        stacklevel=3,
+    )
+
+
+def auto_class(name: str, model_options: Mapping[str, Any]) -> Any:
+    """The class of transformers that loads a language model: one for text alone, or one that sees images too.
+
+    Raises:
+        ValueError: a model that predicts no next token.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    options = {key: model_options[key] for key in ("revision", "token", "cache_dir") if key in model_options}
+    config = model_options.get("config") or AutoConfig.from_pretrained(name, **options)
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise ValueError(
+        f"{name} is a {config.model_type}, which predicts no next token: load its model by a class of its own, and "
+        "wrap it as PreferenceModel(model, SVDLoRAConfig(…)) where your own objective can call it."
+    )

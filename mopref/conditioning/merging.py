@@ -1,0 +1,85 @@
+"""Merging: a plain copy of the base model with W(λ) in place of W0."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.linear_layer import is_transposed, plain_weight
+from mopref.conditioning.svd_lora import SVDLoRALayer
+
+__all__ = ["merged_model"]
+
+
+def merged_model(base_model: nn.Module, adapters: Mapping[str, SVDLoRALayer], preference: Tensor) -> nn.Module:
+    """A copy of the base model, in evaluation mode, whose adapted layers have the weight W0 + ΔW(λ).
+
+    Each layer gets a weight of its own, also where it shared one with another layer that is not adapted so, such as an
+    output head with the input embeddings.
+
+    Args:
+        base_model: with the adapters in place; it stays as it is.
+        adapters: by the names of their layers.
+        preference: λ, ``(m,)``.
+
+    Raises:
+        ValueError: a layer whose weight nothing can be added to, or that makes something else of it than a product.
+    """
+    for name, layer in adapters.items():
+        if plain_weight(layer.base_layer) is None:
+            raise ValueError(
+                f"the weight of {name} is quantised or computed from others ({type(layer.base_layer).__name__}), so "
+                "nothing can be added to it: load the base in float, or export a LoRA."
+            )
+    merged = copy.deepcopy(base_model)
+    for name, module in list(merged.named_modules(remove_duplicate=False)):
+        if isinstance(module, SVDLoRALayer):
+            merged.set_submodule(name, module.base_layer)
+    with torch.no_grad():
+        for name, layer in adapters.items():
+            _add(merged.get_submodule(name), layer.delta_weight(preference))
+            _check_product(name, layer, merged.get_submodule(name), preference)
+    _untie_head(merged, adapters)
+    return merged.requires_grad_(True).eval()
+
+
+def _add(layer: nn.Module, delta: Tensor) -> None:
+    weight = cast(Tensor, plain_weight(layer))
+    # The sum is rounded to the base's type once.
+    total = weight.to(delta.dtype) + (delta.T if is_transposed(layer) else delta)
+    layer.weight = nn.Parameter(total.to(weight.dtype))
+
+
+def _check_product(name: str, layer: SVDLoRALayer, merged: nn.Module, preference: Tensor) -> None:
+    """Refuse a layer of another class than PyTorch's own that does more with its weight than to multiply with it."""
+    if type(layer.base_layer) is nn.Linear or layer.transposed:
+        return
+    delta = layer.delta_weight(preference)
+    weight = cast(Tensor, plain_weight(merged))
+    x = torch.linspace(-1, 1, layer.n_in, device=weight.device, dtype=weight.dtype).view(1, 1, -1)
+    expected = layer.base_layer(x) + (x.to(delta.dtype) @ delta.T).to(weight.dtype)
+    allowed = 1e3 * torch.finfo(weight.dtype).eps * max(1.0, expected.abs().max().item())
+    difference = (merged(x) - expected).abs().max().item()
+    if not difference <= allowed:
+        raise ValueError(
+            f"{name} is a {type(merged).__name__}, which does more with its weight than to multiply with it (the "
+            f"merged layer is {difference:g} off): export a LoRA instead."
+        )
+
+
+def _untie_head(merged: nn.Module, adapters: Mapping[str, SVDLoRALayer]) -> None:
+    """Let a merged head keep the weight of its own when the model is saved, loaded or tied again."""
+    head = merged.get_output_embeddings() if hasattr(merged, "get_output_embeddings") else None
+    names = [name for name in adapters if merged.get_submodule(name) is head]
+    if head is None or not names:
+        return
+    config = cast(Any, merged).config
+    for part in {id(part): part for part in (config, config.get_text_config())}.values():
+        part.tie_word_embeddings = False
+    for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
+        keys = getattr(merged, attribute, None)
+        if keys:
+            kept = [key for key in keys if key not in {f"{name}.weight" for name in names}]
+            setattr(merged, attribute, {key: keys[key] for key in kept} if isinstance(keys, Mapping) else kept)
