@@ -135,7 +135,7 @@ def decision_task(problem: Problem, exact: Callable[[Tensor], Tensor]) -> Task:
     preferences = simplex_lattice(problem.num_objectives, 105)
     return Task(
         objective=problem,
-        scalarizer=lambda: ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON),
+        scalarizer=lambda: ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON, convention="ray"),
         preferences=preferences,
         exact=exact(preferences.double().clamp(min=EPSILON)),
         reference_point=[1.1] * problem.num_objectives,

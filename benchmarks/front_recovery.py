@@ -9,7 +9,9 @@ For each run: the hypervolume at a lattice of preferences with its corners, over
 exact optimum at the same preferences (the oracle); the mean and largest regret g(f(λ); λ) − min g against it; the wall
 time of search, fit and training together. Peers get the same number of evaluations of f and end with as many points.
 Losses are normalised by the problem's ideal and nadir points before they are scalarized, so regret is in units of the
-front's size; the reference point is ideal + 1.1 (nadir − ideal). Writes front_recovery.json and front_recovery.md.
+front's size; the reference point is ideal + 1.1 (nadir − ideal). Scalarizers that aim along a ray are the literature's,
+as the peers have them: λ is the ray itself (convention "ray"), the others take it as importance. Writes
+front_recovery.json and front_recovery.md.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import peers
@@ -32,7 +34,9 @@ from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
 from mopref.indicators import fill_distance, hypervolume_with_method, preference_regret
 from mopref.known_fronts.global_search import warm_start
 from mopref.known_fronts.oracle import Optimum, scalarizer_optimum
+from mopref.option_checks import Convention
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+from mopref.scalarizer import Scalarizer
 from mopref.scalarizers import scalarizer_for_problem
 
 PREFERENCES_PER_STEP = 64
@@ -90,6 +94,13 @@ def make_problem(name: str) -> Any:
     return OBJECTIVES.make(name.removesuffix("-5").removesuffix("-8"), **SETTINGS[name].options)
 
 
+def make_scalarizer(name: str, problem: Any) -> Scalarizer:
+    """The scalarizer in the literature's convention, which peers and earlier tables have."""
+    kind = cast(type[Scalarizer], SCALARIZERS.find(name))
+    convention: Convention = "ray" if "ray" in kind.conventions else "importance"
+    return scalarizer_for_problem(name, problem, convention=convention)
+
+
 class Case:
     """One problem under one scalarizer: its preferences, reference point and oracle."""
 
@@ -97,7 +108,7 @@ class Case:
         self.name, self.scalarizer_name = name, scalarizer_name
         self.setting = SETTINGS[name]
         self.problem: Any = make_problem(name)
-        self.scalarizer = scalarizer_for_problem(scalarizer_name, self.problem)
+        self.scalarizer = make_scalarizer(scalarizer_name, self.problem)
         self.preferences = simplex_lattice(self.problem.num_objectives, self.setting.points)
         ideal, nadir = self.problem.ideal_point, self.problem.nadir_point
         self.reference_point = (ideal + 1.1 * (nadir - ideal)).numpy()

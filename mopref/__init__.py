@@ -34,6 +34,6 @@ from mopref.training import (
     TrainerConfig as TrainerConfig,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = _public_names(globals())

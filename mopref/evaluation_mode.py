@@ -58,5 +58,5 @@ def disable_dropout(module: nn.Module) -> None:
 
 def _set_to_zero(owner: Any) -> None:
     for name, value in list(vars(owner).items()):
-        if type(value) is float and any(word in name.lower() for word in _RANDOM):
+        if isinstance(value, float) and any(word in name.lower() for word in _RANDOM):
             setattr(owner, name, 0.0)

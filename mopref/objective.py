@@ -12,6 +12,8 @@ from torch.utils.data import default_collate
 
 from mopref._masked import labelled_sum
 from mopref._repr import OptionsRepr
+from mopref.data_rows import checked_rows
+from mopref.mixed_precision import mixed_precision_in_force, precision_name
 
 __all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "spread_evenly"]
 
@@ -85,6 +87,21 @@ class Objective(OptionsRepr, ABC):
     def labelled(self, data: Sequence[Any]) -> Tensor | None:
         """Which row bears on which objective: ``(rows, m)`` bool, or ``None`` when every row bears on all."""
         return None
+
+    def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
+        """Refuse rows that the model does not go with; all do here.
+
+        Such as rows longer than it can take, or with numbers that were computed before by another model or in another
+        precision. A trainer asks when it is made, and a ``RowObjective`` itself before an evaluation.
+
+        Args:
+            model: what is to be trained or evaluated.
+            data: rows.
+            precision: what the model is to run in, as :func:`mopref.mixed_precision.precision_name` says it.
+
+        Raises:
+            ValueError: such a row.
+        """
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """The losses over the whole of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, without gradients."""
@@ -163,7 +180,7 @@ class RowObjective(Objective):
         """
         row_preferences = spread_evenly(preferences, self.num_rows(batch))
         shape = (len(preferences), -1, self.num_objectives)
-        values, labelled = (part.view(shape) for part in self.row_losses(model, batch, row_preferences))
+        values, labelled = (part.view(shape) for part in self._checked_row_losses(model, batch, row_preferences))
         counts = labelled.sum(dim=1)
         if (counts == 0).any():
             group, objective = (int(i) for i in (counts == 0).nonzero()[0])
@@ -173,25 +190,44 @@ class RowObjective(Objective):
             )
         return labelled_sum(values, labelled, dim=1) / counts
 
+    def _checked_row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
+        """The row losses, if they are of the shape and the kind that they are summed by."""
+        losses = self.row_losses(model, batch, preferences)
+        expected = (self.num_rows(batch), self.num_objectives)
+        for name, part in zip(("values", "labelled"), losses, strict=True):
+            if part.shape != expected:
+                raise ValueError(
+                    f"{type(self).__name__}.row_losses returned {name} of shape {tuple(part.shape)}, not {expected}: "
+                    "one row for each row of the batch, one column for each objective."
+                )
+        if losses.labelled.dtype != torch.bool:
+            raise ValueError(
+                f"{type(self).__name__}.row_losses returned labelled of type {losses.labelled.dtype}: give bools, true "
+                "where a value counts."
+            )
+        return RowLosses(*losses)
+
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
 
         Raises:
-            ValueError: no data, or no row labelled on some objective.
+            ValueError: no data, no row labelled on some objective, or rows that the model does not go with.
+            TypeError: data whose rows cannot be counted, or had by their number.
         """
-        if data is None or len(data) == 0:
+        if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError(f"{type(self).__name__} has nothing to evaluate on: give data with at least one row.")
         labelled_rows = self.labelled(data)
         if labelled_rows is not None:
             self.refuse_unlabelled(labelled_rows.sum(dim=0))
         device = next(model.parameters()).device
+        self.check_data(model, data, precision_name(model, mixed_precision_in_force(device)))
         totals = torch.zeros(preferences.shape, dtype=torch.float64)
         counts = torch.zeros(self.num_objectives, dtype=torch.float64)
         with torch.no_grad():
             for indices in self.evaluation_batches(data, batch_size):
                 batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
                 for index, preference in enumerate(preferences):
-                    values, labelled = self.row_losses(model, batch, preference.expand(len(indices), -1))
+                    values, labelled = self._checked_row_losses(model, batch, preference.expand(len(indices), -1))
                     totals[index] += labelled_sum(values, labelled, dim=0).double().cpu()
                 counts += labelled.sum(dim=0).double().cpu()
         self.refuse_unlabelled(counts)

@@ -1,15 +1,27 @@
 """Checks of options that several parts share: points and numbers, refused with what they are for."""
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-__all__ = ["Point", "check_order", "checked_epsilon", "checked_non_negative", "given_point", "matching_point"]
+__all__ = [
+    "Convention",
+    "Point",
+    "check_order",
+    "checked_convention",
+    "checked_epsilon",
+    "checked_non_negative",
+    "given_point",
+    "matching_point",
+]
 
 # m numbers, one for each objective.
 Point: TypeAlias = Sequence[float] | Tensor
+
+# What λ says: "importance", a larger λ_i asks for a smaller loss i, or "ray", the losses are to lie along λ.
+Convention: TypeAlias = Literal["importance", "ray"]
 
 
 def given_point(point: Point, name: str) -> Tensor:
@@ -78,3 +90,17 @@ def checked_epsilon(epsilon: float) -> float:
     if not epsilon > 0:
         raise ValueError(f"epsilon is {epsilon}: it replaces weights of 0 that are divided by, so it must be > 0.")
     return epsilon
+
+
+def checked_convention(convention: Convention) -> Convention:
+    """The convention itself.
+
+    Raises:
+        ValueError: a word that names no convention.
+    """
+    if convention not in get_args(Convention):
+        raise ValueError(
+            f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, or "
+            "'ray', where the losses are to lie along λ itself."
+        )
+    return convention

@@ -1,10 +1,11 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from math import comb
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,22 +33,28 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
     bfloat16), and by .05 at most. A row off by no more than m·2⁻²³ (and 1e-6), which is what float32 loses, stays as
     it is, bit for bit; any other is divided by its sum. So a second check changes nothing.
 
+    A preference may be given by name, whatever the order: ``{"harmless": 0.75, "helpful": 0.25}``.
+
     Args:
-        preferences: one vector of shape ``(m,)`` or a matrix ``(N, m)``: list, array or tensor.
+        preferences: one vector of shape ``(m,)`` or a matrix ``(N, m)``: list, array or tensor; or one dict of name to
+            weight with every objective in it, or a list of them.
         objectives: the number of objectives m, or their names in order.
 
     Returns:
         A float64 tensor of shape ``(N, m)``, on the device of the input; N is 1 for a single vector.
 
     Raises:
-        ValueError: wrong shape or length, no row, NaN or infinite, negative, or a sum other than 1.
+        ValueError: wrong shape or length, no row, NaN or infinite, negative, a sum other than 1, or by name an
+            objective that is missing or unknown, or a weight that is no number.
 
     Example:
         >>> validate_preferences([0.25, 0.75], ("helpful", "harmless"))
         tensor([[0.2500, 0.7500]], dtype=torch.float64)
+        >>> validate_preferences({"harmless": 0.75, "helpful": 0.25}, ("helpful", "harmless"))
+        tensor([[0.2500, 0.7500]], dtype=torch.float64)
     """
     names = tuple(f"objective {i}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
-    weights, eps = _float64_and_eps(preferences)
+    weights, eps = _float64_and_eps(_in_order(preferences, names))
     matrix = weights.unsqueeze(0) if weights.ndim == 1 else weights
     if matrix.ndim != 2 or matrix.shape[1] != len(names) or matrix.shape[0] == 0:
         raise ValueError(
@@ -56,6 +63,43 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
         )
     _check_weights(matrix.detach(), names)
     return _summing_to_one(matrix, eps)
+
+
+def _in_order(preferences: Any, names: Sequence[str]) -> Any:
+    """Preferences by name as vectors in the order of the names; others as they are."""
+    if isinstance(preferences, Mapping):
+        return torch.stack([_weight(preferences, name) for name in _all_there(preferences, names)])
+    by_name = isinstance(preferences, list | tuple) and any(isinstance(row, Mapping) for row in preferences)
+    if not by_name:
+        return preferences
+    for index, row in enumerate(preferences):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"preference {index} is {row!r} among dicts: give all by name, or all as plain vectors.")
+    return torch.stack([_in_order(row, names) for row in preferences])
+
+
+def _all_there(preference: Mapping[Any, Any], names: Sequence[str]) -> Sequence[str]:
+    """The names in order, each of which the preference has, and no other."""
+    unknown = [str(name) for name in preference if name not in names]
+    missing = [name for name in names if name not in preference]
+    if unknown or missing:
+        reason = f"a weight for {unknown[0]}, which is no objective" if unknown else f"no weight for {missing[0]}"
+        raise ValueError(
+            f"the preference {dict(preference)!r} has {reason}: give one for each of {', '.join(names)}, 0 where it "
+            "does not count."
+        )
+    return names
+
+
+def _weight(preference: Mapping[Any, Any], name: str) -> Tensor:
+    """One weight as a tensor, in half precision where it comes so."""
+    weight = preference[name]
+    number = weight.item() if getattr(weight, "ndim", None) == 0 and hasattr(weight, "item") else weight
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise ValueError(f"the preference {dict(preference)!r} has the weight {weight!r} for {name}: give a number.")
+    is_half = getattr(weight, "dtype", None) in (torch.float16, torch.bfloat16, np.dtype(np.float16))
+    dtype = torch.as_tensor(weight).dtype if is_half else torch.float64
+    return torch.tensor(float(number), dtype=dtype)
 
 
 def _float64_and_eps(preferences: Any) -> tuple[Tensor, float]:

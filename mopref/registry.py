@@ -6,6 +6,7 @@ A part registers itself: ``@SCALARIZERS.register("pbi")`` above its class. The r
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
+from inspect import Parameter, signature
 from typing import Any, Generic, TypeVar
 
 from mopref.objective import Objective
@@ -106,19 +107,44 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
 
         Raises:
             ValueError: an unknown name; the known ones are listed.
-            TypeError: something else than an instance, a class or a name.
+            TypeError: something else than an instance, a class or a name; or one that needs options which are not
+                given, or has none of a name that is.
         """
         if isinstance(part, str):
-            return self.find(part)(**options)
+            function = self.find(part)
+            self._check_options(function, f"{self.kind} {part!r}", options)
+            return function(**options)
         if self.interface is not None and isinstance(part, self.interface):
             return part  # type: ignore[return-value]
         if self.interface is not None and isinstance(part, type) and issubclass(part, self.interface):
+            self._check_options(part, f"{self.kind} {part.__name__}", options)
             instance: Part = part(**options)
             return instance
         expected = (
             "" if self.interface is None else f"an instance or a class derived from {self.interface.__name__}, or "
         )
         raise TypeError(f"{part!r} is no {self.kind}: give {expected}a registered name ({', '.join(self)}).")
+
+    @staticmethod
+    def _check_options(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:
+        """Refuse options that a part cannot be made with, in words that say how it can be."""
+        try:
+            parameters = signature(part).parameters.values()
+        except (TypeError, ValueError):  # A part in C, which has no signature.
+            return
+        own = [p.name for p in parameters if p.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)]
+        required = [p.name for p in parameters if p.name in own and p.default is Parameter.empty]
+        takes_any = any(p.kind is Parameter.VAR_KEYWORD for p in parameters)
+        missing = [name for name in required if name not in options]
+        unknown = [name for name in options if name not in own and not takes_any]
+        call = f"{part.__name__}({', '.join(f'{name}=…' for name in required)})"
+        if missing:
+            raise TypeError(f"the {what} needs {', '.join(missing)}: make it yourself, as {call}, and give that.")
+        if unknown:
+            raise TypeError(
+                f"the {what} has no option {', '.join(unknown)}: its options are {', '.join(own) or 'none'}, as in "
+                f"{call}."
+            )
 
 
 SCALARIZERS: Registry[Scalarizer] = Registry("scalarizer", Scalarizer, ["mopref.scalarizers"])

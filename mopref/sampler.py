@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.objective_names import checked_names
 from mopref.scalarizer import Scalarizer
 
-__all__ = ["PreferenceSampler"]
+__all__ = ["PreferenceSampler", "objective_count"]
 
 
 class PreferenceSampler(OptionsRepr, ABC):
@@ -22,22 +24,35 @@ class PreferenceSampler(OptionsRepr, ABC):
     drawn, and not the seed, which ``ParetoTrainer`` replaces by its config's.
 
     Args:
-        num_objectives: m, the length of a preference.
+        num_objectives: m, the length of a preference; or the names of the m objectives in the order of a preference,
+            which are then compared with those that are trained.
         seed: seeds the sampler's own generator; the same seed gives the same sequence.
 
+    Attributes:
+        num_objectives: m.
+        names: the names of the objectives; ``None`` where only their number was given.
+
     Raises:
-        ValueError: ``num_objectives`` is below 1.
+        ValueError: ``num_objectives`` is below 1, no whole number, or names that are not distinct texts.
     """
 
-    def __init__(self, num_objectives: int, seed: int = 0) -> None:
-        if num_objectives < 1:
-            raise ValueError(f"num_objectives is {num_objectives}: at least one objective is needed.")
-        self.num_objectives = num_objectives
+    # Of a sampler that does not call __init__, too.
+    names: tuple[str, ...] | None = None
+
+    def __init__(self, num_objectives: int | Sequence[str], seed: int = 0) -> None:
+        self.num_objectives = objective_count(num_objectives)
+        self.names = None if isinstance(num_objectives, Integral) else checked_names(num_objectives, "num_objectives")
         self.seed(seed)
 
     def options(self) -> dict[str, Any]:
-        """m and what else the public attributes hold."""
-        return {"num_objectives": self.num_objectives, **super().options()}
+        """m or the objectives' names, and what else the public attributes hold."""
+        others = {name: value for name, value in super().options().items() if name not in ("names", "num_objectives")}
+        return {**self._objectives, **others}
+
+    @property
+    def _objectives(self) -> dict[str, Any]:
+        """The option that says what preferences are over."""
+        return {"num_objectives": self.names or self.num_objectives}
 
     @abstractmethod
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -75,3 +90,20 @@ class PreferenceSampler(OptionsRepr, ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
         self._generator.bit_generator.state = state["generator"]
+
+
+def objective_count(num_objectives: int | Sequence[str]) -> int:
+    """m, from the number or the names of the objectives.
+
+    Raises:
+        ValueError: below 1, no whole number, or names that are not distinct texts.
+
+    Example:
+        >>> objective_count(3), objective_count(("helpful", "harmless"))
+        (3, 2)
+    """
+    if not isinstance(num_objectives, Integral) or isinstance(num_objectives, bool):
+        return len(checked_names(num_objectives, "num_objectives"))
+    if num_objectives < 1:
+        raise ValueError(f"num_objectives is {num_objectives}: at least one objective is needed.")
+    return int(num_objectives)

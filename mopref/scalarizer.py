@@ -1,12 +1,12 @@
 """Scalarizer: how the m losses of one preference become one number to minimise, and the ideal point it may need."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
-from mopref.option_checks import Point
+from mopref.option_checks import Convention, Point
 from mopref.tracked_points import TrackedIdeal, difference_above
 
 __all__ = ["IdealPointScalarizer", "Scalarizer"]
@@ -18,7 +18,19 @@ class Scalarizer(OptionsRepr, ABC):
     A new scalarizer implements :meth:`scalarize`, row by row independent: a batch equals the loop over its rows.
     The losses are means already (of a group of rows that share one preference): a non-linear g of per-row losses
     would be another objective. One that measures losses from a point says so in :meth:`between` and :attr:`origin`.
+
+    λ is the importance of the objectives: a larger λ_i never asks for a larger loss i, and the corner e_i asks for the
+    smallest. A formula that is written otherwise says so in :attr:`convention`.
+
+    A step takes the mean of g over its preferences, so no preference may drown the others: the slope of g at a corner,
+    Σ_i |∂g/∂f_i|, stays within a small factor of the one at the centre of the simplex, a number of objectives at most
+    unless a class says otherwise.
+
+    Attributes:
+        conventions: what λ can be told to say, by the option ``convention`` where there is a choice.
     """
+
+    conventions: ClassVar[tuple[Convention, ...]] = ("importance",)
 
     @classmethod
     def between(cls, ideal: Point, nadir: Point, **options: Any) -> Self:
@@ -40,6 +52,11 @@ class Scalarizer(OptionsRepr, ABC):
         ``None`` where there is no such point, as by default, or none yet.
         """
         return None
+
+    @property
+    def convention(self) -> Convention:
+        """What λ says: "importance", as by default, or "ray" where a larger λ_i asks for a larger loss i."""
+        return "importance"
 
     @abstractmethod
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
@@ -68,6 +85,14 @@ class Scalarizer(OptionsRepr, ABC):
         direction counts, not its length. ``None``, as by default, where the formula has no such ray.
         """
         return None
+
+    def backward_direction(self, preferences: Tensor) -> Tensor | None:
+        """Where g's minimisers lie that are better than :attr:`origin` in every objective, ``(…, m)`` to ``(…, m)``.
+
+        By default the line of :meth:`target_direction` goes on beyond the origin. ``None`` where there is none.
+        """
+        direction = self.target_direction(preferences)
+        return None if direction is None else -direction
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; empty for a stateless scalarizer."""

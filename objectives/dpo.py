@@ -1,5 +1,6 @@
 """DPO: direct preference optimisation on several objectives at once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -10,11 +11,16 @@ from torch.nn.functional import logsigmoid, relu
 
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
+from mopref.conditioning.conditioned_model import check_objectives
+from mopref.data_rows import check_columns, checked_rows
+from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import map_rows
+from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
+from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES, Registry
 
 __all__ = [
@@ -81,6 +87,10 @@ class PairBatch(NamedTuple):
     reference_log_probabilities: Tensor | None = None
 
 
+_COLUMNS = ("prompt_ids", "response_0_ids", "response_1_ids", "labels")
+_REMEDY = "use tokenize_records(tokenizer, records, objectives) to make such rows"
+
+
 @OBJECTIVES.register("dpo")
 class DPO(RowObjective):
     """DPO on m objectives: one policy forward and one reference forward give all m losses.
@@ -93,7 +103,8 @@ class DPO(RowObjective):
     do not count in i's mean.
 
     A data row is a dict: ``prompt_ids``, ``response_0_ids`` and ``response_1_ids`` (lists of token ids) and ``labels``
-    (m integers in {0, 1, −1}). :meth:`precompute` adds what need not be computed at every step.
+    (m integers in {0, 1, −1}). :meth:`precompute` adds what need not be computed at every step. Where a row names its
+    labels (``objectives``, as ``tokenize_records`` writes), the names must be these, in this order.
 
     Args:
         names: the names of the m objectives, in the order of the labels.
@@ -101,9 +112,12 @@ class DPO(RowObjective):
         loss: ℓ: "sigmoid", "ipo", "hinge" or "robust".
         length_normalized: divide each h by its response's number of tokens (as TRL does for IPO).
         label_smoothing: ε of the robust loss, in [0, ½).
+        disable_dropout: set the model's dropout to 0, for good, when a trainer is made. With dropout in the policy
+            alone the margin is noise before anything is learned.
 
     Raises:
-        ValueError: an unknown loss (the known ones are listed) or a value out of its range.
+        ValueError: names that are not distinct texts, an unknown loss (the known ones are listed), or a value out of
+            its range.
 
     Source: Rafailov et al., arXiv 2305.18290; on several dimensions, Panacea, arXiv 2402.02030.
     """
@@ -117,31 +131,41 @@ class DPO(RowObjective):
         loss: str = "sigmoid",
         length_normalized: bool = False,
         label_smoothing: float | None = None,
+        disable_dropout: bool = True,
     ) -> None:
+        self.names = checked_names(names)
         self._loss_function = LOSSES.find(loss)
-        if not beta > 0:
-            raise ValueError(f"beta is {beta}: it must be positive.")
+        if not (beta > 0 and math.isfinite(beta)):
+            raise ValueError(f"beta is {beta}: it must be positive and finite.")
         if label_smoothing is not None and loss != "robust":
             raise ValueError(f"label_smoothing belongs to the robust loss, not to {loss!r}: leave it out.")
         if label_smoothing is not None and not 0 <= label_smoothing < 0.5:
             raise ValueError(f"label_smoothing is {label_smoothing}: the fraction of flipped labels is in [0, 0.5).")
-        self.names = tuple(names)
         self.beta = beta
         self.loss = loss
         self.length_normalized = length_normalized
         self.label_smoothing = label_smoothing
+        self.disable_dropout = disable_dropout
         self._loss_options = {} if label_smoothing is None else {"label_smoothing": label_smoothing}
+
+    def prepare_model(self, model: nn.Module) -> None:
+        """Turn dropout off, unless it is to stay."""
+        if self.disable_dropout:
+            disable_dropout(model)
 
     def labelled(self, data: Sequence[Any]) -> Tensor:
         """Which row is labelled on which objective, ``(rows, m)`` bool.
 
         Raises:
-            ValueError: a row with another number of labels, or a label that is none of 0, 1, −1.
+            ValueError: a row without token ids or labels, with labels of other objectives, with another number of them,
+                or with one that is none of 0, 1, −1.
         """
         return self.labels(data) >= 0
 
     def labels(self, data: Sequence[Any]) -> Tensor:
         """The labels, checked: 0, 1 or −1, shape ``(rows, m)``; raises as :meth:`labelled`."""
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "DPO", data)
         for index, row in enumerate(data):
             labels = list(row["labels"])
             if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
@@ -149,20 +173,24 @@ class DPO(RowObjective):
                     f"row {index} has labels {labels}: give one for each of {', '.join(self.names)}, 0 or 1 for the "
                     "preferred response and −1 where there is no label."
                 )
-        return torch.tensor([list(row["labels"]) for row in data])
+        labels = [list(row["labels"]) for row in data]
+        return torch.tensor(labels, dtype=torch.int64).view(len(data), len(self.names))
 
     def collate(self, rows: list[Any]) -> PairBatch:
         """A batch of B rows, whose labels are checked already."""
         reference = optional_column(rows, "reference_log_probabilities")
         first, second = optional_column(rows, "hidden_states_0"), optional_column(rows, "hidden_states_1")
+        # Lists, arrays or tensors, as a data set hands them out.
+        states = None if first is None or second is None else [torch.as_tensor(part) for part in first + second]
+        pairs = None if reference is None else [torch.as_tensor(pair) for pair in reference]
         return PairBatch(
             sequences=collate_sequences(
                 [row["prompt_ids"] for row in rows] * 2,
                 [row[f"response_{i}_ids"] for i in (0, 1) for row in rows],
-                None if first is None or second is None else first + second,
+                states,
             ),
             labels=torch.tensor([list(row["labels"]) for row in rows]),
-            reference_log_probabilities=None if reference is None else torch.tensor(reference).T.reshape(-1),
+            reference_log_probabilities=None if pairs is None else torch.stack(pairs).T.reshape(-1),
         )
 
     def num_rows(self, batch: PairBatch) -> int:
@@ -178,8 +206,9 @@ class DPO(RowObjective):
 
     def margins(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
         """d = h(x, y_0) − h(x, y_1) of each pair under its own preference ``(B, m)``: shape ``(B,)``."""
-        log_probabilities = Policy(model).sequence_log_probabilities(batch.sequences, preferences.repeat(2, 1))
+        # Before the policy's forward: some models change their weights in place on entering evaluation mode.
         reference = self.complete(model, batch).reference_log_probabilities
+        log_probabilities = Policy(model).sequence_log_probabilities(batch.sequences, preferences.repeat(2, 1))
         assert reference is not None
         h = log_probabilities - reference.to(log_probabilities)
         if self.length_normalized:
@@ -227,7 +256,12 @@ class DPO(RowObjective):
         return labelled_sum(self._pair_losses(margins, labels), labels >= 0, dim=1) / counts
 
     def precompute(
-        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool | Literal["auto"] = False
+        self,
+        model: nn.Module,
+        data: Sequence[Any],
+        batch_size: int = 8,
+        frozen_layers: bool | Literal["auto"] = False,
+        mixed_precision: str | None = None,
     ) -> list[dict[str, Any]]:
         """Copies of the rows with what is the same at every step: the reference's log-probabilities.
 
@@ -236,35 +270,73 @@ class DPO(RowObjective):
             data: rows.
             batch_size: rows in one forward.
             frozen_layers: also keep the activations that enter the first adapted block, so that the blocks below it
-                are not run again at any step or preference. Exact; takes (tokens × hidden size) numbers a sequence.
-                Blocks like Llama's only. "auto": where there are such blocks, and 2 GiB suffice for it.
+                are not run again at any step or preference. Exact; takes (tokens × hidden size) numbers a sequence. A
+                model that it does not fit is refused, such as one whose first block is adapted. "auto": where it does
+                fit, and 2 GiB suffice for it.
+            mixed_precision: as the training's config has it, ``None``, "bf16" or "fp16": a reference in another
+                precision than the policy gives an untrained model a margin, so a trainer refuses it.
 
         Returns:
-            New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers) and, with
-            ``frozen_layers``, ``hidden_states_0`` and ``hidden_states_1``.
+            New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers), their
+            ``reference_precision`` and ``reference_model`` and, with ``frozen_layers``, ``hidden_states_0``,
+            ``hidden_states_1`` and their ``hidden_states_model``.
+
+        Raises:
+            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
+                positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
+            TypeError: data whose rows cannot be counted, or had by their number.
         """
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "DPO", data)
+        check_objectives(model, self.names, "DPO")
         policy, lengths = Policy(model), _lengths(data)
-        if frozen_layers == "auto":
-            frozen_layers = policy.keeps_lower_layers(sum(_tokens(row) for row in data))
-        if frozen_layers and len(data):
-            longest = data[lengths.index(max(lengths))]
-            policy.check_frozen_layers(self.collate([_without_states(longest)]).sequences.to(policy.device))
+        policy.check_lengths(lengths)
+        plain, precision = [_without_states(row) for row in data], precision_name(model, mixed_precision)
+        with autocast(policy.device, mixed_precision):
+            longest = [plain[lengths.index(max(lengths))]] if plain else []
+            sequences = self.collate(longest).sequences.to(policy.device) if longest else None
+            keeps_states = policy.settled_frozen_layers(frozen_layers, sum(map(_tokens, data)), sequences)
+            notes = {"reference_precision": precision, "reference_model": policy.origin()}
+            if keeps_states:
+                notes["hidden_states_model"] = policy.origin(with_states=True)
 
-        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-            rows = [_without_states(row) for row in rows]
-            sequences = self.collate(rows).sequences.to(policy.device)
-            if frozen_layers:
-                sequences = policy.with_lower_hidden_states(sequences)
-                states = [part.cpu() for part in sequences.unpadded_hidden_states()]
-                for row, first, second in zip(rows, states[: len(rows)], states[len(rows) :], strict=True):
-                    row |= {"hidden_states_0": first, "hidden_states_1": second}
-            reference = policy.reference_log_probabilities(sequences).sum(dim=1).view(2, -1).T.tolist()
-            return [{**row, "reference_log_probabilities": pair} for row, pair in zip(rows, reference, strict=True)]
+            def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
+                sequences = self.collate(rows).sequences.to(policy.device)
+                states: list[dict[str, Tensor]] = [{} for _ in rows]
+                if keeps_states:
+                    sequences = policy.with_lower_hidden_states(sequences)
+                    parts = [part.cpu() for part in sequences.unpadded_hidden_states()]
+                    pairs = zip(parts[: len(rows)], parts[len(rows) :], strict=True)
+                    states = [{"hidden_states_0": first, "hidden_states_1": second} for first, second in pairs]
+                reference = policy.reference_log_probabilities(sequences).sum(dim=1).view(2, -1).T.tolist()
+                return [
+                    {**row, **own, "reference_log_probabilities": pair, **notes}
+                    for row, own, pair in zip(rows, states, reference, strict=True)
+                ]
 
-        return map_rows(complete_rows, data, lengths, batch_size, "reference")
+            return map_rows(complete_rows, plain, lengths, batch_size, "reference")
+
+    def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
+        """Refuse rows that the model does not go with.
+
+        Args:
+            model: the policy.
+            data: rows.
+            precision: what the policy is to run in.
+
+        Raises:
+            ValueError: a row longer than the model has positions for, or whose reference or activations were computed
+                by another model or in another precision.
+        """
+        policy = Policy(model)
+        check_row_precision(data, "reference", "reference_log_probabilities", precision)
+        policy.check_origin(data, "reference")
+        policy.check_origin(data, "hidden_states", with_states=True)
+        policy.check_lengths(_lengths(data))
 
 
 def _without_states(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without activations that were kept before, and without what is noted of them."""
     return {key: value for key, value in row.items() if not key.startswith("hidden_states")}
 
 

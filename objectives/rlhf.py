@@ -6,11 +6,13 @@ such a batch and makes the m losses of it (``surrogate.py``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from mopref.data_rows import checked_rows
+from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
@@ -21,12 +23,15 @@ from mopref.llm.policy_gradient.experience import Experience, checked_experience
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
+from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
 from mopref.llm.rewards.running_scale import RunningScale
 from mopref.objective import Losses, Objective, Update, spread_evenly
 from mopref.registry import OBJECTIVES
 
 __all__ = ["RLHF"]
+
+Rewards: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 @OBJECTIVES.register("rlhf")
@@ -46,7 +51,8 @@ class RLHF(Objective):
 
     A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text; ``tokenize_prompts`` of
     ``mopref.llm.data`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer`` seeds and
-    keeps in checkpoints. Dropout is off, unless activations are checkpointed.
+    keeps in checkpoints. The model's dropout is set to 0, for good, when a trainer is made: log π of a sample would be
+    another one in the step that learns from it.
 
     Args:
         rewards: name to reward, in the order of a preference. A reward is a callable ``(prompts, responses) -> (N,)``,
@@ -62,7 +68,8 @@ class RLHF(Objective):
             one preference's tokens), as GRPO does: β then means less the more alike a policy's samples become, and the
             policy drifts far from the reference. ``None`` is the exact J in the rewards' own units.
         truncation_penalty: taken from every reward of a response that was cut before its end.
-        frozen_layers: run the blocks below the first adapter once a rollout only. Exact; for blocks like Llama's.
+        frozen_layers: run the blocks below the first adapted one once a rollout only. Exact; a model that it does not
+            fit is refused, such as one whose first block is adapted.
         pretraining: a ``PretrainingTerm`` of rows whose −log π is minimised too, whatever λ; ``None`` for none.
         seed: seeds the critic, and the samples of evaluations.
 
@@ -76,7 +83,7 @@ class RLHF(Objective):
 
     def __init__(
         self,
-        rewards: Mapping[str, Callable[..., Any]],
+        rewards: Rewards,
         tokenizer: Any = None,
         algorithm: str | PolicyGradient = "rloo",
         beta: float = 0.05,
@@ -92,27 +99,19 @@ class RLHF(Objective):
             raise ValueError(f"beta is {beta}: it must be ≥ 0.")
         if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        sampling = sampling or Sampling()
-        self.settings = RolloutSettings(rewards, sampling, samples_per_prompt, tokenizer, truncation_penalty)
+        self.settings = RolloutSettings(
+            rewards, sampling or Sampling(), samples_per_prompt, tokenizer, truncation_penalty
+        )
         self.names = self.settings.names
-        self.algorithm = ALGORITHMS.make(algorithm)
-        self.beta, self.normalization, self.frozen_layers = beta, normalization, frozen_layers
-        self.pretraining, self.seed = pretraining, seed
-        if samples_per_prompt < self.algorithm.fewest_samples:
-            raise ValueError(
-                f"samples_per_prompt is {samples_per_prompt}: {type(self.algorithm).__name__} needs at least "
-                f"{self.algorithm.fewest_samples}."
-            )
+        self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), pretraining
+        self.beta, self.normalization, self.frozen_layers, self.seed = beta, normalization, frozen_layers, seed
+        self.algorithm.check_samples(samples_per_prompt)
         self._history = RolloutHistory(self.names)
-        self._scale, self._layers_checked = RunningScale(self.num_objectives), False
+        self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
 
     @classmethod
     def paper_preset(
-        cls,
-        rewards: Mapping[str, Callable[..., Any]],
-        tokenizer: Any,
-        pretraining_data: Sequence[Any] | None = None,
-        **others: Any,
+        cls, rewards: Rewards, tokenizer: Any, pretraining_data: Sequence[Any] | None = None, **others: Any
     ) -> "RLHF":
         """PPO as the paper trains it (arXiv 2402.02030), on one sample a prompt and without normalisation.
 
@@ -132,26 +131,40 @@ class RLHF(Objective):
 
     def options(self) -> dict[str, Any]:
         """What it was made with, for its ``repr``."""
-        names = ("algorithm", "beta", "normalization", "frozen_layers", "pretraining", "seed")
-        return self.settings.options() | {name: getattr(self, name) for name in names}
+        own = ("algorithm", "beta", "normalization", "frozen_layers", "pretraining", "seed")
+        return self.settings.options() | {name: getattr(self, name) for name in own}
 
     def collate(self, rows: list[Any]) -> PromptBatch:
         """A batch of prompts; see ``RolloutSettings.collate``."""
         return self.settings.collate(rows)
 
+    def labelled(self, data: Sequence[Any]) -> None:
+        """Check the rows, which need ``prompt`` where a reward reads text; every prompt bears on all objectives."""
+        self.settings.check_rows(checked_rows(data, "data"))
+
+    def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
+        """Refuse prompts, with ``max_new_tokens`` more, and pre-training rows that are too long for the model."""
+        self.settings.check_lengths(Policy(model, self.settings.sampling), data)
+        if self.pretraining is not None:
+            self.pretraining.check_lengths(Policy(model))
+
     def prepare_model(self, model: nn.Module) -> None:
-        """Put a critic beside the adapters, where the algorithm needs one and there is none yet."""
+        """Turn dropout off, and put a critic beside the adapters where the algorithm needs one and none is there."""
+        policy = Policy(model)
+        if self.frozen_layers:
+            policy.require_frozen_layers()
+        disable_dropout(model)
         if self.algorithm.needs_critic:
-            add_critic(Policy(model), self.num_objectives, self.seed)
+            add_critic(policy, self.num_objectives, self.seed)
 
     def updates(self, model: nn.Module, batch: PromptBatch, preferences: Tensor) -> list[Update]:
         """One rollout, as the batches of ``algorithm.updates`` optimiser steps.
 
         Raises:
-            ValueError: prompts that cannot be shared evenly among preferences and minibatches.
+            ValueError: prompts that cannot be shared evenly among preferences and minibatches, or are too long; or a
+                model whose ``generate`` samples from another distribution than its forward gives.
         """
         row_preferences = spread_evenly(preferences, len(batch.prompt_ids))
-        # Before anything is sampled.
         check_even_minibatches(len(batch.prompt_ids) // len(preferences), self.algorithm.minibatches)
         rollout = self._roll_out(Policy(model, self.settings.sampling), batch, row_preferences)
         experience = judge(
@@ -166,7 +179,6 @@ class RLHF(Objective):
         metrics = self._history.add(rollout, preferences)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
         updates = [Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
-        # What a rollout earned is logged once, however many steps it serves.
         return [updates[0]._replace(metrics=metrics), *updates[1:]]
 
     def losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Tensor:
@@ -185,7 +197,6 @@ class RLHF(Objective):
                 values = critic(outputs.head_inputs, row_preferences)
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
-                # Of the model's own distribution, whatever the sampling settings.
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
         losses = policy_losses(
             outputs.log_probabilities,
@@ -198,12 +209,8 @@ class RLHF(Objective):
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
-        """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients.
-
-        Raises:
-            ValueError: no data.
-        """
-        if data is None or len(data) == 0:
+        """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
+        if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
         options: dict[str, Any] = {"with_kl": self.beta > 0, "seed": self.seed}
         means = evaluate_rewards(model, self.settings, data, preferences, batch_size, **options)
@@ -237,12 +244,7 @@ class RLHF(Objective):
         rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
-        if self.frozen_layers:
-            if not self._layers_checked:
-                policy.check_frozen_layers(rollout.sequences)
-            self._layers_checked = True
-            rollout = rollout._replace(sequences=policy.with_lower_hidden_states(rollout.sequences))
-        if self.beta > 0:
-            reference = policy.reference_log_probabilities(rollout.sequences)
-            rollout = rollout._replace(reference_log_probabilities=reference)
-        return rollout
+        if not self._rollouts_checked:
+            check_rollout(policy, rollout, row_preferences, self.frozen_layers)
+            self._rollouts_checked = True
+        return rollout.completed(policy, self.frozen_layers, with_reference=self.beta > 0)

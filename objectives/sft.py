@@ -6,11 +6,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.conditioned_model import check_objectives
+from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import map_rows
+from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
+from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES
 
 __all__ = ["SFT", "ResponseBatch"]
@@ -28,6 +32,10 @@ class ResponseBatch(NamedTuple):
     dimensions: Tensor
 
 
+_COLUMNS = ("prompt_ids", "response_ids", "dimensions")
+_REMEDY = "use tokenize_responses(tokenizer, records, dimensions) to make such rows"
+
+
 @OBJECTIVES.register("sft")
 class SFT(RowObjective):
     """Supervised fine-tuning on m dimensions: one forward gives all m losses, to be minimised.
@@ -40,7 +48,7 @@ class SFT(RowObjective):
 
     A data row is a dict: ``prompt_ids`` and ``response_ids`` (lists of token ids) and ``dimensions`` (m bools: the
     dimensions whose data the row belongs to, at least one). :func:`mopref.llm.data.tokenize_responses`
-    makes such rows of texts.
+    makes such rows of texts. Where a row names its dimensions (``objectives``), the names must be these, in this order.
 
     Args:
         names: the names of the m dimensions, in the order of a row's ``dimensions``.
@@ -48,21 +56,27 @@ class SFT(RowObjective):
             per-token losses, in which each row counts alike, not the mean over all tokens; and the mixture above is no
             longer the best policy, since a style of short answers weighs more.
 
+    Raises:
+        ValueError: names that are not distinct texts.
+
     Source: the fine-tuning setting of Panacea, arXiv 2402.02030.
     """
 
     record_types = (ResponseBatch, Sequences)
 
     def __init__(self, names: Sequence[str], length_normalized: bool = False) -> None:
-        self.names = tuple(names)
+        self.names = checked_names(names)
         self.length_normalized = length_normalized
 
     def labelled(self, data: Sequence[Any]) -> Tensor:
         """Which row belongs to which dimension, ``(rows, m)`` bool.
 
         Raises:
-            ValueError: a row with another number of entries, one that is not true or false, or none that is true.
+            ValueError: a row without token ids or dimensions, with other dimensions, with another number of entries,
+                one that is not true or false, or none that is true.
         """
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "SFT", data)
         for index, row in enumerate(data):
             flags = list(row["dimensions"])
             if len(flags) != len(self.names) or any(flag not in (0, 1) for flag in flags):
@@ -72,11 +86,14 @@ class SFT(RowObjective):
                 )
             if not any(flags):
                 raise ValueError(f"row {index} belongs to none of {', '.join(self.names)}: leave the row out.")
-        return torch.tensor([list(row["dimensions"]) for row in data], dtype=torch.bool)
+        flags = [list(row["dimensions"]) for row in data]
+        return torch.tensor(flags, dtype=torch.bool).view(len(data), len(self.names))
 
     def collate(self, rows: list[Any]) -> ResponseBatch:
         """A batch of B rows, whose dimensions are checked already."""
-        states = optional_column(rows, "hidden_states")
+        kept = optional_column(rows, "hidden_states")
+        # Lists, arrays or tensors, as a data set hands them out.
+        states = None if kept is None else [torch.as_tensor(part) for part in kept]
         prompts, responses = [row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows]
         dimensions = torch.tensor([list(row["dimensions"]) for row in rows], dtype=torch.bool)
         return ResponseBatch(collate_sequences(prompts, responses, states), dimensions)
@@ -97,38 +114,72 @@ class SFT(RowObjective):
         return batches_of_like_length(_lengths(data), batch_size)
 
     def precompute(
-        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, frozen_layers: bool | Literal["auto"] = True
+        self,
+        model: nn.Module,
+        data: Sequence[Any],
+        batch_size: int = 8,
+        frozen_layers: bool | Literal["auto"] = True,
+        mixed_precision: str | None = None,
     ) -> list[dict[str, Any]]:
         """Copies of the rows with the activations that enter the first adapted block, ``hidden_states``.
 
         The blocks below it are then run at no step and no preference. Exact, unless these blocks drop units in
-        training; takes (tokens × hidden size) numbers a row. Blocks like Llama's only.
+        training; takes (tokens × hidden size) numbers a row.
 
         Args:
             model: the ``PreferenceModel`` to be trained.
             data: rows.
             batch_size: rows in one forward.
-            frozen_layers: whether to keep them; "auto": where there are such blocks, and 2 GiB suffice for it.
+            frozen_layers: whether to keep them. A model that it does not fit is refused, such as one whose first block
+                is adapted. "auto": where it does fit, and 2 GiB suffice for it.
+            mixed_precision: as the training's config has it, ``None``, "bf16" or "fp16".
 
         Returns:
-            New rows, in the order of ``data``.
+            New rows, in the order of ``data``; with activations also their ``hidden_states_precision`` and
+            ``hidden_states_model``.
+
+        Raises:
+            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
+                positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
+            TypeError: data whose rows cannot be counted, or had by their number.
         """
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "SFT", data)
+        check_objectives(model, self.names, "SFT")
         policy, lengths = Policy(model), _lengths(data)
-        plain = [{key: value for key, value in row.items() if key != "hidden_states"} for row in data]
-        if frozen_layers == "auto":
-            frozen_layers = policy.keeps_lower_layers(sum(lengths))
-        if not frozen_layers:
-            return plain
-        if plain:
-            longest = plain[lengths.index(max(lengths))]
-            policy.check_frozen_layers(self.collate([longest]).sequences.to(policy.device))
+        policy.check_lengths(lengths)
+        plain = [{key: value for key, value in row.items() if not key.startswith("hidden_states")} for row in data]
+        precision = precision_name(model, mixed_precision)
+        with autocast(policy.device, mixed_precision):
+            longest = [plain[lengths.index(max(lengths))]] if plain else []
+            sequences = self.collate(longest).sequences.to(policy.device) if longest else None
+            if not policy.settled_frozen_layers(frozen_layers, sum(lengths), sequences):
+                return plain
+            notes = {"hidden_states_precision": precision, "hidden_states_model": policy.origin(with_states=True)}
 
-        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-            sequences = policy.with_lower_hidden_states(self.collate(rows).sequences.to(policy.device))
-            states = sequences.unpadded_hidden_states()
-            return [{**row, "hidden_states": state.cpu()} for row, state in zip(rows, states, strict=True)]
+            def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
+                sequences = policy.with_lower_hidden_states(self.collate(rows).sequences.to(policy.device))
+                states = sequences.unpadded_hidden_states()
+                return [{**row, "hidden_states": state.cpu(), **notes} for row, state in zip(rows, states, strict=True)]
 
-        return map_rows(complete_rows, plain, lengths, batch_size, "frozen layers")
+            return map_rows(complete_rows, plain, lengths, batch_size, "frozen layers")
+
+    def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
+        """Refuse rows that the model does not go with.
+
+        Args:
+            model: the policy.
+            data: rows.
+            precision: what the policy is to run in.
+
+        Raises:
+            ValueError: a row longer than the model has positions for, or whose activations were kept of another model
+                or in another precision.
+        """
+        policy = Policy(model)
+        check_row_precision(data, "hidden_states", "hidden_states", precision)
+        policy.check_origin(data, "hidden_states", with_states=True)
+        policy.check_lengths(_lengths(data))
 
 
 def _lengths(data: Sequence[Any]) -> list[int]:

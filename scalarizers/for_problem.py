@@ -4,6 +4,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
+from mopref.option_checks import Convention, checked_convention
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
 
@@ -22,7 +23,9 @@ class _KnownPoints(Protocol):
     def num_objectives(self) -> int: ...
 
 
-def scalarizer_for_problem(name: str, problem: _KnownPoints, **options: Any) -> Scalarizer:
+def scalarizer_for_problem(
+    name: str, problem: _KnownPoints, *, convention: Convention = "importance", **options: Any
+) -> Scalarizer:
     """The scalarizer registered as ``name``, on losses normalised by the problem's ideal and nadir points.
 
     It is made by :meth:`Scalarizer.between` for losses between 0 and 1: each class says which point it measures from.
@@ -30,10 +33,12 @@ def scalarizer_for_problem(name: str, problem: _KnownPoints, **options: Any) -> 
     Args:
         name: a name in ``SCALARIZERS``.
         problem: a problem whose ``ideal_point`` and ``nadir_point`` are known.
+        convention: what λ says: "importance", or "ray" for the literature's formula of those that aim along a ray.
         **options: further options of the scalarizer, in normalised units.
 
     Raises:
-        ValueError: an unknown name, or a problem whose points are not known.
+        ValueError: an unknown name or convention, one that the scalarizer does not have, or a problem whose points are
+            not known.
 
     Example:
         >>> import torch
@@ -49,4 +54,11 @@ def scalarizer_for_problem(name: str, problem: _KnownPoints, **options: Any) -> 
             "tracks them."
         )
     kind = cast(type[Scalarizer], SCALARIZERS.find(name))
+    if checked_convention(convention) not in kind.conventions:
+        raise ValueError(
+            f"convention is {convention!r}, but {name!r} knows 'importance' only: it aims along no ray, so leave the "
+            "convention out."
+        )
+    if len(kind.conventions) > 1:
+        options["convention"] = convention
     return Normalized(kind.between([0.0] * m, [1.0] * m, **options), ideal=ideal, nadir=nadir)

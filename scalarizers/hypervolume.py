@@ -22,13 +22,21 @@ __all__ = ["Hypervolume"]
 class Hypervolume(Scalarizer):
     """g(f; λ, r) = −s^m with s = min_i (r_i − f_i) / max(λ_i, ε), while f lies inside the box below r.
 
+    A larger λ_i makes loss i smaller: inside the box it falls further from r, and outside it weighs more.
+
     s measures how far f is from r along λ, and the hypervolume that a set of points dominates is, up to a constant, the
     mean over directions λ of the largest s^m in the set. The minimiser lies on the line r − t·λ. The published formula
     has unit directions; here λ is taken as it is, which scales g for each λ but moves no minimiser.
 
     Outside the box (s ≤ 0) the published formula is 0 everywhere, and training would stop there in silence. **Here it
-    goes on as −s**, so that losses above r fall until they are inside; the value is continuous, its slope is not.
-    Inside the box the slope m·s^{m−1} is small near r, so choose r clearly above the losses that matter.
+    goes on as max_i (1 + m λ_i) (f_i − r_i)**, so that losses above r fall until they are inside, the important ones
+    first (−s itself would hold the unimportant ones down), and each has a weight; the value is continuous, its slope is
+    not. Inside the box the slope m·s^{m−1} is small near r, so choose r clearly above the losses that matter.
+
+    Outside the slope is 2 at the centre, and between 1 and 1 + m at a corner. Inside corners weigh less than the
+    centre: at distance s from r their slope is m·s^{m−1}, m^m times smaller than the centre's. But in the layer ε wide
+    where another loss is as bad as r_j, r_j − f_j < ε (r_i − f_i), the slope of the corner e_i is 1/ε times larger:
+    choose r above what the losses reach, or a larger ε.
 
     Args:
         reference_point: r, m numbers (list, array or tensor), above the losses that matter.
@@ -82,8 +90,9 @@ class Hypervolume(Scalarizer):
         return self.reference_point
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
-        """−s^m inside the box and −s outside: ``(…, m)`` to ``(…)``."""
-        point = matching_point(self.reference_point, losses, "reference point")
-        reach = ((point - losses) / preferences.clamp(min=self.epsilon)).amin(dim=-1)
+        """−s^m inside the box and max_i (1 + m λ_i) (f_i − r_i) outside: ``(…, m)`` to ``(…)``."""
+        m, below = losses.shape[-1], matching_point(self.reference_point, losses, "reference point") - losses
+        reach = (below / preferences.clamp(min=self.epsilon)).amin(dim=-1)
+        outside = ((1 + m * preferences) * below).amin(dim=-1)
         # On the box's side itself the power has no slope (m > 1), so that belongs to the outside.
-        return -reach.clamp(min=0).pow(losses.shape[-1]).where(reach > 0, reach)
+        return -reach.clamp(min=0).pow(m).where(reach > 0, outside)

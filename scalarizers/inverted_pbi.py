@@ -17,6 +17,9 @@ __all__ = ["InvertedPBI"]
 class InvertedPBI(Scalarizer):
     """g(f; λ, r) = −(d1 − θ d2), with w = λ/‖λ‖, d1 = ⟨r − f, w⟩ and d2 = ‖r − f − d1 w‖.
 
+    A larger λ_i makes loss i smaller: the minimiser falls further from r in the objectives that count. The gradient has
+    the length √(1 + θ²) for every λ, and 1 on the ray itself.
+
     PBI turned round: it starts from the nadir point r and goes as far as it can along −λ, where PBI comes as close as
     it can to the ideal point. So it reaches the outer parts of a front, which rays from the ideal point may miss. g is
     not monotone: with a large θ staying on the ray is worth more than a smaller loss, so the minimiser may fail to be

@@ -12,6 +12,8 @@ __all__ = ["Linear"]
 class Linear(Scalarizer):
     """g(f; λ) = Σ_i λ_i f_i.
 
+    A larger λ_i makes loss i weigh more in the sum, and so smaller. The slope Σ_i |∂g/∂f_i| is 1 for every λ.
+
     Its minimisers are Pareto optimal for λ > 0, but only those on the convex hull of the front are reached: on a
     concave front (ZDT2) it finds nothing but the corners.
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mopref.option_checks import Point, check_order, matching_point
+from mopref.option_checks import Convention, Point, check_order, matching_point
 from mopref.scalarizer import Scalarizer
 from mopref.tracked_points import TrackedIdeal, TrackedNadir
 
@@ -14,6 +14,8 @@ __all__ = ["Normalized"]
 
 class Normalized(Scalarizer):
     """g(f; λ) = inner((f − z) / (n − z); λ): the inner scalarizer sees an ideal point 0 and a nadir point 1.
+
+    What a larger λ_i does is the inner scalarizer's own (see :attr:`convention`).
 
     Losses of unlike size then weigh alike: with given points, g does not change when f_i, z_i and n_i are multiplied by
     any positive constant. All options of the inner scalarizer (its ideal or reference point, μ, margin, …) are in
@@ -87,6 +89,11 @@ class Normalized(Scalarizer):
         return self._nadir.point
 
     @property
+    def convention(self) -> Convention:
+        """What λ says to the inner scalarizer."""
+        return self.scalarizer.convention
+
+    @property
     def origin(self) -> Tensor | None:
         """The inner scalarizer's origin in units of the losses: z where that is 0."""
         inner, points = self.scalarizer.origin, self._ideal_and_range()
@@ -143,10 +150,11 @@ class Normalized(Scalarizer):
 
     def target_direction(self, preferences: Tensor) -> Tensor | None:
         """The inner scalarizer's direction in units of the losses; ``None`` also while nothing was observed yet."""
-        inner, points = self.scalarizer.target_direction(preferences), self._ideal_and_range()
-        if inner is None or points is None:
-            return None
-        return inner * matching_point(points[1], inner, "ideal or nadir point")
+        return self._in_units_of_the_losses(self.scalarizer.target_direction(preferences))
+
+    def backward_direction(self, preferences: Tensor) -> Tensor | None:
+        """The inner scalarizer's, in units of the losses; ``None`` also while nothing was observed yet."""
+        return self._in_units_of_the_losses(self.scalarizer.backward_direction(preferences))
 
     def state_dict(self) -> dict[str, Any]:
         """What the tracked points are made from, and the inner scalarizer's state."""
@@ -161,6 +169,12 @@ class Normalized(Scalarizer):
         self._ideal.load_state_dict(state["ideal"])
         self._nadir.load_state_dict(state["nadir"])
         self.scalarizer.load_state_dict(state["scalarizer"])
+
+    def _in_units_of_the_losses(self, direction: Tensor | None) -> Tensor | None:
+        points = self._ideal_and_range()
+        if direction is None or points is None:
+            return None
+        return direction * matching_point(points[1], direction, "ideal or nadir point")
 
     def _ideal_and_range(self) -> tuple[Tensor, Tensor] | None:
         """z and n − z."""

@@ -15,6 +15,9 @@ __all__ = ["PNorm"]
 class PNorm(IdealPointScalarizer):
     """g(f; λ, z) = (Σ_i (λ_i (f_i − z_i))^p)^{1/p}.
 
+    A larger λ_i makes loss i weigh more in the norm, and so smaller. The slope at a corner is at most 1, and at the
+    centre between 1/m and 1.
+
     Between linear scalarization of f − z (p = 1) and Tchebycheff (p → ∞). Its minimisers are Pareto optimal for λ > 0;
     the larger p, the more concave a front may be without losing points. The default loses none of ZDT2's (see
     docs/benchmarks.md).

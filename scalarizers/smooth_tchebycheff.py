@@ -7,7 +7,8 @@ from mopref.option_checks import Point
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
-from .tchebycheff import inverse_weights
+from .rays import importance_ray
+from .tchebycheff import SMALLEST_WEIGHT
 
 __all__ = ["SmoothTchebycheff"]
 
@@ -15,6 +16,9 @@ __all__ = ["SmoothTchebycheff"]
 @SCALARIZERS.register("smooth-tchebycheff")
 class SmoothTchebycheff(IdealPointScalarizer):
     """g(f; λ, z) = μ log Σ_i exp(λ_i (f_i − z_i) / μ).
+
+    A larger λ_i makes loss i weigh more in the maximum, and so smaller. The slope is a mean of the λ_i: at most 1 at a
+    corner, and 1/m at the centre.
 
     Differentiable everywhere, with max ≤ g ≤ max + μ log m: it tends to Tchebycheff as μ → 0. With μ large beside
     λ_i (f_i − z_i) it acts as a weighted sum and loses concave fronts. The default suits losses of about 1; with others
@@ -49,4 +53,4 @@ class SmoothTchebycheff(IdealPointScalarizer):
 
     def target_direction(self, preferences: Tensor) -> Tensor:
         """1/λ, the limit for μ → 0: ``(…, m)`` to ``(…, m)``."""
-        return inverse_weights(preferences)
+        return importance_ray(preferences, SMALLEST_WEIGHT)

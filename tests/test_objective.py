@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mopref import Objective, RowObjective
+from mopref.mixed_precision import autocast
 from mopref.objective import Losses, Metric, RowLosses, Update, spread_evenly
 
 
@@ -170,3 +171,57 @@ def test_spread_evenly():
         ValueError, match="a batch of 5 rows cannot be shared evenly among 2 preferences: make the batch"
     ):
         spread_evenly(PREFERENCES, 5)
+
+
+# Rows of the wrong shape, or none.
+
+
+@pytest.mark.parametrize("kind", ["values", "labelled"])
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (1, 4, 2), (2, 2), (8,), (4, 3)])
+def test_row_losses_of_another_shape_are_refused_by_name(kind, shape):
+    """Viewed as groups, many of them would be taken without a word."""
+
+    class Wrong(Weighted):
+        def row_losses(self, model, batch, preferences):
+            parts = {"values": torch.ones(4, 2), "labelled": torch.ones(4, 2, dtype=torch.bool)}
+            parts[kind] = torch.ones(shape, dtype=parts[kind].dtype)
+            return RowLosses(**parts)
+
+    batch = torch.ones(4, 2)
+    message = rf"Wrong\.row_losses returned {kind} of shape .*, not \(4, 2\): one row for each row of the batch"
+    with pytest.raises(ValueError, match=message):
+        Wrong().losses(Scale(), batch, PREFERENCES)
+    with pytest.raises(ValueError, match=message):
+        Wrong().mean_losses(Scale(), list(batch), PREFERENCES, batch_size=4)
+
+
+def test_labels_that_are_no_bools_are_refused():
+    class Wrong(Weighted):
+        def row_losses(self, model, batch, preferences):
+            return RowLosses(torch.ones(4, 2), torch.ones(4, 2))
+
+    with pytest.raises(ValueError, match=r"returned labelled of type torch\.float32: give bools"):
+        Wrong().losses(Scale(), torch.ones(4, 2), PREFERENCES)
+
+
+def test_data_without_numbers_are_refused():
+    with pytest.raises(TypeError, match="data is a generator, whose rows cannot be had by their number"):
+        Weighted().mean_losses(Scale(), (row for row in ROWS), PREFERENCES, batch_size=2)
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_rows_that_the_model_does_not_go_with_are_refused_before_an_evaluation(mixed_precision):
+    class Wary(Weighted):
+        def check_data(self, model, data, precision):
+            raise ValueError(f"{type(model).__name__} in {precision} does not go with {len(data)} rows.")
+
+        def row_losses(self, model, batch, preferences):
+            raise AssertionError("it is refused before")
+
+    message = f"Scale in {mixed_precision or 'float32'} does not go with {len(ROWS)} rows"
+    with autocast(torch.device("cpu"), mixed_precision), pytest.raises(ValueError, match=message):
+        Wary().mean_losses(Scale(), ROWS, PREFERENCES, batch_size=2)
+
+
+def test_rows_of_any_precision_pass_where_nothing_was_computed_before():
+    assert Plain().check_data(Scale(), [{"reference_precision": "bf16"}], "float32") is None

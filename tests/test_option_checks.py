@@ -6,7 +6,14 @@ import pytest
 import torch
 from _tensors import DEVICE, tensor
 
-from mopref.option_checks import check_order, checked_epsilon, checked_non_negative, given_point, matching_point
+from mopref.option_checks import (
+    check_order,
+    checked_convention,
+    checked_epsilon,
+    checked_non_negative,
+    given_point,
+    matching_point,
+)
 
 
 @pytest.mark.parametrize("point", [[1, 2], (1.0, 2.0), torch.tensor([1, 2]), torch.tensor([1.0, 2.0])])
@@ -56,3 +63,9 @@ def test_numbers():
     for value in (0.0, -0.5, math.nan):
         with pytest.raises(ValueError, match=f"epsilon is {value}: .* so it must be > 0"):
             checked_epsilon(value)
+
+
+@pytest.mark.parametrize("convention", ["rays", "", None, math.nan, True])
+def test_a_word_that_names_no_convention_raises(convention):
+    with pytest.raises(ValueError, match=r"convention is .*: choose 'importance', .* or 'ray', .*"):
+        checked_convention(convention)

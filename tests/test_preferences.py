@@ -405,3 +405,67 @@ def test_many_weights_in_half_precision_are_no_licence():
     with pytest.raises(ValueError, match="sums to 0, not 1"):
         validate_preferences(torch.zeros(1, 200, dtype=torch.bfloat16), 200)
     assert validate_preferences(torch.full((200,), 1 / 200, dtype=torch.bfloat16), 200).sum().item() == pytest.approx(1)
+
+
+# By name.
+
+NAMES = ("helpful", "harmless", "brief")
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        {"helpful": 0.25, "harmless": 0.75, "brief": 0},
+        {"brief": 0.0, "harmless": 0.75, "helpful": 0.25},
+        {"brief": np.int64(0), "harmless": np.float32(0.75), "helpful": torch.tensor(0.25)},
+        {"brief": torch.tensor(0.0), "harmless": np.array(0.75), "helpful": np.float16(0.25)},
+    ],
+)
+def test_a_preference_by_name_is_in_the_order_of_the_objectives(preference):
+    before = dict(preference)
+    expected = torch.tensor([[0.25, 0.75, 0.0]], dtype=torch.float64)
+    assert torch.equal(validate_preferences(preference, NAMES), expected)
+    assert torch.equal(validate_preferences([preference, preference], NAMES), expected.expand(2, 3))
+    assert preference == before
+
+
+def test_names_go_with_numbered_objectives_too():
+    assert validate_preferences({"objective 1": 1, "objective 0": 0}, 2).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_weights_by_name_in_half_precision(kind):
+    weights = torch.tensor([0.1, 0.2, 0.7], dtype=kind)
+    by_name = validate_preferences(dict(zip(NAMES, weights, strict=True)), NAMES)
+    assert torch.equal(by_name, validate_preferences(weights, NAMES))
+
+
+@pytest.mark.parametrize(
+    ("preference", "message"),
+    [
+        (
+            {"helpful": 1.0},
+            r"the preference \{'helpful': 1.0\} has no weight for harmless: give one for each of helpful, h",
+        ),
+        ({}, "has no weight for helpful"),
+        (
+            {"helpful": 1.0, "harmless": 0.0, "brief": 0.0, "polite": 0.0},
+            "has a weight for polite, which is no objective",
+        ),
+        ({0: 1.0, 1: 0.0, 2: 0.0}, "has a weight for 0, which is no objective"),
+        ({"helpful": "1", "harmless": 0.0, "brief": 0.0}, "has the weight '1' for helpful: give a number"),
+        ({"helpful": True, "harmless": False, "brief": False}, "has the weight True for helpful: give a number"),
+        ({"helpful": None, "harmless": 0.0, "brief": 0.0}, "has the weight None for helpful"),
+        ({"helpful": [0.5, 0.5], "harmless": 0.0, "brief": 0.0}, r"has the weight \[0.5, 0.5\] for helpful"),
+        ({"helpful": 1j, "harmless": 0.0, "brief": 0.0}, "has the weight 1j for helpful"),
+        ({"helpful": 0.5, "harmless": 0.6, "brief": 0.0}, "sums to 1.1, not 1"),
+        ({"helpful": 1.5, "harmless": -0.5, "brief": 0.0}, "weight -0.5 for harmless, which is negative"),
+        ({"helpful": float("nan"), "harmless": 0.5, "brief": 0.5}, "weight nan for helpful, which is not finite"),
+        ([{"helpful": 1, "harmless": 0, "brief": 0}, [0, 1, 0]], r"preference 1 is \[0, 1, 0\] among dicts"),
+        ([[0, 1, 0], {"helpful": 1, "harmless": 0, "brief": 0}], r"preference 0 is \[0, 1, 0\] among dicts"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_by_name_is_told_with_its_value(preference, message):
+    with pytest.raises(ValueError, match=message):
+        validate_preferences(preference, NAMES)

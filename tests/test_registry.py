@@ -85,3 +85,66 @@ def test_a_decorator_without_its_name_is_refused():
 
     with pytest.raises(ValueError, match="the scalarizer's name is '': give one"):
         SCALARIZERS.register("")
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "options", "message"),
+    [
+        (
+            SCALARIZERS,
+            "hypervolume",
+            {},
+            r"scalarizer 'hypervolume' needs reference_point: make it yourself, as Hypervol",
+        ),
+        (SCALARIZERS, "achievement", {}, r"scalarizer 'achievement' needs .*: make it yourself, as Achievement"),
+        (SCALARIZERS, "augmented-achievement", {}, r"scalarizer 'augmented-achievement' needs "),
+        (OBJECTIVES, "dpo", {}, r"objective 'dpo' needs names: make it yourself, as DPO\(names=…\), and give that"),
+        (OBJECTIVES, "rlhf", {}, r"objective 'rlhf' needs rewards: make it yourself, as RLHF\(rewards=…\)"),
+        (
+            SAMPLERS,
+            "lattice",
+            {"num_objectives": 2},
+            r"'lattice' needs num_points: .* LatticeSampler\(num_objectives=…, num_",
+        ),
+        (
+            SCALARIZERS,
+            "tchebycheff",
+            {"idael": [0.0]},
+            "'tchebycheff' has no option idael: its options are ideal, margin",
+        ),
+        (SCALARIZERS, Doubled, {"factor": 2}, "scalarizer Doubled has no option factor: its options are none"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_part_that_cannot_be_made_so_says_how_it_can(registry, name, options, message):
+    with pytest.raises(TypeError, match=message) as error:
+        registry.make(name, **options)
+    assert "__init__()" not in str(error.value)
+
+
+def test_every_registered_name_is_made_or_says_what_it_needs():
+    """Without options: an instance, or words of this library."""
+    for registry in (OBJECTIVES, SCALARIZERS, GRADIENT_WEIGHTINGS):
+        for name in registry:
+            try:
+                assert isinstance(registry.make(name), registry.interface)
+            except TypeError as error:
+                assert f"{registry.kind} {name!r} needs " in str(error)  # noqa: PT017
+
+
+def test_an_error_of_the_parts_own_is_not_hidden():
+    class Broken(Linear):
+        def __init__(self):
+            raise TypeError("its own words")
+
+    with pytest.raises(TypeError, match="its own words"):
+        SCALARIZERS.make(Broken)
+
+
+def test_functions_with_any_options_and_without_a_signature():
+    registry = Registry("function")
+    registry.register("any")(lambda **options: options)
+    registry.register("type")(type)
+    assert registry.make("any", a=1) == {"a": 1}
+    with pytest.raises(TypeError, match="type"):
+        registry.make("type")

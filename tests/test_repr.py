@@ -74,7 +74,10 @@ def test_every_repr_makes_an_equal_part(registry, name):
     ("part", "expected"),
     [
         (Tchebycheff(ideal=[0, 0]), "Tchebycheff(ideal=[0.0, 0.0])"),
-        (ModifiedTchebycheff(), "ModifiedTchebycheff(ideal=None, epsilon=0.001, margin=0.01)"),
+        (
+            ModifiedTchebycheff(),
+            "ModifiedTchebycheff(ideal=None, epsilon=0.001, margin=0.01, convention='importance')",
+        ),
         (
             Normalized(SmoothTchebycheff(ideal=torch.zeros(2), mu=0.5), ideal=np.zeros(2), nadir=[1, 2]),
             "Normalized(scalarizer=SmoothTchebycheff(ideal=[0.0, 0.0], mu=0.5), ideal=[0.0, 0.0], nadir=[1.0, 2.0])",

@@ -54,6 +54,9 @@ def test_a_scalarizer_needs_no_more_than_its_formula():
     assert g(tensor([3.0, 1.0]), tensor([0.5, 0.5])).item() == 5.0
     assert g.origin is None
     assert g.target_direction(tensor([0.5, 0.5])) is None
+    assert g.backward_direction(tensor([0.5, 0.5])) is None
+    assert g.convention == "importance"
+    assert Sum.conventions == ("importance",)
     g.observe(tensor([[3.0, 1.0]]))
     assert g.state_dict() == {}
     g.load_state_dict({})
@@ -75,6 +78,7 @@ def test_a_point_of_ones_own_choice_is_where_angles_are_seen_from():
     g = FromTheMiddle.between([1.0, 2.0], [3.0, 4.0])
     assert g.origin.tolist() == [2.0, 3.0]
     assert scalarizer_cross_angle([[3.0, 4.0]], [[0.5, 0.5]], g) == pytest.approx(0.0, abs=1e-6)
+    assert scalarizer_cross_angle([[1.0, 2.0]], [[0.5, 0.5]], g) == pytest.approx(0.0, abs=1e-6), "backwards"
     assert scalarizer_cross_angle([[3.0, 3.0]], [[0.5, 0.5]], g) == pytest.approx(45.0)
 
 

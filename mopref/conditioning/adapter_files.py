@@ -89,6 +89,7 @@ def save_adapter(
     folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, convention: str
 ) -> None:
     """Write the adapters; existing adapter files in the folder are replaced."""
+    introduce_to_peft()
     tensors = {f"{name}.{part}": _stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
     name = _base_name(base_model)
     description = {
@@ -243,7 +244,7 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
     if "shared" in config.objectives:
         raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
     for name in config.objectives:
-        if name in ("", ".", "..") or any(len(kind(name).parts) != 1 for kind in (PurePosixPath, PureWindowsPath)):
+        if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
             raise ValueError(
                 f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
                 "name without slashes."

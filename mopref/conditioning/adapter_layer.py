@@ -1,7 +1,9 @@
 """AdapterLayer: what every layer around a linear layer shares, which is how it stands in for the layer it wraps."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.guarded_weight import GuardedWeight
@@ -10,11 +12,14 @@ from mopref.conditioning.preference_state import Layout, PreferenceState
 
 __all__ = ["AdapterLayer"]
 
+_HALF = (torch.float16, torch.bfloat16)
+
 
 class AdapterLayer(nn.Module):
     """A layer around a linear layer of a base model, under the preference in force.
 
-    It has the attributes of the layer it wraps. Its ``weight`` can be looked at, for its type and its device; a model
+    It has the attributes of the layer it wraps. What it adds stays in single precision where the model is brought to
+    half. Its ``weight`` can be looked at, for its type and its device; a model
     that computes with it would leave the adapter out, and is refused.
 
     Args:
@@ -48,6 +53,17 @@ class AdapterLayer(nn.Module):
                 raise
             return getattr(base_layer, name)
 
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # ``model.to(torch.bfloat16)`` is meant for the base: in half precision an adapter's steps are lost to rounding.
+        def moved(tensor: Tensor) -> Tensor:
+            result = function(tensor)
+            return tensor.to(result.device) if result.dtype in _HALF and tensor.dtype not in _HALF else result
+
+        super()._apply(moved, recurse=False)
+        for name, part in self.named_children():
+            part._apply(function if name == "base_layer" else moved)
+        return self
+
     def base_output(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """What the wrapped layer makes of x.
 
@@ -55,7 +71,8 @@ class AdapterLayer(nn.Module):
             TypeError: something else than a product with its weight, to which another one can be added.
         """
         y = self.base_layer(x, *args, **kwargs)
-        if not isinstance(y, Tensor) or y.shape[-1:] != (self.n_out,) or y.shape[:-1] != x.shape[:-1]:
+        shape = (*x.shape[:-1], self.n_out)
+        if not isinstance(y, Tensor) or tuple(y.shape) != shape or x.shape[-1] != self.n_in:
             found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
             raise TypeError(
                 f"{self.layer_name} makes {found} of an input of shape {tuple(x.shape)}, which is no product with its "

@@ -77,5 +77,6 @@ def _token_tables(base_model: nn.Module) -> set[int]:
 
 def _is_plain(parameter: Tensor) -> bool:
     """Whether a parameter holds its numbers as they are used: quantised ones differ from the same weight in float."""
-    plain_types = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-    return parameter.dtype in plain_types and type(parameter) is nn.Parameter and type(parameter.data) is Tensor
+    if parameter.is_meta or type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
+        return False
+    return parameter.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)

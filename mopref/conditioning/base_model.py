@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["auto_class", "expert_parameters", "plain_base_model", "tell_experts_left_out", "token_counts"]
+__all__ = [
+    "auto_class",
+    "expert_parameters",
+    "keep_gradients",
+    "keep_statistics",
+    "plain_base_model",
+    "tell_experts_left_out",
+    "token_counts",
+]
 
 
 def plain_base_model(base_model: nn.Module) -> nn.Module:
@@ -22,6 +30,23 @@ def plain_base_model(base_model: nn.Module) -> nn.Module:
         stacklevel=3,
     )
     return original
+
+
+def keep_gradients(base_model: nn.Module) -> None:
+    """Keep 4-bit layers of bitsandbytes as they can be trained.
+
+    On a CPU they pack their weights anew in the first forward in evaluation mode, and pass no gradient from then on.
+    """
+    for part in base_model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+
+
+def keep_statistics(base_model: nn.Module) -> None:
+    """Put the parts of a frozen base that count running statistics in evaluation mode: these are part of it."""
+    for part in base_model.modules():
+        if getattr(part, "running_mean", None) is not None:
+            part.eval()
 
 
 def token_counts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int | None, tuple[int, ...]]:
@@ -75,7 +100,20 @@ def auto_class(name: str, model_options: Mapping[str, Any]) -> Any:
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
-    options = {key: model_options[key] for key in ("revision", "token", "cache_dir") if key in model_options}
+    options = {
+        key: model_options[key]
+        for key in (
+            "revision",
+            "token",
+            "cache_dir",
+            "subfolder",
+            "local_files_only",
+            "force_download",
+            "proxies",
+            "gguf_file",
+        )
+        if key in model_options
+    }
     config = model_options.get("config") or AutoConfig.from_pretrained(name, **options)
     for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if type(config) in kind._model_mapping:

@@ -1,12 +1,13 @@
 """FiLMModel: the preference scales and shifts the features of a network, layer by layer."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.adapter_layer import AdapterLayer
+from mopref.conditioning.base_model import keep_gradients, keep_statistics, token_counts
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, weight_of
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
@@ -108,9 +109,17 @@ class FiLMModel(ConditionedModel):
         def film(layer: nn.Module) -> FiLMLayer:
             return FiLMLayer(layer, hidden, self.num_objectives, state, generator)
 
+        keep_gradients(base_model)
         selection = select_linear_layers(base_model, target_modules)
         self.layers = wrap_layers(base_model, selection, film, train_base)
-        self.base_model = base_model
+        self.base_model, self._train_base = base_model, train_base
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the running statistics of a frozen base stay as they are."""
+        super().train(mode)
+        if not self._train_base:
+            keep_statistics(self.base_model)
+        return self
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
         """The base model's forward under the given preferences, ``(m,)`` or ``(B, m)``.
@@ -120,5 +129,8 @@ class FiLMModel(ConditionedModel):
         """
         like = weight_like(next(iter(self.layers.values())).conditioner)
         # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
-        self.state.preferences = self.checked(preferences, like).clone()
-        return self.base_model(*args, **kwargs)
+        checked = self.checked(preferences, like).clone()
+        with self.state.turn:
+            self.state.preferences = checked
+            _, self.state.token_counts = token_counts(args, kwargs)
+            return self.base_model(*args, **kwargs)

@@ -1,10 +1,10 @@
 """How a language model uses its linear layers, seen in one small forward: which can be adapted, and where rows lie.
 
 What a layer is called, and which class it is of, does not tell whether the model calls it, or multiplies with its
-weight itself, or shows it the tokens that a router chose. Two rows of three tokens tell.
+weight itself, or shows it the tokens that a router chose. A few rows of a few tokens tell.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,10 @@ from mopref.conditioning.linear_layer import layer_sizes
 from mopref.conditioning.preference_state import Layout
 from mopref.evaluation_mode import evaluation_mode
 
-__all__ = ["LayerUse", "layer_uses"]
+__all__ = ["LayerUse", "layer_uses", "layouts_of_blocks", "token_inputs"]
 
-# Numbers that tell rows, tokens and their product apart.
-_ROWS, _TOKENS = 2, 3
+# Rows and tokens of two forwards, which tell rows, tokens, their products and a router's choice of tokens apart.
+_SIZES = ((2, 3), (3, 5))
 
 
 @dataclass
@@ -29,21 +29,21 @@ class LayerUse:
     """What one forward did with a linear layer.
 
     Attributes:
-        shapes: of the activations that it was called with.
+        calls: rows and tokens of each forward that called it, and the shape of the activation.
         is_linear_map: whether each call gave one tensor, with another number in the last dimension alone.
         weight_read: whether its weight was computed with outside its own forward.
     """
 
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    calls: list[tuple[int, int, tuple[int, ...]]] = field(default_factory=list)
     is_linear_map: bool = True
     weight_read: bool = False
 
     @property
     def layout(self) -> Layout:
         """Where its activations have the rows of the batch."""
-        if all(shape[:1] == (_ROWS,) or shape[:-1] == (_ROWS * _TOKENS,) for shape in self.shapes):
+        if all(shape[:1] == (rows,) or shape[:-1] == (rows * tokens,) for rows, tokens, shape in self.calls):
             return "rows first"
-        if all(len(shape) > 2 and shape[1] == _ROWS for shape in self.shapes):
+        if all(len(shape) > 2 and shape[1] == rows for rows, _, shape in self.calls):
             return "tokens first"
         return "mixed"
 
@@ -52,7 +52,7 @@ class LayerUse:
         """Why it cannot be adapted; ``None`` where it can."""
         if self.weight_read:
             return "the model computes with its weight itself instead of calling it"
-        if not self.shapes:
+        if not self.calls:
             return "a forward over text does not call it"
         if not self.is_linear_map:
             return "it makes something else of its input than one product with its weight"
@@ -60,7 +60,7 @@ class LayerUse:
 
 
 def layer_uses(base_model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[str, LayerUse] | None:
-    """How a forward of two rows of three tokens uses each of the layers, by their names, in both modes of a module.
+    """How forwards of a few tokens use each of the layers, by their names, in both modes of a module.
 
     Nothing is known of a network that takes no token ids, of one that such a forward ends in an error, and of one whose
     weights would have to be fetched from a disk or from another memory for it.
@@ -72,19 +72,34 @@ def layer_uses(base_model: nn.Module, layers: Mapping[str, nn.Module]) -> dict[s
     Returns:
         ``None`` where nothing is known.
     """
-    inputs = _token_inputs(base_model)
-    if inputs is None:
-        return None
+    inputs = [token_inputs(base_model, *sizes) for sizes in _SIZES]
     uses = {name: LayerUse() for name in layers}
     try:
-        with _untouched(base_model), _WeightReads(base_model, layers, uses):
-            base_model(**inputs)
-            base_model.train()
-            base_model(**inputs)
+        with _untouched(base_model), _WeightReads(base_model, layers, uses) as watch:
+            for sizes, batch, training in zip(_SIZES, inputs, (False, True), strict=True):
+                if batch is None:
+                    return None
+                watch.sizes = sizes
+                base_model.train(training)
+                base_model(**batch)
     except Exception:
         # Whatever it is, the model's own forward will tell when it is used.
         return None
     return uses
+
+
+def layouts_of_blocks(base_model: nn.Module, names: Iterable[str]) -> dict[str, Layout]:
+    """Where rows lie in the layers of PyTorch's own transformer blocks that take tokens before rows.
+
+    Of a network that is no language model this is all that can be known without its inputs.
+    """
+    kinds = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+    blocks = [
+        f"{name}." if name else ""
+        for name, part in base_model.named_modules(remove_duplicate=False)
+        if isinstance(part, kinds) and not part.self_attn.batch_first
+    ]
+    return {name: "tokens first" for name in names if any(name.startswith(block) for block in blocks)}
 
 
 @contextmanager
@@ -100,7 +115,7 @@ def _untouched(base_model: nn.Module) -> Iterator[None]:
                     buffer.copy_(buffers[name])
 
 
-def _token_inputs(base_model: nn.Module) -> dict[str, Tensor] | None:
+def token_inputs(base_model: nn.Module, rows: int, tokens: int) -> dict[str, Tensor] | None:
     """Arguments of a small forward; ``None`` where the module is no language model that can be run at once."""
     if getattr(base_model, "main_input_name", "") != "input_ids" or _is_offloaded(base_model):
         return None
@@ -111,9 +126,9 @@ def _token_inputs(base_model: nn.Module) -> dict[str, Tensor] | None:
     if weight.is_meta:
         return None
     # Tokens that stand for images or for padding are at the ends of a vocabulary.
-    count = _ROWS * _TOKENS
+    count = rows * tokens
     first = max(0, min(weight.shape[0] // 2, weight.shape[0] - count))
-    ids = ((first + torch.arange(count, device=weight.device)) % weight.shape[0]).view(_ROWS, _TOKENS)
+    ids = ((first + torch.arange(count, device=weight.device)) % weight.shape[0]).view(rows, tokens)
     if getattr(getattr(base_model, "config", None), "is_encoder_decoder", False):
         return {"input_ids": ids, "decoder_input_ids": ids}
     return {"input_ids": ids}
@@ -129,6 +144,7 @@ class _WeightReads(TorchFunctionMode):
 
     def __init__(self, base_model: nn.Module, layers: Mapping[str, nn.Module], uses: Mapping[str, LayerUse]) -> None:
         super().__init__()
+        self.sizes = _SIZES[0]
         weights = {name: getattr(layer, "weight", None) for name, layer in layers.items()}
         self._uses = {id(weight): uses[name] for name, weight in weights.items() if isinstance(weight, Tensor)}
         # Weights whose owner is running: also an embedding that shares its weight with the output head.
@@ -149,8 +165,9 @@ class _WeightReads(TorchFunctionMode):
     def _watch_calls(self, layer: nn.Module, use: LayerUse) -> None:
         def after(_: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
             x = args[0] if args else next(iter(kwargs.values()), None)
-            use.shapes.append(tuple(x.shape) if isinstance(x, Tensor) else ())
-            expected = (*use.shapes[-1][:-1], layer_sizes(layer)[0])
+            shape = tuple(x.shape) if isinstance(x, Tensor) else ()
+            use.calls.append((*self.sizes, shape))
+            expected = (*shape[:-1], layer_sizes(layer)[0])
             use.is_linear_map &= isinstance(output, Tensor) and tuple(output.shape) == expected
 
         self._handles.append(layer.register_forward_hook(after, with_kwargs=True))

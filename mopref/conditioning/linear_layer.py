@@ -48,10 +48,11 @@ def weight_of(layer: nn.Module) -> Tensor:
 def plain_weight(layer: nn.Module) -> Tensor | None:
     """The weight of a linear layer where it is a plain floating-point parameter that could be changed.
 
-    ``None`` for a packed or quantised weight, and for one that is computed from others, as under a parametrization.
+    ``None`` for a packed or quantised weight, for one that is computed from others, as under a parametrization, and for
+    one that rests on a disk.
     """
     weight = layer._parameters.get("weight")
-    if weight is None or type(weight) is not nn.Parameter or type(weight.data) is not Tensor:
+    if weight is None or type(weight) is not nn.Parameter or type(weight.data) is not Tensor or weight.is_meta:
         return None
     return weight if weight.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16) else None
 
@@ -96,10 +97,16 @@ def _passes_gradient(layer: nn.Module) -> bool:
     weight = weight_of(layer)
     dtype = weight.dtype if weight.dtype in (torch.float64, torch.float16, torch.bfloat16) else torch.float32
     x = torch.ones(1, 1, layer_sizes(layer)[1], device=adapter_device(layer), dtype=dtype, requires_grad=True)
-    try:
-        with torch.enable_grad():
+    with torch.enable_grad():
+        try:
             output = layer(x)
-    except Exception:
-        # Of a layer that wants other inputs than these nothing is known.
-        return True
-    return bool(getattr(output, "requires_grad", True))
+        except Exception:
+            # Of a layer that wants other inputs than these nothing is known.
+            return True
+        if not isinstance(output, Tensor):
+            return True
+        if not output.requires_grad:
+            return False
+        # A kernel without a backward pass may give its output a graph all the same.
+        (gradient,) = torch.autograd.grad(output.float().sum(), x, allow_unused=True)
+    return gradient is not None

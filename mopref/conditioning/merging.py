@@ -7,8 +7,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.layer_use import token_inputs
 from mopref.conditioning.linear_layer import is_transposed, plain_weight
 from mopref.conditioning.svd_lora import SVDLoRALayer
+from mopref.evaluation_mode import evaluation_mode
 
 __all__ = ["merged_model"]
 
@@ -30,8 +32,9 @@ def merged_model(base_model: nn.Module, adapters: Mapping[str, SVDLoRALayer], pr
     for name, layer in adapters.items():
         if plain_weight(layer.base_layer) is None:
             raise ValueError(
-                f"the weight of {name} is quantised or computed from others ({type(layer.base_layer).__name__}), so "
-                "nothing can be added to it: load the base in float, or export a LoRA."
+                f"the weight of {name} is quantised, computed from others or not in memory "
+                f"({type(layer.base_layer).__name__}), so nothing can be added to it: load the base in float and "
+                "whole, or export a LoRA."
             )
     merged = copy.deepcopy(base_model)
     for name, module in list(merged.named_modules(remove_duplicate=False)):
@@ -75,6 +78,7 @@ def _untie_head(merged: nn.Module, adapters: Mapping[str, SVDLoRALayer]) -> None
     names = [name for name in adapters if merged.get_submodule(name) is head]
     if head is None or not names:
         return
+    before = _small_logits(merged)
     config = cast(Any, merged).config
     for part in {id(part): part for part in (config, config.get_text_config())}.values():
         part.tie_word_embeddings = False
@@ -83,3 +87,19 @@ def _untie_head(merged: nn.Module, adapters: Mapping[str, SVDLoRALayer]) -> None
         if keys:
             kept = [key for key in keys if key not in {f"{name}.weight" for name in names}]
             setattr(merged, attribute, {key: keys[key] for key in kept} if isinstance(keys, Mapping) else kept)
+    after = _small_logits(merged)
+    if before is not None and after is not None and not torch.allclose(after, before, rtol=1e-3, atol=1e-3):
+        raise ValueError(
+            f"{type(merged).__name__} makes something else of its output head where that has a weight of its own: "
+            "export a LoRA instead, or train adapters without the head, by target_modules."
+        )
+
+
+def _small_logits(model: nn.Module) -> Tensor | None:
+    """Logits of a few tokens, in evaluation mode; ``None`` of what is no language model that can be run at once."""
+    inputs = token_inputs(model, 2, 3)
+    if inputs is None:
+        return None
+    with evaluation_mode(model), torch.no_grad():
+        logits: Tensor = model(**inputs).logits
+    return logits

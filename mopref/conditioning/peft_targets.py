@@ -1,7 +1,6 @@
 """Which exported LoRAs stock PEFT misreads or refuses, by the names of their layers."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from torch import nn
 
@@ -39,26 +38,43 @@ def refuse_misread_targets(base_model: nn.Module, names: Iterable[str]) -> None:
     misread = [name for name in names if name.rsplit(".", 1)[-1] in projections]
     if misread:
         raise ValueError(
-            f"a LoRA of {misread[0]} ({len(misread)} such layers) would be lost: in a {base_model.config.model_type} "
-            f"stock PEFT takes layers called {', '.join(projections)} for the experts of the mixture. Serve merge(λ), "
-            "or train adapters on attention only, by target_modules."
+            f"a LoRA of {misread[0]} ({len(misread)} such layers) would be lost: in a {model_type} stock PEFT takes "
+            f"layers called {', '.join(projections)} for the experts of the mixture. Serve merge(λ), or train adapters "
+            "on attention only, by target_modules."
+        )
+    renamed = _renamed(model_type, names)
+    if renamed:
+        raise ValueError(
+            f"a LoRA of {renamed[0]} ({len(renamed)} such layers) would be lost: in a {model_type} transformers "
+            "renames that layer while a file is loaded. Serve merge(λ), or train without it, by target_modules."
         )
 
 
 def _expert_family(base_model: nn.Module) -> str | None:
     """The family after whose experts PEFT renames a model's targets; ``None`` where it renames none."""
     model_type = getattr(getattr(base_model, "config", None), "model_type", None)
-    if model_type is None:
-        return None
-    if model_type == "mixtral":
-        return "mixtral"
+    if model_type is None or model_type == "mixtral":
+        return model_type
     try:
         from transformers import conversion_mapping
     except ImportError:
         # A release from before experts were fused: nothing is renamed.
         return None
-    families: dict[str, Any] | None = getattr(conversion_mapping, "_MODEL_TO_CONVERSION_PATTERN", None)
+    families: dict[str, str] | None = getattr(conversion_mapping, "_MODEL_TO_CONVERSION_PATTERN", None)
     if families is not None:
         return families.get(model_type)
     # Without the list it is safer to take any mixture of fused experts for one of them.
     return "qwen2_moe" if expert_parameters(base_model) else None
+
+
+def _renamed(model_type: str | None, names: Iterable[str]) -> list[str]:
+    """The layers that transformers takes for older names of others."""
+    try:
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+    except ImportError:
+        return []
+    entries = get_checkpoint_conversion_mapping(model_type) or []
+    renamings = [entry for entry in entries if type(entry) is WeightRenaming]
+    keys = {name: f"{name}.lora_A.weight" for name in names}
+    return [name for name, key in keys.items() if any(entry.rename_source_key(key)[0] != key for entry in renamings)]

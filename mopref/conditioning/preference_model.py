@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files
-from mopref.conditioning.base_model import auto_class, plain_base_model, tell_experts_left_out, token_counts
+from mopref.conditioning.base_model import (
+    auto_class,
+    keep_gradients,
+    keep_statistics,
+    plain_base_model,
+    tell_experts_left_out,
+    token_counts,
+)
+from mopref.conditioning.cache_mark import check_cache, mark_cache
 from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.linear_layer import layers_without_gradient
 from mopref.conditioning.merging import merged_model
@@ -61,10 +69,14 @@ class PreferenceModel(ConditionedModel):
 
     def __init__(self, base_model: nn.Module, config: SVDLoRAConfig) -> None:
         base_model = plain_base_model(base_model)
+        keep_gradients(base_model)
         selection = select_linear_layers(base_model, config.target_modules, config.layers)
         blocked = layers_without_gradient(selection.layers)
         if blocked:
-            raise ValueError(f"{_told_blocked(base_model, blocked)} Quantise weights only, or load the base in float.")
+            raise ValueError(
+                f"{_told_blocked(base_model, blocked)} Quantise weights only, or load the base "
+                "in float; one that was evaluated before has to be loaded anew."
+            )
         if config.target_modules in (None, "all-linear"):
             tell_experts_left_out(base_model)
         self._set_up(base_model, config, selection)
@@ -102,7 +114,19 @@ class PreferenceModel(ConditionedModel):
         dtype = getattr(self.base_model, "dtype", None)
         if isinstance(dtype, torch.dtype):
             return dtype
-        return next(parameter.dtype for parameter in self.base_model.parameters() if parameter.is_floating_point())
+        own = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
+        parameters = (parameter for parameter in self.base_model.parameters() if id(parameter) not in own)
+        return next(parameter.dtype for parameter in parameters if parameter.is_floating_point())
+
+    @property
+    def trained_base_parameters(self) -> list[str]:
+        """The base model's own parameters that require a gradient, which no saved adapter would hold."""
+        own = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
+        return [
+            name.replace(".base_layer.", ".")
+            for name, parameter in self.base_model.named_parameters()
+            if parameter.requires_grad and id(parameter) not in own
+        ]
 
     @property
     def generation_config(self) -> Any:
@@ -130,17 +154,16 @@ class PreferenceModel(ConditionedModel):
             ValueError: no preferences (outside ``disabled()``), or invalid ones.
         """
         rows, counts = token_counts(args, kwargs)
-        self._set_preferences(preferences, counts)
-        given = self.state.preferences
-        if self.state.enabled and given is not None and rows is not None and len(given) not in (1, rows):
-            raise ValueError(
-                f"{len(given)} preferences were given for {rows} rows: give one for each row of the batch, or a single "
-                "one."
-            )
-        if self.training and not self._checkpointing_is_ours and self._checkpoints_activations():
-            # Switched on at the base itself, where the preference of a recomputed block would not be known.
-            self.gradient_checkpointing_enable()
-        return self.base_model(*args, **kwargs)
+        with self.state.turn:
+            self._set_preferences(preferences, rows, counts)
+            if self.training and not self._checkpointing_is_ours and self._checkpoints_activations():
+                # Switched on at the base itself, where the preference of a recomputed block would not be known.
+                self.gradient_checkpointing_enable()
+            in_force = self.state.preferences if self.state.enabled else None
+            check_cache(kwargs.get("past_key_values"), in_force)
+            output = self.base_model(*args, **kwargs)
+            mark_cache(getattr(output, "past_key_values", None), in_force)
+            return output
 
     def generate(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
         """The base model's ``generate`` under one preference, or one for each prompt ``(B, m)``.
@@ -151,22 +174,23 @@ class PreferenceModel(ConditionedModel):
         Raises:
             ValueError: as :meth:`forward`, or another number of preferences than of prompts.
         """
-        self._set_preferences(preferences)
-        num_preferences = 1 if self.state.preferences is None else len(self.state.preferences)
         inputs = args[0] if args else next((kwargs[k] for k in _GENERATION_INPUTS if kwargs.get(k) is not None), None)
         num_prompts = 1 if inputs is None else len(inputs)
-        if self.state.enabled and num_preferences not in (1, num_prompts):
-            raise ValueError(
-                f"{num_preferences} preferences were given for {num_prompts} prompts: give one for each prompt, or a "
-                "single one."
-            )
-        with self.state.generation():
+        with self.state.turn, self.state.generation():
+            self._set_preferences(preferences, num_prompts, what="prompts")
             return cast(Any, self.base_model).generate(*args, **kwargs)
 
-    def _set_preferences(self, preferences: Any, counts: tuple[int, ...] = ()) -> None:
+    def _set_preferences(
+        self, preferences: Any, rows: int | None, counts: tuple[int, ...] = (), what: str = "rows"
+    ) -> None:
         if self.state.enabled:
             # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
-            self.state.preferences = self.checked(preferences, self._like).clone()
+            checked = self.checked(preferences, self._like).clone()
+            if rows is not None and len(checked) not in (1, rows):
+                raise ValueError(
+                    f"{len(checked)} preferences were given for {rows} {what}: give one for each, or a single one."
+                )
+            self.state.preferences = checked
         self.state.token_counts = counts
 
     @property
@@ -177,8 +201,14 @@ class PreferenceModel(ConditionedModel):
     @contextmanager
     def disabled(self) -> Iterator[Self]:
         """Within this block the model is its base, bit for bit, and needs no preferences."""
-        with self.state.in_force(self.state.preferences, False, self.state.token_counts):
+        with self.state.turn, self.state.in_force(self.state.preferences, False, self.state.token_counts):
             yield self
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; the running statistics of the base, which is frozen, stay as they are."""
+        super().train(mode)
+        keep_statistics(self.base_model)
+        return self
 
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass, each under the preferences of its own forward.
@@ -259,6 +289,7 @@ class PreferenceModel(ConditionedModel):
                 shape or not finite. The base model is unchanged then.
         """
         folder, base_model = Path(folder), plain_base_model(base_model)
+        keep_gradients(base_model)
         content = adapter_files.read_adapter(folder, base_model)
         model = cls.__new__(cls)
         # The layers that were adapted, whatever would be selected today.

@@ -1,9 +1,11 @@
 """The preference in force: one record that all adapters of a model read, set at each forward."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import RLock
 from typing import Any, Literal, Self, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["Layout", "PreferenceState"]
@@ -17,6 +19,8 @@ class PreferenceState:
     """The preference in force, shared by all adapters of a model: rows ``(B, m)``, or one row for the whole batch.
 
     It stays in force until the next forward sets another: a backward pass may need it again.
+
+    Forwards of several threads take turns by :attr:`turn`, since all of them read this one record.
 
     Attributes:
         generating: whether rows may repeat, for beams and samples.
@@ -32,6 +36,19 @@ class PreferenceState:
         # Gates that generation needs again for its next token, by layer and number of rows.
         self.gates: dict[tuple[nn.Module, int], Tensor] = {}
         self.preferences = None
+        self._lock = RLock()
+
+    @property
+    def turn(self) -> AbstractContextManager[Any]:
+        """Within this context no other thread runs a forward, so that none changes the preference of this one."""
+        # Compiled code has no locks, and is for one thread.
+        return nullcontext() if torch.compiler.is_compiling() else self._lock
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=RLock())
 
     @property
     def preferences(self) -> Tensor | None:
@@ -97,7 +114,7 @@ class PreferenceState:
                 "router's choice of tokens, images, …): give a single preference for all, or leave that layer out of "
                 "target_modules."
             )
-        count = shape[1] if layout == "tokens first" else shape[0]
+        count = shape[1] if layout == "tokens first" and len(shape) > 2 else shape[0]
         if count == given:
             return self.preferences
         flat = len(shape) == 2 and layout == "rows first"
@@ -116,7 +133,6 @@ class PreferenceState:
         """What belongs to rows ``(1 or B, k)``, in the shape that multiplies an activation of so many dimensions.
 
         Example:
-            >>> import torch
             >>> PreferenceState.beside(torch.zeros(5, 2), 3).shape
             torch.Size([5, 1, 2])
             >>> PreferenceState.beside(torch.zeros(5, 2), 3, "tokens first").shape

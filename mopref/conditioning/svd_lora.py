@@ -119,6 +119,11 @@ class SVDLoRALayer(AdapterLayer):
         members = self.scale * preferences.to(self.scale).repeat_interleave(self.config.preference_rank, dim=1)
         return torch.cat([self.sigma.expand(preferences.shape[0], -1), members], dim=1)
 
+    @property
+    def changes_something(self) -> bool:
+        """Whether ΔW(λ) is other than 0 for some λ; not before the first step of a training."""
+        return bool(self.U.detach().any()) and bool(self.sigma.detach().any() or self.scale.detach().any())
+
     def delta_weight(self, preference: Tensor) -> Tensor:
         """ΔW(λ) = c · U · diag(g(λ)) · Vᵀ for one preference ``(m,)``: shape ``(n_out, n_in)``."""
         return self.config.scaling * (self.U * self.gate(preference.view(1, -1))) @ self.V.T

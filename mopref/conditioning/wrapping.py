@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from torch import Tensor, nn
 
 from mopref.conditioning.adapter_layer import AdapterLayer
-from mopref.conditioning.layer_use import layer_uses
+from mopref.conditioning.layer_use import layer_uses, layouts_of_blocks
 from mopref.conditioning.linear_layer import is_adaptable
 from mopref.conditioning.preference_state import Layout
 
@@ -84,7 +84,7 @@ def select_linear_layers(
         selection = {name: layer for name, layer in selection.items() if block_index(name) in indices}
     uses = layer_uses(base_model, selection) or {}
     obstacles = {name: use.obstacle for name, use in uses.items() if use.obstacle is not None}
-    layouts = {name: use.layout for name, use in uses.items()}
+    layouts = layouts_of_blocks(base_model, selection) | {name: use.layout for name, use in uses.items()}
     if default:
         obstacles |= {name: _STATE_SPACE for name in _state_space_projections(base_model, selection)}
         routed = "it sees other rows than those of the batch, such as a router's choice of tokens"
@@ -116,7 +116,8 @@ def named_layers(base_model: nn.Module, names: Sequence[str]) -> LayerSelection:
     chosen = {id(linear[name]) for name in names}
     selection = {name: layer for name, layer in linear.items() if id(layer) in chosen}
     uses = layer_uses(base_model, selection) or {}
-    return LayerSelection(selection, {name: use.layout for name, use in uses.items()})
+    layouts = layouts_of_blocks(base_model, selection) | {name: use.layout for name, use in uses.items()}
+    return LayerSelection(selection, layouts)
 
 
 def _state_space_projections(base_model: nn.Module, names: Iterable[str]) -> list[str]:
@@ -150,7 +151,7 @@ def linear_layers(base_model: nn.Module) -> dict[str, nn.Module]:
 def _refuse_wrapped(base_model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
     merged = "give the plain base model, such as PreferenceModel's merge(λ) or PEFT's merge_and_unload() returns."
     for name, module in modules.items():
-        if hasattr(module, "base_layer"):
+        if hasattr(module, "base_layer") or any(kind.__name__ == "PeftModel" for kind in type(module).__mro__):
             raise ValueError(f"{name or 'the base model'} is wrapped already, by a {type(module).__name__}: {merged}")
         distributed = isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel)
         if distributed or any(part in module._modules for part in _WRAPPERS):
@@ -159,8 +160,6 @@ def _refuse_wrapped(base_model: nn.Module, modules: Mapping[str, nn.Module]) -> 
                 "ones than the plain model's: condition the plain model, and compile, distribute or checkpoint it "
                 "afterwards."
             )
-    if any(kind.__name__ == "PeftModel" for kind in type(base_model).__mro__):
-        raise ValueError(f"the base model is wrapped already, by a {type(base_model).__name__}: {merged}")
 
 
 def _refuse_unfit_targets(

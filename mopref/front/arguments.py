@@ -3,15 +3,26 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array
+from mopref.option_checks import Convention
 from mopref.preferences import validate_preferences
 
-__all__ = ["checked_extra", "checked_metadata", "checked_names", "checked_preferences"]
+__all__ = [
+    "FrontConvention",
+    "checked_extra",
+    "checked_front_convention",
+    "checked_metadata",
+    "checked_names",
+    "checked_preferences",
+]
+
+# What λ says, or that a front's file does not tell it.
+FrontConvention: TypeAlias = Convention | Literal["unrecorded"]
 
 
 def checked_names(names: Sequence[str], number_of_objectives: int) -> tuple[str, ...]:
@@ -40,6 +51,20 @@ def checked_preferences(preferences: ArrayLike, names: Sequence[str], shape: tup
             "row."
         )
     return np.array(weights)
+
+
+def checked_front_convention(convention: FrontConvention) -> FrontConvention:
+    """The convention itself.
+
+    Raises:
+        ValueError: a word that names no convention.
+    """
+    if convention not in (*get_args(Convention), "unrecorded"):
+        raise ValueError(
+            f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
+            "where the losses were to lie along λ, or 'unrecorded' where nobody knows."
+        )
+    return convention
 
 
 def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Maximize
+from mopref.front.arguments import FrontConvention, checked_front_convention
 
 __all__ = ["PREFERENCE_PREFIX", "FrontContent", "from_csv", "from_json", "to_csv", "to_json"]
 
 PREFERENCE_PREFIX = "preference_"
 _FORMAT = "mopref front"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
+# Version 1 does not hold the convention.
+_READABLE_VERSIONS = (1, 2)
 
 
 class FrontContent(NamedTuple):
@@ -29,6 +32,7 @@ class FrontContent(NamedTuple):
         maximize: the direction, one bool or one per objective.
         extra: more columns of N cells each.
         metadata: anything that JSON can hold.
+        convention: what λ says; ``None`` where a file does not tell it.
     """
 
     preferences: ArrayLike
@@ -37,6 +41,7 @@ class FrontContent(NamedTuple):
     maximize: Maximize
     extra: Mapping[str, Any]
     metadata: Mapping[str, Any]
+    convention: FrontConvention | None
 
 
 def to_json(content: FrontContent) -> str:
@@ -50,6 +55,7 @@ def to_json(content: FrontContent) -> str:
         "version": _FORMAT_VERSION,
         "names": content.names,
         "maximize": content.maximize,
+        "convention": content.convention,
         "preferences": np.asarray(content.preferences).tolist(),
         "values": np.asarray(content.values).tolist(),
         "extra": {name: _without_nan(column) for name, column in content.extra.items()},
@@ -59,7 +65,7 @@ def to_json(content: FrontContent) -> str:
 
 
 def to_csv(headers: Sequence[str], columns: Sequence[NDArray[Any]]) -> str:
-    """A CSV text of a table's columns under their headers; direction and metadata have no place in it."""
+    """A CSV text of a table's columns under their headers; direction, convention and metadata have no place in it."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(headers)
@@ -68,7 +74,7 @@ def to_csv(headers: Sequence[str], columns: Sequence[NDArray[Any]]) -> str:
 
 
 def from_json(text: str) -> FrontContent:
-    """What a JSON text holds.
+    """What a JSON text holds; one of version 1 holds no convention.
 
     Raises:
         ValueError: a text that :func:`to_json` did not write, or not all of it.
@@ -76,16 +82,22 @@ def from_json(text: str) -> FrontContent:
     document = json.loads(text)
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise ValueError(f'there is no "format": "{_FORMAT}" in it.')
-    if document.get("version") != _FORMAT_VERSION:
-        raise ValueError(f"its format version is {document.get('version')}, and this mopref reads {_FORMAT_VERSION}.")
+    version = document.get("version")
+    if version not in _READABLE_VERSIONS:
+        readable = " and ".join(map(str, _READABLE_VERSIONS))
+        raise ValueError(f"its format version is {version}, and this mopref reads {readable}.")
+    if version == 1:
+        document["convention"] = None
     missing = [key for key in FrontContent._fields if key not in document]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}.")
+    if version != 1:
+        checked_front_convention(document["convention"])
     return FrontContent(**{key: document[key] for key in FrontContent._fields})
 
 
-def from_csv(text: str, maximize: Maximize) -> FrontContent:
-    """What a CSV table holds, with the direction that it does not.
+def from_csv(text: str, maximize: Maximize, convention: FrontConvention | None = None) -> FrontContent:
+    """What a CSV table holds, with the direction and the convention that it does not.
 
     Raises:
         ValueError: a text without the columns of a front, or with rows of another length.
@@ -111,6 +123,7 @@ def from_csv(text: str, maximize: Maximize) -> FrontContent:
         maximize=maximize,
         extra={name: _parsed(cells) for name, cells in columns.items()},
         metadata={},
+        convention=convention,
     )
 
 

@@ -1,6 +1,7 @@
 """A front as a model reached it: which preference led to which values, with indicators, table, files and plot."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,9 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from mopref import indicators
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
 from mopref._atomic_writes import write_atomically
-from mopref.front.arguments import checked_extra, checked_metadata, checked_names, checked_preferences
+from mopref.front.arguments import (
+    FrontConvention,
+    checked_extra,
+    checked_front_convention,
+    checked_metadata,
+    checked_names,
+    checked_preferences,
+)
 from mopref.front.files import PREFERENCE_PREFIX, FrontContent, from_csv, from_json, to_csv, to_json
-from mopref.front.table import indicator_lines, table_lines
+from mopref.front.table import convention_lines, indicator_lines, table_lines
 from mopref.indicators import PreferenceRegret
 from mopref.scalarizer import Scalarizer
 
@@ -37,13 +45,16 @@ class Front:
             measured is NaN or None.
         metadata: anything that JSON can hold, such as ``seed``, ``reference_point``, ``model``. ``reference_point`` is
             the default of every method that needs one; ``seed`` is shown in :meth:`summary`.
+        convention: what λ says: "importance", where a larger λ_i asks for a smaller loss i (or a higher value, where it
+            is maximised), "ray" where the losses were to lie along λ (a scalarizer with ``convention="ray"``), or
+            "unrecorded" where nobody knows, as of files of version 1.
 
     Arrays are stored as float64 copies. No method drops, merges or reorders points, except :meth:`non_dominated`, whose
     purpose it is.
 
     Raises:
         ValueError: arguments of shapes that do not match, preferences that do not lie on the simplex, values that are
-            not finite, a name that is there twice, or metadata that JSON cannot hold.
+            not finite, a name that is there twice, metadata that JSON cannot hold, or an unknown convention.
 
     Example:
         >>> front = Front([[1, 0], [0.5, 0.5], [0, 1]], [[0, 2], [1, 1], [2, 0]], names=("helpful", "harmless"))
@@ -57,6 +68,7 @@ class Front:
     maximize: bool | tuple[bool, ...]
     extra: dict[str, NDArray[Any]]
     metadata: dict[str, Any]
+    convention: FrontConvention
 
     def __init__(
         self,
@@ -66,6 +78,7 @@ class Front:
         maximize: Maximize = False,
         extra: Mapping[str, ArrayLike | Sequence[Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        convention: FrontConvention = "importance",
     ) -> None:
         self.values = as_points(values)
         count, number_of_objectives = self.values.shape
@@ -76,6 +89,7 @@ class Front:
         self.maximize = flags[0] if len(set(flags)) == 1 else tuple(flags)
         self.extra = {name: checked_extra(name, column, count) for name, column in (extra or {}).items()}
         self.metadata = checked_metadata(metadata or {})
+        self.convention = checked_front_convention(convention)
         columns = self.columns()
         if len(set(columns)) != len(columns) or any(name.startswith(PREFERENCE_PREFIX) for name in self.extra):
             raise ValueError(
@@ -87,7 +101,8 @@ class Front:
         return len(self.values)
 
     def __repr__(self) -> str:
-        return f"Front({len(self)} points, names={self.names}, maximize={self.maximize})"
+        convention = "" if self.convention == "importance" else f", convention={self.convention!r}"
+        return f"Front({len(self)} points, names={self.names}, maximize={self.maximize}{convention})"
 
     def columns(self) -> list[str]:
         """Names of the table's columns: ``preference_<name>`` and ``<name>`` per objective, then the extra ones."""
@@ -120,11 +135,23 @@ class Front:
     def _minimised(self, values: Array) -> Array:
         return values * signs(self.maximize, len(self.names))
 
+    def _check_convention(self, scalarizer: Scalarizer) -> None:
+        if self.convention not in (scalarizer.convention, "unrecorded"):
+            raise ValueError(
+                f"convention is {self.convention!r}, but to {scalarizer!r} a preference says "
+                f"{scalarizer.convention!r}, so each point would be measured against what another one asked for: give "
+                "the scalarizer that the front was trained with."
+            )
+
     def cross_angle(self, scalarizer: Scalarizer) -> float:
         """Mean angle in degrees between where the preferences aimed under this scalarizer and what they reached.
 
         See :func:`mopref.indicators.scalarizer_cross_angle`. Maximised values are given to it with their sign changed.
+
+        Raises:
+            ValueError: a scalarizer of the other convention.
         """
+        self._check_convention(scalarizer)
         return indicators.scalarizer_cross_angle(self._minimised(self.values), self.preferences, scalarizer)
 
     def regret(self, scalarizer: Scalarizer, best_values: ArrayLike | None = None) -> PreferenceRegret:
@@ -134,8 +161,10 @@ class Front:
         points. See :func:`mopref.indicators.scalarizer_regret`.
 
         Raises:
-            ValueError: best values of another number of objectives, or one that is not finite.
+            ValueError: best values of another number of objectives, or one that is not finite, or a scalarizer of the
+                other convention.
         """
+        self._check_convention(scalarizer)
         best = self.values if best_values is None else as_points(best_values, "best_values")
         if best.shape[1] != len(self.names):
             raise ValueError(
@@ -215,7 +244,8 @@ class Front:
         """A front of the points that no other one dominates, all copies among them, in the same order."""
         mask = indicators.non_dominated(self.values, self.maximize)
         extra = {name: column[mask] for name, column in self.extra.items()}
-        return type(self)(self.preferences[mask], self.values[mask], self.names, self.maximize, extra, self.metadata)
+        kept = (self.preferences[mask], self.values[mask], self.names, self.maximize, extra, self.metadata)
+        return type(self)(*kept, self.convention)
 
     # -- how it looks --
 
@@ -225,10 +255,14 @@ class Front:
         true_front: ArrayLike | None = None,
         scalarizer: Scalarizer | None = None,
     ) -> str:
-        """A table of all points, and the indicators below it, as plain text without escape codes."""
+        """A table of all points, and the indicators below it, as plain text without escape codes.
+
+        Where the preferences do not say importance, the head of the table says what they do.
+        """
         arrows = ["↑" if flag else "↓" for flag in self.is_maximized()]
+        symbol = "λ" if self.convention == "importance" else f"λ ({self.convention})"
         headers = [
-            *(f"λ {name}" for name in self.names),
+            *(f"{symbol} {name}" for name in self.names),
             *(f"{name} {arrow}" for name, arrow in zip(self.names, arrows, strict=True)),
             *self.extra,
         ]
@@ -237,7 +271,8 @@ class Front:
         )
         numbers = self.indicators(reference_point, true_front, scalarizer)
         seed = self.metadata.get("seed", "not recorded")
-        return "\n".join([*points, "", *indicator_lines(numbers, len(self), seed)])
+        lines = [*convention_lines(self.convention), *points, "", *indicator_lines(numbers, len(self), seed)]
+        return "\n".join(lines)
 
     def plot(
         self,
@@ -265,7 +300,8 @@ class Front:
         return [*self.preferences.T, *self.values.T, *self.extra.values()]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a .json file, which holds everything exactly, or a .csv table, which holds no direction or metadata.
+        """Write a .json file, which holds everything exactly, or a .csv table, which holds no direction, convention or
+        metadata.
 
         The file appears under its name only when it is complete. Missing folders are made.
 
@@ -276,19 +312,28 @@ class Front:
         if _is_csv(path):
             text = to_csv(self.columns(), self.column_arrays())
         else:
-            content = (self.preferences, self.values, self.names, self.maximize, self.extra, self.metadata)
+            convention = checked_front_convention(self.convention)
+            content = (self.preferences, self.values, self.names, self.maximize, self.extra, self.metadata, convention)
             text = to_json(FrontContent(*content))
         write_atomically(path, text.encode())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], maximize: Maximize | None = None) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        maximize: Maximize | None = None,
+        convention: FrontConvention | None = None,
+    ) -> Self:
         """The front that :meth:`save` wrote.
 
         A .json file comes back exactly. A .csv file does not hold the direction, so it must be given as ``maximize``
-        (and only there); its metadata is empty, and strings that look like numbers or bools become those.
+        (and only there), nor what its preferences say, which is "unrecorded" where it is not given as ``convention``;
+        its metadata is empty, and strings that look like numbers or bools become those. A .json file of version 1 holds
+        no convention either: it is "unrecorded", with a warning, where it is not given.
 
         Raises:
-            ValueError: a file that is something else, incomplete, or holds values that a front refuses.
+            ValueError: a file that is something else, incomplete, or holds values that a front refuses, or a direction
+                or a convention beside the file's own.
         """
         path = Path(path)
         if _is_csv(path) == (maximize is None):
@@ -299,9 +344,31 @@ class Front:
             )
         try:
             text = path.read_text(encoding="utf-8")
-            return cls(*(from_json(text) if maximize is None else from_csv(text, maximize)))
+            content = from_json(text) if maximize is None else from_csv(text, maximize, convention or "unrecorded")
+            front = cls(*content[:-1], content.convention or "unrecorded")
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a front that Front.save wrote, or it was damaged: {error}") from error
+        if maximize is None:
+            _tell_convention(front, content.convention, convention, path)
+        return front
+
+
+def _tell_convention(
+    front: Front, recorded: FrontConvention | None, convention: FrontConvention | None, path: Path
+) -> None:
+    """Give a front of a .json file the convention that its file does not record, or warn that nobody tells it."""
+    if recorded is not None and convention is not None:
+        raise ValueError(f"{path} holds the convention of its preferences itself: leave convention out.")
+    if convention is not None:
+        front.convention = checked_front_convention(convention)
+    elif recorded is None:
+        warnings.warn(
+            f"{path} is of version 1, which does not record what its preferences say: the front's convention is "
+            "'unrecorded'. Look up the scalarizer it was trained with: under PBI, modified Tchebycheff, an achievement "
+            "function or COSMOS of version 0.1 a LARGER λ_i asked for a larger loss i, so load it with "
+            "convention='ray'; under any other with convention='importance'; and save it again.",
+            stacklevel=3,
+        )
 
 
 def _is_csv(path: Path) -> bool:

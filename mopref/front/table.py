@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["indicator_lines", "table_lines"]
+__all__ = ["convention_lines", "indicator_lines", "table_lines"]
 
 _LABELS = {
     "inner_product": "inner product",
@@ -54,6 +54,15 @@ def table_lines(headers: Sequence[str], columns: Sequence[NDArray[Any]], dominat
     console.print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return [line for line in lines if line]
+
+
+def convention_lines(convention: str) -> list[str]:
+    """A line on what the preferences of a front say, where that is not importance."""
+    lines = {
+        "ray": "RAY: the losses were to lie along λ, so a larger λ_i asked for a LARGER loss i.",
+        "unrecorded": "UNRECORDED: nobody knows whether a larger λ_i asked for a smaller or a larger loss i.",
+    }
+    return [lines[convention]] if convention in lines else []
 
 
 def indicator_lines(indicators: Mapping[str, Any], count: int, seed: Any) -> list[str]:

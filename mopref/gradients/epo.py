@@ -21,9 +21,10 @@ _SMALLEST_SHARE = 1e-12
 class EPO(GradientWeighting):
     """The weights that lead to the Pareto-optimal point with λ_1 f_1 = … = λ_m f_m: an important loss becomes small.
 
-    That is the point Tchebycheff scalarization asks for. Linear scalarization cannot reach it on a concave front; EPO
-    can, and finds its way from both sides, since it may let losses rise. Where the front has no such point, it ends at
-    another Pareto-stationary one. With the shares û_i = λ_i f_i / Σ_j λ_j f_j:
+    A larger λ_i makes loss i smaller: EPO aims along f − z ∝ 1/λ, as Tchebycheff scalarization does. Linear
+    scalarization cannot reach that point on a concave front; EPO can, and finds its way from both sides, since it may
+    let losses rise. Where the front has no such point, it ends at another Pareto-stationary one. With the shares
+    û_i = λ_i f_i / Σ_j λ_j f_j:
 
         non-uniformity   μ = KL(û ‖ 1/m) = Σ_i û_i log(m û_i), which is 0 at the point asked for
         anchor           a_i = λ_i (log(m û_i) − μ), parallel to the gradient of μ in f

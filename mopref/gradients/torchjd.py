@@ -15,9 +15,10 @@ __all__ = ["TorchJD"]
 class TorchJD(GradientWeighting):
     """The weights that an aggregator of torchjd gives for the Gramian: UPGrad, DualProj, CAGrad, IMTLG, PCGrad, ….
 
-    A method that takes a preference vector (UPGrad, DualProj, AlignedMTL) gets each group's λ; the others do not look
-    at the preference. Losses are not looked at. What the weights sum to, and whether all are ≥ 0, is the method's own:
-    IMTLG and AlignedMTL may give negative ones. PCGrad draws from PyTorch's global generator.
+    A method that takes a preference vector (UPGrad, DualProj, AlignedMTL) gets each group's λ: a larger λ_i makes
+    gradient i weigh more, and so loss i smaller. The others do not look at the preference. Losses are not looked at.
+    What the weights sum to, and whether all are ≥ 0, is the method's own: IMTLG and AlignedMTL may give negative ones.
+    PCGrad draws from PyTorch's global generator.
 
     Methods that carry something from call to call (GradVac, NashMTL, PCD, ExcessMTL, …) are refused: successive groups
     have different preferences, so there is nothing to carry.

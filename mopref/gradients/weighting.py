@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.option_checks import Convention
 from mopref.registry import SCALARIZERS, Registry
 from mopref.scalarizer import Scalarizer
 
@@ -24,7 +25,8 @@ class GradientWeighting(OptionsRepr, ABC):
     constants: −Σ_i w_i ∇f_i.
 
     A new method implements :meth:`weights`, group by group independent: a batch equals the loop over its groups. The
-    weights are ≥ 0, and sum to 1 where the method allows it; a class that gives others says so.
+    weights are ≥ 0, and sum to 1 where the method allows it; a class that gives others says so. As to a scalarizer λ is
+    importance to it: a larger λ_i never asks for a larger loss i (see :attr:`convention`).
 
     Example:
         >>> class Equal(GradientWeighting):
@@ -33,6 +35,11 @@ class GradientWeighting(OptionsRepr, ABC):
         >>> Equal()(torch.tensor([[3.0, 5.0]]), torch.eye(2).unsqueeze(0), torch.tensor([[0.2, 0.8]]))
         tensor([[0.5000, 0.5000]])
     """
+
+    @property
+    def convention(self) -> Convention:
+        """What λ says: "importance", as by default, or "ray" where a larger λ_i asks for a larger loss i."""
+        return "importance"
 
     @abstractmethod
     def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:

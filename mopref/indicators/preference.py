@@ -60,8 +60,9 @@ def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike
 
     .. math:: \frac{1}{N} \sum_i \angle(f^i - z,\ d^i)
 
-    The direction is the **scalarizer's own**: the preference λ for modified Tchebycheff, achievement scalarizing and
-    PBI, 1/λ for Tchebycheff. 0 means that every preference reached the ray it asked for.
+    The direction is the **scalarizer's own** (:meth:`mopref.Scalarizer.target_direction`): 1/λ for Tchebycheff,
+    modified Tchebycheff, PBI and, from a reference point that is out of reach, achievement scalarizing; λ for the last
+    three where λ is told to be a "ray". 0 means that every preference reached the ray it asked for.
 
     Args:
         values: minimised values, ``(N, m)``.
@@ -137,8 +138,8 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
 def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer) -> float:
     """The :func:`cross_angle` in degrees against what a scalarizer itself aims at, from its own ideal point.
 
-    From a reference point (achievement scalarizing) the same line is followed backwards by values that are better than
-    that point in every objective.
+    Values that are better than that point in every objective, as under achievement scalarizing from a point that can be
+    improved on, are compared with the direction back from it: −λ, whatever λ says above the point.
 
     Args:
         values: minimised values, ``(N, m)``.
@@ -150,7 +151,7 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
 
     Example:
         >>> from mopref.scalarizers import ModifiedTchebycheff
-        >>> round(scalarizer_cross_angle([[1.0, 1.0]], [[0.5, 0.5]], ModifiedTchebycheff(ideal=[0.0, 0.0])), 6)
+        >>> round(scalarizer_cross_angle([[1.0, 3.0]], [[0.75, 0.25]], ModifiedTchebycheff(ideal=[0.0, 0.0])), 6)
         0.0
     """
     points, weights = _paired(values, preferences, "preferences")
@@ -168,8 +169,11 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
             "point of your own."
         )
     origin = as_vector(start, points.shape[1], f"the ideal or reference point of {name}")
-    backwards = (points < origin).all(axis=1, keepdims=True)
-    return cross_angle(points, np.where(backwards, -1.0, 1.0) * as_points(directions, "directions"), origin)
+    aims = as_points(directions, "directions")
+    back = scalarizer.backward_direction(torch.from_numpy(weights))
+    if back is not None:
+        aims = np.where((points < origin).all(axis=1, keepdims=True), as_points(back, "directions"), aims)
+    return cross_angle(points, aims, origin)
 
 
 def scalarizer_regret(

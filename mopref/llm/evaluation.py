@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
+from mopref.conditioning.conditioned_model import check_objectives
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
+from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
+from mopref.mixed_precision import autocast, precision_name, recorded_mixed_precision
 from mopref.objectives.dpo import DPO
+from mopref.preferences import validate_preferences
 
 __all__ = ["preference_accuracies", "preference_front", "reward_front"]
 
@@ -40,9 +44,10 @@ def preference_front(
     model: nn.Module,
     objective: DPO,
     data: Sequence[Any],
-    preferences: Tensor,
+    preferences: Any,
     batch_size: int = 16,
     *,
+    mixed_precision: str | None = "auto",
     metadata: Mapping[str, Any] | None = None,
     extra: Mapping[str, Sequence[Any]] | None = None,
     progress: bool = False,
@@ -53,26 +58,41 @@ def preference_front(
         model: the ``PreferenceModel``.
         objective: says which losses.
         data: rows, as for training.
-        preferences: ``(N, m)``.
+        preferences: ``(N, m)``, or by name.
         batch_size: pairs in one forward.
+        mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references were computed.
         metadata: for the front.
         extra: more columns for the front.
         progress: show a progress bar.
 
     Returns:
-        A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective.
+        A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective. Its
+        metadata say the precision.
+
+    Raises:
+        ValueError: a model or rows with other objectives, preferences that do not lie on the simplex, rows that are not
+            tokenised or longer than the model has positions for, or references of another model or precision.
+        TypeError: data whose rows cannot be counted, or had by their number.
     """
     labels = objective.labels(data)
-    with evaluation_mode(model):
-        margins = objective.all_margins(model, data, preferences, batch_size, progress)
+    objective.refuse_unlabelled((labels >= 0).sum(dim=0))
+    check_objectives(model, objective.names, type(objective).__name__)
+    matrix = validate_preferences(preferences, objective.names)
+    if mixed_precision == "auto":
+        mixed_precision = recorded_mixed_precision(data, "reference")
+    precision, device = precision_name(model, mixed_precision), Policy(model).device
+    objective.check_data(model, data, precision)
+    with evaluation_mode(model), autocast(device, mixed_precision):
+        margins = objective.all_margins(model, data, matrix.to(device, torch.float32), batch_size, progress)
     accuracies = preference_accuracies(margins, labels)
     columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
     return Front(
-        preferences=preferences,
+        preferences=matrix.detach().cpu().numpy(),
         values=objective.losses_of_margins(margins, labels).numpy(),
         names=objective.names,
         extra={**columns, **(extra or {})},
-        metadata=metadata,
+        metadata={"precision": precision, **(metadata or {})},
+        convention=Policy(model).conditioned.preference_convention,
     )
 
 
@@ -80,9 +100,10 @@ def reward_front(
     model: nn.Module,
     settings: RolloutSettings,
     data: Sequence[Any],
-    preferences: Tensor,
+    preferences: Any,
     batch_size: int = 16,
     *,
+    mixed_precision: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     with_kl: bool = True,
     **evaluation: Any,
@@ -93,19 +114,29 @@ def reward_front(
         model: the ``PreferenceModel``.
         settings: which rewards, and how responses are sampled; ``RLHF(…).settings``.
         data: rows, as for training.
-        preferences: ``(N, m)``.
+        preferences: ``(N, m)``, or by name.
         batch_size: prompts in one forward.
+        mixed_precision: ``None``, "bf16" or "fp16": what the model is run in.
         metadata: for the front.
         with_kl: also estimate the KL from the base model.
         **evaluation: ``samples_per_prompt``, ``seed`` and ``progress`` of :func:`evaluate_rewards`.
 
     Returns:
         A front with the extra columns ``standard_error_<name>``, ``kl``, ``mean_response_length`` and ``truncated``.
+        Its metadata say the precision.
+
+    Raises:
+        ValueError: a model with other objectives, preferences that do not lie on the simplex, or rows that are no
+            prompts.
+        TypeError: data whose rows cannot be counted, or had by their number.
     """
-    means = evaluate_rewards(model, settings, data, preferences, batch_size, with_kl=with_kl, **evaluation)
+    matrix = validate_preferences(preferences, settings.names)
+    precision = precision_name(model, mixed_precision)
+    with autocast(Policy(model).device, mixed_precision):
+        means = evaluate_rewards(model, settings, data, matrix, batch_size, with_kl=with_kl, **evaluation)
     errors = {f"standard_error_{name}": means.standard_errors[:, i].tolist() for i, name in enumerate(settings.names)}
     return Front(
-        preferences=preferences,
+        preferences=matrix.detach().cpu().numpy(),
         values=means.rewards.numpy(),
         names=settings.names,
         maximize=True,
@@ -115,5 +146,6 @@ def reward_front(
             "mean_response_length": means.lengths.tolist(),
             "truncated": means.truncated.tolist(),
         },
-        metadata=metadata,
+        metadata={"precision": precision, **(metadata or {})},
+        convention=Policy(model).conditioned.preference_convention,
     )

@@ -35,14 +35,14 @@ def plot_calibration(
     front: Front,
     path: str | os.PathLike[str] | None = None,
     best_values: ArrayLike | None = None,
-    improves: bool = True,
+    improves: bool | None = None,
     tolerance: float = 0.01,
     title: str | None = None,
 ) -> Figure:
     """Draw each objective's value against its own preference, and mark the steps that go the wrong way.
 
     A line joins points between which λ_i alone grows, that is, the other preferences keep their proportions: there an
-    optimum's f_i cannot get worse with Linear and Tchebycheff scalarization. With two objectives that is one line
+    optimum's f_i cannot get worse where λ is the objectives' importance. With two objectives that is one line
     through all points. A step that goes the wrong way is thick and dashed, and the panel's title counts them. Points
     that have no such partner (random preferences over three objectives or more) stand alone.
 
@@ -50,8 +50,8 @@ def plot_calibration(
         front: what to draw, of two objectives or more.
         path: where to write the picture, or ``None``.
         best_values: what was reachable, ``(N, m)``, row i with the front's preference i; drawn underneath.
-        improves: whether raising λ_i should improve objective i. False for scalarizers that aim along λ (modified
-            Tchebycheff, achievement scalarizing, PBI): there a larger λ_i allows a larger loss.
+        improves: whether raising λ_i should improve objective i; as the front's convention says by default, by which a
+            larger λ_i allows a larger loss where λ is a ray.
         tolerance: share of the objective's range below which a step counts as level.
         title: title of the picture.
 
@@ -59,6 +59,8 @@ def plot_calibration(
         ValueError: a front of one objective, best values of another shape, or a negative tolerance.
     """
     check_front(front)
+    if improves is None:
+        improves = front.convention != "ray"
     best = None if best_values is None else as_points(best_values, "best_values")
     if best is not None and best.shape != front.values.shape:
         raise ValueError(

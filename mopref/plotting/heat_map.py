@@ -27,8 +27,8 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
 
     Rows are ordered by the first objective's preference, from large to small, ties by the second and so on. Colours of
     values run from the best to the worst of this front, each objective by itself: dark is good, as a dark λ is a large
-    one. So both sides look alike where a larger λ_i improves objective i, and opposite under a scalarizer that aims
-    along λ (modified Tchebycheff, achievement scalarizing, PBI). Small tables show the numbers too; an arrow says
+    one. So both sides look alike where a larger λ_i improves objective i, and opposite where λ is a ray (a
+    scalarizer's ``convention="ray"``). Small tables show the numbers too; an arrow says
     whether lower ↓ or higher ↑ is better. A black square marks a dominated point.
 
     Args:

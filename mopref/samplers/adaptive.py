@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mopref.preferences import simplex_cells, uniform_preferences
 from mopref.registry import SAMPLERS
-from mopref.sampler import PreferenceSampler
+from mopref.sampler import PreferenceSampler, objective_count
 from mopref.scalarizer import Scalarizer
 
 __all__ = ["AdaptiveSampler"]
@@ -44,7 +44,7 @@ class AdaptiveSampler(PreferenceSampler):
     on the front of a trained model, see :func:`mopref.front.even.even_preferences`.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         by: ``"length"`` or ``"regret"``.
         uniform_probability: share of uniform draws, in (0, 1], so that no cell is forgotten.
         num_cells: at least 2; by default 64 for two objectives and 128 for more. With few preferences a step, fewer are
@@ -70,7 +70,7 @@ class AdaptiveSampler(PreferenceSampler):
 
     def __init__(
         self,
-        num_objectives: int,
+        num_objectives: int | Sequence[str],
         by: str = "length",
         uniform_probability: float = 0.5,
         num_cells: int | None = None,
@@ -87,23 +87,24 @@ class AdaptiveSampler(PreferenceSampler):
             raise ValueError(f"refresh_every is {refresh_every}: weights are computed anew after 1 call or more.")
         self.by, self.uniform_probability, self.forgetting = by, uniform_probability, forgetting
         self.refresh_every = refresh_every
+        m = objective_count(num_objectives)
         if num_cells is None:
-            num_cells = 64 if num_objectives == 2 else 128
+            num_cells = 64 if m == 2 else 128
         if num_cells < 2:
             raise ValueError(f"num_cells is {num_cells}: at least two are needed to prefer one.")
-        self.cells = simplex_cells(num_objectives, num_cells)
+        self.cells = simplex_cells(m, num_cells)
         # λ @ this: the first coordinate in every cell, then the second, …: (m, m · cells).
-        self._coordinates = np.linalg.inv(self.cells).transpose(1, 2, 0).reshape(num_objectives, -1)
+        self._coordinates = np.linalg.inv(self.cells).transpose(1, 2, 0).reshape(m, -1)
         self._centres = self.cells.mean(axis=1)
         distances = np.linalg.norm(self._centres[:, None] - self._centres, axis=-1)
-        self._neighbours = distances.argsort(axis=1, kind="stable")[:, 1 : num_objectives + 1]
+        self._neighbours = distances.argsort(axis=1, kind="stable")[:, 1 : m + 1]
         self._distances = np.take_along_axis(distances, self._neighbours, axis=1)
         super().__init__(num_objectives, seed)
 
     def options(self) -> dict[str, Any]:
         """How cells are weighted, and how many there are."""
         return {
-            "num_objectives": self.num_objectives,
+            **self._objectives,
             "by": self.by,
             "uniform_probability": self.uniform_probability,
             "num_cells": len(self.cells),

@@ -17,7 +17,7 @@ class DirichletSampler(PreferenceSampler):
     """λ ~ Dirichlet(α): density ∝ Π λ_i^{α_i − 1}.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         alpha: one concentration > 0 for all objectives, or one each. Below 1 favours the corners, above 1 the
             centre; 1 is uniform.
         seed: seeds the sampler's own generator.
@@ -33,13 +33,17 @@ class DirichletSampler(PreferenceSampler):
         DirichletSampler(num_objectives=3, alpha=[0.5, 0.5, 0.5])
     """
 
-    def __init__(self, num_objectives: int, alpha: float | Sequence[float] = 1.0, seed: int = 0) -> None:
+    def __init__(
+        self, num_objectives: int | Sequence[str], alpha: float | Sequence[float] = 1.0, seed: int = 0
+    ) -> None:
         super().__init__(num_objectives, seed)
         concentration = np.array(alpha, dtype=np.float64)
         if concentration.ndim == 0:
-            concentration = np.full(num_objectives, float(concentration))
-        if concentration.shape != (num_objectives,):
-            raise ValueError(f"alpha has shape {concentration.shape}: give one number or {num_objectives} of them.")
+            concentration = np.full(self.num_objectives, float(concentration))
+        if concentration.shape != (self.num_objectives,):
+            raise ValueError(
+                f"alpha has shape {concentration.shape}: give one number or {self.num_objectives} of them."
+            )
         if not (np.isfinite(concentration).all() and (concentration > 0).all()):
             raise ValueError(f"alpha is {concentration.tolist()}: every concentration must be positive and finite.")
         self.alpha = concentration
@@ -54,7 +58,7 @@ class UniformSampler(PreferenceSampler):
     """λ uniform on the simplex: Dirichlet(1, …, 1).
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         seed: seeds the sampler's own generator.
 
     Example:

@@ -20,7 +20,7 @@ class LatticeSampler(PreferenceSampler):
     Every pass holds the corners exactly, and trains just the preferences that a lattice of this size evaluates.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         num_points: about how many points; exactly as many as :func:`mopref.simplex_lattice` returns.
         method: the lattice's, see :func:`mopref.simplex_lattice`.
         seed: seeds the sampler's own generator.
@@ -36,14 +36,16 @@ class LatticeSampler(PreferenceSampler):
         tensor([0.0000, 0.5000, 1.0000])
     """
 
-    def __init__(self, num_objectives: int, num_points: int, method: str = "das-dennis", seed: int = 0) -> None:
+    def __init__(
+        self, num_objectives: int | Sequence[str], num_points: int, method: str = "das-dennis", seed: int = 0
+    ) -> None:
         super().__init__(num_objectives, seed)
         self.num_points, self.method = num_points, method
-        self.lattice = simplex_lattice(num_objectives, num_points, method)
+        self.lattice = simplex_lattice(self.num_objectives, num_points, method)
 
     def options(self) -> dict[str, Any]:
         """What the lattice is made from."""
-        return {"num_objectives": self.num_objectives, "num_points": self.num_points, "method": self.method}
+        return {**self._objectives, "num_points": self.num_points, "method": self.method}
 
     def seed(self, seed: int | Sequence[int]) -> None:
         """Restart from ``seed`` with a new pass."""

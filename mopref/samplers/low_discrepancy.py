@@ -28,7 +28,7 @@ class LowDiscrepancySampler(PreferenceSampler):
     Sobol sequence is evenly spread by itself.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         sequence: ``"sobol"`` or ``"halton"``.
         seed: seeds the scrambling, which makes every single λ uniform.
 
@@ -43,7 +43,7 @@ class LowDiscrepancySampler(PreferenceSampler):
         tensor([0., 1., 2., 3.])
     """
 
-    def __init__(self, num_objectives: int, sequence: str = "sobol", seed: int = 0) -> None:
+    def __init__(self, num_objectives: int | Sequence[str], sequence: str = "sobol", seed: int = 0) -> None:
         if sequence not in ("sobol", "halton"):
             raise ValueError(f"sequence is {sequence!r}: choose 'sobol' or 'halton'.")
         self.sequence = sequence

@@ -18,7 +18,7 @@ class StratifiedSampler(PreferenceSampler):
     for more. λ is uniform in its part, so each λ by itself is uniform on the simplex. A draw of one is a uniform draw.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         seed: seeds the sampler's own generator.
 
     Example:

@@ -1,5 +1,7 @@
 """Corners of the simplex more often than uniform draws give them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ class VertexBiasedSampler(PreferenceSampler):
     re-implementations of Panacea (arXiv 2402.02030) do.
 
     Args:
-        num_objectives: m.
+        num_objectives: m, or the names of the m objectives.
         vertex_probability: p in [0, 1].
         seed: seeds the sampler's own generator.
 
@@ -30,7 +32,7 @@ class VertexBiasedSampler(PreferenceSampler):
         tensor([1.])
     """
 
-    def __init__(self, num_objectives: int, vertex_probability: float = 0.3, seed: int = 0) -> None:
+    def __init__(self, num_objectives: int | Sequence[str], vertex_probability: float = 0.3, seed: int = 0) -> None:
         super().__init__(num_objectives, seed)
         if not 0.0 <= vertex_probability <= 1.0:
             raise ValueError(f"vertex_probability is {vertex_probability}: it is a probability, between 0 and 1.")

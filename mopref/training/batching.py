@@ -1,11 +1,11 @@
 """Composition of training batches: every preference group gets rows of every objective."""
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
@@ -16,9 +16,11 @@ __all__ = ["GroupBatchSampler"]
 class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
     """Endless shuffled batches of row indices, of which every group holds a row labelled on every objective.
 
-    A batch is cut into ``groups`` equal blocks, one for each preference of a step. A row waits in a shuffled queue
-    until it is used; where a group still lacks an objective, the next row in the queue that has it is drawn first.
-    With fully labelled rows this is plain shuffling, each row once an epoch.
+    A batch is cut into ``groups`` equal blocks, one for each preference of a step. Rows with the same labels wait in a
+    shuffled queue of their own, which is shuffled anew when it is used up: each of them once an epoch of that queue.
+    A draw takes the next row of the queue that has been used least, for its number of rows; where a group still lacks
+    an objective, of the queues whose rows have it. So a draw costs the same at any step, and the queues hold each row
+    once at most. With fully labelled rows this is plain shuffling, each row once an epoch.
 
     Args:
         labelled: bool, shape ``(rows, m)``: which row bears on which objective.
@@ -55,7 +57,15 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         self._rows_per_group = rows_per_group
         self._groups = groups
         self._generator = np.random.default_rng(seed)
-        self._queue: deque[int] = deque()
+        # The kinds of labels, (kinds, m), the kind of each row, and the rows of each kind.
+        self._kinds, kind_of_row = np.unique(self._labelled, axis=0, return_inverse=True)
+        self._kind_of_row = kind_of_row.reshape(-1)
+        order = np.argsort(self._kind_of_row, kind="stable")
+        self._sizes = np.bincount(self._kind_of_row)
+        self._rows = np.split(order, np.cumsum(self._sizes)[:-1])
+        # Of each kind: the rows that wait, the next one last, and how many were drawn so far.
+        self._waiting: list[list[int]] = [[] for _ in self._rows]
+        self._drawn = np.zeros(len(self._rows), dtype=np.int64)
 
     def options(self) -> dict[str, Any]:
         """The labels and the sizes, as the class takes them; the seed belongs to a run."""
@@ -80,26 +90,39 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         self._generator.shuffle(group)
         return group
 
-    def _draw(self, missing: np.ndarray) -> int:
-        """Take the first waiting row that bears on a missing objective, or simply the first when none is missing."""
-        start = 0
-        while True:
-            for position in range(start, len(self._queue)):
-                row = self._queue[position]
-                if not missing.any() or (self._labelled[row] & missing).any():
-                    del self._queue[position]
-                    return row
-            start = len(self._queue)
-            self._queue.extend(self._generator.permutation(len(self._labelled)).tolist())
+    def _draw(self, missing: NDArray[np.bool_]) -> int:
+        """The next row of the kind that has been used least, of those with a missing objective where there is one."""
+        usage = (self._drawn + 0.5) / self._sizes
+        if missing.any():
+            usage = np.where((self._kinds & missing).any(axis=1), usage, np.inf)
+        kind = int(usage.argmin())
+        if not self._waiting[kind]:
+            rows = self._rows[kind]
+            self._waiting[kind] = rows[self._generator.permutation(len(rows))][::-1].tolist()
+        self._drawn[kind] += 1
+        return self._waiting[kind].pop()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows that wait and the generator's state."""
+        """The rows that wait, how many of each kind were drawn, and the generator's state."""
         return {
-            "queue": torch.tensor(list(self._queue), dtype=torch.int64),
+            "waiting": torch.tensor([row for rows in self._waiting for row in rows], dtype=torch.int64),
+            "drawn": torch.from_numpy(self._drawn.copy()),
             "generator": self._generator.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
-        self._queue = deque(state["queue"].tolist())
+        """Continue from a state given by :meth:`state_dict`.
+
+        Raises:
+            ValueError: a state of other rows, or of a version that kept its rows in another way.
+        """
+        if "waiting" not in state or len(state["drawn"]) != len(self._rows):
+            raise ValueError(
+                "the state of the batches is of rows with other labels, or of a version before 0.2.0: resume with the "
+                "data and the version that wrote it, or start a new run."
+            )
+        self._waiting = [[] for _ in self._rows]
+        for row in state["waiting"].tolist():
+            self._waiting[self._kind_of_row[row]].append(row)
+        self._drawn = state["drawn"].numpy().copy()
         self._generator.bit_generator.state = state["generator"]

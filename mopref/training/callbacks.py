@@ -7,13 +7,16 @@ from typing import Any, Protocol
 
 from accelerate import Accelerator
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import nn
 
 from mopref import indicators
-from mopref._arrays import as_float64
+from mopref._arrays import as_float64, as_vector
 from mopref._repr import OptionsRepr
+from mopref.data_rows import checked_rows
 from mopref.front import Front
+from mopref.objective import Objective
 from mopref.training.random_state import random_state, set_random_state
+from mopref.training.setting_types import python_value
 
 __all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
 
@@ -25,12 +28,13 @@ class RunningTrainer(Protocol):
     should_stop: bool
     history: list[dict[str, float]]
     accelerator: Accelerator
+    objective: Objective
 
     @property
     def unwrapped_model(self) -> nn.Module:
         """The model itself, without what accelerate wraps around it."""
 
-    def front(self, preferences: int | Tensor | Sequence[Sequence[float]], data: Sequence[Any] | None = None) -> Front:
+    def front(self, preferences: Any, data: Sequence[Any] | None = None) -> Front:
         """The losses the model reaches at each preference."""
 
 
@@ -61,7 +65,7 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
     evaluation mode, and the global random generators are put back. The value also goes to the trainer's trackers.
 
     Args:
-        preferences: λ, ``(N, m)``, or a number of points for an evenly spread lattice.
+        preferences: λ, ``(N, m)``, by name, or a number of points for an evenly spread lattice.
         reference_point: ``(m,)``, worse than every loss that should count; values compare only under the same one.
         every: steps between two measurements.
         data: rows to evaluate on; the training data by default, and none where the objective needs none.
@@ -73,18 +77,20 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
 
     Raises:
         ValueError: ``every`` below 1, or a reference point that is not m finite numbers.
+        TypeError: ``every`` that is no whole number, or data whose rows cannot be counted, or had by their number.
     """
 
     def __init__(
         self,
-        preferences: int | Tensor | Sequence[Sequence[float]],
+        preferences: Any,
         reference_point: ArrayLike,
         every: int = 100,
         data: Sequence[Any] | None = None,
     ) -> None:
-        if every < 1:
+        self.every = python_value(every, int, "every")
+        if self.every < 1:
             raise ValueError(f"every is {every}: it is the number of steps between measurements, so at least 1.")
-        self.preferences, self.every, self.data = preferences, every, data
+        self.preferences, self.data = preferences, data if data is None else checked_rows(data, "data")
         self.reference_point = as_float64(reference_point, "reference_point")
         self.records: list[dict[str, Any]] = []
 
@@ -93,7 +99,12 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
         return {name: getattr(self, name) for name in ("preferences", "reference_point", "every", "data")}
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
-        """Measure where the training starts."""
+        """Measure where the training starts.
+
+        Raises:
+            ValueError: a reference point of another number of objectives; before anything is measured.
+        """
+        as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
         self.records[:] = [record for record in self.records if record["step"] < trainer.step]
         self._measure(trainer)
 

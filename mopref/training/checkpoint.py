@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["is_state", "load_state", "save_state"]
+__all__ = ["check_replaceable", "load_state", "plain_state", "save_state"]
 
 _TENSORS, _TREE = "state.safetensors", "state.json"
 
 
 def save_state(state: dict[str, Any], folder: str | Path, record_types: Sequence[type] = ()) -> None:
     """Write a nested state (dicts, lists, tuples, tensors, numbers, strings, ``None``) into an existing folder.
+
+    A number of NumPy is written as Python's own.
 
     Args:
         state: what is written.
@@ -24,15 +27,31 @@ def save_state(state: dict[str, Any], folder: str | Path, record_types: Sequence
     Raises:
         TypeError: a value that is none of these, or a named tuple that could not be read again.
     """
-    tensors: dict[str, Tensor] = {}
-    tree = _detach_tensors(state, "state", tensors, tuple(record_types))
+    tree, tensors = plain_state(state, record_types)
     save_file(tensors, Path(folder) / _TENSORS)
     (Path(folder) / _TREE).write_text(json.dumps(tree), encoding="utf-8")
 
 
-def is_state(folder: str | Path) -> bool:
-    """Whether a folder holds both files that :func:`save_state` writes."""
-    return all((Path(folder) / name).is_file() for name in (_TREE, _TENSORS))
+def plain_state(
+    state: dict[str, Any], record_types: Sequence[type] = (), name: str = "state"
+) -> tuple[Any, dict[str, Tensor]]:
+    """A nested state as :func:`save_state` writes it: a tree for JSON, and its tensors by name; raises as that."""
+    tensors: dict[str, Tensor] = {}
+    return _detach_tensors(state, name, tensors, tuple(record_types)), tensors
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write a checkpoint over something else.
+
+    Raises:
+        FileExistsError: the folder holds something other than a checkpoint, which would be lost, or is a file.
+    """
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_state(folder))):
+        raise FileExistsError(f"{folder} holds something other than a checkpoint: choose a new or empty folder.")
+
+
+def _is_state(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (_TREE, _TENSORS))
 
 
 def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[str, Any]:
@@ -63,7 +82,10 @@ def _detach_tensors(value: Any, path: str, tensors: dict[str, Tensor], record_ty
         return {"tensor": path}
     if isinstance(value, dict):
         # JSON has string keys only, and optimisers have integer ones: keep pairs.
-        pairs = [[key, _detach_tensors(item, f"{path}.{key}", tensors, record_types)] for key, item in value.items()]
+        pairs = [
+            [_plain_key(key, path), _detach_tensors(item, f"{path}.{key}", tensors, record_types)]
+            for key, item in value.items()
+        ]
         return {"dict": pairs}
     if isinstance(value, list | tuple):
         items = [_detach_tensors(item, f"{path}.{index}", tensors, record_types) for index, item in enumerate(value)]
@@ -75,9 +97,18 @@ def _detach_tensors(value: Any, path: str, tensors: dict[str, Tensor], record_ty
                 "objective's record_types."
             )
         return {"record": [type(value).__name__, items]}
+    if isinstance(value, np.generic) and isinstance(value.item(), bool | int | float | str):
+        return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{path} is a {type(value).__name__}: a checkpoint holds tensors, numbers, strings and containers.")
+
+
+def _plain_key(key: Any, path: str) -> Any:
+    key = key.item() if isinstance(key, np.generic) else key
+    if key is None or isinstance(key, bool | int | float | str):
+        return key
+    raise TypeError(f"{path} has the key {key!r}, a {type(key).__name__}: a checkpoint's keys are texts or numbers.")
 
 
 def _attach_tensors(value: Any, tensors: dict[str, Tensor], record_types: dict[str, type]) -> Any:

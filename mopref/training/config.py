@@ -1,10 +1,13 @@
 """TrainerConfig: the settings of a training run, checked when they are made."""
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mopref.training.setting_types import python_value
 
 __all__ = ["TrainerConfig"]
 
@@ -16,12 +19,31 @@ _SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+_COUNTS = ("steps", "batch_size", "preferences_per_step", "gradient_accumulation_steps", "log_every")
+# The type of every setting that has one, and whether None may stand for it.
+_TYPES: dict[str, tuple[type, bool]] = {
+    **{name: (int, False) for name in (*_COUNTS, "seed")},
+    **{name: (float, False) for name in ("learning_rate", "weight_decay", "warmup_ratio")},
+    "max_grad_norm": (float, True),
+    "lr_schedule": (str, False),
+    "mixed_precision": (str, True),
+    "checkpoint_every": (int, True),
+    "cpu": (bool, False),
+    "progress": (bool, False),
+}
+# What NumPy's global generator can be seeded with.
+_SEEDS = 2**32
+
+
 @dataclass(frozen=True)
 class TrainerConfig:
     """Settings of a training run.
 
+    Numbers may be NumPy's or single tensors, as sweeps give them; they are kept as Python's own.
+
     Args:
-        steps: optimiser steps.
+        steps: optimiser steps. A resumed run may have more; the learning rate is then that of the longer schedule from
+            there on, which may leap up again, and a warning says so.
         batch_size: data rows in one forward, on each process; a multiple of ``preferences_per_step``.
         preferences_per_step: G, the preferences drawn for one forward, on each process; its rows are shared evenly
             among them. 1 is the paper's setting (arXiv 2402.02030).
@@ -32,8 +54,9 @@ class TrainerConfig:
         lr_schedule: "constant", "linear" or "cosine", falling to 0 at the last step.
         warmup_ratio: the fraction of the steps over which the learning rate rises from 0.
         max_grad_norm: gradients are scaled down to this Euclidean norm; ``None`` for no clipping.
-        mixed_precision: ``None``, "fp16" or "bf16", by accelerate's autocast.
-        seed: seeds everything random in the run.
+        mixed_precision: ``None`` (or "no"), "fp16" or "bf16", by accelerate's autocast. What is written here counts,
+            whatever another trainer or the environment asked of accelerate.
+        seed: seeds everything random in the run, in [0, 2³²).
         output_dir: folder of the checkpoints and of trackers' logs.
         checkpoint_every: write ``output_dir/checkpoint-N`` every so many steps; ``None`` for none.
         log_every: steps between entries of ``trainer.history`` and of the trackers.
@@ -43,6 +66,7 @@ class TrainerConfig:
 
     Raises:
         ValueError: a value out of its range, named.
+        TypeError: a value of another type, named.
     """
 
     steps: int = 1000
@@ -64,13 +88,24 @@ class TrainerConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "preferences_per_step", "gradient_accumulation_steps", "log_every"):
+        for name, (kind, optional) in _TYPES.items():
+            value = getattr(self, name)
+            if not (optional and value is None):
+                object.__setattr__(self, name, python_value(value, kind, name))
+        object.__setattr__(self, "trackers", _checked_trackers(self.trackers))
+        self._check_ranges()
+        self._check_folders()
+
+    def _check_ranges(self) -> None:
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if not 0 <= self.seed < _SEEDS:
+            raise ValueError(f"seed is {self.seed}: it must be at least 0 and less than 2³².")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive and finite.")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}: it must be ≥ 0.")
+        if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
+            raise ValueError(f"weight_decay is {self.weight_decay}: it must be ≥ 0 and finite.")
         if self.lr_schedule not in _SCHEDULES:
             raise ValueError(f"unknown lr_schedule {self.lr_schedule!r}: choose one of {', '.join(_SCHEDULES)}.")
         if not 0 <= self.warmup_ratio < 1:
@@ -79,6 +114,10 @@ class TrainerConfig:
             raise ValueError(f"max_grad_norm is {self.max_grad_norm}: it must be positive, or None for no clipping.")
         if self.mixed_precision not in (None, "no", "fp16", "bf16"):
             raise ValueError(f"unknown mixed_precision {self.mixed_precision!r}: choose None, 'fp16' or 'bf16'.")
+
+    def _check_folders(self) -> None:
+        if self.output_dir is not None and not isinstance(self.output_dir, str | os.PathLike):
+            raise TypeError(f"output_dir is {self.output_dir!r}: give the path of a folder, or None.")
         if self.checkpoint_every is not None:
             if self.checkpoint_every < 1:
                 raise ValueError(f"checkpoint_every is {self.checkpoint_every}: it must be at least 1, or None.")
@@ -91,3 +130,9 @@ class TrainerConfig:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return _SCHEDULES[self.lr_schedule]((step - warmup) / max(1, self.steps - warmup))
+
+
+def _checked_trackers(trackers: Any) -> tuple[Any, ...]:
+    if not isinstance(trackers, tuple | list):
+        raise TypeError(f"trackers is {trackers!r}: give a tuple of names and tracker objects, as in ('tensorboard',).")
+    return tuple(trackers)

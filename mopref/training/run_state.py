@@ -1,5 +1,6 @@
 """What a resumed run must have in common with the one that wrote its checkpoint, and its model's trained state."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["check_settings", "load_trained_state", "trained_state"]
+from mopref.training.config import TrainerConfig
+
+__all__ = [
+    "check_settings",
+    "fixed_settings",
+    "load_trained_state",
+    "tell_other_rate",
+    "trained_state",
+]
+
+# The share by which a learning rate may be another one before it is told.
+_SAME_RATE = 0.01
+
+
+def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
+    """The settings that must not change when a run is resumed; ``steps`` may grow."""
+    settings = dict(vars(config))
+    for name in ("steps", "output_dir", "checkpoint_every", "log_every", "trackers", "cpu", "progress"):
+        del settings[name]
+    # Both say the same.
+    settings["mixed_precision"] = None if settings["mixed_precision"] == "no" else settings["mixed_precision"]
+    return settings
 
 
 def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder: str | Path) -> None:
@@ -22,6 +44,32 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
                 f"{folder} was trained with {name} = {checkpoint.get(name)}, not {value}: resume with the same "
                 "setting, or start a new run."
             )
+
+
+def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str | Path) -> None:
+    """Tell that a resumed run's learning rate is not the one that its checkpoint's run would have gone on with.
+
+    A schedule runs over all steps, so that with more of them the rate of the same step is another one.
+
+    Args:
+        config: of the resumed run.
+        step: how many are done.
+        rate: the learning rate of the last one.
+        folder: the checkpoint, for the message.
+
+    Warns:
+        UserWarning: the rates differ, with both.
+    """
+    if step == 0:
+        return
+    own = config.learning_rate * config.lr_factor(step - 1)
+    if abs(own - rate) > _SAME_RATE * max(own, rate):
+        warnings.warn(
+            f"{folder} had the learning rate {rate:.3g} in its last step, where {config.lr_schedule!r} over steps = "
+            f"{config.steps} has {own:.3g}, and goes on from there: the run began with another number of steps, and is "
+            "not what a single run of this length would be.",
+            stacklevel=5,
+        )
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,8 @@ def test_round_trip(base, model, five_preferences, token_batch, tmp_path):
         name for name, p in model.named_parameters() if p.requires_grad
     }
     settings = json.loads((tmp_path / SETTINGS).read_text())
-    assert "helpful" in json.dumps(settings)
+    assert settings["objectives"] == ["helpful", "harmless"]
+    assert (settings["format_version"], settings["preference_convention"]) == (2, "importance")
 
 
 def test_round_trip_of_a_plain_network(make_mlp, randomise, five_preferences, tmp_path):
@@ -128,6 +130,123 @@ def test_stock_peft_refuses_our_adapter(base, model, tmp_path):
         peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
     assert settings["peft_type"] not in [kind.value for kind in peft.PeftType]
+
+
+def test_a_tool_that_reads_the_settings_of_any_adapter_is_told(base, tmp_path):
+    """AutoModel looks for adapters in the folder that it is given, and PEFT for a method of that name."""
+    pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    base.save_pretrained(tmp_path / "base")
+    PreferenceModel.from_pretrained(tmp_path / "base", CONFIG).save_pretrained(tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter" / SETTINGS).read_text())["base_model_name_or_path"] == str(
+        tmp_path / "base"
+    )
+    with pytest.raises(
+        ValueError, match=r"holds a mopref adapter .* load it by mopref\.PreferenceModel\.from_pretrained"
+    ):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")
+
+
+# What a preference says to an adapter.
+
+
+def rewrite_settings(folder: Path, **changes) -> None:
+    """Change fields of the settings; those that are ``None`` are taken out."""
+    settings = json.loads((folder / SETTINGS).read_text()) | changes
+    kept = {name: value for name, value in settings.items() if value is not None or name not in changes}
+    (folder / SETTINGS).write_text(json.dumps(kept))
+
+
+@pytest.mark.parametrize("convention", ["importance", "ray", "unrecorded"])
+@pytest.mark.filterwarnings("ignore:.*LARGER:UserWarning")
+def test_the_convention_travels_with_the_adapter(convention, base, model, tmp_path):
+    model.preference_convention = convention
+    model.save_pretrained(tmp_path / "first")
+    loaded = PreferenceModel.load(copy.deepcopy(base), tmp_path / "first")
+    assert loaded.preference_convention == convention
+    loaded.save_pretrained(tmp_path / "second")
+    assert (tmp_path / "second" / SETTINGS).read_text() == (tmp_path / "first" / SETTINGS).read_text()
+
+
+def test_importance_is_the_rule_and_needs_no_word(base, folder):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert PreferenceModel.load(base, folder).preference_convention == "importance"
+
+
+@pytest.mark.parametrize("door", ["load", "from_pretrained"])
+@pytest.mark.parametrize(
+    ("changes", "convention", "message"),
+    [
+        (
+            {"format_version": 1, "preference_convention": None, "base_model_name_or_path": None},
+            "unrecorded",
+            r"does not record what a preference says to it.*set model.preference_convention = \"importance\"",
+        ),
+        ({"preference_convention": "ray"}, "ray", r"was trained on rays: .* a LARGER λ_i asks for a larger loss i"),
+    ],
+)
+def test_another_meaning_of_a_preference_is_said(changes, convention, message, door, base, model, tmp_path):
+    base.save_pretrained(tmp_path / "base")
+    model.save_pretrained(tmp_path / "adapter")
+    rewrite_settings(tmp_path / "adapter", base_model=str(tmp_path / "base"), **changes)
+    with pytest.warns(UserWarning, match=message):
+        loaded = (
+            PreferenceModel.load(base, tmp_path / "adapter")
+            if door == "load"
+            else PreferenceModel.from_pretrained(tmp_path / "adapter")
+        )
+    assert loaded.preference_convention == convention
+    for name, layer in model.adapters.items():
+        assert torch.equal(loaded.adapters[name].U, layer.U)
+
+
+@pytest.mark.parametrize("broken", ["Importance", "", 1, [], "rays"])
+def test_a_broken_convention_is_refused(broken, base, folder):
+    rewrite_settings(folder, preference_convention=broken)
+    before = snapshot(base)
+    with pytest.raises(ValueError, match=r"preference_convention is .*, which is none of importance, ray, unrecorded"):
+        PreferenceModel.load(base, folder)
+    assert_unchanged(base, before)
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None])
+def test_another_version_of_the_format_is_refused(version, base, folder):
+    settings = json.loads((folder / SETTINGS).read_text()) | {"format_version": version}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=rf"has format version {version!r}, and this mopref reads 1 and 2"):
+        PreferenceModel.load(base, folder)
+
+
+# A vocabulary of another size.
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*does not record:UserWarning")
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("sizes", [(100, 101), (101, 100), (100, 128), (128, 90)])
+def test_an_adapter_loads_on_a_base_with_another_vocabulary(sizes, tied, make_lm, randomise, token_batch, tmp_path):
+    def resized(size: int) -> nn.Module:
+        base = make_lm(tie_word_embeddings=tied)
+        base.resize_token_embeddings(size, mean_resizing=False)
+        return base.eval()
+
+    model = randomise(PreferenceModel(resized(sizes[0]), CONFIG)).eval()
+    model.save_pretrained(tmp_path)
+    preference, tokens = torch.tensor([0.3, 0.7]), token_batch % 90
+    expected = logits(model, tokens, preference)[..., :90]
+    for version in (2, 1):
+        rewrite_settings(tmp_path, format_version=version)
+        loaded = PreferenceModel.load(resized(sizes[1]), tmp_path).eval()
+        torch.testing.assert_close(logits(loaded, tokens, preference)[..., :90], expected)
+
+
+def test_an_adapted_head_has_the_vocabulary_it_was_trained_on(make_llama, tmp_path):
+    PreferenceModel(make_llama(), SVDLoRAConfig(("a", "b"), target_modules=("lm_head",))).save_pretrained(tmp_path)
+    other = make_llama()
+    other.resize_token_embeddings(101, mean_resizing=False)
+    with pytest.raises(ValueError, match=r"it adapts lm_head of shape \(100, 64\), which is \(101, 64\) here"):
+        PreferenceModel.load(other, tmp_path)
 
 
 @pytest.fixture
@@ -199,7 +318,7 @@ def test_another_type_is_refused(foreign, base, folder):
         (
             SETTINGS,
             '{"peft_type": "MOPREF_SVD_LORA", "format_version": 7}',
-            "format version 7, and this mopref reads 1",
+            "format version 7, and this mopref reads 1 and 2",
         ),
         (SETTINGS, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 1}', "lacks 'objectives'"),
         (WEIGHTS, "no tensors", "cannot be read .* save it again"),
@@ -225,6 +344,20 @@ def test_an_objective_may_not_take_the_name_of_the_shared_part(make_mlp, tmp_pat
     with pytest.raises(ValueError, match="an objective is called 'shared'"):
         model.export_lora_set(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/a", "../a", "a\\b", "C:a", "C:", "a/", "./a", "a/."])
+def test_an_objective_whose_name_is_no_folder_is_refused_before_anything_is_written(name, make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name)))
+    with pytest.raises(ValueError, match="cannot name a folder of its own, in which its LoRA is written"):
+        model.export_lora_set(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["harmless", "not harmful", "größe", "λ", ".hidden", "a.b"])
+def test_other_names_are_folders(name, make_mlp, tmp_path):
+    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name))).export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"shared", "helpful", name}
 
 
 def test_without_shared_directions_there_is_no_shared_lora(make_mlp, tmp_path):

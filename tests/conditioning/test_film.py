@@ -6,6 +6,8 @@ import math
 import pytest
 import torch
 from _tensors import DEVICE, DTYPE, randn, tensor
+from conditioned_networks import ROW_PREFERENCES, logits_of_rows
+from tiny_models import tiny_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -98,6 +100,18 @@ def test_a_layer_with_two_names_stays_one_layer():
     assert len(model.layers) == 1
     assert base[0] is base[2]
     assert isinstance(base[2], FiLMLayer)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["opt", "xlnet", "falcon"])
+def test_rows_are_found_wherever_a_layer_has_them(family):
+    """As many tokens as rows: rows and tokens in one dimension, tokens before rows, and derived layers."""
+    model = randomised(FiLMModel(tiny_model(family), 2), std=0.1).eval()
+    together = logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES)
+    for i, preference in enumerate(ROW_PREFERENCES):
+        alone = logits_of_rows(model, slice(i, i + 1), preferences=preference)
+        torch.testing.assert_close(together[i : i + 1], alone, atol=2e-4, rtol=2e-4)
+    assert (together - logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES.flip(0))).abs().max() > 0.05
 
 
 class Checkpointed(nn.Module):

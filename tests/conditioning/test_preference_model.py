@@ -1,10 +1,14 @@
 """PreferenceModel: the base stays reachable, λ stays in force until after the backward pass, bad λ are refused."""
 
 import copy
+import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conditioned_networks import ROW_PREFERENCES, TinyLanguageModel, conditioned, logits_of_rows
+from tiny_models import tiny_model
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
@@ -141,6 +145,65 @@ def test_the_base_is_reachable(make_llama):
     model = PreferenceModel(base, CONFIG)
     assert model.base_model is base
     assert model.base_model.config.hidden_size == 64
+
+
+# Loading wraps what was trained.
+
+
+def test_the_saved_layers_are_wrapped_whatever_would_be_selected_today(make_llama, tmp_path):
+    model = conditioned(make_llama(), target_modules=("q_proj",), layers=(1,))
+    model.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": None, "layers": None}))
+    loaded = PreferenceModel.load(make_llama(), tmp_path)
+    assert list(loaded.adapters) == list(model.adapters) == ["model.layers.1.self_attn.q_proj"]
+    wrapped = [name for name, part in loaded.base_model.named_modules() if hasattr(part, "base_layer")]
+    assert wrapped == list(model.adapters)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:linear layers without an adapter")
+def test_a_layer_that_is_left_out_today_is_loaded_where_it_was_trained(tmp_path):
+    """An adapter on the output projection of a state-space layer, as an earlier release put it there."""
+    model = conditioned(tiny_model("mamba2"), target_modules=("in_proj", "out_proj"))
+    model.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": None}))
+    loaded = PreferenceModel.load(tiny_model("mamba2"), tmp_path).eval()
+    assert loaded.adapters.keys() == model.adapters.keys()
+    assert any(name.endswith("out_proj") for name in loaded.adapters)
+    expected = logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES)
+    assert torch.equal(logits_of_rows(loaded, slice(None), preferences=ROW_PREFERENCES), expected)
+
+
+def test_rows_lie_where_they_lay_in_training(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        layer = nn.Linear(4, 4)
+        return TinyLanguageModel(lambda base, x: base.layers["inner"](x.transpose(0, 1)).transpose(0, 1), inner=layer)
+
+    model = conditioned(make())
+    model.save_pretrained(tmp_path)
+    loaded = PreferenceModel.load(make(), tmp_path).eval()
+    assert loaded.adapters["layers.inner"].layout == "tokens first"
+    ids = torch.tensor([[3, 4], [5, 6]])
+    preferences = torch.tensor([[1.0, 0.0], [0.2, 0.8]])
+    rows = torch.stack([loaded.merge(row)(ids[i : i + 1])[0] for i, row in enumerate(preferences)])
+    torch.testing.assert_close(loaded(ids, preferences=preferences), rows)
+
+
+@torch.no_grad()
+def test_forwards_of_several_threads_take_turns(make_llama):
+    model = conditioned(make_llama())
+    expected = [logits_of_rows(model, slice(None), preferences=row) for row in ROW_PREFERENCES]
+
+    def run(index: int) -> bool:
+        with torch.no_grad():
+            row = ROW_PREFERENCES[index % 3]
+            return torch.equal(logits_of_rows(model, slice(None), preferences=row), expected[index % 3])
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(run, range(24)))
 
 
 def test_all_attention_and_mlp_linears_are_adapted_by_default(make_llama, make_gpt2, make_mlp):

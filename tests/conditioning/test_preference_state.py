@@ -11,22 +11,72 @@ from mopref.conditioning.preference_state import PreferenceState
 ROWS = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
 
 
-def test_rows_are_those_of_the_activation_or_one_for_all():
+def state_of(*token_counts: int) -> PreferenceState:
     state = PreferenceState()
-    state.preferences = ROWS
+    state.preferences, state.token_counts = ROWS, token_counts
+    return state
+
+
+def test_rows_are_those_of_the_activation_or_one_for_all():
+    state = state_of()
     assert torch.equal(state.rows((2, 3)), ROWS)
     for count in (1, 3, 4):
         with pytest.raises(ValueError, match=f"2 preferences were given, but a layer sees {count} rows"):
             state.rows((count, 3))
     state.preferences = ROWS[:1]
-    assert torch.equal(state.rows((7, 3)), ROWS[:1])
+    for shape, layout in (((7, 3), "rows first"), ((7, 4, 3), "tokens first"), ((5, 3), "mixed"), ((3,), "rows first")):
+        assert torch.equal(state.rows(shape, layout), ROWS[:1])
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 5])
+def test_a_row_is_repeated_for_its_tokens_where_they_share_a_dimension(tokens):
+    state = state_of(tokens)
+    assert torch.equal(state.rows((2 * tokens, 3)), ROWS[[0] * tokens + [1] * tokens])
+    assert torch.equal(state.rows((2, 3)), ROWS)
+    for shape in ((tokens + 7, 3), (2 * tokens, 4, 3), (2 * tokens + 2, 3)):
+        with pytest.raises(ValueError, match=f"but up_proj sees {shape[0]} rows: give one preference for each row"):
+            state.rows(shape, layer="up_proj")
+
+
+def test_an_encoder_and_a_decoder_have_tokens_of_their_own():
+    state = state_of(3, 5)
+    assert torch.equal(state.rows((6, 4)), ROWS[[0, 0, 0, 1, 1, 1]])
+    assert torch.equal(state.rows((10, 4)), ROWS[[0] * 5 + [1] * 5])
+    with pytest.raises(ValueError, match="sees 8 rows"):
+        state.rows((8, 4))
+
+
+def test_rows_behind_the_tokens():
+    state = state_of(2)
+    assert torch.equal(state.rows((2, 2, 4), "tokens first"), ROWS)
+    assert torch.equal(state.rows((9, 2, 4), "tokens first"), ROWS)
+    with pytest.raises(ValueError, match="sees 3 rows"):
+        state.rows((2, 3, 4), "tokens first")
+
+
+def test_an_activation_without_tokens_has_its_rows_first():
+    assert torch.equal(state_of().rows((2, 5), "tokens first"), ROWS)
+    with pytest.raises(ValueError, match="sees 5 rows"):
+        state_of().rows((5, 2), "tokens first")
+
+
+def test_mixed_rows_take_a_single_preference_only():
+    state = state_of(3)
+    for count in (1, 2, 6):
+        with pytest.raises(
+            ValueError, match=rf"but gate sees {count} rows that are not those of the batch .* a single"
+        ):
+            state.rows((count, 4), "mixed", "gate")
+    with state.generation(), pytest.raises(ValueError, match="not those of the batch"):
+        state.rows((2, 4), "mixed", "gate")
 
 
 def test_rows_repeat_in_generation_only():
-    state = PreferenceState()
-    state.preferences = ROWS
+    state = state_of()
     with state.generation():
         assert torch.equal(state.rows((4, 3)), ROWS[[0, 0, 1, 1]])
+        assert torch.equal(state.rows((4, 1, 3)), ROWS[[0, 0, 1, 1]])
+        assert torch.equal(state.rows((1, 4, 3), "tokens first"), ROWS[[0, 0, 1, 1]])
         with pytest.raises(ValueError, match="a layer sees 3 rows"):
             state.rows((3, 3))
     with pytest.raises(ValueError, match="a layer sees 4 rows"):
@@ -36,6 +86,30 @@ def test_rows_repeat_in_generation_only():
 def test_no_preference_has_no_rows():
     with pytest.raises(ValueError, match=r"no preference is set: call model\(\.\.\., preferences=λ\)"):
         PreferenceState().rows((1, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 4), "rows first"),
+        ((2, 5, 4), "rows first"),
+        ((2, 5, 3, 4), "rows first"),
+        ((5, 2, 4), "tokens first"),
+        ((5, 2, 3, 4), "tokens first"),
+        ((2, 4), "tokens first"),
+    ],
+)
+def test_values_multiply_the_rows_that_they_belong_to(shape, layout):
+    values = torch.tensor([[2.0] * 4, [3.0] * 4])
+    product = torch.ones(shape) * PreferenceState.beside(values, len(shape), layout)
+    assert product.shape == shape
+    rows = product.transpose(0, 1) if layout == "tokens first" and len(shape) > 2 else product
+    assert (rows[0] == 2).all()
+    assert (rows[1] == 3).all()
+
+
+def test_a_single_row_without_a_batch():
+    assert PreferenceState.beside(ROWS[:1], 1).shape == (2,)
 
 
 def test_gates_are_dropped_with_their_preference_and_after_generation():
@@ -49,10 +123,24 @@ def test_gates_are_dropped_with_their_preference_and_after_generation():
     assert state.gates == {}
 
 
+def test_another_preference_holds_for_a_while_with_the_tokens_of_its_forward():
+    state = state_of(4)
+    with state.in_force(ROWS[:1], False, (7, 9)):
+        assert torch.equal(state.preferences, ROWS[:1])
+        assert (state.enabled, state.token_counts) == (False, (7, 9))
+    assert torch.equal(state.preferences, ROWS)
+    with pytest.raises(RuntimeError, match="inside"), state.in_force(ROWS[:1], False, (7, 9)):
+        raise RuntimeError("inside")
+    assert torch.equal(state.preferences, ROWS)
+    assert (state.enabled, state.token_counts) == (True, (4,))
+
+
 def test_a_copy_is_in_force_of_nothing():
     state = PreferenceState()
     state.preferences = (2 * ROWS.clone().requires_grad_()) / 2
+    state.token_counts = (3,)
     copied = copy.deepcopy({"first": state, "second": state})
     assert copied["first"] is copied["second"]
     assert copied["first"].preferences is None
+    assert copied["first"].token_counts == ()
     assert state.preferences is not None

@@ -11,6 +11,7 @@ def assert_same(a: Front, b: Front) -> None:
     assert a.maximize == b.maximize
     assert type(a.maximize) is type(b.maximize)
     assert a.metadata == b.metadata
+    assert a.convention == b.convention
     pairs = [(a.values, b.values), (a.preferences, b.preferences)]
     assert list(a.extra) == list(b.extra)
     for x, y in pairs + [(a.extra[name], b.extra[name]) for name in a.extra]:

@@ -19,6 +19,7 @@ CONTENT = FrontContent(
     maximize=[True, False],
     extra={"length": np.array([10, 20]), "accuracy": np.array([0.5, math.nan])},
     metadata={"seed": 3},
+    convention="ray",
 )
 
 
@@ -27,6 +28,7 @@ def test_json_holds_everything():
     assert content[:4] == CONTENT[:4]
     assert content.extra == {"length": [10, 20], "accuracy": [0.5, None]}
     assert content.metadata == {"seed": 3}
+    assert content.convention == "ray"
 
 
 def test_csv_holds_the_table():
@@ -43,11 +45,14 @@ def test_csv_holds_the_table():
     assert content.extra["accuracy"][0] == 0.5
     assert math.isnan(content.extra["accuracy"][1])
     assert content.metadata == {}
+    assert content.convention is None
+    assert from_csv(text, (True, False), "ray").convention == "ray"
 
 
+@pytest.mark.parametrize("convention", ["importance", "ray", "unrecorded"])
 @pytest.mark.parametrize("maximize", [False, True, (True, False)])
-def test_json_comes_back_exactly(tmp_path, maximize):
-    front = small(maximize=maximize)
+def test_json_comes_back_exactly(tmp_path, maximize, convention):
+    front = small(maximize=maximize, convention=convention)
     front.save(tmp_path / "new" / "folder" / "front.json")
     assert_same(Front.load(tmp_path / "new" / "folder" / "front.json"), front)
     assert [file.name for file in (tmp_path / "new" / "folder").iterdir()] == ["front.json"]
@@ -66,7 +71,7 @@ def test_any_front_comes_back_exactly(tmp_path_factory, data):
     front.save(folder / "front.json")
     assert_same(Front.load(folder / "front.json"), front)
     front.save(folder / "front.csv")
-    assert_same(Front.load(folder / "front.csv", maximize=False), front)
+    assert_same(Front.load(folder / "front.csv", maximize=False, convention="importance"), front)
 
 
 def test_csv_keeps_the_table(tmp_path):
@@ -75,8 +80,52 @@ def test_csv_keeps_the_table(tmp_path):
     with pytest.raises(ValueError, match="does not say whether higher is better"):
         Front.load(tmp_path / "front.csv")
     loaded = Front.load(tmp_path / "front.csv", maximize=(True, False))
-    assert_same(loaded, small(maximize=(True, False), metadata={}))
+    assert_same(loaded, small(maximize=(True, False), metadata={}, convention="unrecorded"))
+    assert Front.load(tmp_path / "front.csv", (True, False), "ray").convention == "ray"
+    with pytest.raises(ValueError, match=r"front.csv is not a front.*convention is 'rays'"):
+        Front.load(tmp_path / "front.csv", (True, False), "rays")
     assert (tmp_path / "front.csv").read_text().startswith("preference_helpful,preference_harmless,helpful,harmless,le")
+
+
+def version_1(path):
+    """Makes a front's file what version 0.1 wrote: of another version, without a convention."""
+    content = json.loads(path.read_text())
+    del content["convention"]
+    path.write_text(json.dumps(content | {"version": 1}))
+
+
+def test_a_file_of_version_1_says_that_it_does_not_record_the_convention(tmp_path):
+    path = tmp_path / "front.json"
+    small().save(path)
+    assert json.loads(path.read_text())["version"] == 2
+    version_1(path)
+    with pytest.warns(
+        UserWarning, match=r"front.json is of version 1.* LARGER λ_i .* convention='ray'.*save it"
+    ) as told:
+        front = Front.load(path)
+    assert told[0].filename == __file__
+    assert front.convention == "unrecorded"
+    assert_same(front, small(convention="unrecorded"))
+
+
+@pytest.mark.parametrize("convention", ["importance", "ray"])
+def test_a_file_of_version_1_moves_by_being_told_its_convention(tmp_path, recwarn, convention):
+    path = tmp_path / "front.json"
+    small().save(path)
+    version_1(path)
+    Front.load(path, convention=convention).save(path)
+    assert_same(Front.load(path), small(convention=convention))
+    assert not recwarn
+    with pytest.raises(ValueError, match=r"front\.json holds the convention of its preferences itself: leave"):
+        Front.load(path, convention=convention)
+
+
+def test_a_convention_that_was_spoilt_since_is_not_saved(tmp_path):
+    front = small()
+    front.convention = "rays"
+    with pytest.raises(ValueError, match="convention is 'rays': choose"):
+        front.save(tmp_path / "front.json")
+    assert not (tmp_path / "front.json").exists()
 
 
 def test_files_are_strict_json(tmp_path):
@@ -143,7 +192,10 @@ def damaged(change):
         (lambda text: '{"values": [[1, 2]]}', 'no "format"'),
         (damaged(lambda c: c.pop("values")), "lacks values"),
         (damaged(lambda c: (c.pop("maximize"), c.pop("extra"))), "lacks maximize, extra"),
-        (damaged(lambda c: c.update(version=99)), "version is 99"),
+        (damaged(lambda c: c.update(version=99)), "version is 99, and this mopref reads 1 and 2"),
+        (damaged(lambda c: c.pop("convention")), "lacks convention"),
+        (damaged(lambda c: c.update(convention="rays")), "convention is 'rays': choose"),
+        (damaged(lambda c: c.update(convention=None)), "convention is None: choose"),
         (damaged(lambda c: c["values"].pop()), r"\(4, 2\) and values \(3, 2\)"),
         (damaged(lambda c: c["values"][1].__setitem__(0, math.nan)), "values has nan at row 1, column 0"),
         (damaged(lambda c: c["values"][1].pop()), "rectangular"),

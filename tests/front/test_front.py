@@ -12,6 +12,7 @@ from front_inputs import NAMES, small
 from mopref import indicators
 from mopref.front import Front
 from mopref.scalarizer import IdealPointScalarizer, Scalarizer
+from mopref.scalarizers import PBI
 
 
 def test_stores_float64_copies():
@@ -26,6 +27,35 @@ def test_stores_float64_copies():
     assert from_tensors.names == NAMES
     assert len(from_tensors) == 1
     assert repr(from_tensors) == "Front(1 points, names=('helpful', 'harmless'), maximize=False)"
+
+
+def test_what_a_preference_says_is_kept_and_told():
+    assert small().convention == "importance"
+    assert "convention" not in repr(small())
+    ray = small(convention="ray")
+    assert repr(ray).endswith("maximize=False, convention='ray')")
+    assert ray.non_dominated().convention == "ray"
+    assert "λ (ray) helpful" in ray.summary()
+    assert ray.summary().splitlines()[0].startswith("RAY: ")
+    assert small(convention="unrecorded").summary().splitlines()[0].startswith("UNRECORDED: ")
+    assert "λ helpful" in small().summary().splitlines()[0]
+    with pytest.raises(ValueError, match=r"convention is 'rays': choose 'importance', .* 'ray', .* 'unrecorded'"):
+        small(convention="rays")
+
+
+def test_a_scalarizer_of_the_other_convention_is_refused():
+    """Each point would be measured against what another preference asked for."""
+    ray, importance = (PBI(ideal=[-1, -1], convention=convention) for convention in ("ray", "importance"))
+    for front, own, other in ((small(), importance, ray), (small(convention="ray"), ray, importance)):
+        assert front.cross_angle(own) > 0
+        front.regret(own)
+        for measure in (front.cross_angle, front.regret, lambda g, front=front: front.indicators(scalarizer=g)):
+            with pytest.raises(
+                ValueError, match=rf"convention is '{own.convention}', but to PBI.*'{other.convention}'"
+            ):
+                measure(other)
+    for g in (ray, importance):
+        small(convention="unrecorded").cross_angle(g)
 
 
 def test_bad_values_raise():

@@ -157,3 +157,12 @@ def test_there_is_no_state_to_keep(method):
     weighting.observe(torch.ones(3, 2))
     assert weighting.state_dict() == {}
     weighting.load_state_dict({})
+
+
+def test_a_preference_says_importance():
+    """Of two equal losses EPO lowers the important one, as a scalarizer would; MGDA does not look."""
+    assert Fixed().convention == EPO().convention == MGDA().convention == "importance"
+    losses, gramian = torch.ones(2, 2), torch.eye(2).expand(2, 2, 2)
+    preferences = torch.tensor([[0.8, 0.2], [0.2, 0.8]])
+    assert EPO()(losses, gramian, preferences).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert MGDA()(losses, gramian, preferences).tolist() == [[0.5, 0.5], [0.5, 0.5]]

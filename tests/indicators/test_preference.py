@@ -8,7 +8,7 @@ from _tensors import tensor
 
 from mopref.indicators import cross_angle, inner_product, preference_regret, scalarizer_cross_angle, scalarizer_regret
 from mopref.scalarizer import IdealPointScalarizer
-from mopref.scalarizers import Linear, ModifiedTchebycheff, Tchebycheff
+from mopref.scalarizers import PBI, Linear, ModifiedTchebycheff, Tchebycheff
 from mopref.scalarizers.achievement import AchievementScalarizing
 
 
@@ -69,12 +69,27 @@ def test_cross_angle_of_a_scalarizer_is_seen_from_its_own_ideal_point():
     assert tracked.ideal_point.tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize(("scalarizer", "along"), [(ModifiedTchebycheff, lambda w: w), (Tchebycheff, lambda w: 1 / w)])
-def test_a_value_on_the_target_has_no_angle(scalarizer, along):
+@pytest.mark.parametrize("kind", [Tchebycheff, ModifiedTchebycheff, PBI])
+@pytest.mark.parametrize("convention", ["importance", "ray"])
+def test_a_value_on_the_target_has_no_angle(kind, convention):
+    if convention not in kind.conventions:
+        pytest.skip("it aims along no ray")
+    scalarizer = kind(ideal=[1, 1, 1], **({"convention": convention} if len(kind.conventions) > 1 else {}))
     preferences = 0.1 + 0.7 * np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    values = 1 + 2 * along(preferences)
-    assert scalarizer_cross_angle(values, preferences, scalarizer(ideal=[1, 1, 1])) == pytest.approx(0.0, abs=1e-6)
-    assert scalarizer_cross_angle(values[::-1], preferences, scalarizer(ideal=[1, 1, 1])) > 10
+    values = 1 + 2 * (preferences if convention == "ray" else 1 / preferences)
+    assert scalarizer_cross_angle(values, preferences, scalarizer) == pytest.approx(0.0, abs=1e-6)
+    assert scalarizer_cross_angle(values[::-1], preferences, scalarizer) > 10
+
+
+@pytest.mark.parametrize(("convention", "up"), [("importance", (0.75, 0.25)), ("ray", (0.25, 0.75))])
+def test_the_way_back_from_a_reference_point_is_the_preference_in_both_conventions(convention, up):
+    """λ = (1/4, 3/4): up along 1/λ ∝ (3, 1) or along λ ∝ (1, 3), down along −λ; (1, 3) and (3, 1) are 53.13° apart."""
+    scalarizer = AchievementScalarizing([1.0, 1.0], convention=convention)
+    lam, between = [[0.25, 0.75]], math.degrees(2 * (math.atan(3) - math.pi / 4))
+    for value in ([1 + up[0], 1 + up[1]], [1 - 0.25, 1 - 0.75]):
+        assert scalarizer_cross_angle([value], lam, scalarizer) == pytest.approx(0.0, abs=1e-6)
+    assert scalarizer_cross_angle([[1 + up[1], 1 + up[0]]], lam, scalarizer) == pytest.approx(between)
+    assert scalarizer_cross_angle([[1 - 0.75, 1 - 0.25]], lam, scalarizer) == pytest.approx(between)
 
 
 def test_from_a_reference_point_the_line_goes_both_ways():
@@ -108,15 +123,20 @@ def test_regret_under_a_scalarizer_by_hand():
 
 
 def test_the_optimum_on_a_front_has_no_regret():
-    # On f1 + f2 = 1 modified Tchebycheff's optimum is f = λ itself.
+    # On f1 + f2 = 1 modified Tchebycheff's optimum as a "ray" is f = λ itself.
     weights = np.linspace(0.05, 0.95, 19)
     preferences = np.stack([weights, 1 - weights], axis=1)
     front = np.stack([np.linspace(0, 1, 401), 1 - np.linspace(0, 1, 401)], axis=1)
-    scalarizer = ModifiedTchebycheff(ideal=[0, 0])
+    scalarizer = ModifiedTchebycheff(ideal=[0, 0], convention="ray")
     assert scalarizer_regret(preferences, preferences, scalarizer, front).per_preference == pytest.approx(0, abs=1e-12)
     assert scalarizer_regret(preferences + 0.01, preferences, scalarizer, front).max == pytest.approx(0.01 / 0.05)
     # Every preference got the mirrored point: max(f1/λ1, f2/λ2) is 0.95/0.05 where 1 was possible.
     assert scalarizer_regret(preferences[::-1], preferences, scalarizer, front).max == pytest.approx(18.0)
+    # As importance it is the mirrored point, with λ1 f1 = λ2 f2 = λ1 λ2; at λ itself max(λ1², λ2²) is more than it.
+    importance = ModifiedTchebycheff(ideal=[0, 0])
+    mirrored = scalarizer_regret(preferences[::-1], preferences, importance, front)
+    assert mirrored.per_preference == pytest.approx(0, abs=1e-12)
+    assert scalarizer_regret(preferences, preferences, importance, front).max == pytest.approx(0.95**2 - 0.95 * 0.05)
 
 
 def test_scalarizers_and_inputs_are_left_alone():

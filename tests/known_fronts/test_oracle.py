@@ -16,9 +16,15 @@ from mopref.scalarizers import PBI, SCALARIZERS, AugmentedTchebycheff, Linear, M
 def test_modified_tchebycheff_is_where_the_ray_meets_the_front(kind):
     problem = kind()
     preferences = simplex_lattice(problem.num_objectives, 28).double()
-    result = scalarizer_optimum(problem, ModifiedTchebycheff(ideal=problem.ideal_point), preferences)
+    result = scalarizer_optimum(problem, ModifiedTchebycheff(ideal=problem.ideal_point, convention="ray"), preferences)
     np.testing.assert_allclose(result.scalarized, lengths_to_front(problem, preferences, epsilon=1e-3), rtol=1e-5)
     assert result.values.shape == preferences.shape
+    # The importance 1/λ, of sum 1, asks for the same points where no weight is cut off.
+    inside = preferences[(preferences > 0.1).all(dim=1)]
+    importance = (1 / inside) / (1 / inside).sum(dim=1, keepdim=True)
+    mirrored = scalarizer_optimum(problem, ModifiedTchebycheff(ideal=problem.ideal_point), importance)
+    expected = result.values[(preferences > 0.1).all(dim=1)]
+    torch.testing.assert_close(mirrored.values, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_linear_scalarization_of_quadratics_is_the_closed_form():

@@ -40,7 +40,7 @@ def check_recovery(name, seed):
     problem = PROBLEMS[name]
     preferences = simplex_lattice(problem.num_objectives, 105)
     exact = exact_optimum(problem, preferences, EPSILON)
-    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON)
+    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON, convention="ray")
     front = trained(problem, scalarizer, seed).front(preferences)
     assert hypervolume(front.values) / hypervolume(exact) >= 0.99
     assert not front.is_collapsed()
@@ -67,7 +67,7 @@ def test_no_collapse_without_gradient_clipping(name):
     # Weights 1/λ up to 1,000 then reach the optimiser as they are; this is where plain networks become one point.
     problem = PROBLEMS[name]
     preferences = simplex_lattice(problem.num_objectives, 105)
-    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON)
+    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON, convention="ray")
     front = trained(problem, scalarizer, max_grad_norm=None).front(preferences)
     assert hypervolume(front.values) / hypervolume(exact_optimum(problem, preferences, EPSILON)) >= 0.97
 
@@ -77,7 +77,7 @@ def test_the_exact_optimum_minimises_the_scalarizer_on_the_front(name):
     # The yardstick itself: no point of a fine front has a smaller scalarized value.
     problem = PROBLEMS[name]
     preferences = simplex_lattice(problem.num_objectives, 28).double()
-    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON)
+    scalarizer = ModifiedTchebycheff(ideal=problem.ideal_point, epsilon=EPSILON, convention="ray")
     exact = torch.from_numpy(exact_optimum(problem, preferences, EPSILON))
     fine = problem.pareto_front(5000)
     best = scalarizer(exact, preferences)

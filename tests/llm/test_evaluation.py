@@ -1,5 +1,6 @@
 """Held-out fronts: accuracies by hand, losses equal to the objective's own, rewards with what belongs beside them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -120,3 +121,118 @@ def test_options_come_by_name(model, settings):
         reward_front(model, settings, PROMPTS, PREFERENCES, samples=2)
     with pytest.raises(TypeError, match="positional"):
         evaluate_rewards(model, settings, PROMPTS, PREFERENCES, 3, 2)
+
+
+# What a front is asked for is checked before the model is run, and its precision is said.
+
+PAIRS_OF_PREFERENCES = [[0.1, 0.9], [0.3, 0.7]]
+
+
+@pytest.fixture
+def pair_model(make_llama, randomise):
+    return randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b"))))
+
+
+@pytest.fixture
+def forwards(pair_model) -> list:
+    """Grows with every forward of the model."""
+    calls = []
+    pair_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    return calls
+
+
+@pytest.fixture(params=["preference_front", "reward_front"])
+def front_of(request, pair_model, rows):
+    """Either front as a function of its preferences, with options and other parts where they are wanted."""
+    settings = RolloutSettings(
+        {
+            "a": token_reward(lambda prompts, responses: [len(ids) for ids in responses]),
+            "b": token_reward(lambda prompts, responses: [sum(ids) / 100 for ids in responses]),
+        },
+        Sampling(max_new_tokens=2, stop_token_ids=()),
+        samples_per_prompt=1,
+    )
+    reversed_settings = RolloutSettings(
+        dict(reversed(settings.reward_functions.items())), settings.sampling, samples_per_prompt=1
+    )
+
+    def make(preferences, data=None, reversed_names=False, **options):
+        data = rows if data is None else data
+        if request.param == "preference_front":
+            names = ("b", "a") if reversed_names else ("a", "b")
+            return preference_front(pair_model, DPO(names), data, preferences, **options)
+        return reward_front(pair_model, reversed_settings if reversed_names else settings, data, preferences, **options)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "preferences",
+    [
+        PAIRS_OF_PREFERENCES,
+        np.array(PAIRS_OF_PREFERENCES, dtype=np.float16),
+        torch.tensor(PAIRS_OF_PREFERENCES, dtype=torch.float16),
+        torch.tensor(PAIRS_OF_PREFERENCES, dtype=torch.bfloat16),
+        torch.tensor(PAIRS_OF_PREFERENCES, dtype=torch.float64),
+        [{"b": 0.9, "a": 0.1}, {"a": 0.3, "b": 0.7}],
+    ],
+    ids=["lists", "float16 array", "float16", "bfloat16", "float64", "by name"],
+)
+def test_preferences_of_every_kind(front_of, preferences):
+    front = front_of(preferences)
+    np.testing.assert_allclose(front.preferences, PAIRS_OF_PREFERENCES, atol=5e-3)
+    np.testing.assert_allclose(front.values, front_of(PAIRS_OF_PREFERENCES).values, atol=1.0)
+
+
+def test_a_single_preference_is_a_front_of_one_point(front_of):
+    assert front_of([0.25, 0.75]).preferences.tolist() == [[0.25, 0.75]]
+    assert front_of({"b": 0.75, "a": 0.25}).preferences.tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"preferences": [[0.5, 0.6]]}, ValueError, "sums to 1.1, not 1"),
+        ({"preferences": "a"}, ValueError, "preferences is no rectangular array"),
+        ({"preferences": {"a": 1.0}}, ValueError, "no weight for b"),
+        ({"reversed_names": True}, ValueError, "the same in another order"),
+        ({"data": [{"prompt": "A secret."}]}, ValueError, "row 0 has prompt, but no prompt_ids"),
+        ({"data": iter([{}])}, TypeError, "data is a list_iterator, whose rows cannot be had by their number"),
+        ({"data": []}, ValueError, "row|nothing to evaluate on"),
+        ({"mixed_precision": "fp8"}, ValueError, "mixed_precision is 'fp8'"),
+    ],
+    ids=lambda value: str(value).split(" object at ")[0],
+)
+def test_what_is_wrong_is_refused_before_the_model_is_run(front_of, forwards, options, error, message):
+    with pytest.raises(error, match=message) as refusal:
+        front_of(**{"preferences": PAIRS_OF_PREFERENCES} | options)
+    assert not forwards
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("mixed_precision", "name"), [(None, "float32"), ("bf16", "bf16")])
+def test_the_metadata_say_the_precision_that_was_in_force(front_of, pair_model, mixed_precision, name):
+    dtypes = []
+    pair_model.base_model.lm_head.register_forward_hook(lambda module, arguments, output: dtypes.append(output.dtype))
+    front = front_of(PAIRS_OF_PREFERENCES, mixed_precision=mixed_precision, metadata={"model": "tiny"})
+    assert front.metadata == {"precision": name, "model": "tiny"}
+    assert set(dtypes) == {torch.bfloat16 if name == "bf16" else torch.float32}
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_a_preference_front_is_in_the_precision_of_its_references(make_llama, rows, mixed_precision):
+    model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b")))
+    rows = DPO(("a", "b")).precompute(model, rows, mixed_precision=mixed_precision)
+    front = preference_front(model, DPO(("a", "b")), rows, torch.eye(2))
+    np.testing.assert_allclose(front.values, np.log(2), atol=1e-5)
+    other = None if mixed_precision else "bf16"
+    with pytest.raises(ValueError, match="row 0 has a reference that was computed in"):
+        preference_front(model, DPO(("a", "b")), rows, torch.eye(2), mixed_precision=other)
+
+
+def test_rows_without_a_label_on_an_objective_are_refused_first(pair_model, rows, forwards):
+    for row in rows:
+        row["labels"] = [0, -1]
+    with pytest.raises(ValueError, match="no row is labelled on 'b'"):
+        preference_front(pair_model, DPO(("a", "b")), rows, PAIRS_OF_PREFERENCES)
+    assert not forwards

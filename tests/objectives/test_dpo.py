@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.llm.policy import Policy
+from mopref.llm.policy.padding import padding_traits
 from mopref.objectives import DPO
 from mopref.objectives.dpo import LOSSES, PairBatch, preference_signs
 from mopref.scalarizers import Linear
@@ -205,6 +206,7 @@ def test_cost_does_not_grow_with_the_number_of_objectives(m, make_llama, randomi
     for row in rows:
         row["labels"] = [0] * m
     model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=names, rank=2)))
+    padding_traits(model)  # Tried once a model, on a few tokens.
     dpo = DPO(names)
     with counted_rows(model.base_model) as seen:
         dpo.losses(model, dpo.collate(rows), torch.full((2, m), 1 / m))
@@ -216,8 +218,7 @@ def test_cost_does_not_grow_with_the_number_of_objectives(m, make_llama, randomi
     assert seen == [2 * len(rows)], "with cached references only the policy runs"
 
 
-@pytest.mark.parametrize("frozen_layers", [False, True])
-@pytest.mark.parametrize("layers", [None, [1]])
+@pytest.mark.parametrize(("layers", "frozen_layers"), [(None, False), (None, "auto"), ([1], False), ([1], True)])
 @pytest.mark.parametrize("variant", [{}, {"loss": "ipo", "length_normalized": True}], ids=str)
 def test_precomputed_rows_give_the_same_losses_and_gradients(
     variant, layers, frozen_layers, make_llama, randomise, rows, row_preferences
@@ -321,6 +322,7 @@ def test_mean_losses_are_those_of_the_margins(variant, model, rows, row_preferen
 def test_evaluation_runs_the_reference_once_a_batch(make_llama, randomise, rows, row_preferences):
     """Not once a preference: three batches, five preferences each."""
     model = randomise(PreferenceModel(make_llama(), CONFIG))
+    padding_traits(model)  # Tried once a model, on a few tokens.
     dpo = DPO(NAMES)
     for evaluate in (
         lambda: dpo.mean_losses(model, rows, row_preferences[:5], batch_size=3),
@@ -442,7 +444,9 @@ def test_labels(rows):
 
 def test_repr_tells_the_options():
     expected = "DPO(names=('a', 'b'), beta=0.2, loss='robust', length_normalized=False, label_smoothing=0.2)"
-    assert repr(DPO(("a", "b"), beta=0.2, loss="robust", label_smoothing=0.2)) == expected
+    expected = expected.removesuffix(")") + ", disable_dropout=False)"
+    dpo = DPO(("a", "b"), beta=0.2, loss="robust", label_smoothing=0.2, disable_dropout=False)
+    assert repr(dpo) == expected
 
 
 def test_labelled(rows):

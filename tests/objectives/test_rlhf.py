@@ -4,6 +4,7 @@ from inspect import signature
 
 import pytest
 import torch
+from datasets import Dataset
 from rlhf_inputs import PREFERENCES, ROWS, SAMPLING, STOPS, even, gradients, length, losses_of, make_rlhf, updates_of
 from rlhf_problems import first_losses
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -382,3 +383,104 @@ def test_prompts_in_place_of_samples_are_refused(model):
     rlhf = make_rlhf()
     with pytest.raises(TypeError, match=r"PromptBatch, but the losses are of sampled responses.*updates"):
         rlhf.losses(model, rlhf.collate(ROWS), PREFERENCES)
+
+
+# What is refused when the trainer is made, and dropout.
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ([{"prompt": "A secret."}], ValueError, "row 0 has prompt, but no prompt_ids: use tokenize_prompts"),
+        (iter(ROWS), TypeError, "train_data is a list_iterator, whose rows cannot be had by their number"),
+    ],
+    ids=["texts", "iterator"],
+)
+def test_data_that_are_no_prompts_are_refused_when_the_trainer_is_made(model, data, error, message):
+    config = TrainerConfig(steps=1, batch_size=2, preferences_per_step=2, progress=False, cpu=True)
+    with pytest.raises(error, match=message):
+        ParetoTrainer(model, make_rlhf(), Linear(), train_data=data, config=config)
+
+
+def test_rewards_in_another_order_than_the_models_objectives_are_refused(model):
+    rewards = {"even": even, "length": length}
+    rlhf = RLHF(rewards, sampling=Sampling(max_new_tokens=2, stop_token_ids=(2,)))
+    config = TrainerConfig(steps=1, batch_size=2, preferences_per_step=2, progress=False, cpu=True)
+    with pytest.raises(ValueError, match=r"RLHF has .*\(even, length\), the model \(length, even\): the same in"):
+        ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config)
+    with pytest.raises(ValueError, match=r"the set of rewards has .*\(even, length\), the model \(length, even\)"):
+        rlhf.mean_losses(model, ROWS, PREFERENCES[:1], 2)
+
+
+def test_a_trainer_turns_dropout_off(make_gpt2):
+    model = PreferenceModel(make_gpt2(resid_pdrop=0.3, attn_pdrop=0.3), SVDLoRAConfig(objectives=("length", "even")))
+    make_rlhf().prepare_model(model)
+    probabilities = [part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)]
+    assert probabilities
+    assert set(probabilities) == {0.0}
+
+
+def test_prompts_too_long_for_the_model_are_refused_everywhere(make_gpt2):
+    """With as many tokens more as may be sampled; told by the data's row, so before any batch is sampled."""
+    rows, objectives = [{"prompt_ids": [50] * length} for length in (2, 6)], ("length", "even")
+    config = TrainerConfig(steps=1, batch_size=2, preferences_per_step=2, progress=False, cpu=True)
+
+    def model_of(positions: int) -> PreferenceModel:
+        return PreferenceModel(make_gpt2(n_positions=positions), SVDLoRAConfig(objectives=objectives))
+
+    rlhf = make_rlhf()
+    rlhf.check_data(model_of(10), rows, "float32")
+    model = model_of(9)
+    for use in (
+        lambda: ParetoTrainer(model, rlhf, Linear(), train_data=rows, config=config),
+        lambda: rlhf.mean_losses(model, rows, PREFERENCES[:1], 1),
+        lambda: reward_front(model, rlhf.settings, rows, PREFERENCES[:1], 1),
+        lambda: rlhf.updates(model, rlhf.collate(rows), PREFERENCES[:1]),
+    ):
+        with pytest.raises(
+            ValueError, match=r"prompt 1 has 6 tokens, and with max_new_tokens = 4 up to 10, but GPT2LM"
+        ):
+            use()
+
+
+def test_rows_of_the_pretraining_term_that_are_too_long_are_refused(make_gpt2):
+    model = PreferenceModel(make_gpt2(n_positions=9), SVDLoRAConfig(objectives=("length", "even")))
+    data = [{"prompt_ids": [5], "response_ids": [6] * length} for length in (8, 9)]
+    make_rlhf(pretraining=PretrainingTerm(data[:1])).check_data(model, ROWS, "float32")
+    with pytest.raises(ValueError, match="row of the pre-training data 1 has 10 tokens, but GPT2LMHeadModel has 9"):
+        make_rlhf(pretraining=PretrainingTerm(data)).check_data(model, ROWS, "float32")
+
+
+def test_frozen_layers_need_frozen_blocks_and_nothing_is_changed_before(make_gpt2):
+    base = make_gpt2(resid_pdrop=0.3)
+    model = PreferenceModel(base, SVDLoRAConfig(objectives=("length", "even")))
+    with pytest.raises(ValueError, match="frozen_layers is True, but the model's first block is adapted"):
+        make_rlhf(frozen_layers=True, algorithm="ppo").prepare_model(model)
+    assert not len(model.companions)
+    assert any(part.p for part in model.modules() if isinstance(part, torch.nn.Dropout))
+
+
+def test_a_model_that_samples_from_another_distribution_is_refused_at_the_first_rollout(model):
+    """As one that counts positions in another way when it generates."""
+
+    def shift(_, args, kwargs, output):
+        if kwargs.get("use_cache"):
+            output.logits = output.logits.roll(1, dims=-1)
+
+    handle = model.base_model.register_forward_hook(shift, with_kwargs=True)
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM samples from another distribution than its forward gives"):
+        updates_of(make_rlhf(), model)
+    handle.remove()
+    rlhf = make_rlhf()
+    updates_of(rlhf, model)
+    model.base_model.register_forward_hook(shift, with_kwargs=True)
+    updates_of(rlhf, model)  # Asked once.
+
+
+@pytest.mark.parametrize("kind", [None, "torch", "numpy"])
+def test_prompts_out_of_a_data_set_are_the_same(kind):
+    """Which hands out lists, tensors or arrays of what was put in; rewards of tokens get numbers."""
+    data = Dataset.from_list(ROWS).with_format(kind)
+    batch = make_rlhf().collate([data[index] for index in range(len(data))])
+    assert batch == make_rlhf().collate(ROWS)
+    assert all(type(token) is int for ids in batch.prompt_ids for token in ids)

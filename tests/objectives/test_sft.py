@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from torch import nn
 
-from mopref import PreferenceModel, SVDLoRAConfig
+from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.llm.policy import Policy
+from mopref.llm.policy.padding import padding_traits
 from mopref.objectives import SFT
 from mopref.objectives.sft import ResponseBatch
 
@@ -93,6 +95,7 @@ def test_losses_are_group_means_over_the_rows_of_each_dimension(groups, model, r
 
 def test_one_forward_for_all_dimensions(model, rows, row_preferences):
     """The cost must not grow with m."""
+    padding_traits(model)  # Tried once a model, on a few tokens.
     calls = []
     model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
     sft = SFT(NAMES)
@@ -153,6 +156,7 @@ def test_a_batch(rows):
 
 def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):
     """Padding is computed for nothing: no other order into batches of two needs fewer columns."""
+    padding_traits(model)  # Tried once a model, on a few tokens.
     widths = []
     model.base_model.register_forward_pre_hook(
         lambda module, arguments, options: widths.append(options["input_ids"].shape[1]), with_kwargs=True
@@ -179,11 +183,15 @@ def test_kept_activations_change_nothing_and_the_block_below_is_not_run(make_lla
         torch.testing.assert_close(row["hidden_states"], expected["hidden_states"], atol=1e-5, rtol=1e-5)
     expected = sft.row_losses(model, sft.collate(rows), row_preferences).values
     calls = []
-    model.base_model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    # The block itself is called, since models ask its attributes, but nothing inside it is run.
+    for part in (model.base_model.model.layers[0].self_attn, model.base_model.model.layers[0].mlp):
+        part.register_forward_pre_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(
         sft.row_losses(model, sft.collate(complete), row_preferences).values, expected, atol=1e-4, rtol=1e-5
     )
     assert not calls
+    sft.row_losses(model, sft.collate(rows), row_preferences)
+    assert len(calls) == 2, "they are run where nothing was kept"
 
 
 def test_precompute_compares_the_longest_row(make_llama, randomise, rows, monkeypatch):
@@ -250,3 +258,113 @@ def test_data_without_a_dimension_are_refused_before_anything_is_computed(model,
 
 def test_repr_tells_the_options():
     assert repr(SFT(NAMES, length_normalized=True)) == "SFT(names=('brief', 'list', 'loud'), length_normalized=True)"
+
+
+@pytest.mark.parametrize("names", [[], ("a", "a"), "ab", (1, 2), None], ids=repr)
+def test_names_that_are_none_are_refused(names):
+    with pytest.raises(ValueError, match="names is "):
+        SFT(names)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (
+            [{"prompt": "A secret.", "response": "x"}],
+            ValueError,
+            r"row 0 has prompt, response, but no prompt_ids",
+        ),
+        (iter([{}]), TypeError, "data is a list_iterator, whose rows cannot be had by their number"),
+    ],
+    ids=["records", "iterator"],
+)
+def test_data_that_are_no_rows_are_refused_everywhere(model, data, error, message):
+    sft = SFT(NAMES)
+    for use in (lambda: sft.labelled(data), lambda: sft.precompute(model, data)):
+        with pytest.raises(error, match=message) as refusal:
+            use()
+        assert "secret" not in str(refusal.value)
+
+
+def test_rows_and_models_with_other_names_are_refused(model, rows):
+    sft = SFT(NAMES)
+    named = [{**row, "objectives": NAMES} for row in rows]
+    sft.labelled(named)
+    named[-1]["objectives"] = NAMES[::-1]
+    for use in (lambda: sft.labelled(named), lambda: sft.precompute(model, named)):
+        with pytest.raises(ValueError, match=rf"SFT has .*, row {len(rows) - 1} \(.*\): the same in another order"):
+            use()
+    with pytest.raises(ValueError, match=r"the model .* in another order"):
+        SFT(NAMES[::-1]).precompute(model, rows)
+
+
+def test_kept_activations_record_their_precision(make_llama, rows):
+    model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=NAMES, rank=3, layers=[1]))
+    for mixed_precision, name in ((None, "float32"), ("bf16", "bf16")):
+        kept = SFT(NAMES).precompute(model, rows, mixed_precision=mixed_precision)
+        assert {row["hidden_states_precision"] for row in kept} == {name}
+        plain = SFT(NAMES).precompute(model, kept, frozen_layers=False)
+        assert not any(key.startswith("hidden_states") for row in plain for key in row)
+
+
+def test_activations_of_another_model_or_block_are_refused(make_llama, rows, row_preferences):
+    def model_of(layers, **options) -> PreferenceModel:
+        return PreferenceModel(make_llama(num_hidden_layers=3, **options), SVDLoRAConfig(NAMES, layers=layers))
+
+    sft = SFT(NAMES)
+    kept = sft.precompute(model_of((2,)), rows)
+    sft.mean_losses(model_of((2,)), kept, row_preferences[:1], 4)
+    config = TrainerConfig(steps=1, batch_size=8, preferences_per_step=1, progress=False, cpu=True)
+    for model in (model_of((2,), seed=1), model_of((1, 2)), model_of(None)):
+        for use in (
+            lambda model=model: sft.mean_losses(model, kept, row_preferences[:1], 4),
+            lambda model=model: ParetoTrainer(model, sft, "linear", train_data=kept, config=config),
+        ):
+            with pytest.raises(
+                ValueError, match="row 0 has a hidden_states that was computed with the base of weights"
+            ):
+                use()
+
+
+def test_auto_keeps_nothing_where_the_layers_cannot_be_computed_apart(model, rows, monkeypatch):
+    """The first block adapted, or a comparison that fails."""
+    sft = SFT(NAMES)
+    assert sft.precompute(model, rows, frozen_layers="auto") == rows
+    with pytest.raises(ValueError, match="the first block is adapted"):
+        sft.precompute(model, rows, frozen_layers=True)
+    monkeypatch.setattr(Policy, "keeps_lower_layers", lambda policy, tokens: True)
+    assert sft.precompute(model, rows, frozen_layers="auto") == rows
+
+
+def test_rows_too_long_for_the_model_are_refused_everywhere(make_gpt2, rows, row_preferences):
+    model, sft = PreferenceModel(make_gpt2(n_positions=16), CONFIG), SFT(NAMES)
+    rows[3]["response_ids"] = [7] * 16
+    tokens = 16 + len(rows[3]["prompt_ids"])
+    config = TrainerConfig(steps=1, batch_size=8, preferences_per_step=1, progress=False, cpu=True)
+    for use in (
+        lambda: ParetoTrainer(model, sft, "linear", train_data=rows, config=config),
+        lambda: sft.precompute(model, rows, frozen_layers=False),
+        lambda: sft.mean_losses(model, rows, row_preferences[:1], 4),
+    ):
+        with pytest.raises(ValueError, match=f"row 3 has {tokens} tokens, but GPT2LMHeadModel has 16 positions"):
+            use()
+
+
+@pytest.mark.parametrize("kind", [None, "torch", "numpy"])
+@pytest.mark.parametrize("frozen_layers", [False, True])
+def test_rows_out_of_a_data_set_are_the_same(frozen_layers, kind, make_llama, rows, row_preferences):
+    """Which hands out lists, tensors or arrays of what was put in."""
+    model, sft = PreferenceModel(make_llama(), SVDLoRAConfig(NAMES, layers=(1,))), SFT(NAMES)
+    kept = sft.precompute(model, rows, frozen_layers=frozen_layers)
+    plain = [{key: value.tolist() if torch.is_tensor(value) else value for key, value in row.items()} for row in kept]
+    data = Dataset.from_list(plain).with_format(kind)
+    batch, expected = sft.collate([data[i] for i in range(8)]), sft.collate(kept)
+    for first, second in zip(
+        (*batch.sequences, batch.dimensions), (*expected.sequences, expected.dimensions), strict=True
+    ):
+        if second is None:
+            assert first is None
+        else:
+            torch.testing.assert_close(first, second)
+    losses = [sft.mean_losses(model, rows, row_preferences[:2], 3) for rows in (data, kept)]
+    torch.testing.assert_close(losses[0], losses[1])

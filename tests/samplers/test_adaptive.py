@@ -92,7 +92,11 @@ def exchanged(preferences):
 
 @pytest.mark.parametrize("front", [planted, exchanged])
 def test_draws_go_where_regret_is(front):
-    settings = {"scalarizer": ModifiedTchebycheff(ideal=[0.0, 0.0]), "by": "regret", "uniform_probability": 0.3}
+    settings = {
+        "scalarizer": ModifiedTchebycheff(ideal=[0.0, 0.0], convention="ray"),
+        "by": "regret",
+        "uniform_probability": 0.3,
+    }
     drawn = taught(front, **settings).sample(4000)[:, 0]
     there = ((drawn > 0.25) & (drawn < 0.375)).double().mean().item()
     # All of the adaptive draws but for the little that a cell's mean loses against the exact point at its centre.
@@ -104,7 +108,7 @@ def test_draws_go_where_regret_is(front):
 
 def test_regret_by_hand():
     """Two cells; max f_i/λ_i is 4 with a cell's own point and 12 with the other's, then 8 where 6 was to be had."""
-    scalarizer = ModifiedTchebycheff(ideal=[0.0, 0.0])
+    scalarizer = ModifiedTchebycheff(ideal=[0.0, 0.0], convention="ray")
     sampler = AdaptiveSampler(2, by="regret", num_cells=2)
     for preference, losses in (((0.75, 0.25), (3.0, 0.5)), ((0.25, 0.75), (1.0, 3.0)), ((0.25, 0.75), (2.0, 3.0))):
         assert sampler.state_dict()["regrets"].max() == 0
@@ -121,7 +125,9 @@ def test_regret_is_a_share_of_what_there_is_to_lose():
             preferences[:, :1] < 0.5, on_the_sphere(preferences.clamp(min=0.02))
         )
 
-    sampler = taught(worse, scalarizer=ModifiedTchebycheff(ideal=[0.0, 0.0]), by="regret", uniform_probability=0.01)
+    sampler = taught(
+        worse, scalarizer=ModifiedTchebycheff(ideal=[0.0, 0.0], convention="ray"), by="regret", uniform_probability=0.01
+    )
     assert sampler.probabilities.max() < 0.9
 
 
@@ -210,9 +216,9 @@ def test_draws_in_a_cell_are_uniform_in_it():
     centres = torch.from_numpy(sampler.cells.mean(axis=1))
     losses = on_the_sphere(centres)
     losses[4] *= 2
-    sampler.observe(centres, losses, ModifiedTchebycheff(ideal=[0.0] * 3))
+    sampler.observe(centres, losses, ModifiedTchebycheff(ideal=[0.0] * 3, convention="ray"))
     sampler.by = "regret"
-    sampler.observe(centres, losses, ModifiedTchebycheff(ideal=[0.0] * 3))
+    sampler.observe(centres, losses, ModifiedTchebycheff(ideal=[0.0] * 3, convention="ray"))
     coordinates = sampler.sample(4000).double().numpy() @ np.linalg.inv(simplex_cells(3, 10)[4])
     assert (coordinates > -1e-6).all()
     for weights in coordinates.T:
@@ -221,7 +227,7 @@ def test_draws_in_a_cell_are_uniform_in_it():
 
 @pytest.mark.parametrize("by", ["length", "regret"])
 def test_a_checkpoint_continues_in_the_middle(by, tmp_path):
-    scalarizer = ModifiedTchebycheff(ideal=[0.0, 0.0])
+    scalarizer = ModifiedTchebycheff(ideal=[0.0, 0.0], convention="ray")
     sampler = taught(stretched, by=by, steps=33, scalarizer=scalarizer)
     save_state(sampler.state_dict(), tmp_path)
     other = AdaptiveSampler(2, by=by, seed=9)

@@ -171,3 +171,20 @@ def test_spread_more_evenly_than_random(m, n):
     }
     for name in ("sobol", "halton", "stratified"):
         assert error[name] < 0.75 * error["uniform"], (name, error)
+
+
+def test_names_in_place_of_a_number(make):
+    """The same draws, and the names are kept for comparing."""
+    names = ("helpful", "harmless", "brief")
+    sampler, numbered = make(names, seed=3), make(3, seed=3)
+    assert torch.equal(sampler.sample(7), numbered.sample(7))
+    assert (sampler.num_objectives, sampler.names, numbered.names) == (3, names, None)
+    assert f"num_objectives={names}" in repr(sampler)
+    assert "num_objectives=3" in repr(numbered)
+    assert " names=" not in repr(sampler)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.0, True, "ab", (), ("a", "a"), None], ids=repr)
+def test_what_is_no_number_of_objectives_is_refused(make, wrong):
+    with pytest.raises(ValueError, match="num_objectives is "):
+        make(wrong)

@@ -36,14 +36,25 @@ POINTS = {
 }
 OPTIONS = {"augmented-achievement": {"rho": ACHIEVEMENT_RHO}, "p-norm": {"p": P}, "cosmos": {"mu": COSMOS_MU}}
 NAMES = tuple(POINTS)
+# Those that can be told that λ is a ray, and what a test calls them then.
+WITH_CONVENTION = ("modified-tchebycheff", "pbi", "achievement", "augmented-achievement", "cosmos")
+RAYS = tuple(f"{name} ray" for name in WITH_CONVENTION)
+VARIANTS = (*NAMES, *RAYS)
 WITH_POINT = tuple(name for name, keyword in POINTS.items() if keyword is not None)
 WITH_IDEAL = tuple(name for name, keyword in POINTS.items() if keyword == "ideal")
 # A larger loss is never better.
-MONOTONE = tuple(name for name in NAMES if name not in ("pbi", "inverted-pbi", "cosmos"))
+MONOTONE = tuple(name for name in VARIANTS if name.removesuffix(" ray") not in ("pbi", "inverted-pbi", "cosmos"))
+
+
+def has_ideal(name: str) -> bool:
+    """Whether a variant measures losses from an ideal point, which lies below them all."""
+    return name.removesuffix(" ray") in WITH_IDEAL
 
 
 def build(name: str, point: Sequence[float] | Tensor, **options: Any) -> Scalarizer:
-    """The scalarizer of that name with its point, whatever the point is called."""
+    """The scalarizer of that name, or of that name and " ray", with its point, whatever the point is called."""
+    if name in RAYS:
+        name, options = name.removesuffix(" ray"), {"convention": "ray", **options}
     keyword = POINTS[name]
     return SCALARIZERS.make(name, **({} if keyword is None else {keyword: point}), **(OPTIONS.get(name, {}) | options))
 
@@ -59,7 +70,7 @@ class Case(NamedTuple):
     def point(self, name: str) -> list[float]:
         """The point of that scalarizer: below all losses where it has to be, else on any side of any of them."""
         return [
-            f + gap if above and name not in WITH_IDEAL else f - gap
+            f + gap if above and not has_ideal(name) else f - gap
             for f, gap, above in zip(self.losses, self.gaps, self.above, strict=True)
         ]
 
@@ -85,12 +96,12 @@ def random_batch(shape: tuple[int, ...], name: str, seed: int = 0, dtype: torch.
     generator = torch.Generator().manual_seed(seed)
     losses, raw = randn(shape, generator, dtype), rand(shape, generator, dtype) + 0.05
     rows = losses.reshape(-1, shape[-1])
-    point = rows.amin(0) - 0.3 if name in WITH_IDEAL else rows.median(0).values + 0.01
+    point = rows.amin(0) - 0.3 if has_ideal(name) else rows.median(0).values + 0.01
     return losses, raw / raw.sum(-1, keepdim=True), point
 
 
 def formula(name: str, f: Sequence[float], lam: Sequence[float], point: Sequence[float]) -> float:
-    """The published formula in plain Python, with the options of :func:`build`."""
+    """The formula in plain Python, with the options of :func:`build`; of a variant " ray" the published one."""
     return _FORMULAS[name](f, lam, [a - b for a, b in zip(f, point, strict=True)])
 
 
@@ -115,6 +126,22 @@ def _smooth(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> fl
     return top + MU * math.log(sum(math.exp((x - top) / MU) for x in weighted))
 
 
+def _clamped(lam: Sequence[float]) -> list[float]:
+    return [max(w, EPSILON) for w in lam]
+
+
+def _inverse(lam: Sequence[float]) -> list[float]:
+    return [1 / w for w in _clamped(lam)]
+
+
+def _achievement(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> float:
+    return max(w * x if x >= 0 else x / w for w, x in zip(_clamped(lam), up, strict=True))
+
+
+def _augmented_achievement(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> float:
+    return _achievement(f, lam, up) + ACHIEVEMENT_RHO * sum(_times(_clamped(lam), up))
+
+
 def _pbi(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> float:
     d1, d2 = along_and_off(up, lam)
     return d1 + THETA * d2
@@ -125,28 +152,32 @@ def _inverted_pbi(f: Sequence[float], lam: Sequence[float], up: Sequence[float])
     return -(d1 - INVERTED_THETA * d2)
 
 
-def _cosmos(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> float:
-    product = sum(_times(lam, f))
-    return product - COSMOS_MU * product / math.hypot(*f) / math.hypot(*lam)
+def _cosmos(f: Sequence[float], lam: Sequence[float], ray: Sequence[float]) -> float:
+    return sum(_times(lam, f)) - COSMOS_MU * along_and_off(f, ray)[0] / math.hypot(*f)
 
 
 def _hypervolume(f: Sequence[float], lam: Sequence[float], up: Sequence[float]) -> float:
     s = min(-x for x in _over(lam, up))
-    return -(s ** len(f)) if s >= 0 else -s
+    return -(s ** len(f)) if s >= 0 else max((1 + len(f) * w) * x for w, x in zip(lam, up, strict=True))
 
 
 # Of the losses f, λ and the losses above the point.
 _FORMULAS: dict[str, Callable[[Sequence[float], Sequence[float], Sequence[float]], float]] = {
     "linear": lambda f, lam, up: sum(_times(lam, f)),
     "tchebycheff": lambda f, lam, up: max(_times(lam, up)),
-    "modified-tchebycheff": lambda f, lam, up: max(_over(lam, up)),
+    "modified-tchebycheff": lambda f, lam, up: max(_times(_clamped(lam), up)),
+    "modified-tchebycheff ray": lambda f, lam, up: max(_over(lam, up)),
     "augmented-tchebycheff": lambda f, lam, up: max(_times(lam, up)) + RHO * sum(up),
     "smooth-tchebycheff": _smooth,
-    "pbi": _pbi,
+    "pbi": lambda f, lam, up: _pbi(f, _inverse(lam), up),
+    "pbi ray": _pbi,
     "inverted-pbi": _inverted_pbi,
-    "achievement": lambda f, lam, up: max(_over(lam, up)),
-    "augmented-achievement": lambda f, lam, up: max(_over(lam, up)) + ACHIEVEMENT_RHO * sum(_over(lam, up)),
+    "achievement": _achievement,
+    "achievement ray": lambda f, lam, up: max(_over(lam, up)),
+    "augmented-achievement": _augmented_achievement,
+    "augmented-achievement ray": lambda f, lam, up: max(_over(lam, up)) + ACHIEVEMENT_RHO * sum(_over(lam, up)),
     "p-norm": lambda f, lam, up: sum(x**P for x in _times(lam, up)) ** (1 / P),
-    "cosmos": _cosmos,
+    "cosmos": lambda f, lam, up: _cosmos(f, lam, _inverse(lam)),
+    "cosmos ray": lambda f, lam, up: _cosmos(f, lam, lam),
     "hypervolume": _hypervolume,
 }

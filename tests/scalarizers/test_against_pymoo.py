@@ -1,4 +1,7 @@
-"""Scalarizers against pymoo's decompositions: equal where both mean the same, the difference pinned where not."""
+"""Scalarizers against pymoo's decompositions: equal where both mean the same, the difference pinned where not.
+
+pymoo writes them as the literature does: where they aim along a ray, the ray is λ itself.
+"""
 
 import numpy as np
 import pytest
@@ -54,11 +57,13 @@ def test_equal_on_positive_weights(case, theta, rho):
     f, lam = t(losses), t(weights)
     agree(Linear()(f, lam), theirs(weighted_sum.WeightedSum(), losses, weights, z))
     agree(Tchebycheff(ideal=z.tolist())(f, lam), theirs(tchebicheff.Tchebicheff(), losses, weights, z))
-    agree(PBI(ideal=z.tolist(), theta=theta)(f, lam), theirs(pbi.PBI(theta=theta), losses, weights, z))
+    agree(
+        PBI(ideal=z.tolist(), theta=theta, convention="ray")(f, lam), theirs(pbi.PBI(theta=theta), losses, weights, z)
+    )
     expected = theirs(asf.ASF(), losses, weights, z)
-    agree(AchievementScalarizing(z.tolist())(f, lam), expected)
-    agree(ModifiedTchebycheff(ideal=z.tolist())(f, lam), expected)
-    augmented = AugmentedAchievementScalarizing(z.tolist(), rho=rho)
+    agree(AchievementScalarizing(z.tolist(), convention="ray")(f, lam), expected)
+    agree(ModifiedTchebycheff(ideal=z.tolist(), convention="ray")(f, lam), expected)
+    augmented = AugmentedAchievementScalarizing(z.tolist(), rho=rho, convention="ray")
     agree(augmented(f, lam), theirs(aasf.AASF(rho=rho), losses, weights, z))
 
 
@@ -68,8 +73,8 @@ def test_achievement_is_equal_also_where_the_reference_point_lies_above_losses(c
     losses, weights, _ = case
     z = losses.min(axis=0) + share * (losses.max(axis=0) - losses.min(axis=0)) + 0.1
     f, lam = t(losses), t(weights)
-    agree(AchievementScalarizing(z.tolist())(f, lam), theirs(asf.ASF(), losses, weights, z))
-    augmented = AugmentedAchievementScalarizing(z.tolist(), rho=rho)
+    agree(AchievementScalarizing(z.tolist(), convention="ray")(f, lam), theirs(asf.ASF(), losses, weights, z))
+    augmented = AugmentedAchievementScalarizing(z.tolist(), rho=rho, convention="ray")
     agree(augmented(f, lam), theirs(aasf.AASF(rho=rho), losses, weights, z))
 
 
@@ -108,10 +113,12 @@ def test_zero_weights_in_achievement(rho):
     1e10 + ρ (1 + 1e10), theirs is 1e10 + ρ (1 + 1e12).
     """
     losses, weights, z = np.ones((1, 2)), np.array([[1.0, 0.0]]), [0, 0]
-    ours = AchievementScalarizing(z, epsilon=1e-10)(t(losses), t(weights))
+    ours = AchievementScalarizing(z, epsilon=1e-10, convention="ray")(t(losses), t(weights))
     agree(ours, theirs(asf.ASF(), losses, weights, z))
-    assert AchievementScalarizing(z, epsilon=1e-3)(t(losses), t(weights)).item() == pytest.approx(1e3)
-    augmented = AugmentedAchievementScalarizing(z, rho=rho, epsilon=1e-10)(t(losses), t(weights)).item()
+    assert AchievementScalarizing(z, epsilon=1e-3, convention="ray")(t(losses), t(weights)).item() == pytest.approx(1e3)
+    augmented = AugmentedAchievementScalarizing(z, rho=rho, epsilon=1e-10, convention="ray")(
+        t(losses), t(weights)
+    ).item()
     assert augmented == pytest.approx(1e10 + rho * (1 + 1e10), rel=1e-12)
     assert theirs(aasf.AASF(rho=rho), losses, weights, z)[0] == pytest.approx(1e10 + rho * (1 + 1e12), rel=1e-12)
 
@@ -122,7 +129,7 @@ def test_weights_that_are_tiny_but_not_zero():
     zero, tiny = np.array([[1.0, 0.0]]), np.array([[1.0, 1e-14]])
     assert theirs(asf.ASF(), losses, zero, z)[0] == pytest.approx(1e10)
     assert theirs(asf.ASF(), losses, tiny, z)[0] == pytest.approx(1e14)
-    g = AchievementScalarizing(z)
+    g = AchievementScalarizing(z, convention="ray")
     assert g(t(losses), t(tiny)).item() == g(t(losses), t(zero)).item() == pytest.approx(1e3)
 
 
@@ -132,18 +139,20 @@ def test_a_loss_below_the_ideal_point():
     assert theirs(tchebicheff.Tchebicheff(), losses, weights, [0, 0])[0] == pytest.approx(1.5)
     with pytest.raises(ValueError, match=r"(?i)ideal.*-3"):
         Tchebycheff(ideal=[0, 0])(t(losses), t(weights))
-    assert AchievementScalarizing([0, 0])(t(losses), t(weights)).item() == pytest.approx(2.0)
+    assert AchievementScalarizing([0, 0], convention="ray")(t(losses), t(weights)).item() == pytest.approx(2.0)
 
 
 def test_their_default_points():
     """Without a point pymoo takes z = 0, and the augmented form 0 − 1e-10; ours tracks one, or must be given it."""
     losses, weights = np.array([[3.0, 2.0]]), np.array([[0.25, 0.75]])
     plain = {"_type": "one_to_one"}
-    agree(PBI(ideal=[0, 0], theta=5)(t(losses), t(weights)), pbi.PBI().do(losses, weights, **plain))
-    agree(AchievementScalarizing([0, 0])(t(losses), t(weights)), asf.ASF().do(losses, weights, **plain))
+    agree(PBI(ideal=[0, 0], theta=5, convention="ray")(t(losses), t(weights)), pbi.PBI().do(losses, weights, **plain))
+    agree(
+        AchievementScalarizing([0, 0], convention="ray")(t(losses), t(weights)), asf.ASF().do(losses, weights, **plain)
+    )
     shifted = aasf.AASF(rho=0.1).do(losses, weights, **plain)[0]
     # 12 + .1 (12 + 8/3), and 1e-10 more in each loss: 1e-10 (4 + .1 (4 + 4/3)).
-    exact = AugmentedAchievementScalarizing([0, 0], rho=0.1)(t(losses), t(weights)).item()
+    exact = AugmentedAchievementScalarizing([0, 0], rho=0.1, convention="ray")(t(losses), t(weights)).item()
     assert exact == pytest.approx(12 + 0.1 * 44 / 3, rel=1e-14)
     assert shifted - exact == pytest.approx(1e-10 * (4 + 0.1 * 16 / 3), rel=1e-3)
     with pytest.raises(TypeError, match="reference_point"):

@@ -12,20 +12,27 @@ from scalarizer_inputs import away_from_zero, cases
 from mopref.scalarizers import COSMOS, Linear
 
 
+@pytest.mark.parametrize("name", ["cosmos", "cosmos ray"])
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
-def test_formula(case):
+def test_formula(name, case):
     assume(away_from_zero(case))
-    assert_formula("cosmos", case)
+    assert_formula(name, case)
 
 
 @pytest.mark.parametrize(
-    ("lam", "expected"),
+    ("options", "lam", "expected"),
     # f = (3, 4): Σ λ f = 3/4 + 3 = 15/4, ‖f‖ = 5, ‖λ‖ = √10/4, cos = 3/√10; at the corner 3 and cos = 3/5
-    [((0.25, 0.75), 3.75 - 6 / math.sqrt(10)), ((1, 0), 3 - 1.2)],
+    [
+        ({"convention": "ray"}, (0.25, 0.75), 3.75 - 6 / math.sqrt(10)),
+        ({"convention": "ray"}, (1, 0), 3 - 1.2),
+        # With the inverse (3, 1)/√10: cos = 13/(5 √10); at the corner (ε, 1) with ε = 3/4: (9/4 + 4)/(5 · 5/4) = 1
+        ({}, (0.25, 0.75), 3.75 - 26 / (5 * math.sqrt(10))),
+        ({"epsilon": 0.75}, (1, 0), 3 - 2),
+    ],
 )
-def test_hand_values(lam, expected):
-    assert_value(COSMOS(mu=2), (3, 4), lam, expected)
+def test_hand_values(options, lam, expected):
+    assert_value(COSMOS(mu=2, **options), (3, 4), lam, expected)
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,12 +12,17 @@ from scalarizer_inputs import (
     MONOTONE,
     MU,
     NAMES,
+    POINTS,
+    RAYS,
+    VARIANTS,
+    WITH_CONVENTION,
     WITH_IDEAL,
     WITH_POINT,
     away_from_zero,
     build,
     cases,
     formula,
+    has_ideal,
     random_batch,
 )
 
@@ -53,7 +58,7 @@ def test_all_that_are_registered_are_tested_here():
 # -- the formula --
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_batch_equals_loop_over_rows(name):
     losses, preferences, point = random_batch((3, 4, 3), name)
     g = build(name, point)
@@ -65,12 +70,12 @@ def test_batch_equals_loop_over_rows(name):
             assert batch[i, j].item() == pytest.approx(row, rel=tolerance(1e-12), abs=tolerance(1e-12))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIANTS)
 @settings(max_examples=60, deadline=None)
 @given(case=cases(), shift=st.floats(-3, 3), alpha=st.floats(0.1, 10), order=st.randoms(use_true_random=False))
 def test_permutation_shift_and_scale(name, case, shift, alpha, order):
     """Symmetric in the objectives; of f − z or r − f only; homogeneous (the hypervolume of degree m inside its box)."""
-    assume(name != "cosmos" or away_from_zero(case))
+    assume(not name.startswith("cosmos") or away_from_zero(case))
     f, lam, point = case.losses, case.preference, case.point(name)
 
     def value(name, point, f, lam, **options):
@@ -82,13 +87,14 @@ def test_permutation_shift_and_scale(name, case, shift, alpha, order):
     permuted = value(name, *([v[i] for i in permutation] for v in (point, f, lam)))
     assert permuted == pytest.approx(before, rel=1e-9, abs=1e-9)
 
-    if name != "cosmos":
+    if not name.startswith("cosmos"):
         shifted = value(name, [a + shift for a in point], [a + shift for a in f], lam)
-        precision = 1e-7 if name in WITH_IDEAL or name == "linear" else 1e-6
+        precision = 1e-7 if has_ideal(name) or name == "linear" else 1e-6
         assert shifted == pytest.approx(before + (shift if name == "linear" else 0.0), rel=precision, abs=precision)
 
     degree = len(f) if name == "hypervolume" and before < 0 else 1
-    options = {"smooth-tchebycheff": {"mu": alpha * MU}, "cosmos": {"mu": alpha * COSMOS_MU}}.get(name, {})
+    scale = {"smooth-tchebycheff": {"mu": alpha * MU}, "cosmos": {"mu": alpha * COSMOS_MU}}
+    options = scale.get(name.removesuffix(" ray"), {})
     scaled = value(name, [alpha * a for a in point], [alpha * a for a in f], lam, **options)
     assert scaled == pytest.approx(alpha**degree * before, rel=1e-7, abs=1e-7)
 
@@ -99,12 +105,15 @@ def test_scale_of_the_preference(case, alpha):
     """Directions (inverted PBI, the cosine) ignore it; the others have a degree in λ, so that they need Σλ = 1."""
     assume(away_from_zero(case))
     f, lam = tensor(case.losses, torch.float64), tensor(case.preference, torch.float64) + 0.02
-    for name, degree in {"inverted-pbi": 0, "p-norm": 1, "achievement": -1, "hypervolume": -len(f)}.items():
+    degrees = {"inverted-pbi": 0, "pbi ray": 0, "p-norm": 1, "achievement ray": -1, "hypervolume": -len(f)}
+    for name, degree in degrees.items():
         g = build(name, case.point(name))
         before, after = g(f, lam).item(), g(f, alpha * lam).item()
-        degree = -1 if name == "hypervolume" and before > 0 else degree
+        if name == "hypervolume" and before > 0:
+            continue
         assert after == pytest.approx(alpha**degree * before, rel=1e-7, abs=1e-9), name
-    cosine, scaled = (Linear()(f, weights) - COSMOS(mu=1)(f, weights) for weights in (lam, alpha * lam))
+    cosmos = COSMOS(mu=1, convention="ray")
+    cosine, scaled = (Linear()(f, weights) - cosmos(f, weights) for weights in (lam, alpha * lam))
     assert scaled.item() == pytest.approx(cosine.item(), abs=1e-9)
 
 
@@ -113,13 +122,13 @@ def test_scale_of_the_preference(case, alpha):
 @given(case=cases(), better=st.lists(st.floats(0, 3), min_size=5, max_size=5))
 def test_a_lower_loss_never_costs(name, case, better):
     lower = [a - b for a, b in zip(case.losses, better, strict=False)]
-    point = case._replace(losses=lower).point(name) if name in WITH_IDEAL else case.point(name)
+    point = case._replace(losses=lower).point(name) if has_ideal(name) else case.point(name)
     g, lam = build(name, point), tensor(case.preference, torch.float64)
     before, after = (g(tensor(f, torch.float64), lam).item() for f in (case.losses, lower))
     assert after <= before + 1e-9 * (1 + (abs(before) if name == "hypervolume" else 0))
 
 
-@pytest.mark.parametrize("name", WITH_IDEAL)
+@pytest.mark.parametrize("name", [*WITH_IDEAL, *filter(has_ideal, RAYS)])
 def test_ideal_point_matters(name):
     """PBI (and the others) must not ignore z."""
     f, lam = tensor([1.0, 2.0]), tensor([0.4, 0.6])
@@ -130,7 +139,7 @@ def test_ideal_point_matters(name):
 # -- gradients --
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_gradcheck(name):
     losses, preferences, point = random_batch((6, 3), name, seed=3, dtype=torch.float64)
     g = build(name, point)
@@ -140,17 +149,24 @@ def test_gradcheck(name):
     assert torch.autograd.gradcheck(lambda f: g(f, preferences), (losses.requires_grad_(),))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("lam", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 0.5, 0), (1 - 1e-9, 1e-9, 0)])
 def test_zero_weights_give_a_finite_value_and_gradient(name, dtype, lam):
     f = (1.0, 2.0, 0.5)
     points = [(0.0, -1.0, 0.25), (2.0, 4.0, 1.0), (2.0, 1.0, 1.0)]
-    for point in points[:1] if name in WITH_IDEAL else points:
+    for point in points[:1] if has_ideal(name) else points:
         value, gradient = value_and_gradient(build(name, point), f, lam, dtype)
         assert value == pytest.approx(formula(name, f, lam, point), rel=1e-5)
         assert gradient.abs().sum() > 0
-        if max(lam) == 1 and name in ("linear", "tchebycheff", "augmented-tchebycheff", "smooth-tchebycheff", "pbi"):
+        if max(lam) == 1 and name in (
+            "linear",
+            "tchebycheff",
+            "modified-tchebycheff",
+            "augmented-tchebycheff",
+            "smooth-tchebycheff",
+            "pbi ray",
+        ):
             assert gradient[lam.index(1)] > 0
 
 
@@ -167,13 +183,52 @@ KINKS = [
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("gap", "lam"), KINKS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_gradient_is_finite_where_the_formula_has_a_kink(name, gap, lam, dtype):
     """All weighted gaps equal, or f on the ray of PBI, where d2 = 0 and a naive √ has gradient 0/0."""
-    for point in [(0.0, 0.0)] if name == "cosmos" else [(0.0, 0.0), (1.0, 2.0)]:
-        for sign in (1,) if name in WITH_IDEAL else (1, -1):
+    for point in [(0.0, 0.0)] if name.startswith("cosmos") else [(0.0, 0.0), (1.0, 2.0)]:
+        for sign in (1,) if has_ideal(name) else (1, -1):
             f = [z + sign * g for z, g in zip(point, gap, strict=True)]
             value_and_gradient(build(name, point), f, lam, dtype)
+
+
+# -- what a preference says --
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preference_says_importance_unless_told_otherwise(name):
+    kind, keyword = SCALARIZERS[name], POINTS[name]
+    given = {} if keyword is None else {keyword: [3.0, 3.0]}
+    plain = kind(**given)
+    assert plain.convention == "importance"
+    assert plain.options().get("convention") == ("importance" if name in WITH_CONVENTION else None)
+    assert kind.conventions == (("importance", "ray") if name in WITH_CONVENTION else ("importance",))
+    for convention in kind.conventions if name in WITH_CONVENTION else ():
+        made = kind.between([0.0, 0.0], [1.0, 1.0], convention=convention)
+        assert made.convention == convention
+        again = kind(**made.options())
+        assert (repr(again), again.convention) == (repr(made), convention)
+        assert f"convention={convention!r}" in repr(made)
+        assert Normalized(made).convention == convention
+    if name in WITH_CONVENTION:
+        with pytest.raises(ValueError, match=r"convention is 'rays': choose 'importance', .* or 'ray', .*\."):
+            kind(**given, convention="rays")
+        with pytest.raises(TypeError):
+            kind(*given.values(), 0.1, 0.1, "ray")
+
+
+@pytest.mark.parametrize("name", RAYS)
+def test_the_smallest_weight_counts_in_importance(name):
+    """Weights below ε count as ε: at ε = .2 the preferences (.1, .9) and (0, .9) are one."""
+    name = name.removesuffix(" ray")
+    g, f = build(name, [0.0, 0.0], epsilon=0.2), tensor([30.0, 2.0], torch.float64)
+    small, zero, large = (g(f, tensor([w, 0.9], torch.float64)).item() for w in (0.1, 0.0, 0.5))
+    # The weighted sum of COSMOS divides by nothing, and takes weights as they are.
+    assert small - zero == pytest.approx(3.0 if name == "cosmos" else 0.0, abs=1e-12)
+    assert abs(large - small) > 0.01
+    for epsilon in (0.0, -0.25, math.nan):
+        with pytest.raises(ValueError, match=rf"epsilon is {epsilon}: .* so it must be > 0\."):
+            build(name, [0.0, 0.0], epsilon=epsilon)
 
 
 # -- types, shapes, copies --

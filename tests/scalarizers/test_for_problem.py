@@ -38,6 +38,17 @@ def test_options_reach_the_scalarizer():
     torch.testing.assert_close(made(LOSSES, PREFERENCES), SmoothTchebycheff([0, 0], mu=0.7)(LOSSES, PREFERENCES))
 
 
+def test_what_a_preference_says_reaches_the_scalarizer():
+    for convention in ("importance", "ray"):
+        made = scalarizer_for_problem("pbi", ZDT1(), convention=convention)
+        assert made.convention == made.scalarizer.convention == convention
+    assert scalarizer_for_problem("linear", ZDT1(), convention="importance").convention == "importance"
+    with pytest.raises(ValueError, match=r"convention is 'ray', but 'linear' knows 'importance' only: .* leave the"):
+        scalarizer_for_problem("linear", ZDT1(), convention="ray")
+    with pytest.raises(ValueError, match="convention is 'rays': choose"):
+        scalarizer_for_problem("linear", ZDT1(), convention="rays")
+
+
 def test_unknown_names_and_points_are_refused():
     class Unknown(Problem):
         def __init__(self):

@@ -23,9 +23,9 @@ def test_formula(case):
 @pytest.mark.parametrize(
     ("scalarizer", "f", "lam", "expected"),
     [
-        # r = (5, 3): 2/(1/4) = 8 and 1/(3/4) = 4/3, squared 16/9. r = (2, 3), f outside: −1/(1/4) = −4
+        # r = (5, 3): 2/(1/4) = 8 and 1/(3/4) = 4/3, squared 16/9. r = (2, 3), f outside: (1 + 2/4) · 1
         (Hypervolume([5, 3]), (3, 2), (0.25, 0.75), -16 / 9),
-        (Hypervolume([2, 3]), (3, 2), (0.25, 0.75), 4.0),
+        (Hypervolume([2, 3]), (3, 2), (0.25, 0.75), 1.5),
         # r − f = (1, 2, 3): 2, 8, 12, and 2³ = 8; at a corner 2 and 1/ε = 100, or with ε = 1 both divided by 1
         (Hypervolume([1, 2, 3]), (0, 0, 0), (0.5, 0.25, 0.25), -8.0),
         (Hypervolume([2, 1], epsilon=0.01), (0, 0), (1, 0), -4.0),
@@ -37,13 +37,23 @@ def test_hand_values(scalarizer, f, lam, expected):
 
 
 def test_outside_its_box_it_still_pulls_the_losses_down():
-    """min(0, ·)^m would be flat there; −s falls with slope 1/λ in the objective that is furthest out."""
+    """min(0, ·)^m would be flat there; the continuation has the slope 1 + m λ in the objective furthest out."""
     value, gradient = value_and_gradient(Hypervolume([1, 1]), (3.0, 2.0), (0.5, 0.5))
     assert value == pytest.approx(4.0)
     assert gradient.tolist() == pytest.approx([2.0, 0.0])
     losses = tensor([[1 - 1e-6] * 2, [1.0] * 2, [1 + 1e-6] * 2], torch.float64)
     values = Hypervolume([1, 1])(losses, tensor([[0.5, 0.5]] * 3, torch.float64))
     assert values.tolist() == pytest.approx([-4e-12, 0.0, 2e-6], rel=1e-4, abs=1e-18)
+
+
+def test_outside_its_box_an_important_loss_falls_first():
+    """r = 0 on f1 + f2 = 1: (1 + 2 λ1) f1 = (1 + 2 λ2) f2, so f1 = (1 + 2 λ2)/4."""
+    first = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    front = tensor(torch.stack([first, 1 - first], dim=1), torch.float64)
+    for weight in (0.0, 0.25, 0.5, 1.0):
+        lam = tensor([weight, 1 - weight], torch.float64).expand_as(front)
+        best = front[Hypervolume([0, 0])(front, lam).argmin()]
+        assert best[0].item() == pytest.approx((3 - 2 * weight) / 4, abs=1e-3)
 
 
 @pytest.mark.parametrize(

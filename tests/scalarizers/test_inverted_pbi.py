@@ -39,8 +39,8 @@ def test_mirrored_at_0_the_nadir_is_the_ideal_point_of_pbi(case, theta):
     """d1 and d2 are the same, θ has the other sign."""
     nadir = [a + g for a, g in zip(case.losses, case.gaps, strict=True)]
     x, w, mirrored = tensor(case.losses, torch.float64), tensor(case.preference, torch.float64), [-a for a in nadir]
-    d1 = PBI(ideal=mirrored, theta=0)(-x, w).item()
-    d2 = PBI(ideal=mirrored, theta=1)(-x, w).item() - d1
+    d1 = PBI(ideal=mirrored, theta=0, convention="ray")(-x, w).item()
+    d2 = PBI(ideal=mirrored, theta=1, convention="ray")(-x, w).item() - d1
     assert InvertedPBI(nadir=nadir, theta=0)(x, w).item() == pytest.approx(-d1, rel=1e-9, abs=1e-9)
     assert InvertedPBI(nadir=nadir, theta=theta)(x, w).item() == pytest.approx(theta * d2 - d1, rel=1e-7, abs=1e-7)
 

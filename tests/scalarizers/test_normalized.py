@@ -33,7 +33,9 @@ INNER = {
     "tchebycheff": lambda m: Tchebycheff(ideal=[0.0] * m),
     "modified-tchebycheff": lambda m: ModifiedTchebycheff(ideal=[0.0] * m),
     "smooth-tchebycheff": lambda m: SmoothTchebycheff(ideal=[-0.1] * m, mu=0.1),
+    "modified-tchebycheff ray": lambda m: ModifiedTchebycheff(ideal=[0.0] * m, convention="ray"),
     "pbi": lambda m: PBI(ideal=[0.0] * m),
+    "pbi ray": lambda m: PBI(ideal=[0.0] * m, convention="ray"),
     "inverted-pbi": lambda m: InvertedPBI(nadir=[1.0] * m),
     "achievement": lambda m: AchievementScalarizing([0.5] * m),
     "augmented-achievement": lambda m: AugmentedAchievementScalarizing([0.5] * m),
@@ -66,7 +68,8 @@ def batch(seed=0, shape=(40, 3), dtype=None):
         # z = (1, 10), nadir = (5, 30), λ = (1/4, 3/4). f = (3, 25): ((3 − 1)/4, (25 − 10)/20) = (1/2, 3/4)
         (Linear(), (3, 25), 11 / 16),  # 1/8 + 9/16
         (Tchebycheff(ideal=[0, 0]), (3, 25), 9 / 16),
-        (ModifiedTchebycheff(ideal=[0, 0]), (3, 25), 2.0),  # (1/2)/(1/4), beside (3/4)/(3/4)
+        (ModifiedTchebycheff(ideal=[0, 0]), (3, 25), 9 / 16),
+        (ModifiedTchebycheff(ideal=[0, 0], convention="ray"), (3, 25), 2.0),  # (1/2)/(1/4), beside (3/4)/(3/4)
         (AchievementScalarizing([1, 1]), (3, 25), -1 / 3),  # −(1/2)/(1/4) = −2, −(1/4)/(3/4)
         (Hypervolume([1, 1]), (3, 25), -1 / 9),  # min(2, 1/3)²
         # The ideal point is 0, the nadir 1, and beyond it goes on: f = (9, 50) is (2, 2).
@@ -228,9 +231,14 @@ def test_the_origin_is_the_inner_ones_in_units_of_the_losses():
     assert tracked.origin is None, "no range is known yet"
     tracked.observe(tensor([[0.0, 50.0], [3.0, 10.0]]))
     assert tracked.origin.tolist() == tracked.ideal_point.tolist() == [0, 10]
-    # Seen from there, a value on the ray (4 λ1, 20 λ2) has no angle.
-    g = Normalized(AchievementScalarizing([0.5, 0.25]), **points)
-    assert scalarizer_cross_angle([[3 + 4 * 0.3, 15 + 20 * 0.7]], [[0.3, 0.7]], g) == pytest.approx(0, abs=1e-6)
+    # Seen from there, a value on the ray (4/λ1, 20/λ2), or (4 λ1, 20 λ2) as a "ray", has no angle; nor has one that
+    # lies on (−4 λ1, −20 λ2).
+    for convention, up in (("importance", (4 / 0.3, 20 / 0.7)), ("ray", (4 * 0.3, 20 * 0.7))):
+        g = Normalized(AchievementScalarizing([0.5, 0.25], convention=convention), **points)
+        assert g.convention == convention
+        for step in (up, (-4 * 0.3, -20 * 0.7)):
+            value = [[3 + step[0], 15 + step[1]]]
+            assert scalarizer_cross_angle(value, [[0.3, 0.7]], g) == pytest.approx(0, abs=1e-6)
 
 
 def test_between_two_points_it_normalises_by_them():
@@ -241,9 +249,15 @@ def test_between_two_points_it_normalises_by_them():
 
 def test_target_direction_is_turned_by_tracked_ranges():
     """n − z = (3, 40): (f − z)/(n − z) ∝ λ is f − z ∝ (3 λ1, 40 λ2); Tchebycheff's is ∝ (3/λ1, 40/λ2)."""
-    for inner, expected in ((ModifiedTchebycheff, (3 / 4, 40 * 3 / 4)), (Tchebycheff, (3 * 4, 40 * 4 / 3))):
-        g = Normalized(inner(ideal=[0, 0]))
+    along, against = (3 / 4, 40 * 3 / 4), (3 * 4, 40 * 4 / 3)
+    for inner, expected in (
+        (ModifiedTchebycheff(ideal=[0, 0], convention="ray"), along),
+        (ModifiedTchebycheff(ideal=[0, 0]), against),
+        (Tchebycheff(ideal=[0, 0]), against),
+    ):
+        g = Normalized(inner)
         assert g.target_direction(tensor([0.25, 0.75])) is None, "no range is known yet"
+        assert g.backward_direction(tensor([0.25, 0.75])) is None
         g.observe(tensor([[0.0, 50.0], [3.0, 10.0], [5.0, 60.0]]))
         direction = g.target_direction(tensor([0.25, 0.75]))
         assert (direction[1] / direction[0]).item() == pytest.approx(expected[1] / expected[0], rel=tolerance(1e-6))

@@ -11,20 +11,23 @@ from scalarizer_inputs import cases
 from mopref.scalarizers import PBI, SCALARIZERS
 
 
+@pytest.mark.parametrize("name", ["pbi", "pbi ray"])
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
-def test_formula(case):
-    assert_formula("pbi", case)
+def test_formula(name, case):
+    assert_formula(name, case)
 
 
 @pytest.mark.parametrize(
     ("scalarizer", "expected"),
     [
         # f = (3, 2), z = (1, 1), f − z = (2, 1), λ = (1/4, 3/4): w = (1, 3)/√10, d1 = 5/√10, and in the plane
-        # d2 = |2·3 − 1·1|/√10 = 5/√10.
-        (PBI(ideal=[1.0, 1.0], theta=5.0), 30 / math.sqrt(10)),
-        (PBI(ideal=[1.0, 1.0], theta=0.0), 5 / math.sqrt(10)),
-        (SCALARIZERS.make("pbi", ideal=[1.0, 1.0], theta=2.0), 15 / math.sqrt(10)),
+        # d2 = |2·3 − 1·1|/√10 = 5/√10. With the inverse, w = (3, 1)/√10: d1 = 7/√10 and d2 = |2·1 − 1·3|/√10 = 1/√10.
+        (PBI(ideal=[1.0, 1.0], theta=5.0), 12 / math.sqrt(10)),
+        (PBI(ideal=[1.0, 1.0], theta=0.0), 7 / math.sqrt(10)),
+        (PBI(ideal=[1.0, 1.0], theta=5.0, convention="ray"), 30 / math.sqrt(10)),
+        (PBI(ideal=[1.0, 1.0], theta=0.0, convention="ray"), 5 / math.sqrt(10)),
+        (SCALARIZERS.make("pbi", ideal=[1.0, 1.0], theta=2.0, convention="ray"), 15 / math.sqrt(10)),
     ],
 )
 def test_hand_values(scalarizer, expected):

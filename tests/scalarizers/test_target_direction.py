@@ -64,13 +64,15 @@ def zeros(lam):
 @pytest.mark.parametrize(
     ("make", "power"),
     [
-        (lambda z: ModifiedTchebycheff(ideal=z), 1),
-        (lambda z: PBI(ideal=z, theta=5), 1),
-        (AchievementScalarizing, 1),
+        (lambda z: ModifiedTchebycheff(ideal=z), -1),
+        (lambda z: PBI(ideal=z, theta=5), -1),
+        (AchievementScalarizing, -1),
+        (lambda z: ModifiedTchebycheff(ideal=z, convention="ray"), 1),
+        (lambda z: PBI(ideal=z, theta=5, convention="ray"), 1),
+        (lambda z: AchievementScalarizing(z, convention="ray"), 1),
         (lambda z: Tchebycheff(ideal=z), -1),
         (lambda z: SmoothTchebycheff(ideal=z, mu=1e-4), -1),
     ],
-    ids=["modified-tchebycheff", "pbi", "achievement", "tchebycheff", "smooth-tchebycheff"],
 )
 def test_the_minimiser_lies_on_the_target_direction(make, power, front, lam):
     g = make(zeros(lam))
@@ -87,16 +89,19 @@ def test_the_minimiser_lies_on_the_target_direction(make, power, front, lam):
         lambda z: Linear(),
         lambda z: COSMOS(mu=0.5),
         lambda z: COSMOS(mu=50.0),
+        lambda z: COSMOS(mu=50.0, convention="ray"),
         lambda z: PNorm(ideal=z, p=2),
         lambda z: PNorm(ideal=z, p=50),
         lambda z: AugmentedTchebycheff(ideal=z, rho=0.01),
         lambda z: AugmentedAchievementScalarizing(z, rho=0.01),
+        lambda z: AugmentedAchievementScalarizing(z, rho=0.01, convention="ray"),
         lambda z: Hypervolume([1.5] * len(z)),
         lambda z: InvertedPBI(nadir=[1.5] * len(z)),
         lambda z: Normalized(Linear(), ideal=z, nadir=[4.0, 1.0, 2.0][: len(z)]),
         lambda z: Normalized(ModifiedTchebycheff(ideal=z), ideal=z, nadir=[4.0, 1.0, 2.0][: len(z)]),
         lambda z: Normalized(Tchebycheff(ideal=z), ideal=z, nadir=[4.0, 1.0, 2.0][: len(z)]),
         lambda z: Normalized(PBI(ideal=z), ideal=z, nadir=[4.0, 1.0, 2.0][: len(z)]),
+        lambda z: Normalized(PBI(ideal=z, convention="ray"), ideal=z, nadir=[4.0, 1.0, 2.0][: len(z)]),
     ],
 )
 def test_a_direction_that_is_promised_is_kept(make, front, lam):
@@ -117,19 +122,32 @@ def test_a_direction_that_is_promised_is_kept(make, front, lam):
         lambda r: InvertedPBI(nadir=r, theta=5),
         # A reference point that no point of the front reaches down from: f − z = −tλ, and t is as large as possible.
         lambda r: AchievementScalarizing(r),
+        lambda r: AchievementScalarizing(r, convention="ray"),
     ],
-    ids=["hypervolume", "inverted-pbi", "achievement"],
+    ids=["hypervolume", "inverted-pbi", "achievement", "achievement-ray"],
 )
 def test_from_a_point_above_the_front_the_minimiser_lies_along_the_preference(make, front, lam):
     r = 1.0
-    assert angle(r - minimiser(make([r] * len(lam)), front, lam), t(lam)) < ALLOWED[len(lam)]
+    g = make([r] * len(lam))
+    assert angle(r - minimiser(g, front, lam), t(lam)) < ALLOWED[len(lam)]
+    if isinstance(g, AchievementScalarizing):
+        assert angle(-g.backward_direction(t(lam)), t(lam)) < 1e-6
+
+
+def test_the_way_back_goes_on_along_the_line_where_a_scalarizer_does_not_say_otherwise():
+    lam = t([0.2, 0.8])
+    for g in (Tchebycheff(ideal=[0, 0]), PBI(ideal=[0, 0])):
+        assert torch.equal(g.backward_direction(lam), -g.target_direction(lam))
+    assert Linear().backward_direction(lam) is None
 
 
 @pytest.mark.parametrize(("front", "lam"), [case for case in CASES if case[0] != "sphere"])
 def test_normalization_turns_the_ray_of_the_minimiser(front, lam):
-    """With nadir (4, 1), (f1/4, f2/1) ∝ λ: f ∝ (4 λ1, λ2)."""
-    g = Normalized(ModifiedTchebycheff(ideal=[0, 0]), ideal=[0, 0], nadir=[4, 1])
-    assert angle(minimiser(g, front, lam), t([4 * lam[0], lam[1]])) < ALLOWED[2]
+    """With nadir (4, 1), (f1/4, f2/1) ∝ 1/λ: f ∝ (4/λ1, 1/λ2); as a "ray" f ∝ (4 λ1, λ2)."""
+    for convention, power in (("importance", -1), ("ray", 1)):
+        inner = ModifiedTchebycheff(ideal=[0, 0], convention=convention)
+        g = Normalized(inner, ideal=[0, 0], nadir=[4, 1])
+        assert angle(minimiser(g, front, lam), t([4 * lam[0] ** power, lam[1] ** power])) < ALLOWED[2]
 
 
 def test_p_norm_reaches_into_a_concave_front_where_the_weighted_sum_does_not():
@@ -142,9 +160,10 @@ def test_p_norm_reaches_into_a_concave_front_where_the_weighted_sum_does_not():
 
 
 def test_cosmos_reaches_into_a_concave_front_by_its_cosine():
-    """With a large μ the minimiser lies on the ray f ∝ λ; with μ = 0 at an end."""
+    """With a large μ the minimiser lies on the ray f ∝ 1/λ, or f ∝ λ as a "ray"; with μ = 0 at an end."""
     for lam in PREFERENCES[2]:
-        assert angle(minimiser(COSMOS(mu=1e4), "concave", lam), t(lam)) < 1e-2
+        assert angle(minimiser(COSMOS(mu=1e4), "concave", lam), 1 / t(lam)) < 1e-2
+        assert angle(minimiser(COSMOS(mu=1e4, convention="ray"), "concave", lam), t(lam)) < 1e-2
     assert minimiser(COSMOS(mu=0), "concave", (0.49, 0.51)).tolist() == [1.0, 0.0]
 
 
@@ -152,6 +171,9 @@ DIRECTED = {
     "modified-tchebycheff": lambda: ModifiedTchebycheff(ideal=[0, 0, 0]),
     "pbi": lambda: PBI(ideal=[0, 0, 0]),
     "achievement": lambda: AchievementScalarizing([0, 0, 0]),
+    "modified-tchebycheff ray": lambda: ModifiedTchebycheff(ideal=[0, 0, 0], convention="ray"),
+    "pbi ray": lambda: PBI(ideal=[0, 0, 0], convention="ray"),
+    "achievement ray": lambda: AchievementScalarizing([0, 0, 0], convention="ray"),
     "tchebycheff": lambda: Tchebycheff(ideal=[0, 0, 0]),
     "smooth-tchebycheff": lambda: SmoothTchebycheff(ideal=[0, 0, 0]),
 }
@@ -176,7 +198,7 @@ def test_target_directions_of_a_batch(name, dtype):
         assert angle(direction, g.target_direction(row)) < 1e-3
     along = {0: (1, 0, 0), 2: (1, 1, 0), 3: (0, 0, 1)}
     against = {0: (0, 1, 1), 2: (0, 0, 1), 3: (1, 1, 0)}
-    expected = against if name.endswith("tchebycheff") and name != "modified-tchebycheff" else along
+    expected = along if name.endswith("ray") else against
     for index, direction in expected.items():
         assert angle(directions.reshape(-1, 3)[index].double(), t(direction)) < 0.01
 

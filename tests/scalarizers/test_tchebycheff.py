@@ -12,7 +12,9 @@ from scalarizer_inputs import cases, random_batch
 from mopref.scalarizers import SCALARIZERS, AugmentedTchebycheff, ModifiedTchebycheff, Tchebycheff
 
 
-@pytest.mark.parametrize("name", ["tchebycheff", "modified-tchebycheff", "augmented-tchebycheff"])
+@pytest.mark.parametrize(
+    "name", ["tchebycheff", "modified-tchebycheff", "modified-tchebycheff ray", "augmented-tchebycheff"]
+)
 @settings(max_examples=60, deadline=None)
 @given(case=cases())
 def test_formula(name, case):
@@ -24,7 +26,8 @@ def test_formula(name, case):
     [
         # f = (3, 2), z = (1, 1), f − z = (2, 1), λ = (1/4, 3/4); worked out by hand.
         (Tchebycheff(ideal=[1.0, 1.0]), 0.75),
-        (ModifiedTchebycheff(ideal=[1.0, 1.0]), 8.0),
+        (ModifiedTchebycheff(ideal=[1.0, 1.0]), 0.75),
+        (ModifiedTchebycheff(ideal=[1.0, 1.0], convention="ray"), 8.0),
         (AugmentedTchebycheff(ideal=[1.0, 1.0], rho=0.1), 1.05),
     ],
 )
@@ -54,7 +57,17 @@ def test_tchebycheff_gradient_passes_through_the_argmax_only():
 
 
 def test_the_smallest_weight_that_is_divided_by_is_an_option():
-    assert_value(SCALARIZERS.make("modified-tchebycheff", ideal=[0.0, 0.0], epsilon=0.1), (1, 1), (1, 0), 10.0)
+    importance = SCALARIZERS.make("modified-tchebycheff", ideal=[0.0, 0.0], epsilon=0.1)
+    assert_value(importance, (0, 1), (1, 0), 0.1)
+    assert_value(importance, (1, 1), (1, 0), 1.0)
+    ray = SCALARIZERS.make("modified-tchebycheff", ideal=[0.0, 0.0], epsilon=0.1, convention="ray")
+    assert_value(ray, (1, 1), (1, 0), 10.0)
+
+
+def test_the_modified_form_is_tchebycheff_where_no_weight_is_cut_off():
+    losses, preferences, ideal = random_batch((50, 4), "tchebycheff")
+    hard = Tchebycheff(ideal=ideal)(losses, preferences)
+    assert torch.equal(ModifiedTchebycheff(ideal=ideal)(losses, preferences), hard)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +88,8 @@ def test_an_invalid_option_raises_and_is_named(make, message):
 
 def test_a_repr_shows_the_margin_of_a_tracked_point_only():
     assert repr(Tchebycheff(ideal=[0, 0])) == "Tchebycheff(ideal=[0.0, 0.0])"
-    assert repr(ModifiedTchebycheff()) == "ModifiedTchebycheff(ideal=None, epsilon=0.001, margin=0.01)"
+    expected = "ModifiedTchebycheff(ideal=None, epsilon=0.001, margin=0.01, convention='importance')"
+    assert repr(ModifiedTchebycheff()) == expected
     tracked = Tchebycheff(margin=0.5)
     tracked.observe(tensor([[1.0, 2.0]]))
     assert repr(tracked) == "Tchebycheff(ideal=None, margin=0.5)", "what was observed is no option"

@@ -3,6 +3,7 @@
 from collections import Counter
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
@@ -153,3 +154,79 @@ def test_impossible_batches_raise(labelled, batch_size, groups, message):
 def test_one_row_per_group_is_fine_where_rows_are_fully_labelled():
     batch = next(GroupBatchSampler(torch.ones(6, 3, dtype=torch.bool), 4, 4, seed=0))
     assert len(set(batch)) == 4
+
+
+def rare(rows: int, share: float) -> torch.Tensor:
+    """All rows labelled on objective 0, some on objective 1 as well."""
+    labelled = torch.zeros(rows, 2, dtype=torch.bool)
+    labelled[:, 0] = True
+    labelled[torch.randperm(rows, generator=torch.Generator().manual_seed(0))[: int(share * rows)], 1] = True
+    return labelled
+
+
+@pytest.mark.parametrize(("labelled", "batch_size", "groups"), [(rare(2000, 0.01), 8, 4), (rare(2000, 0.2), 8, 2)])
+def test_what_is_kept_does_not_grow_with_the_steps(labelled, batch_size, groups):
+    sampler = GroupBatchSampler(labelled, batch_size, groups, seed=0)
+    for batch in islice(sampler, 1500):
+        assert_groups_are_covered(labelled, batch, groups)
+        state = sampler.state_dict()
+        assert len(state["waiting"]) + len(state["drawn"]) <= len(labelled) + 2
+
+
+def test_rows_of_each_kind_come_once_in_their_own_epoch():
+    """However rare a label is, its rows are used in turn, and so are those that fill the groups."""
+    labelled = rare(300, 0.1)
+    sampler = GroupBatchSampler(labelled, 8, 4, seed=0)
+    counts = Counter(dict.fromkeys(range(300), 0))
+    for batch in islice(sampler, 400):
+        counts.update(batch)
+        for kind in (True, False):
+            of_kind = [counts[row] for row in range(300) if bool(labelled[row, 1]) is kind]
+            assert max(of_kind) - min(of_kind) <= 1
+
+
+def test_rows_are_used_alike_where_groups_need_no_rare_ones():
+    """Half of the rows have both labels, so that no draw is forced by more than their share: all are used alike."""
+    labelled = rare(40, 0.5)
+    counts = Counter(row for batch in islice(GroupBatchSampler(labelled, 8, 2, seed=0), 100) for row in batch)
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_draws_of_fully_labelled_rows_are_shuffled_epochs():
+    """Written out: a permutation for each epoch, cut into groups, each shuffled once more; the same for ever."""
+    generator = np.random.default_rng([3, 0, 1])
+    queue: list[int] = []
+    sampler = GroupBatchSampler(torch.ones(10, 2, dtype=torch.bool), 6, 2, seed=[3, 0, 1])
+    for batch in islice(sampler, 40):
+        expected = []
+        for _ in range(2):
+            group = []
+            for _ in range(3):
+                if not queue:
+                    queue = generator.permutation(10).tolist()
+                group.append(queue.pop(0))
+            generator.shuffle(group)
+            expected += group
+        assert batch == expected
+
+
+def test_a_state_shares_nothing_with_the_sampler():
+    sampler = GroupBatchSampler(rare(50, 0.2), 8, 2, seed=0)
+    next(sampler)
+    state = sampler.state_dict()
+    waiting, drawn = state["waiting"].clone(), state["drawn"].clone()
+    next(sampler)
+    assert torch.equal(state["waiting"], waiting)
+    assert torch.equal(state["drawn"], drawn)
+
+
+@pytest.mark.parametrize(
+    "state", [{"queue": torch.arange(3), "generator": {}}, None], ids=["earlier version", "other rows"]
+)
+def test_a_state_of_something_else_is_refused(state):
+    if state is None:
+        state = GroupBatchSampler(torch.ones(50, 2, dtype=torch.bool), 8, 2).state_dict()
+    with pytest.raises(
+        ValueError, match=r"the state of the batches is of rows with other labels, or of a version before"
+    ):
+        GroupBatchSampler(rare(50, 0.2), 8, 2).load_state_dict(state)

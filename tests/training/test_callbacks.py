@@ -133,3 +133,42 @@ def test_wrong_arguments_say_so_before_anything_is_trained():
         with pytest.raises(ValueError, match=message):
             train([callback])
         assert callback.records == []
+
+
+class Counting(Noisy):
+    calls = 0
+
+    def mean_losses(self, *arguments):
+        self.calls += 1
+        return super().mean_losses(*arguments)
+
+
+def test_a_reference_point_of_another_length_is_refused_before_anything_is_measured():
+    objective = Counting()
+    config = TrainerConfig(steps=2, preferences_per_step=8, progress=False, cpu=True)
+    callbacks = [HypervolumeCallback(5, [3.0, 3.0, 3.0])]
+    trainer = ParetoTrainer(Model(), objective, Linear(), config=config, callbacks=callbacks)
+    with pytest.raises(ValueError, match=r"reference_point has shape \(3,\): it must be \(2,\)"):
+        trainer.train()
+    assert objective.calls == 0
+
+
+def test_preferences_by_name():
+    callback = HypervolumeCallback([{"b": 0.25, "a": 0.75}, {"a": 0.0, "b": 1.0}], [3.0, 3.0])
+    plain = HypervolumeCallback([[0.75, 0.25], [0.0, 1.0]], [3.0, 3.0])
+    train([callback], steps=2)
+    train([plain], steps=2)
+    assert [r["hypervolume"] for r in callback.records] == [r["hypervolume"] for r in plain.records]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 2.5}, "every is 2.5, of type float: give a whole number"),
+        ({"every": "10"}, "every is '10', of type str"),
+        ({"data": iter([1])}, "data is a list_iterator, whose rows cannot be had by their number"),
+    ],
+)
+def test_options_of_another_type(options, message):
+    with pytest.raises(TypeError, match=message):
+        HypervolumeCallback(5, [3.0, 3.0], **options)

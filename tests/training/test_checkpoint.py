@@ -3,10 +3,11 @@
 import json
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
-from mopref.training.checkpoint import is_state, load_state, save_state
+from mopref.training.checkpoint import check_replaceable, load_state, save_state
 
 
 class Inner(NamedTuple):
@@ -87,9 +88,8 @@ def test_loaded_tensors_are_copies(tmp_path):
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
 def test_incomplete_folder_is_refused(name, tmp_path):
     save_state({"a": torch.ones(1)}, tmp_path)
-    assert is_state(tmp_path)
+    check_replaceable(tmp_path)
     (tmp_path / name).unlink()
-    assert not is_state(tmp_path)
     with pytest.raises(FileNotFoundError, match=rf"is no checkpoint: it has no {name}"):
         load_state(tmp_path)
 
@@ -98,3 +98,43 @@ def test_no_pickle(tmp_path):
     save_state({"a": torch.ones(1), "b": [Inner(torch.zeros(2))]}, tmp_path, [Inner])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
     json.loads((tmp_path / "state.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "value", [np.int64(4), np.float32(0.5), np.float64(0.1), np.bool_(True), np.str_("x"), np.uint8(3)], ids=repr
+)
+def test_numbers_of_numpy_are_written_as_pythons_own(tmp_path, value):
+    save_state({"value": value, "nested": [{"deep": (value,)}], "keys": {np.int64(3): value}}, tmp_path)
+    state = load_state(tmp_path)
+    assert state == {"value": value.item(), "nested": [{"deep": (value.item(),)}], "keys": {3: value.item()}}
+    assert type(state["value"]) is type(value.item())
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"a": {(1, 2): 3}}, r"state\.a has the key \(1, 2\), a tuple: a checkpoint's keys are texts or numbers"),
+        ({"a": np.zeros(3)}, "state.a is a ndarray: a checkpoint holds"),
+        ({"a": np.datetime64("2020-01-01")}, "state.a is a datetime64: a checkpoint holds"),
+        ({"a": np.complex64(1)}, "state.a is a complex64: a checkpoint holds"),
+    ],
+)
+def test_what_cannot_be_read_again_is_refused(tmp_path, state, message):
+    with pytest.raises(TypeError, match=message):
+        save_state(state, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_checkpoint_may_be_written_over(tmp_path):
+    """Nothing, an empty folder, or another whole checkpoint."""
+    check_replaceable(tmp_path / "new")
+    check_replaceable(tmp_path)
+    (tmp_path / "file").write_text("x")
+    for other in (tmp_path, tmp_path / "file"):
+        with pytest.raises(FileExistsError, match=f"{other.name} holds something other than a checkpoint"):
+            check_replaceable(other)
+    save_state({"a": torch.ones(1)}, tmp_path)
+    check_replaceable(tmp_path)
+    (tmp_path / "state.json").unlink()
+    with pytest.raises(FileExistsError, match="holds something other than a checkpoint"):
+        check_replaceable(tmp_path)

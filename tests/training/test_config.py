@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from mopref import TrainerConfig
 
@@ -31,6 +33,10 @@ from mopref import TrainerConfig
         ({"mixed_precision": "fp7"}, "unknown mixed_precision 'fp7': choose None, 'fp16' or 'bf16'"),
         ({"log_every": 0}, "log_every is 0: it must be at least 1"),
         ({"checkpoint_every": 0, "output_dir": "somewhere"}, "checkpoint_every is 0: it must be at least 1, or None"),
+        ({"weight_decay": math.inf}, "weight_decay is inf: it must be ≥ 0 and finite"),
+        ({"seed": -1}, "seed is -1: it must be at least 0 and less than 2³²"),
+        ({"seed": 2**32}, "seed is 4294967296"),
+        ({"seed": np.int64(-1)}, "seed is -1"),
         ({"checkpoint_every": 5}, "checkpoint_every needs output_dir: say where the checkpoints go"),
     ],
     ids=str,
@@ -63,3 +69,47 @@ def test_no_warm_up_starts_at_the_peak():
 def test_settings_do_not_change():
     with pytest.raises(AttributeError, match="steps"):
         TrainerConfig().steps = 7
+
+
+COUNTS = ("steps", "batch_size", "preferences_per_step", "gradient_accumulation_steps", "log_every", "seed")
+NUMBERS = ("learning_rate", "weight_decay", "warmup_ratio", "max_grad_norm")
+
+
+@pytest.mark.parametrize("make", [np.int64, np.int32, np.array, torch.tensor], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("name", [*COUNTS, "checkpoint_every"])
+def test_whole_numbers_of_any_library_are_kept_as_pythons_own(name, make):
+    value = getattr(TrainerConfig(output_dir="runs", **{name: make(4)}), name)
+    assert type(value) is int
+    assert value == 4
+
+
+@pytest.mark.parametrize("make", [np.float32, np.float64, np.float16, torch.tensor], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_any_library_are_kept_as_pythons_own(name, make):
+    value = getattr(TrainerConfig(**{name: make(0.5)}), name)
+    assert type(value) is float
+    assert value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in COUNTS for value in ("3", 3.0, True, None, math.nan, [3], np.float64(3))),
+        *((name, value) for name in NUMBERS for value in ("0.5", True, [0.5], 1j)),
+        *((name, None) for name in NUMBERS[:-1]),
+        *(("checkpoint_every", value) for value in ("5", 5.0, True)),
+        *((name, value) for name in ("cpu", "progress") for value in (1, "no", None)),
+        *(("lr_schedule", value) for value in (3, None)),
+        *(("mixed_precision", value) for value in (16, True, torch.bfloat16)),
+        *(("output_dir", value) for value in (3, True, b"runs", ["runs"])),
+        *(("trackers", value) for value in ("tensorboard", None, {"tensorboard": 1}, 3)),
+    ],
+    ids=repr,
+)
+def test_another_type_is_refused_by_name(name, value):
+    with pytest.raises(TypeError, match=f"^{name} is "):
+        TrainerConfig(**{name: value})
+
+
+def test_trackers_may_be_a_list():
+    assert TrainerConfig(trackers=["tensorboard"]).trackers == ("tensorboard",)

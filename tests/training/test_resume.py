@@ -1,6 +1,7 @@
 """An interrupted and resumed training equals the uninterrupted one bit for bit on the CPU."""
 
 import math
+import warnings
 from typing import Any, ClassVar
 
 import pytest
@@ -371,3 +372,20 @@ def test_a_broken_run_leaves_a_finite_checkpoint(tmp_path):
     uninterrupted = run.model()
     run.trainer(uninterrupted, tmp_path / "whole").train()
     assert_equal(state(model), state(uninterrupted))
+
+
+def test_a_longer_run_goes_on_at_another_learning_rate_and_says_so(tmp_path):
+    def trainer(steps: int, **settings) -> ParetoTrainer:
+        problem = Quadratic([[0.0, 0.0], [1.0, 1.0]])
+        config = TrainerConfig(steps=steps, output_dir=tmp_path, log_every=1, progress=False, cpu=True, **settings)
+        return ParetoTrainer(ParetoSetModel.for_problem(problem), problem, "linear", config=config)
+
+    last = trainer(20, checkpoint_every=10).train()[-1]["learning_rate"]
+    with pytest.warns(
+        UserWarning, match="had the learning rate 6.82e-06 in its last step, where 'cosine' over steps = 40"
+    ):
+        history = trainer(40).train(resume_from=tmp_path / "checkpoint-20")
+    assert history[20]["learning_rate"] > 50 * last
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer(20).train(resume_from=tmp_path / "checkpoint-10")

@@ -1,10 +1,13 @@
 """What a resumed run must have in common with its checkpoint, and which parameters are its own."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
 
-from mopref.training.run_state import check_settings, load_trained_state, trained_state
+from mopref import TrainerConfig
+from mopref.training.run_state import check_settings, load_trained_state, tell_other_rate, trained_state
 
 
 def make_model(width: int = 3) -> nn.Module:
@@ -23,6 +26,29 @@ def test_the_first_setting_that_differs_is_named(stored):
     message = f"folder was trained with seed = {stored.get('seed')}, not 3: resume with the same setting"
     with pytest.raises(ValueError, match=message):
         check_settings({"batch_size": 2, "seed": 3}, stored, "folder")
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize(("steps", "longer", "done"), [(20, 40, 20), (20, 40, 10), (100, 90, 80)])
+def test_another_learning_rate_is_told_with_both(schedule, steps, longer, done):
+    config = TrainerConfig(steps=steps, lr_schedule=schedule, learning_rate=0.1)
+    rate = 0.1 * config.lr_factor(done - 1)
+    own = TrainerConfig(steps=longer, lr_schedule=schedule, learning_rate=0.1)
+    message = rf"folder had the learning rate {rate:.3g} .*steps = {longer} has {0.1 * own.lr_factor(done - 1):.3g}"
+    with pytest.warns(UserWarning, match=message):
+        tell_other_rate(own, done, rate, "folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "longer", "done"),
+    [({}, 20, 20), ({}, 20, 3), ({"lr_schedule": "constant", "warmup_ratio": 0.0}, 40, 20), ({}, 40, 0)],
+    ids=["the same at its end", "the same within", "constant", "nothing done"],
+)
+def test_the_same_learning_rate_needs_no_word(options, longer, done):
+    rate = 1e-3 * TrainerConfig(steps=20, **options).lr_factor(max(0, done - 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_other_rate(TrainerConfig(steps=longer, **options), done, rate, "folder")
 
 
 def test_trained_state_leaves_frozen_parameters_out():

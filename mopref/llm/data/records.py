@@ -5,14 +5,17 @@ for each objective: 0 or 1 is the index of the preferred response, −1 says not
 ``mopref.llm.data.loaders`` maps its data to this form. A *response record*, for supervised fine-tuning, has the columns
 ``prompt``, ``response`` and ``dimension``: a name or a list of names.
 
-A prompt or response is text or chat messages, a list of ``{"role": …, "content": …}``; a response's messages are the
-assistant's. Records come as a list of dicts or as a ``datasets.Dataset``. Rows count from 0, and no message shows a
+A prompt or response is text or chat messages, a list of ``{"role": …, "content": …}``. A response's messages are the
+assistant's; a prompt's last message is not, since a response would be a second turn of the assistant's after it.
+Contents are text: what else a record or a message could hold, such as tools or images, is refused, since it would be
+left out unsaid. Records come as a list of dicts or as a ``datasets.Dataset``. Rows count from 0, and no message shows a
 text of the data, which may be harmful or private.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
@@ -22,11 +25,17 @@ __all__ = [
     "LabelCounts",
     "check_dimensions",
     "check_objectives",
+    "check_record",
+    "is_empty_text",
     "label_counts",
     "prompt_key",
+    "prompt_list",
     "record_dimensions",
     "refuse_columns",
+    "refuse_no_records",
+    "refuse_other_inputs",
     "split_by_prompt",
+    "surrogate_problem",
     "text_problem",
     "validate_records",
     "validate_response_records",
@@ -34,6 +43,15 @@ __all__ = [
 
 TEXT_COLUMNS = ("prompt", "response_0", "response_1")
 _RESPONSE_COLUMNS = ("prompt", "response", "dimension")
+# What other trainers render beside the messages, and nothing here does.
+_OTHER_INPUTS = ("tools", "documents", "chat_template_kwargs", "image", "images", "video", "videos", "audio")
+# What the assistant's messages may hold beside their content, and a response, which is their contents, cannot.
+_OTHER_PARTS = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "image", "images", "audio")
+
+# A dialogue laid out as text, as prompts without a chat template are.
+_PLAIN_DIALOGUE = re.compile(
+    r"\s*(?:System:(?P<system>.*?)\n\s*)?Human:(?P<user>.*?)\n\s*Assistant:", re.DOTALL | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -60,60 +78,78 @@ def validate_records(records: Iterable[Mapping[str, Any]], objectives: Sequence[
 
     Raises:
         ValueError: no records at all, a missing column, an empty prompt or response (nothing but white space counts as
-            empty), malformed chat messages, or a label other than the integers 0, 1 and −1; row and column are named.
+            empty), malformed chat messages, a prompt that ends with the assistant's message, a text with half a
+            surrogate pair, tools or images, or a label other than the integers 0, 1 and −1; row and column are named.
     """
     names = check_objectives(objectives)
+    refuse_columns(records)
+    row = -1
+    for row, record in enumerate(records):
+        check_record(record, names, row)
+    refuse_no_records(row + 1)
 
-    def check_labels(record: Mapping[str, Any], row: int) -> None:
-        for name in names:
-            _check_label(record[name], row, name)
 
-    _check_rows(records, TEXT_COLUMNS, names, check_labels)
+def check_record(record: Mapping[str, Any], objectives: Sequence[str], row: int) -> None:
+    """Check one preference record.
+
+    Raises:
+        ValueError: as ``validate_records`` does, naming ``row``.
+    """
+    _check_texts(record, TEXT_COLUMNS, objectives, row)
+    for name in objectives:
+        _check_label(record[name], row, name)
 
 
 def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: Sequence[str]) -> None:
     """Check that every response record has the columns and values it must have.
 
     Raises:
-        ValueError: no records at all, a missing column, an empty prompt or response, malformed chat messages, or a
-            dimension that is none of ``dimensions``; row and column are named.
+        ValueError: what ``validate_records`` refuses in texts and messages, or a dimension that is none of
+            ``dimensions``; row and column are named.
     """
     names = check_dimensions(dimensions)
     *text_columns, label_column = _RESPONSE_COLUMNS
-    _check_rows(records, text_columns, (label_column,), lambda record, row: _check_dimension(record, names, row))
+    refuse_columns(records)
+    row = -1
+    for row, record in enumerate(records):
+        _check_texts(record, text_columns, (label_column,), row)
+        _check_dimension(record, names, row)
+    refuse_no_records(row + 1)
 
 
 def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> tuple[Any, Any]:
-    """The records of a training and of a test side, with every prompt on one side only.
+    """The records of a training and of a test side, with every dialogue on one side only.
 
-    Which prompts are on which side depends on the prompts and on ``seed``, not on the order of the rows; rows keep
-    their order. Prompts that differ in white space only count as one.
+    Prompts that begin alike, up to the first answer within them, are one dialogue: a prompt and its own continuations
+    are on one side, or the test side would judge what the training side shows as said. Which dialogues are on which
+    side depends on their beginnings and on ``seed``, not on the order of the rows; rows keep their order. Prompts that
+    differ in white space only count as one.
 
     Args:
         records: records of either kind.
-        test_fraction: the share of distinct prompts on the test side, rounded to a whole number of prompts.
-        seed: deals the prompts to the sides.
+        test_fraction: the share of distinct dialogues on the test side, rounded to a whole number of dialogues.
+        seed: deals the dialogues to the sides.
 
     Returns:
         Two lists, or two datasets where ``records`` is a ``datasets.Dataset``: training and test.
 
     Raises:
-        ValueError: a fraction that is not between 0 and 1, or one that leaves a side without a prompt.
+        ValueError: a fraction that is not between 0 and 1, or one that leaves a side without a dialogue.
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
-    keys = [prompt_key(record["prompt"]) for record in records]
-    prompts = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
-    count = round(test_fraction * len(prompts))
-    if not 0 < count < len(prompts):
+    keys = [prompt_key(_beginning(record["prompt"])) for record in records]
+    dialogues = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+    count = round(test_fraction * len(dialogues))
+    if not 0 < count < len(dialogues):
         raise ValueError(
-            f"test_fraction {test_fraction} of {len(prompts)} distinct prompts is {count} for the test side, so one "
-            "side would be empty: use more prompts or another fraction."
+            f"test_fraction {test_fraction} of {len(dialogues)} dialogues with distinct beginnings is {count} for the "
+            "test side, so one side would be empty: use more prompts or another fraction."
         )
-    test_prompts = set(prompts[:count])
-    train = [row for row, key in enumerate(keys) if key not in test_prompts]
-    test = [row for row, key in enumerate(keys) if key in test_prompts]
+    test_dialogues = set(dialogues[:count])
+    train = [row for row, key in enumerate(keys) if key not in test_dialogues]
+    test = [row for row, key in enumerate(keys) if key in test_dialogues]
     if hasattr(records, "select"):
         return records.select(train), records.select(test)
     rows = list(records)
@@ -179,63 +215,192 @@ def prompt_key(prompt: Any) -> str:
     return json.dumps([[message["role"], " ".join(message["content"].split())] for message in messages])
 
 
+def _beginning(prompt: Any) -> Any:
+    """A prompt up to the first answer to a user in it, which a continuation of the dialogue has, too."""
+    if isinstance(prompt, str):
+        turns = _PLAIN_DIALOGUE.match(prompt)
+        texts = {} if turns is None else turns.groupdict()
+        return [{"role": role, "content": text} for role, text in texts.items() if text is not None] or prompt
+    for place, message in enumerate(prompt):
+        # What the assistant says first, to greet, is part of the beginning.
+        if _is_assistant(message) and any(map(_is_user, prompt[:place])):
+            return prompt[:place]
+    return prompt
+
+
+def is_empty_text(value: Any) -> bool:
+    """Whether a prompt or response is a text, or a list of messages, in which nothing but white space is said.
+
+    Example:
+        >>> is_empty_text(" "), is_empty_text([]), is_empty_text("Yes."), is_empty_text(3)
+        (True, True, False, False)
+    """
+    if isinstance(value, str):
+        return not value.strip()
+    if not isinstance(value, Sequence):
+        return False
+    return not any(_message_problem(message) or message["content"].strip() for message in value)
+
+
 def text_problem(value: Any, assistant_only: bool) -> str | None:
     """What is wrong with a prompt or response, to follow its name in a message; ``None`` if nothing is.
 
     Args:
         value: what should be text or chat messages.
-        assistant_only: whether all messages must be the assistant's.
+        assistant_only: whether all messages must be the assistant's, as in a response; the last message of a prompt
+            must not be.
     """
     if isinstance(value, str):
-        return None if value.strip() else "is empty: there is nothing but white space, so leave the row out."
-    if not isinstance(value, Sequence):
+        if not value.strip():
+            return "is empty: there is nothing but white space, so leave the row out."
+        return surrogate_problem(value)
+    if not isinstance(value, Sequence) or isinstance(value, bytes):
         return f"is a {type(value).__name__}: it must be text or a list of chat messages."
     for position, message in enumerate(value):
-        if not isinstance(message, Mapping) or not all(
-            isinstance(message.get(part), str) for part in ("role", "content")
-        ):
-            return f"is malformed: message {position} must be a dict with the texts 'role' and 'content'."
-        if assistant_only and message["role"] != "assistant":
-            return (
-                f"is malformed: message {position} has the role {message['role']!r}, but a response holds the "
-                "assistant's messages only."
-            )
-    if not any(message["content"].strip() for message in value):
+        problem = _message_problem(message) or (_response_problem(message) if assistant_only else None)
+        if problem:
+            return f"is malformed: message {position} {problem}"
+    if is_empty_text(value):
         return "is empty: no message has content, so leave the row out."
+    if not assistant_only and _is_assistant(value[-1]):
+        return (
+            "ends with a message of the assistant's, after which a response would be a second turn of its own: end the "
+            "prompt with the user's message, and put the beginning of the answer into the responses."
+        )
     return None
 
 
-def refuse_columns(records: Any) -> None:
+def surrogate_problem(text: str) -> str | None:
+    r"""What is wrong with a text that holds half a surrogate pair, which no tokenizer takes; ``None`` if nothing is.
+
+    Example:
+        >>> surrogate_problem("Fine \ud83d!")
+        'holds half a surrogate pair (U+D83D) at character 5: half of an emoji was cut off, so repair the text.'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return (
+            f"holds half a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start}: half of an "
+            "emoji was cut off, so repair the text."
+        )
+    return None
+
+
+def prompt_list(prompts: Any) -> list[Any]:
+    """Prompts, which are texts or lists of chat messages, as a list.
+
+    Raises:
+        ValueError: a single text or dialogue, a table of columns, records, no prompts, or an empty or malformed prompt;
+            the row is named.
+    """
+    if isinstance(prompts, str | bytes):
+        raise ValueError(f"prompts is a single text of {len(prompts)} characters: give a list of prompts.")
+    refuse_columns(prompts, "prompts")
+    if not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts is a {type(prompts).__name__}: give a list of texts or of dialogues.")
+    rows = list(prompts)
+    if not rows:
+        raise ValueError("there are no prompts: give at least one.")
+    if all(isinstance(row, Mapping) and "role" in row for row in rows):
+        raise ValueError(
+            f"prompts is a single dialogue of {len(rows)} messages: give a list of dialogues, [messages] for one."
+        )
+    for number, row in enumerate(rows):
+        if isinstance(row, Mapping):
+            raise ValueError(
+                f"row {number} is a dict of {', '.join(map(repr, row))}: a prompt is text or a list of chat messages, "
+                "so take record['prompt'] of each record."
+            )
+        problem = text_problem(row, assistant_only=False)
+        if problem:
+            raise ValueError(f"row {number}: the prompt {problem}")
+    return rows
+
+
+def refuse_columns(records: Any, name: str = "records") -> None:
     """Refuse a table of columns or of splits: iterating over it would yield their names instead of rows.
 
     Raises:
         ValueError: ``records`` is a mapping or a DataFrame.
     """
     if isinstance(records, Mapping) or type(records).__name__ == "DataFrame":
+        rows, remedy = ("dicts", "frame.to_dict('records')") if name == "records" else (name, "a column as a list")
         raise ValueError(
-            f"records is a {type(records).__name__}: it must be a list of dicts, one a row, or a datasets.Dataset, so "
-            "take frame.to_dict('records') of a DataFrame and one split of a DatasetDict."
+            f"{name} is a {type(records).__name__}: it must be a list of {rows}, one a row, or a datasets.Dataset, so "
+            f"take {remedy} of a DataFrame and one split of a DatasetDict."
         )
 
 
-def _check_rows(
-    records: Iterable[Mapping[str, Any]],
-    text_columns: Sequence[str],
-    label_columns: Sequence[str],
-    check_labels: Callable[[Mapping[str, Any], int], None],
-) -> None:
-    """Check columns and texts of every record, and then its labels."""
-    refuse_columns(records)
-    row = -1
-    for row, record in enumerate(records):
-        _check_columns(record, (*text_columns, *label_columns), row)
-        for column in text_columns:
-            problem = text_problem(record[column], assistant_only=column != "prompt")
-            if problem:
-                raise ValueError(f"row {row}, column {column!r} {problem}")
-        check_labels(record, row)
-    if row < 0:
+def refuse_no_records(count: int) -> None:
+    """Refuse an empty data set.
+
+    Raises:
+        ValueError: ``count`` is 0.
+    """
+    if count == 0:
         raise ValueError("there are no records: nothing can be trained or evaluated on an empty data set, so add some.")
+
+
+def refuse_other_inputs(record: Mapping[str, Any], row: int, label_columns: Sequence[str]) -> None:
+    """Refuse a record with columns that other trainers render beside the messages: they would be left out unsaid.
+
+    Raises:
+        ValueError: a column of tools, documents, images or the like that holds something; row and column are named.
+    """
+    for column in _OTHER_INPUTS:
+        if column not in label_columns and _holds_something(record.get(column)):
+            raise ValueError(
+                f"row {row}, column {column!r} holds something that is not rendered, since prompts and responses are "
+                "text: write it into the messages, or leave the column out."
+            )
+
+
+def _check_texts(
+    record: Mapping[str, Any], text_columns: Sequence[str], label_columns: Sequence[str], row: int
+) -> None:
+    """Check that a record has the columns, and texts where they belong."""
+    _check_columns(record, (*text_columns, *label_columns), row)
+    refuse_other_inputs(record, row, label_columns)
+    for column in text_columns:
+        problem = text_problem(record[column], assistant_only=column != "prompt")
+        if problem:
+            raise ValueError(f"row {row}, column {column!r} {problem}")
+
+
+def _message_problem(message: Any) -> str | None:
+    """What is wrong with a chat message, to follow its name."""
+    if not isinstance(message, Mapping):
+        return "must be a dict with the texts 'role' and 'content'."
+    content = message.get("content")
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        kinds = sorted({str(part.get("type")) for part in content if isinstance(part, Mapping)})
+        return f"has content in parts ({', '.join(kinds)}): only text is taken, so give it as one text 'content'."
+    if not isinstance(content, str) or not isinstance(message.get("role"), str):
+        return "must be a dict with the texts 'role' and 'content'."
+    return surrogate_problem(content) or surrogate_problem(message["role"])
+
+
+def _response_problem(message: Mapping[str, Any]) -> str | None:
+    """What is wrong with a well-formed message of a response, to follow its name."""
+    if message["role"] != "assistant":
+        return f"has the role {message['role']!r}, but a response holds the assistant's messages only."
+    part = next((name for name in _OTHER_PARTS if _holds_something(message.get(name))), None)
+    if part is not None:
+        return f"holds {part!r}, but a response is its messages' contents: write it there, or leave it out."
+    return None
+
+
+def _holds_something(value: Any) -> bool:
+    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
+
+
+def _is_assistant(message: Mapping[str, Any]) -> bool:
+    return str(message["role"]).strip().lower() in ("assistant", "model")
+
+
+def _is_user(message: Mapping[str, Any]) -> bool:
+    return str(message["role"]).strip().lower() in ("user", "human")
 
 
 def _check_columns(record: Any, columns: Sequence[str], row: int) -> None:

@@ -40,6 +40,17 @@ class Sequences(NamedTuple):
         """Real tokens of each response, ``(N,)``."""
         return self.response_mask.sum(dim=1)
 
+    @property
+    def left_padding(self) -> Tensor:
+        """Padding before each prompt, in tokens, ``(N,)``."""
+        return self.attention_mask.argmax(dim=1)
+
+    def without_left_padding(self) -> Self:
+        """The same sequences, of prompts with one length, without what stands before all of them."""
+        start = int(self.left_padding.min())
+        trimmed = self._map(lambda part: part[:, start:])
+        return trimmed._replace(response_mask=self.response_mask)
+
     def unpadded_hidden_states(self) -> list[Tensor]:
         """The kept activations of each sequence's real tokens, N tensors ``(tokens, H)``."""
         assert self.lower_hidden_states is not None, "no activations were kept"

@@ -1,20 +1,26 @@
 """Records and texts as token ids, made once, so that the prompt's ids are exactly the start of the whole sequence's.
 
-Prompt and response are tokenised apart and their ids put one after the other. Tokenising prompt + response in one go
-may merge characters across the border, and then the prompt's ids are no prefix and the response's log-probability is
-taken over the wrong tokens. At generation time, too, the model continues the prompt's own ids, so this is the sequence
-it would produce.
+Prompt and response are tokenised apart, each as it is in its place, and their ids put one after the other. Tokenising
+prompt + response in one go may merge characters across the border, and then the prompt's ids are no prefix and the
+response's log-probability is taken over the wrong tokens. At generation time, too, the model continues the prompt's own
+ids, so this is the sequence it would produce.
 
 Wherever a function takes a ``tokenizer``, this is one of transformers or a ``PairTokenizer``, which saves reading the
-chat template again. Lengths are in tokens. A prompt longer than ``max_prompt_length`` is an error, is truncated on the
-left (its last tokens stay), or its row is dropped with a warning, as ``on_long_prompt`` says. A response is cut on the
-right at ``max_response_length``, and is never empty.
+chat template again. Lengths are in tokens. A prompt longer than ``max_prompt_length`` is an error, is truncated (its
+last message loses its beginning, and where that is not enough, or without a chat template, the last tokens stay behind
+the beginning-of-sequence token), or its row is dropped with a warning, as ``on_long_prompt`` says. A response is cut on
+the right at ``max_response_length``, and is never empty. How many are cut, and lose their end of turn, is told by a
+warning, and so is how many labelled pairs have two equal responses, of which nothing can be learnt.
+
+A response that ends in its end of turn already gets no second one. A text that holds one of the tokens by which the
+chat template parts turns is refused anywhere else: it is no turn, but several, or was rendered before. So is a prompt
+that the template refuses. Without a chat template, a text prompt is laid out by its author and may hold any token.
 """
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from mopref._progress import progress_bar
 
@@ -22,8 +28,10 @@ from .chat_template import PairTokenizer
 from .records import (
     check_dimensions,
     check_objectives,
+    prompt_list,
     record_dimensions,
-    text_problem,
+    refuse_columns,
+    surrogate_problem,
     validate_records,
     validate_response_records,
 )
@@ -32,6 +40,7 @@ __all__ = [
     "LengthLimits",
     "OnLongPrompt",
     "plain_text_rows",
+    "prompt_ids_in_row",
     "tokenize_pair",
     "tokenize_prompts",
     "tokenize_records",
@@ -41,6 +50,20 @@ __all__ = [
 OnLongPrompt = Literal["error", "truncate", "drop"]
 
 
+class _Row(NamedTuple):
+    """A row of token ids, and how many of its responses were cut."""
+
+    columns: dict[str, Any]
+    cuts: int
+
+
+class _ResponseIds(NamedTuple):
+    """The ids of a response, and whether it was cut."""
+
+    ids: list[int]
+    is_cut: bool
+
+
 @dataclass(frozen=True)
 class LengthLimits:
     """How long prompts and responses may be, and what is done about a prompt that is longer.
@@ -48,7 +71,8 @@ class LengthLimits:
     Args:
         max_prompt_length: in tokens.
         max_response_length: in tokens, the end-of-turn token counted.
-        on_long_prompt: ``"error"``, ``"truncate"`` (its last tokens stay) or ``"drop"`` (its row is left out).
+        on_long_prompt: ``"error"``, ``"truncate"`` (its last message loses its beginning) or ``"drop"`` (the row is
+            left out).
 
     Raises:
         ValueError: a length below 1, or any other ``on_long_prompt``.
@@ -70,19 +94,20 @@ class LengthLimits:
         """The ids of a row's prompt; ``None`` if it is too long and such rows are dropped.
 
         Raises:
-            ValueError: a prompt that is too long, where that is an error, or one without tokens.
+            ValueError: a prompt that is too long, where that is an error, one without tokens, one that the chat
+                template refuses, or one with a token that opens or ends a turn.
         """
-        ids = pairs.prompt_ids(prompt)
+        ids = prompt_ids_in_row(pairs, prompt, row)
         if len(ids) > self.max_prompt_length:
             if self.on_long_prompt == "drop":
                 return None
             if self.on_long_prompt == "error":
                 raise ValueError(
                     f"row {row}: the prompt has {len(ids)} tokens, but max_prompt_length is {self.max_prompt_length}; "
-                    "raise the limit, or set on_long_prompt to 'truncate' (its last tokens stay) or 'drop' (the row is "
-                    "left out)."
+                    "raise the limit, or set on_long_prompt to 'truncate' (its last message loses its beginning) or "
+                    "'drop' (the row is left out)."
                 )
-            ids = pairs.truncate_prompt(ids, self.max_prompt_length)
+            ids = pairs.truncate_prompt(ids, self.max_prompt_length, prompt)
         if not ids:
             raise ValueError(
                 f"row {row}: the prompt has no tokens, so the response's first token has nothing to follow; leave the "
@@ -90,16 +115,39 @@ class LengthLimits:
             )
         return ids
 
-    def response_ids(self, pairs: PairTokenizer, record: Mapping[str, Any], column: str, row: int) -> list[int]:
-        """The ids of one of a record's responses.
+    def response_ids(self, pairs: PairTokenizer, record: Mapping[str, Any], column: str, row: int) -> _ResponseIds:
+        """The ids of one of a record's responses, and whether it was cut.
 
         Raises:
-            ValueError: a response without tokens.
+            ValueError: a response without tokens, or with a token that opens or ends a turn before its end.
         """
-        ids = pairs.response_ids(record[column], self.max_response_length, not isinstance(record["prompt"], str))
+        place, response = f"row {row}, column {column!r}", record[column]
+        problem = pairs.response_problem(response)
+        if problem:
+            raise ValueError(f"{place} {problem}")
+        try:
+            # One more than there may be, which tells a response that is cut from one of just that length.
+            ids = pairs.response_ids(response, self.max_response_length + 1, not isinstance(record["prompt"], str))
+        except ValueError as error:
+            raise ValueError(f"{place} {error}") from error
         if not ids:
-            raise ValueError(f"row {row}, column {column!r}: the response has no tokens; leave the row out.")
-        return ids
+            raise ValueError(f"{place}: the response has no tokens; leave the row out.")
+        return _ResponseIds(ids[: self.max_response_length], len(ids) > self.max_response_length)
+
+
+def prompt_ids_in_row(pairs: PairTokenizer, prompt: Any, row: int) -> list[int]:
+    """The ids of a row's whole prompt.
+
+    Raises:
+        ValueError: a prompt that the chat template refuses, or one with a token that opens or ends a turn.
+    """
+    problem = pairs.prompt_problem(prompt)
+    if problem:
+        raise ValueError(f"row {row}: the prompt {problem}")
+    try:
+        return pairs.prompt_ids(prompt)
+    except ValueError as error:
+        raise ValueError(f"row {row}: the prompt {error}") from error
 
 
 def tokenize_pair(
@@ -126,9 +174,10 @@ def tokenize_pair(
     if on_long_prompt not in ("error", "truncate"):
         raise ValueError(f"on_long_prompt is {on_long_prompt!r}: it must be 'error' or 'truncate' for a single record.")
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
-    ids = _pair_ids(PairTokenizer.of(tokenizer), record, limits, row)
-    assert ids is not None, "only 'drop' leaves a record out."
-    return ids
+    pair = _pair_ids(PairTokenizer.of(tokenizer), record, limits, row)
+    assert pair is not None, "only 'drop' leaves a record out."
+    _warn_of_cuts(pair.cuts, 2, limits, stacklevel=3)
+    return pair.columns
 
 
 def tokenize_records(
@@ -139,7 +188,7 @@ def tokenize_records(
     max_response_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
-) -> list[dict[str, list[int]]]:
+) -> list[dict[str, Any]]:
     """One row of token ids for each preference record.
 
     Args:
@@ -152,12 +201,13 @@ def tokenize_records(
         progress: show a progress bar.
 
     Returns:
-        Rows with ``prompt_ids``, ``response_0_ids``, ``response_1_ids`` and ``labels``: the record's m labels (0, 1 or
-        −1), in the order of ``objectives``.
+        Rows with ``prompt_ids``, ``response_0_ids``, ``response_1_ids``, ``labels``: the record's m labels (0, 1 or
+        −1), in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows.
 
     Raises:
-        ValueError: limits out of range, records that ``validate_records`` refuses, a prompt that is too long, a
-            response without tokens, or no row left; the row is named.
+        ValueError: limits out of range, records that ``validate_records`` refuses, a prompt that is too long or that
+            the chat template refuses, a text with a token that opens or ends a turn, a response without tokens, or no
+            row left; the row is named.
     """
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_objectives(objectives)
@@ -165,11 +215,14 @@ def tokenize_records(
     validate_records(records, names)
     pairs = PairTokenizer.of(tokenizer)
 
-    def make_row(record: Mapping[str, Any], number: int) -> dict[str, list[int]] | None:
-        ids = _pair_ids(pairs, record, limits, number)
-        return None if ids is None else {**ids, "labels": [int(record[name]) for name in names]}
+    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
+        pair = _pair_ids(pairs, record, limits, number)
+        labels = {"labels": [int(record[name]) for name in names], "objectives": names}
+        return None if pair is None else pair._replace(columns=pair.columns | labels)
 
-    return _remaining_rows(make_row, records, limits, progress)
+    rows = _remaining_rows(make_row, records, limits, progress)
+    _warn_of_equal_responses(rows, limits)
+    return rows
 
 
 def tokenize_responses(
@@ -193,12 +246,13 @@ def tokenize_responses(
         progress: show a progress bar.
 
     Returns:
-        Rows with ``prompt_ids``, ``response_ids`` and ``dimensions``: m bools, whether the record is data of each of
-        ``dimensions``, in their order.
+        Rows with ``prompt_ids``, ``response_ids``, ``dimensions``: m bools, whether the record is data of each of
+        ``dimensions``, in their order, and ``objectives``: their m names, one tuple for all rows.
 
     Raises:
-        ValueError: limits out of range, records that ``validate_response_records`` refuses, a prompt that is too long,
-            a response without tokens, or no row left; the row is named.
+        ValueError: limits out of range, records that ``validate_response_records`` refuses, a prompt that is too long
+            or that the chat template refuses, a text with a token that opens or ends a turn, a response without tokens,
+            or no row left; the row is named.
     """
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_dimensions(dimensions)
@@ -206,13 +260,15 @@ def tokenize_responses(
     validate_response_records(records, names)
     pairs = PairTokenizer.of(tokenizer)
 
-    def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
+    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
         prompt = limits.prompt_ids(pairs, record["prompt"], number)
         if prompt is None:
             return None
-        response = limits.response_ids(pairs, record, "response", number)
+        response, is_cut = limits.response_ids(pairs, record, "response", number)
         own_names = record_dimensions(record)
-        return {"prompt_ids": prompt, "response_ids": response, "dimensions": [name in own_names for name in names]}
+        flags = [name in own_names for name in names]
+        columns = {"prompt_ids": prompt, "response_ids": response, "dimensions": flags, "objectives": names}
+        return _Row(columns, int(is_cut))
 
     return _remaining_rows(make_row, records, limits, progress)
 
@@ -235,23 +291,17 @@ def tokenize_prompts(
         Rows with ``prompt``, as it was given, and ``prompt_ids``.
 
     Raises:
-        ValueError: limits out of range, no prompts, an empty or malformed prompt, one that is too long, or no row left;
+        ValueError: limits out of range, a single text or dialogue, no prompts, an empty or malformed prompt, one that
+            ends with the assistant's message, one that is too long or that the chat template refuses, or no row left;
             the row is named.
     """
     limits = LengthLimits(max_prompt_length, on_long_prompt=on_long_prompt)
-    if isinstance(prompts, str):
-        raise ValueError(f"prompts is a single text of {len(prompts)} characters: give a list of prompts.")
-    records = [{"prompt": prompt} for prompt in prompts]
-    if not records:
-        raise ValueError("there are no prompts: give at least one.")
+    records = [{"prompt": prompt} for prompt in prompt_list(prompts)]
     pairs = PairTokenizer.of(tokenizer)
 
-    def make_row(record: Mapping[str, Any], number: int) -> dict[str, Any] | None:
-        problem = text_problem(record["prompt"], assistant_only=False)
-        if problem:
-            raise ValueError(f"row {number}: the prompt {problem}")
+    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
         ids = limits.prompt_ids(pairs, record["prompt"], number)
-        return None if ids is None else {"prompt": record["prompt"], "prompt_ids": ids}
+        return None if ids is None else _Row({"prompt": record["prompt"], "prompt_ids": ids}, 0)
 
     return _remaining_rows(make_row, records, limits, progress=False)
 
@@ -268,17 +318,21 @@ def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512)
         Rows with ``prompt_ids``, a text's first token, and ``response_ids``, the others.
 
     Raises:
-        ValueError: no texts, what is no text, a text of fewer than two tokens, or a ``max_length`` below 2; the row is
-            named.
+        ValueError: no texts, what is no text, a text of fewer than two tokens or with half a surrogate pair, or a
+            ``max_length`` below 2; the row is named.
     """
     if max_length < 2:
         raise ValueError(f"max_length is {max_length}: one token begins and one is predicted, so it must be ≥ 2.")
     if isinstance(texts, str):
         raise ValueError(f"texts is a single text of {len(texts)} characters: give a list of texts.")
+    refuse_columns(texts, "texts")
     rows = []
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"row {number} is a {type(text).__name__}: it must be a text.")
+        problem = surrogate_problem(text)
+        if problem:
+            raise ValueError(f"row {number}: the text {problem}")
         ids = [int(index) for index in tokenizer(text)["input_ids"]][:max_length]
         if len(ids) < 2:
             raise ValueError(
@@ -291,15 +345,14 @@ def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512)
     return rows
 
 
-def _pair_ids(
-    pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, row: int
-) -> dict[str, list[int]] | None:
+def _pair_ids(pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, row: int) -> _Row | None:
     """The ids of one preference record; ``None`` if its prompt is too long and such rows are dropped."""
     prompt = limits.prompt_ids(pairs, record["prompt"], row)
     if prompt is None:
         return None
-    columns = ("response_0", "response_1")
-    return {"prompt_ids": prompt} | {f"{name}_ids": limits.response_ids(pairs, record, name, row) for name in columns}
+    first, second = (limits.response_ids(pairs, record, name, row) for name in ("response_0", "response_1"))
+    columns = {"prompt_ids": prompt, "response_0_ids": first.ids, "response_1_ids": second.ids}
+    return _Row(columns, first.is_cut + second.is_cut)
 
 
 def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
@@ -308,20 +361,21 @@ def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, A
 
 
 def _remaining_rows(
-    make_row: Callable[[Mapping[str, Any], int], dict[str, Any] | None],
+    make_row: Callable[[Mapping[str, Any], int], _Row | None],
     records: Iterable[Mapping[str, Any]],
     limits: LengthLimits,
     progress: bool,
 ) -> list[dict[str, Any]]:
     """What ``make_row`` makes of each record and its number, without the records that it drops."""
     rows: list[dict[str, Any]] = []
-    drops = 0
+    drops = cuts = 0
     for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
         row = make_row(record, number)
         if row is None:
             drops += 1
         else:
-            rows.append(row)
+            rows.append(row.columns)
+            cuts += row.cuts
     if not rows:
         raise ValueError(
             f"all {drops} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no row "
@@ -333,4 +387,26 @@ def _remaining_rows(
             "tokens.",
             stacklevel=3,
         )
+    _warn_of_cuts(cuts, sum(name.startswith("response") for name in rows[0]) * len(rows), limits, stacklevel=4)
     return rows
+
+
+def _warn_of_cuts(cuts: int, responses: int, limits: LengthLimits, stacklevel: int) -> None:
+    if cuts:
+        warnings.warn(
+            f"cut {cuts} of {responses} responses to max_response_length = {limits.max_response_length} tokens, so "
+            "that they have no end of turn and a model learns to go on: raise the limit or leave such rows out.",
+            stacklevel=stacklevel,
+        )
+
+
+def _warn_of_equal_responses(rows: Sequence[Mapping[str, Any]], limits: LengthLimits) -> None:
+    equal = [row for row in rows if row["response_0_ids"] == row["response_1_ids"]]
+    labelled = sum(max(row["labels"]) >= 0 for row in equal)
+    if labelled:
+        warnings.warn(
+            f"{labelled} of {len(rows)} rows are labelled, but their two responses are equal within "
+            f"max_response_length = {limits.max_response_length} tokens, so that nothing can be learnt of them: raise "
+            "the limit if they differ later, or leave these rows out.",
+            stacklevel=3,
+        )

@@ -17,7 +17,7 @@ from mopref.conditioning.preference_model import PreferenceModel
 from mopref.conditioning.wrapping import block_index
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
-from mopref.llm.policy.padding import position_offset
+from mopref.llm.policy.padding import padding_traits
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
@@ -64,13 +64,15 @@ def lower_hidden_states(model: PreferenceModel, sequences: Sequences) -> Tensor:
     lower = _lower_blocks(model)
     if not lower:
         raise ValueError("the first block is adapted, so there is nothing below it to keep: leave frozen_layers off.")
+    if not padding_traits(model).left:
+        _refuse(model, "its output changes where rows are padded on the left")
     with evaluation_mode(model), torch.no_grad(), model.disabled():
         states = _caught_input(
             model,
             _blocks(model)[len(lower)],
             input_ids=sequences.input_ids,
             attention_mask=sequences.attention_mask,
-            position_ids=sequences.position_ids + position_offset(model),
+            position_ids=sequences.position_ids + padding_traits(model).position_offset,
             use_cache=False,
         )
     if states.ndim != 3 or states.shape[:2] != sequences.input_ids.shape:
@@ -91,7 +93,7 @@ def check_frozen_layers(model: PreferenceModel, sequences: Sequences) -> None:
         part[row : row + 1, tokens]
         for part in (sequences.input_ids, sequences.position_ids, sequences.lower_hidden_states)
     )
-    positions = positions + position_offset(model)
+    positions = positions + padding_traits(model).position_offset
     with evaluation_mode(model), torch.no_grad(), model.disabled():
         expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
         try:

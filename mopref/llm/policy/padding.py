@@ -1,10 +1,12 @@
 """Whether a language model can be shown rows that are padded on the left, and how it counts their positions.
 
 Prompts of one batch are padded on the left. A model that looks at padding all the same, or counts positions from
-another number than 0, would give other log-probabilities without a word: it is tried once, on a few tokens.
+another number than 0, would give other log-probabilities without a word: it is tried once, on a few tokens. Rows of a
+model that bears no padding on the left are run in groups that need none.
 """
 
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,9 +15,36 @@ from torch import Tensor, nn
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 
-__all__ = ["position_offset", "refuse_encoder_decoder"]
+__all__ = ["PaddingTraits", "equal_groups", "padding_traits", "refuse_encoder_decoder"]
 
-_offsets: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+class PaddingTraits(NamedTuple):
+    """How a language model takes a row of tokens.
+
+    Attributes:
+        position_offset: the first token's position: 0, or one behind the padding index for RoBERTa's kind.
+        left: whether padding on the left leaves its output as it is.
+    """
+
+    position_offset: int
+    left: bool
+
+
+_traits: WeakKeyDictionary[nn.Module, PaddingTraits] = WeakKeyDictionary()
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+def equal_groups(keys: Sequence[_Key]) -> list[list[int]]:
+    """The places of equal keys together, in the order of each key's first place.
+
+    Example:
+        >>> equal_groups([3, 5, 3])
+        [[0, 2], [1]]
+    """
+    groups: dict[_Key, list[int]] = {}
+    for place, key in enumerate(keys):
+        groups.setdefault(key, []).append(place)
+    return list(groups.values())
 
 
 def refuse_encoder_decoder(base_model: nn.Module) -> None:
@@ -31,52 +60,75 @@ def refuse_encoder_decoder(base_model: nn.Module) -> None:
         )
 
 
-def position_offset(model: PreferenceModel) -> int:
-    """What the first token's position is to this model: 0, or one behind the padding index for RoBERTa's kind.
+def padding_traits(model: PreferenceModel) -> PaddingTraits:
+    """How this model takes a row of tokens; tried at the first call, with its adapters disabled.
 
     Raises:
-        ValueError: a model whose output for a row changes when the row is padded on the left.
+        ValueError: a model whose output for a row changes with padding on the right, too.
     """
-    if model not in _offsets:
-        _offsets[model] = _find_offset(model)
-    return _offsets[model]
+    if model not in _traits:
+        _traits[model] = _try_padding(model)
+    return _traits[model]
 
 
-def _find_offset(model: PreferenceModel) -> int:
-    table = next((part for name, part in model.named_modules() if name.endswith("position_embeddings")), None)
-    padding = getattr(table, "padding_idx", None)
-    offsets = [0] if padding is None else [0, padding + 1]
+def _try_padding(model: PreferenceModel) -> PaddingTraits:
     config = getattr(model.base_model, "config", None)
     if config is None:
         # No model of transformers: its author knows.
-        return 0
+        return PaddingTraits(0, True)
+    table = next((part for name, part in model.named_modules() if name.endswith("position_embeddings")), None)
+    padding_index = getattr(table, "padding_idx", None)
+    offsets = [0] if padding_index is None else [0, padding_index + 1]
     rows = int(config.get_text_config().vocab_size)
     with evaluation_mode(model), torch.no_grad(), model.disabled():
         ids = ((rows // 2 + torch.arange(5, device=model.device)) % rows).view(1, -1)
         expected = model(input_ids=ids, use_cache=False).logits
-        differences = [_difference(model, ids, offset, expected) for offset in offsets]
-    size = expected.abs().max().item()
-    # In half precision rounding is all that can be told from another row.
-    allowed = (1e-3 if torch.finfo(expected.dtype).eps < 1e-5 else 0.5) * max(size, 1e-6)
-    for offset, difference in zip(offsets, differences, strict=True):
-        if difference <= allowed:
-            return offset
+        allowed = _allowed_difference(model, ids, expected)
+        for left in (True, False):
+            # Of two offsets within rounding the nearer one is right.
+            differences = [(_difference(_padded_logits(model, ids, o, left), expected), o) for o in offsets]
+            difference, offset = min(differences)
+            if difference <= allowed:
+                return PaddingTraits(offset, left)
     raise ValueError(
-        f"{type(model.base_model).__name__} gives other logits for a row that is padded on the left (largest "
-        f"difference {min(differences):g}, allowed {allowed:g}), so that rows of one batch would disturb each "
-        "other: it cannot be trained or evaluated on padded batches."
+        f"{type(model.base_model).__name__} gives other logits for a row that is padded, on either side (more than "
+        f"{allowed:g} off), so that rows of one batch would disturb each other: it cannot be trained or evaluated on "
+        "padded batches."
     )
 
 
-def _difference(model: PreferenceModel, ids: Tensor, offset: int, expected: Tensor) -> float:
-    """How far the logits of a padded row are from those of the row alone."""
-    padding = ids.new_zeros(1, 3)
-    tokens = ids.shape[1]
-    positions = torch.cat([padding, torch.arange(tokens, device=ids.device).view(1, -1)], dim=1) + offset
+def _allowed_difference(model: PreferenceModel, ids: Tensor, expected: Tensor) -> float:
+    """What rounding, and another row in the batch without any padding, may change in a row's logits."""
+    # In half precision rounding is all that can be told from another row.
+    share = 1e-3 if torch.finfo(expected.dtype).eps < 1e-5 else 0.5
+    beside_another = model(input_ids=torch.cat([ids, ids.flip(1)]), use_cache=False).logits[:1]
+    # Quantised activations are rounded by what else is in the batch.
+    return share * max(expected.abs().max().item(), 1e-6) + 3 * _difference(beside_another, expected)
+
+
+def _difference(logits: Tensor, expected: Tensor) -> float:
+    return (logits - expected).abs().max().item()
+
+
+def _padded_logits(model: PreferenceModel, ids: Tensor, offset: int, left: bool) -> Tensor:
+    """The logits of a row's tokens, of the row with padding on one side."""
+    tokens, padding = ids.shape[1], ids.new_zeros(1, 3)
+    positions = torch.arange(tokens, device=ids.device).view(1, -1)
+
+    def padded(row: Tensor) -> Tensor:
+        return torch.cat([padding, row] if left else [row, padding], dim=1)
+
     inputs: dict[str, Any] = {
-        "input_ids": torch.cat([padding, ids], dim=1),
-        "attention_mask": torch.cat([padding, torch.ones_like(ids)], dim=1),
-        "position_ids": positions,
+        "input_ids": padded(ids),
+        "attention_mask": padded(torch.ones_like(ids)),
+        "position_ids": padded(positions) + offset,
         "use_cache": False,
     }
-    return (model(**inputs).logits[:, -tokens:] - expected).abs().max().item()
+    try:
+        logits: Tensor = model(**inputs).logits
+    except Exception as error:
+        raise ValueError(
+            f"{type(model.base_model).__name__} cannot be run on padded rows with their positions "
+            f"({type(error).__name__}: {error}): it cannot be trained or evaluated in batches."
+        ) from error
+    return logits[:, -tokens:] if left else logits[:, :tokens]

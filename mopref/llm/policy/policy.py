@@ -8,7 +8,7 @@ settings do to a distribution, and which blocks are frozen. Objectives ask a pol
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ from mopref.llm.policy.frozen_layers import (
 )
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
-from mopref.llm.policy.padding import position_offset, refuse_encoder_decoder
+from mopref.llm.policy.padding import equal_groups, padding_traits, refuse_encoder_decoder
+from mopref.llm.policy.positions import check_lengths, check_one_scaling
+from mopref.llm.policy.row_origin import check_row_origin, weights_digest
 from mopref.llm.policy.samples import Samples, sample_with_outputs, watch_head
 
 __all__ = ["KEPT_ACTIVATIONS", "Policy"]
@@ -45,8 +47,8 @@ class Policy:
 
     def __init__(self, model: nn.Module, sampling: Sampling | None = None) -> None:
         self.model = model
-        self.sampling = sampling or Sampling(stop_token_ids=())
         self._conditioned = _preference_model(model)
+        self.sampling = (sampling or Sampling(stop_token_ids=())).for_model(self._base)
         refuse_encoder_decoder(self._base)
 
     @property
@@ -77,7 +79,50 @@ class Policy:
     @property
     def hidden_size(self) -> int:
         """H, the width of what the output head sees."""
-        return int(self.conditioned.config.get_text_config().hidden_size)
+        head = self.conditioned.base_model.get_output_embeddings()  # type: ignore[operator]
+        width = getattr(head, "in_features", None)
+        return int(self.conditioned.config.get_text_config().hidden_size if width is None else width)
+
+    # Rows.
+
+    def check_lengths(self, lengths: Sequence[int], what: str = "row", new_tokens: int = 0) -> None:
+        """Refuse rows longer than the model has positions for, or such that their neighbours would change.
+
+        Args:
+            lengths: the tokens of each row.
+            what: the rows' name, for the message.
+            new_tokens: how many more are sampled to each at most.
+
+        Raises:
+            ValueError: the longest row, with its tokens and the limit.
+
+        Warns:
+            UserWarning: once a model, where it has positions beyond its limit, but was not made for them.
+        """
+        check_one_scaling(self._base, lengths, what, new_tokens)
+        check_lengths(self._base, lengths, what, new_tokens)
+
+    def check_origin(self, data: Sequence[Any], what: str, with_states: bool = False) -> None:
+        """Refuse rows with numbers that another model computed; see ``check_row_origin``.
+
+        Not where the weights are spread over processes, or the model is no preference model.
+
+        Args:
+            data: rows.
+            what: what was computed.
+            with_states: whether that is what enters the first adapted block.
+
+        Raises:
+            ValueError: the first such row, with both models.
+        """
+        is_whole = not any(hasattr(parameter, "placements") for parameter in self._base.parameters())
+        if self._conditioned is not None and is_whole and any(f"{what}_model" in row for row in data):
+            check_row_origin(data, what, self.origin(with_states))
+
+    def origin(self, with_states: bool = False) -> str:
+        """Which base model this is, and where asked for which of its blocks is the first adapted one."""
+        base = f"the base of weights {weights_digest(self.conditioned.base_model)}"
+        return f"{base}, adapted from block {first_adapted_block(self.conditioned)} on" if with_states else base
 
     # Log-probabilities.
 
@@ -97,7 +142,10 @@ class Policy:
         """
         base, positions = self._base, sequences.position_ids
         if self._conditioned is not None:
-            positions = positions + position_offset(self._conditioned)
+            traits = padding_traits(self._conditioned)
+            if not traits.left and sequences.left_padding.any():
+                return self._outputs_in_groups(sequences, preferences, with_head_inputs)
+            positions = positions + traits.position_offset
         columns = sequences.response_mask.shape[1]
         options: dict[str, Any] = {} if preferences is None else {"preferences": preferences}
         if "logits_to_keep" in inspect.signature(base.forward).parameters:
@@ -113,15 +161,30 @@ class Policy:
             )
         # The column before a token predicts it; the last column predicts nothing that is known.
         predicting = slice(-columns - 1, -1)
+        # Logits behind the vocabulary are left out by a view; masked, all of them would be copied.
+        logits = output.logits[:, predicting, : self.sampling.vocabulary_end]
         log_probabilities = selected_log_probabilities(
-            output.logits[:, predicting],
-            sequences.targets,
-            self.sampling.temperature,
-            self._forbidden(output.logits, columns),
+            logits, sequences.targets, self.sampling.temperature, self._forbidden(logits, columns)
         )
         return TokenOutputs(
             torch.where(sequences.response_mask, log_probabilities, torch.zeros_like(log_probabilities)),
             head_inputs[-1][:, predicting] if with_head_inputs else None,
+        )
+
+    def _outputs_in_groups(
+        self, sequences: Sequences, preferences: Tensor | None, with_head_inputs: bool
+    ) -> TokenOutputs:
+        """The same, from sequences with prompts of one length at a time, which need no padding on the left."""
+        parts, places = [], []
+        for group in equal_groups(sequences.left_padding.tolist()):
+            rows = torch.tensor(group, device=sequences.input_ids.device)
+            own = preferences if preferences is None or len(preferences) == 1 else preferences[rows]
+            parts.append(self.token_outputs(sequences.rows(rows).without_left_padding(), own, with_head_inputs))
+            places.append(rows)
+        order = torch.cat(places).argsort()
+        states = [part.head_inputs for part in parts if part.head_inputs is not None]
+        return TokenOutputs(
+            torch.cat([part.log_probabilities for part in parts])[order], torch.cat(states)[order] if states else None
         )
 
     def token_log_probabilities(self, sequences: Sequences, preferences: Tensor | None = None) -> Tensor:
@@ -155,11 +218,15 @@ class Policy:
             yield
 
     def _forbidden(self, logits: Tensor, columns: int) -> Tensor | None:
-        """Stop tokens in the first ``min_new_tokens`` places, ``(R, V)`` bool."""
-        if not (self.sampling.min_new_tokens and self.sampling.stop_token_ids):
+        """Absent tokens, and stop tokens in the first ``min_new_tokens`` places: ``(R, V)`` bool, ``None`` for none."""
+        num_logits, earliest = logits.shape[-1], self.sampling.min_new_tokens
+        absent = self.sampling.absent_tokens(num_logits)
+        stops = [stop for stop in self.sampling.stop_token_ids or () if stop < num_logits] if earliest else []
+        if not absent and not stops:
             return None
-        forbidden = torch.zeros(columns, logits.shape[-1], dtype=torch.bool, device=logits.device)
-        forbidden[: self.sampling.min_new_tokens, list(self.sampling.stop_token_ids)] = True
+        forbidden = torch.zeros(columns, num_logits, dtype=torch.bool, device=logits.device)
+        forbidden[:, absent] = True
+        forbidden[:earliest, stops] = True
         return forbidden
 
     @contextmanager
@@ -180,9 +247,15 @@ class Policy:
         samples_per_prompt: int,
         with_head_inputs: bool = False,
     ) -> Samples:
-        """S responses to each of B prompts, with their log-probabilities; see ``sample_with_outputs``."""
+        """S responses to each of B prompts, with their log-probabilities; see ``sample_with_outputs``.
+
+        Raises:
+            ValueError: as that, or prompts and responses too long for the model; see :meth:`check_lengths`.
+        """
+        model = self.conditioned
+        self.check_lengths([len(ids) for ids in prompt_ids], "prompt", self.sampling.max_new_tokens)
         return sample_with_outputs(
-            self.conditioned,
+            model,
             prompt_ids,
             preferences,
             self.sampling,
@@ -192,6 +265,33 @@ class Policy:
 
     # Frozen layers.
 
+    def settled_frozen_layers(
+        self, frozen_layers: bool | Literal["auto"], tokens: int, longest: Sequences | None
+    ) -> bool:
+        """Whether what enters the first adapted block is kept, compared before on one sequence.
+
+        Args:
+            frozen_layers: "auto" for where some blocks are frozen, memory suffices, and the comparison holds.
+            tokens: of all rows.
+            longest: the sequence of the comparison; ``None`` where there is no row.
+
+        Raises:
+            ValueError: another choice; or ``True`` for a model that it does not fit, such as one whose first block is
+                adapted.
+        """
+        if frozen_layers not in (True, False, "auto"):
+            raise ValueError(f"frozen_layers is {frozen_layers!r}: choose True, False or 'auto'.")
+        if not frozen_layers or (frozen_layers == "auto" and not self.keeps_lower_layers(tokens)):
+            return False
+        try:
+            if longest is not None:
+                self.check_frozen_layers(longest)
+        except ValueError:
+            if frozen_layers == "auto":
+                return False
+            raise
+        return True
+
     def keeps_lower_layers(self, tokens: int, most_bytes: int = KEPT_ACTIVATIONS) -> bool:
         """Whether activations of so many tokens are worth keeping: some blocks are frozen, and memory suffices."""
         try:
@@ -200,6 +300,18 @@ class Policy:
             return False
         size = tokens * self.hidden_size * next(self.conditioned.parameters()).element_size()
         return frozen_blocks > 0 and size <= most_bytes
+
+    def require_frozen_layers(self) -> None:
+        """Refuse a model without frozen blocks below its adapters.
+
+        Raises:
+            ValueError: its first block is adapted, or a layer outside its blocks.
+        """
+        if not self.keeps_lower_layers(0):
+            raise ValueError(
+                "frozen_layers is True, but the model's first block is adapted, or a layer outside its blocks, so that "
+                "there is nothing below to keep: leave it off, or adapt the upper blocks only (the adapters' layers)."
+            )
 
     def with_lower_hidden_states(self, sequences: Sequences) -> Sequences:
         """The sequences with what enters the first adapted block, so that the blocks below it are not run again.

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mopref.conditioning.preference_model import PreferenceModel
-from mopref.llm.policy.generation import Response, Sampling, sample_responses
+from mopref.llm.policy.generation import Response, Sampling, prompt_groups, sample_responses
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
 
 __all__ = ["Samples", "sample_with_outputs", "watch_head"]
@@ -49,8 +50,13 @@ def sample_with_outputs(
         with_head_inputs: keep what the output head sees, too.
 
     Raises:
-        ValueError: as ``sample_responses``; or head inputs of a model that does not name its output head.
+        ValueError: as ``sample_responses``; head inputs of a model that does not name its output head; or a model that
+            gives other logits for padded rows.
     """
+    groups = prompt_groups(model, prompt_ids)
+    if len(groups) > 1:
+        options: dict[str, Any] = {"with_head_inputs": with_head_inputs}
+        return _sample_in_groups(model, prompt_ids, groups, preferences, sampling, samples_per_prompt, options)
     record = _TokenRecord(sampling.temperature)
     head_inputs: list[Tensor] = []
     with watch_head(model.base_model, head_inputs) if with_head_inputs else nullcontext():
@@ -64,10 +70,45 @@ def sample_with_outputs(
     return Samples(responses, TokenOutputs(log_probabilities, None if predicting is None else predicting[:, :columns]))
 
 
+def _sample_in_groups(
+    model: PreferenceModel,
+    prompt_ids: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
+    preferences: Tensor | None,
+    sampling: Sampling,
+    samples_per_prompt: int,
+    options: dict[str, Any],
+) -> Samples:
+    """The same, from prompts of one length at a time, which need no padding."""
+    responses: dict[int, Response] = {}
+    outputs: dict[int, tuple[Tensor, Tensor | None]] = {}
+    for places in groups:
+        own = preferences if preferences is None or len(preferences) == 1 else preferences[places]
+        prompts = [prompt_ids[place] for place in places]
+        samples = sample_with_outputs(model, prompts, own, sampling, samples_per_prompt, **options)
+        rows = [place * samples_per_prompt + sample for place in places for sample in range(samples_per_prompt)]
+        states = samples.outputs.head_inputs
+        responses |= zip(rows, samples.responses, strict=True)
+        outputs |= {
+            row: (samples.outputs.log_probabilities[index], None if states is None else states[index])
+            for index, row in enumerate(rows)
+        }
+    ordered = [outputs[row] for row in range(len(outputs))]
+    head_inputs = [states for _, states in ordered if states is not None]
+    return Samples(
+        [responses[row] for row in range(len(responses))],
+        TokenOutputs(
+            pad_sequence([values for values, _ in ordered], batch_first=True),
+            pad_sequence(head_inputs, batch_first=True) if head_inputs else None,
+        ),
+    )
+
+
 class _TokenRecord:
     """A logits processor that changes nothing and remembers the log-probability of every token that was drawn.
 
-    It sees the logits after stop tokens were forbidden, and before temperature and top-p. A token is known when the
+    It sees the logits after stop tokens and tokens that the tokenizer lacks were forbidden, and before temperature and
+    top-p. A token is known when the
     next one is asked for, so that logits ``(N, V)`` of one column are held at a time.
     """
 

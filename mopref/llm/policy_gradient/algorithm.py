@@ -86,6 +86,18 @@ class PolicyGradient(ABC):
         if not self.clip_range > 0:
             raise ValueError(f"clip_range is {self.clip_range}: it must be positive.")
 
+    def check_samples(self, samples_per_prompt: int) -> None:
+        """Refuse fewer samples of a prompt than the advantages are made from.
+
+        Raises:
+            ValueError: too few.
+        """
+        if samples_per_prompt < self.fewest_samples:
+            raise ValueError(
+                f"samples_per_prompt is {samples_per_prompt}: {type(self).__name__} needs at least "
+                f"{self.fewest_samples}."
+            )
+
     @property
     def updates(self) -> int:
         """Optimiser steps from one rollout."""

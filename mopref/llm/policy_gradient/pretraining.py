@@ -41,6 +41,15 @@ class PretrainingTerm:
         if not self.batch_size >= 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
 
+    def check_lengths(self, policy: Policy) -> None:
+        """Refuse rows longer than the model has positions for.
+
+        Raises:
+            ValueError: the longest row, with its tokens and the limit.
+        """
+        lengths = [len(row["prompt_ids"]) + len(row["response_ids"]) for row in self.data]
+        policy.check_lengths(lengths, "row of the pre-training data")
+
     def loss(self, policy: Policy, preferences: Tensor) -> Tensor:
         """The term, a scalar; the rows share the preferences ``(G, m)`` in turn.
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from mopref._progress import progress_bar
+from mopref.conditioning.conditioned_model import check_objectives
+from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
 from mopref.objective import spread_evenly
+from mopref.preferences import validate_preferences
 
 __all__ = ["RewardStatistics", "evaluate_rewards"]
 
@@ -39,7 +42,7 @@ def evaluate_rewards(
     model: torch.nn.Module,
     settings: RolloutSettings,
     data: Sequence[Any],
-    preferences: Tensor | None,
+    preferences: Any,
     batch_size: int = 16,
     *,
     samples_per_prompt: int | None = None,
@@ -53,17 +56,29 @@ def evaluate_rewards(
         model: the ``PreferenceModel``.
         settings: which rewards, and how responses are sampled; ``RLHF(…).settings``.
         data: rows, as for training.
-        preferences: ``(N, m)``; ``None`` for the base model, as one preference.
+        preferences: ``(N, m)``, or by name; ``None`` for the base model, as one preference.
         batch_size: prompts in one forward.
         samples_per_prompt: the settings' own number by default.
         with_kl: also estimate the KL, which takes two forwards more; 0 otherwise, and for the base model.
         seed: the same seed gives the same samples; the global random state stays as it was.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: a model with other objectives than the rewards, preferences that do not lie on the simplex, no row,
+            or a row that is no prompt or too long for the model.
+        TypeError: data whose rows cannot be counted, or had by their number.
     """
+    if len(checked_rows(data, "data")) == 0:
+        raise ValueError("there is nothing to evaluate on: give data with at least one prompt.")
+    settings.check_rows(data)
+    check_objectives(model, settings.names, "the set of rewards")
+    if preferences is not None:
+        preferences = validate_preferences(preferences, settings.names).to(torch.get_default_dtype())
     if samples_per_prompt is not None:
         settings = replace(settings, samples_per_prompt=samples_per_prompt)
     settings = replace(settings, truncation_penalty=0.0)
     policy = Policy(model, settings.sampling)
+    settings.check_lengths(policy, data)
     count, m = 1 if preferences is None else len(preferences), len(settings.names)
     # For each preference and prompt: means over the samples of rewards, KL, length and whether cut.
     table = torch.zeros(count, len(data), m + 3, dtype=torch.float64)

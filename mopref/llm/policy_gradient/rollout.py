@@ -1,14 +1,15 @@
 """Rollouts: responses sampled from a policy at its preferences, with their rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from mopref.data_rows import check_columns
 from mopref.llm.data.sequences import Sequences, collate_sequences
-from mopref.llm.policy.generation import Response, Sampling, stop_tokens
+from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.rewards.reward import compute_rewards, reads_tokens
 
@@ -55,6 +56,16 @@ class Rollout(NamedTuple):
             return torch.zeros(self.sequences.response_mask.shape, dtype=torch.float64)
         return (self.log_probabilities - self.reference_log_probabilities).double().cpu()
 
+    def completed(self, policy: Policy, frozen_layers: bool, with_reference: bool) -> Self:
+        """The same with what is needed at every step: activations below the adapters, log π_ref, or neither."""
+        rollout = self
+        if frozen_layers:
+            rollout = rollout._replace(sequences=policy.with_lower_hidden_states(rollout.sequences))
+        if with_reference:
+            reference = policy.reference_log_probabilities(rollout.sequences)
+            rollout = rollout._replace(reference_log_probabilities=reference)
+        return rollout
+
     def rows(self, indices: Tensor) -> Self:
         """The responses at these indices."""
         tensors = [None if part is None else part[indices.to(part.device)] for part in self[1:]]
@@ -67,9 +78,11 @@ class RolloutSettings:
 
     Args:
         reward_functions: name to reward, in the order of a preference; maximised.
-        sampling: how responses are sampled; where its stop tokens are not given, they are the tokenizer's.
+        sampling: how responses are sampled; where its stop tokens are not given, they are the tokenizer's and those
+            that the model's ``generation_config`` names.
         samples_per_prompt: S.
-        tokenizer: turns responses into text for rewards that read text, and names the stop tokens.
+        tokenizer: turns responses into text for rewards that read text, and names the stop tokens and the tokens that
+            may be sampled: all of its own, and none that only the model has.
         truncation_penalty: taken from every reward of a response that was cut before its end, in their units; ≥ 0.
 
     Raises:
@@ -95,9 +108,8 @@ class RolloutSettings:
             raise ValueError("without a tokenizer, say what ends a response: sampling=Sampling(stop_token_ids=(…)).")
         if self.reads_text and self.tokenizer is None:
             raise ValueError("the rewards read text, so the tokenizer that decodes responses must be given.")
-        if self.sampling.stop_token_ids is None:
-            sampling = replace(self.sampling, stop_token_ids=stop_tokens(self.tokenizer))
-            object.__setattr__(self, "sampling", sampling)
+        if self.tokenizer is not None:
+            object.__setattr__(self, "sampling", self.sampling.for_tokenizer(self.tokenizer))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,19 +126,29 @@ class RolloutSettings:
         """Whether some reward reads texts, not token ids."""
         return not all(reads_tokens(reward) for reward in self.reward_functions.values())
 
-    def collate(self, rows: Sequence[Any]) -> PromptBatch:
-        """A batch of prompts.
+    def check_rows(self, rows: Sequence[Any]) -> None:
+        """Refuse rows that are no prompts.
 
         Raises:
             ValueError: a row without ``prompt_ids``, or without ``prompt`` where a reward reads text.
         """
         columns = ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",)
-        for index, row in enumerate(rows):
-            for name in columns:
-                if name not in row:
-                    raise ValueError(f"row {index} has {', '.join(row)}, but no {name}: use tokenize_prompts.")
+        check_columns(rows, columns, "use tokenize_prompts(tokenizer, prompts)")
+
+    def check_lengths(self, policy: Policy, rows: Sequence[Any]) -> None:
+        """Refuse prompts that are too long for the model, with as many tokens more as may be sampled.
+
+        Raises:
+            ValueError: the longest prompt, with its tokens and the model's limit.
+        """
+        policy.check_lengths([len(row["prompt_ids"]) for row in rows], "prompt", self.sampling.max_new_tokens)
+
+    def collate(self, rows: Sequence[Any]) -> PromptBatch:
+        """A batch of prompts; raises as :meth:`check_rows`."""
+        self.check_rows(rows)
         prompts = [row["prompt"] for row in rows] if self.reads_text else None
-        return PromptBatch([list(row["prompt_ids"]) for row in rows], prompts)
+        # Lists, arrays or tensors, as a data set hands them out.
+        return PromptBatch([[int(token) for token in row["prompt_ids"]] for row in rows], prompts)
 
     def roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor | None, critic: Any = None) -> Rollout:
         """S responses to each prompt under its preference, rewarded.

@@ -1,14 +1,23 @@
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset
 from hypothesis import assume, given, strategies as st
 
 from mopref.llm.data.records import (
+    check_record,
+    is_empty_text,
     label_counts,
+    prompt_list,
     record_dimensions,
+    refuse_columns,
+    refuse_no_records,
+    refuse_other_inputs,
     split_by_prompt,
+    surrogate_problem,
+    text_problem,
     validate_records,
     validate_response_records,
 )
@@ -37,7 +46,9 @@ def chat(role, content):
         record(),
         record(helpful=-1, harmless=-1),
         record(helpful=np.int64(1)),
-        record(extra="ignored"),
+        record(extra="ignored", tools=[], images=None),
+        record(response_0=[{"role": "assistant", "content": "So.", "tool_calls": None, "name": "Ann"}]),
+        record(prompt=[*chat("user", "Hi"), *chat("assistant", "Hello"), *chat("tool", "12:00")]),
         record(prompt=[*chat("system", ""), *chat("user", "Hi")], response_0=chat("assistant", "Hello")),
     ],
 )
@@ -62,6 +73,18 @@ def test_dataset_is_accepted():
         ("response_1", ""),
         ("response_1", chat("user", "I am not the assistant")),
         ("response_0", [{"role": "assistant"}]),
+        ("response_0", b"bytes"),
+        ("prompt", "half \ud83d an emoji"),
+        ("response_1", "\udc00"),
+        ("prompt", chat("user", "\ud83d")),
+        ("prompt", chat("user\udc00", "Hi")),
+        ("response_0", chat("assistant", "\ud83d")),
+        ("prompt", [*chat("user", "Hi"), *chat("assistant", "Dear Ann,")]),
+        ("prompt", chat("Assistant", "Dear Ann,")),
+        ("prompt", chat("model", "Dear Ann,")),
+        ("prompt", [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]),
+        ("response_0", [{"role": "assistant", "content": "So.", "tool_calls": [{"name": "clock"}]}]),
+        ("response_1", [{"role": "assistant", "content": "So.", "reasoning_content": "Hm."}]),
         ("helpful", 2),
         ("helpful", -2),
         ("helpful", True),
@@ -140,6 +163,55 @@ def test_split_treats_text_and_chat_prompts_alike():
     assert len(test) == 6
 
 
+def continued(number, greeting=(), roles=("user", "assistant")):
+    """A dialogue's prompt, and those of its two continuations."""
+    user, assistant = roles
+    first = [*greeting, *chat(user, f"Tell me about town {number}.")]
+    second = [*first, *chat(assistant, f"Town {number} is old."), *chat(user, "How old?")]
+    return first, second, [*second, *chat(assistant, "Very."), *chat(user, "Why?")]
+
+
+def as_text(messages):
+    names = {"system": "System", "user": "Human", "assistant": "Assistant"}
+    return "".join(f"\n\n{names[m['role']]}: {m['content']}" for m in messages) + "\n\nAssistant:"
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (list, {}),
+        (list, {"greeting": chat("system", "Be kind.")}),
+        (list, {"greeting": chat("assistant", "Hello!")}),
+        (list, {"greeting": [*chat("system", "Be kind."), *chat("assistant", "Hello!")]}),
+        (list, {"roles": ("user", "model")}),
+        (list, {"roles": ("User", "Assistant")}),
+        (as_text, {}),
+        (as_text, {"greeting": chat("system", "Be kind.")}),
+    ],
+)
+def test_split_keeps_a_dialogue_and_its_continuations_on_one_side(form, options):
+    rows = [record(prompt=form(prompt), number=n) for n in range(40) for prompt in continued(n, **options)]
+    train, test = split_by_prompt(rows, 0.25)
+    assert len(test) == 30
+    assert not {row["number"] for row in train} & {row["number"] for row in test}
+
+
+def test_split_treats_a_dialogue_as_text_and_as_messages_alike():
+    greeting = chat("system", "Be kind.")
+    prompts = [(number, prompt) for number in range(20) for prompt in continued(number, greeting)]
+    rows = [record(prompt=form(prompt), number=number) for number, prompt in prompts for form in (list, as_text)]
+    train, test = split_by_prompt(rows, 0.5)
+    assert len(test) == 60
+    assert not {row["number"] for row in train} & {row["number"] for row in test}
+
+
+def test_split_parts_dialogues_that_begin_otherwise():
+    """The same question in the middle makes no dialogue the same, nor does a text that only speaks of such turns."""
+    rows = [record(prompt=[*chat("user", f"{n}"), *chat("assistant", "So."), *chat("user", "Why?")]) for n in range(20)]
+    rows += [record(prompt=f"Write a scene.\n\nHuman: one\n\nAssistant: {n}") for n in range(20)]
+    assert len(split_by_prompt(rows, 0.5)[1]) == 20
+
+
 def test_split_of_a_dataset_gives_datasets():
     rows = [record(prompt=f"prompt {number}") for number in range(10)]
     train, test = split_by_prompt(Dataset.from_list(rows), 0.2)
@@ -212,3 +284,97 @@ def test_no_response_records_and_bad_dimensions():
 def test_a_dimension_is_a_name_or_several():
     assert record_dimensions(response_record()) == ("brief",)
     assert record_dimensions(response_record(dimension=["loud", "brief"])) == ("loud", "brief")
+
+
+@pytest.mark.parametrize("column", ["tools", "images", "image", "audio", "documents", "chat_template_kwargs"])
+def test_what_would_be_left_out_of_a_record_is_refused(column):
+    broken = {column: ["something"]}
+    for check, good in ((validate_records, record()), (validate_response_records, response_record())):
+        names = OBJECTIVES if check is validate_records else STYLES
+        with pytest.raises(ValueError, match=f"row 1, column '{column}' holds something that is not rendered"):
+            check([good, {**good, **broken}], names)
+    refuse_other_inputs({"tools": 1}, 0, ("tools",))
+
+
+def test_parts_of_a_message_are_named():
+    image = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": SECRET}]}]
+    problem = text_problem(image, assistant_only=False)
+    assert problem.startswith("is malformed: message 0 has content in parts (image, text)")
+    assert SECRET not in problem
+    calls = [{"role": "assistant", "content": SECRET, "tool_calls": [1]}]
+    assert text_problem(calls, assistant_only=True).startswith("is malformed: message 0 holds 'tool_calls'")
+    assert text_problem([*calls, *chat("user", "So?")], assistant_only=False) is None, "a template may render them"
+
+
+def test_bytes_are_no_text():
+    assert text_problem(b"so am i", assistant_only=True) == "is a bytes: it must be text or a list of chat messages."
+
+
+def test_half_a_surrogate_pair_is_named_by_its_code():
+    problem = surrogate_problem(f"{SECRET}\ud83d")
+    assert problem.startswith("holds half a surrogate pair (U+D83D) at character 7")
+    assert SECRET not in problem
+    assert surrogate_problem("a whole \U0001f600") is None
+    broken = [response_record(), response_record(response="\udfff")]
+    with pytest.raises(ValueError, match="row 1, column 'response' holds half a surrogate pair"):
+        validate_response_records(broken, STYLES)
+
+
+def test_a_prompt_may_not_end_with_the_assistant():
+    prompt = [*chat("user", SECRET), *chat("assistant", "Dear Ann,")]
+    with pytest.raises(ValueError, match="row 0, column 'prompt' ends with a message of the assistant's") as caught:
+        validate_response_records([response_record(prompt=prompt)], STYLES)
+    assert SECRET not in str(caught.value)
+
+
+def test_what_is_no_text_is_not_empty():
+    for value in (3, None, ["no message"], [{"role": "assistant"}], [{"role": "user", "content": "\ud83d"}]):
+        assert not is_empty_text(value)
+    assert is_empty_text(chat("user", " \n"))
+
+
+def test_one_record_is_checked_under_its_own_number():
+    check_record(record(), OBJECTIVES, 7)
+    with pytest.raises(ValueError, match="row 7, column 'harmless'"):
+        check_record(record(harmless=2), OBJECTIVES, 7)
+    with pytest.raises(ValueError, match="there are no records"):
+        refuse_no_records(0)
+    refuse_no_records(1)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (SECRET, "prompts is a single text of 7 characters: give a list"),
+        (b"bytes", "prompts is a single text of 5 characters"),
+        (chat("user", SECRET), r"prompts is a single dialogue of 1 messages: give a list of dialogues, \[messages\]"),
+        ({"prompt": [SECRET]}, "prompts is a dict: it must be a list of prompts"),
+        (pd.DataFrame({"prompt": [SECRET]}), "prompts is a DataFrame: .* take a column as a list"),
+        (Dataset.from_list([{"prompt": SECRET}]), r"row 0 is a dict of 'prompt': .* take record\['prompt'\]"),
+        ([SECRET, {"prompt": SECRET}], "row 1 is a dict of 'prompt'"),
+        (3, "prompts is a int"),
+        ([], "there are no prompts"),
+        ([SECRET, " "], "row 1: the prompt is empty"),
+        ([SECRET, "\ud83d"], "row 1: the prompt holds half a surrogate pair"),
+        (
+            [[*chat("user", SECRET), *chat("assistant", SECRET)]],
+            "row 0: the prompt ends with a message of the assistant",
+        ),
+    ],
+)
+def test_prompts_that_are_no_list_of_prompts(prompts, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        prompt_list(prompts)
+    assert SECRET not in str(caught.value)
+
+
+def test_prompts_as_a_list():
+    prompts = ["How?", chat("user", "Why?")]
+    assert prompt_list(iter(prompts)) == prompt_list(tuple(prompts)) == prompts
+    assert prompt_list(pd.Series(["How?"])) == ["How?"]
+
+
+def test_tables_of_columns_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"records is a dict: it must be a list of dicts.*to_dict\('records'\)"):
+        refuse_columns({"prompt": []})
+    refuse_columns([])

@@ -1,12 +1,14 @@
 """Rows of token ids from both kinds of record, from prompts and from plain texts."""
 
 import copy
+import warnings
 
 import pytest
 from hypothesis import given, strategies as st
 from tokenizers import normalizers
 
 from mopref.llm.data.chat_template import PairTokenizer
+from mopref.llm.data.text_in_place import Lead
 from mopref.llm.data.tokenization import (
     LengthLimits,
     plain_text_rows,
@@ -102,7 +104,9 @@ def test_prompt_without_tokens_names_the_row(plain):
 
 def test_records_are_validated_and_labels_kept_in_order(chat):
     (row,) = tokenize_records(chat, [record(helpful=-1, harmless=0)], ("harmless", "helpful"))
-    assert row["labels"] == [0, -1]
+    assert (row["labels"], row["objectives"]) == ([0, -1], ("harmless", "helpful"))
+    rows = tokenize_records(chat, [record(), record()], list(OBJECTIVES))
+    assert rows[0]["objectives"] is rows[1]["objectives"]
     with pytest.raises(ValueError, match="row 0, column 'helpful'"):
         tokenize_records(chat, [record(helpful=2)], OBJECTIVES)
     assert len(tokenize_records(chat, iter([record(), record()]), OBJECTIVES)) == 2
@@ -150,7 +154,9 @@ def test_response_rows_hold_the_words_and_the_dimensions_in_order(word_chat):
         [True, True],
         [True, False],
     ]
-    assert all(set(row) == {"prompt_ids", "response_ids", "dimensions"} for row in rows)
+    assert all(set(row) == {"prompt_ids", "response_ids", "dimensions", "objectives"} for row in rows)
+    assert rows[0]["objectives"] == STYLES
+    assert all(row["objectives"] is rows[0]["objectives"] for row in rows), "one tuple for all rows"
 
 
 @pytest.mark.parametrize("template", ["chat", None], ids=["chat template", "plain"])
@@ -171,7 +177,7 @@ def test_limits_of_response_rows(word_chat):
     with pytest.raises(ValueError, match="row 0: the prompt has 12 tokens, but max_prompt_length is 11"):
         tokenize_responses(word_chat, records, STYLES, max_prompt_length=11)
     cut = tokenize_responses(word_chat, records, STYLES, 11, 2, on_long_prompt="truncate")
-    assert word_chat.decode(cut[0]["prompt_ids"]) == "you " * 9 + "<end> <turn>"
+    assert word_chat.decode(cut[0]["prompt_ids"]) == "<turn> " + "you " * 8 + "<end> <turn>"
     assert word_chat.decode(cut[0]["response_ids"]) == "so am", "cut on the right, where no turn ends"
     with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
         remaining = tokenize_responses(word_chat, records, STYLES, 11, on_long_prompt="drop")
@@ -221,7 +227,9 @@ def test_limits_of_prompt_rows(word_chat):
     with pytest.raises(ValueError, match="row 0: the prompt has 12 tokens, but max_prompt_length is 11"):
         tokenize_prompts(word_chat, prompts, 11)
     cut = tokenize_prompts(word_chat, prompts, 4, on_long_prompt="truncate")
-    assert word_chat.decode(cut[0]["prompt_ids"]) == "you you <end> <turn>"
+    assert word_chat.decode(cut[0]["prompt_ids"]) == "<turn> you <end> <turn>"
+    cut = tokenize_prompts(word_chat, prompts, 3, on_long_prompt="truncate")
+    assert word_chat.decode(cut[0]["prompt_ids"]) == "you <end> <turn>", "nothing of the message would be left"
     with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
         assert [row["prompt"] for row in tokenize_prompts(word_chat, prompts, 11, "drop")] == ["you"]
 
@@ -261,7 +269,153 @@ def test_plain_texts_that_cannot_be_predicted(word_chat):
         plain_text_rows(word_chat, ["how are", ["you", "am"]])
     with pytest.raises(ValueError, match="single text"):
         plain_text_rows(word_chat, "how are you")
+    with pytest.raises(ValueError, match="texts is a dict: it must be a list of texts"):
+        plain_text_rows(word_chat, {"how are you": ["how are you"]})
     with pytest.raises(ValueError, match="max_length is 1"):
         plain_text_rows(word_chat, ["how are you"], max_length=1)
     with pytest.raises(ValueError, match="no texts"):
         plain_text_rows(word_chat, [])
+
+
+REFUSING_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>{% endif %}"
+)
+
+
+def test_the_rows_of_prompts_that_the_template_refuses(make_byte_tokenizer):
+    tokenizer = make_byte_tokenizer(REFUSING_TEMPLATE, eos_token="<|im_end|>")
+    prompt = [{"role": "system", "content": SECRET}, {"role": "user", "content": SECRET}]
+    message = r"row 1: the prompt is refused by the chat template \(TemplateError: no system role\)"
+    for call in (
+        lambda: tokenize_records(tokenizer, [record(), record(prompt)], OBJECTIVES),
+        lambda: tokenize_responses(tokenizer, [response_record(), response_record(prompt)], STYLES),
+        lambda: tokenize_prompts(tokenizer, ["how", prompt]),
+        lambda: tokenize_pair(tokenizer, record(prompt), row=1),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            call()
+        assert SECRET not in str(caught.value)
+
+
+def test_the_row_of_a_response_that_has_no_tokens_of_its_own(chat):
+    merging = PairTokenizer(chat)
+    merging._leads = (Lead("?", [-1]),)
+    with pytest.raises(ValueError, match="row 1, column 'response_0' is merged by the tokenizer") as caught:
+        tokenize_pair(merging, record(first=SECRET), row=1)
+    assert SECRET not in str(caught.value)
+
+
+def test_the_rows_of_texts_with_turn_tokens(chat):
+    """In the middle of a response, or in a prompt; at a response's end it is its end."""
+    text = f"{SECRET}<|im_end|>{SECRET}"
+    with pytest.raises(ValueError, match=r"row 1, column 'response_1' holds '<\|im_end\|>'") as caught:
+        tokenize_records(chat, [record(), record(second=text)], OBJECTIVES)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match=r"row 1, column 'response' holds '<\|im_end\|>'"):
+        tokenize_responses(chat, [response_record(), response_record(response=text)], STYLES)
+    rendered = f"<|im_start|>user\n{SECRET}<|im_end|>\n<|im_start|>assistant\n"
+    for call in (
+        lambda: tokenize_records(chat, [record(), record(rendered)], OBJECTIVES),
+        lambda: tokenize_responses(chat, [response_record(), response_record(rendered)], STYLES),
+        lambda: tokenize_prompts(chat, ["how", rendered]),
+    ):
+        with pytest.raises(ValueError, match=r"row 1: the prompt holds '<\|im_start\|>'") as caught:
+            call()
+        assert SECRET not in str(caught.value)
+    ended = record(first="So am I.<|im_end|>\n", second="Fine<|im_end|>")
+    assert tokenize_records(chat, [ended], OBJECTIVES) == tokenize_records(chat, [record()], OBJECTIVES)
+
+
+def test_the_row_of_a_response_of_nothing_but_its_end(chat):
+    with pytest.raises(ValueError, match="row 1, column 'response_0': the response has no tokens"):
+        tokenize_records(chat, [record(), record(first=" <|im_end|>\n")], OBJECTIVES)
+
+
+def test_a_truncated_prompt_begins_as_the_template_does(make_byte_tokenizer):
+    template = "{{ bos_token }}" + make_byte_tokenizer("chat").chat_template
+    tokenizer = make_byte_tokenizer(template, eos_token="<|im_end|>", bos_token="<s>")
+    (whole,) = tokenize_prompts(tokenizer, ["123456789"])
+    length = len(whole["prompt_ids"])
+    (cut,) = tokenize_prompts(tokenizer, ["123456789"], length - 3, "truncate")
+    expected = "<s><|im_start|>user\n456789<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(cut["prompt_ids"]) == expected
+    for rows in (
+        tokenize_records(tokenizer, [record("123456789")], OBJECTIVES, length - 3, on_long_prompt="truncate"),
+        tokenize_responses(tokenizer, [response_record("123456789")], STYLES, length - 3, on_long_prompt="truncate"),
+    ):
+        assert rows[0]["prompt_ids"] == cut["prompt_ids"]
+    (short,) = tokenize_prompts(tokenizer, ["123456789"], 4, "truncate")
+    assert short["prompt_ids"] == [tokenizer.bos_token_id, *whole["prompt_ids"][-3:]]
+
+
+def test_half_a_surrogate_pair_in_a_plain_text(plain):
+    with pytest.raises(ValueError, match="row 1: the text holds half a surrogate pair"):
+        plain_text_rows(plain, ["so am i", "so \ud83d"])
+
+
+@pytest.mark.parametrize("kind", ["always", "first", "prepend"])
+def test_plain_text_is_the_text_in_one_go(make_sentence_piece_tokenizer, kind):
+    tokenizer = make_sentence_piece_tokenizer(kind)
+    (row,) = plain_text_rows(tokenizer, ["Because they are calm."])
+    assert row["prompt_ids"] + row["response_ids"] == tokenizer("Because they are calm.")["input_ids"]
+
+
+@pytest.mark.parametrize("messages", [False, True])
+def test_responses_that_are_cut_are_counted(chat, messages):
+    """One of just the limit is whole, and a prompt that is left out has none."""
+    as_given = (lambda text: [{"role": "assistant", "content": text}]) if messages else str
+    limit = len(chat("So am I.", add_special_tokens=False)["input_ids"]) + 1
+    texts = [("So am I.", "Fine"), ("So am I. Fine.", "Fine, fine, fine."), ("Fine", "Fine, so am I.")]
+    records = [record(first=as_given(first), second=as_given(second)) for first, second in texts]
+    records.append(record("How are you?" * 30, "So am I. " * 9))
+    with pytest.warns(UserWarning, match=rf"cut 3 of 6 responses to max_response_length = {limit} tokens") as caught:
+        tokenize_records(chat, records, OBJECTIVES, 40, limit, on_long_prompt="drop")
+    assert [warning.filename for warning in caught] == [__file__] * 2, "and one of the prompt that was left out"
+    with pytest.warns(UserWarning, match="cut 1 of 2 responses") as caught:
+        tokenize_pair(chat, records[2], max_response_length=limit)
+    assert caught[0].filename == __file__
+    answers = [response_record(response=as_given(text)) for pair in texts for text in pair]
+    with pytest.warns(UserWarning, match="cut 3 of 6 responses") as caught:
+        rows = tokenize_responses(chat, answers, STYLES, max_response_length=limit)
+    assert caught[0].filename == __file__
+    assert sum(row["response_ids"][-1] != chat.eos_token_id for row in rows) == 3
+
+
+def test_labelled_responses_that_are_equal_are_counted(chat):
+    same, later = record(first="Fine", second="Fine"), record(first="So am I. Yes.", second="So am I. No.")
+    unlabelled = record(first="Fine", second="Fine", helpful=-1, harmless=-1)
+    half = record(first="Fine", second="Fine", helpful=-1, harmless=0)
+    whole = len(tokenize_pair(chat, record())["response_0_ids"])
+    with pytest.warns(
+        UserWarning, match=r"3 of 5 rows are labelled, but .* equal within max_response_length"
+    ) as caught:
+        tokenize_records(chat, [record(), same, later, unlabelled, half], OBJECTIVES, max_response_length=whole - 1)
+    assert caught[-1].filename == __file__
+    with pytest.warns(UserWarning, match="2 of 5 rows are labelled") as caught:
+        tokenize_records(chat, [record(), same, later, unlabelled, half], OBJECTIVES)
+    assert len(caught) == 1
+
+
+def test_nothing_is_told_of_whole_and_different_responses(chat, plain):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for tokenizer in (chat, plain):
+            pair = tokenize_pair(tokenizer, record())
+            limit = max(len(pair["response_0_ids"]), len(pair["response_1_ids"]))
+            tokenize_records(tokenizer, [record()], OBJECTIVES, max_response_length=limit)
+            tokenize_responses(tokenizer, [response_record(response="So am I.")], STYLES, max_response_length=limit)
+            tokenize_prompts(tokenizer, ["How are you?"])
+
+
+def test_a_response_within_the_templates_thoughts_names_the_row(chat):
+    opening = copy.deepcopy(chat)
+    opening.chat_template = chat.chat_template.replace("assistant\n' }}{% endif", "assistant\n<think>\n' }}{% endif")
+    good = "So am I.</think>Fine"
+    with pytest.raises(ValueError, match="row 1, column 'response_1' does not hold '</think>'") as caught:
+        tokenize_records(opening, [record(first=good, second=good), record(first=good, second=SECRET)], OBJECTIVES)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ValueError, match="row 0, column 'response' does not hold '</think>'"):
+        tokenize_responses(opening, [response_record()], STYLES)
+    (row,) = tokenize_prompts(opening, ["How are you?"])
+    assert opening.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n<think>\n")

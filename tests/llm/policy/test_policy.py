@@ -249,6 +249,26 @@ def test_a_wrapped_model_is_run_whole_and_unwrapped_for_the_rest(model, prompts,
     assert policy.device.type == DEVICE.type
 
 
+@torch.no_grad()
+def test_a_compiled_model_is_found_and_run_as_it_is(make_llama, randomise, prompts, responses, preferences):
+    model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b")))).eval()
+    sequences, preferences = collate_sequences(prompts, responses), preferences.cpu()
+    expected = Policy(model).token_log_probabilities(sequences, preferences)
+    reference = Policy(model).reference_log_probabilities(sequences)
+    compiled = torch.compile(model, backend="eager")
+    for wrapped in (compiled, Wrapped(compiled), torch.compile(Wrapped(model), backend="eager")):
+        policy = Policy(wrapped)
+        assert policy.conditioned is model
+        assert policy.model is wrapped
+        torch.testing.assert_close(policy.reference_log_probabilities(sequences), reference)
+    torch.testing.assert_close(Policy(compiled).token_log_probabilities(sequences, preferences), expected)
+
+
+def test_in_a_compiled_plain_model_there_is_no_preference_model(make_llama):
+    with pytest.raises(TypeError, match="need a PreferenceModel"):
+        _ = Policy(torch.compile(make_llama(), backend="eager")).conditioned
+
+
 @pytest.mark.parametrize(
     "use",
     [

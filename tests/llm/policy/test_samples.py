@@ -26,12 +26,20 @@ SAMPLINGS = {
     "no early stop": Sampling(max_new_tokens=NEW, min_new_tokens=3, stop_token_ids=ENDS),
     "tempered, no early stop": Sampling(max_new_tokens=NEW, min_new_tokens=2, temperature=1.8, stop_token_ids=ENDS),
     "never stops early": Sampling(max_new_tokens=4, min_new_tokens=4, stop_token_ids=ENDS),
+    "of a part of the vocabulary": Sampling(max_new_tokens=NEW, stop_token_ids=ENDS, vocabulary=(range(0, 60),)),
+    "of a vocabulary with gaps": Sampling(
+        max_new_tokens=NEW,
+        min_new_tokens=2,
+        temperature=1.4,
+        stop_token_ids=(4, 7),
+        vocabulary=(range(3, 9), range(30, 50)),
+    ),
     "nothing stops": Sampling(max_new_tokens=4, stop_token_ids=()),
     "one token": Sampling(max_new_tokens=1, stop_token_ids=ENDS),
     # Log-probabilities are those before the tail is cut off.
     "nucleus": Sampling(max_new_tokens=NEW, temperature=1.3, top_p=0.8, stop_token_ids=ENDS),
     # Two of a hundred tokens go on.
-    "all end soon": Sampling(max_new_tokens=60, stop_token_ids=tuple(range(98))),
+    "all end soon": Sampling(max_new_tokens=50, stop_token_ids=tuple(range(98))),
 }
 
 
@@ -80,8 +88,11 @@ def test_recorded_log_probabilities_are_those_of_a_forward(name, model, prompts,
         assert not all(response.finished for response in samples.responses)
     if name == "all end soon":
         assert all(response.finished for response in samples.responses)
-        assert max(lengths) < 60
-    if sampling.temperature != 1.0 or sampling.min_new_tokens:
+        assert max(lengths) < 50
+    if sampling.vocabulary is not None:
+        tokens = {token for response in samples.responses for token in response.ids}
+        assert not tokens & {*sampling.absent_tokens(100)}
+    if sampling.temperature != 1.0 or sampling.min_new_tokens or sampling.vocabulary is not None:
         with torch.no_grad():
             rows = preferences.repeat_interleave(SAMPLES, dim=0)
             plain = Policy(model).token_log_probabilities(sequences, rows)
@@ -250,3 +261,15 @@ def test_watch_head_looks_on_only_within_its_block(model):
     assert len(inputs) == 1
     with pytest.raises(ValueError, match=r"Linear does not name its output head \(get_output_embeddings\)"):
         watch_head(nn.Linear(2, 2), inputs).__enter__()
+
+
+def test_ends_of_the_models_own_configuration_are_those_of_the_policy(model, prompts, five_preferences):
+    """They end responses, and do not come in the first places, of sampling and of the forward alike."""
+    model.base_model.generation_config.eos_token_id = [*ENDS]
+    sampling = Sampling(max_new_tokens=NEW, min_new_tokens=3, stop_token_ids=(2,), model_stops=True)
+    samples = draw(model, prompts, five_preferences.to(DEVICE), sampling)
+    assert_recorded(model, prompts, five_preferences.to(DEVICE), sampling, samples)
+    ends = {response.ids[-1] for response in samples.responses if response.finished}
+    assert len(ends) > 1
+    assert ends <= {*ENDS}
+    assert not any({*response.content} & {*ENDS} for response in samples.responses)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mopref.llm.data.records import check_objectives
+from mopref.llm.data.records import check_objectives, surrogate_problem
 
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
 
@@ -40,6 +40,7 @@ def load_hh_rlhf(
         seed: decides which of the two becomes ``response_0``, so that the position says nothing about the label.
 
     Raises:
+        FileNotFoundError: no such folder or data set.
         ValueError: a missing folder or column, or a text that is no such dialogue; row and column are named.
 
     Source: https://huggingface.co/datasets/Anthropic/hh-rlhf.
@@ -73,6 +74,9 @@ def _dialogues(
                     f"{folder}, row {number}, column {column!r} is no dialogue: it must start with a line 'Human:' "
                     "after two line breaks and have a line 'Assistant:' later."
                 )
+            problem = surrogate_problem(row[column])
+            if problem:
+                raise ValueError(f"{folder}, row {number}, column {column!r} {problem}")
         yield _split_dialogues(row["chosen"], row["rejected"])
 
 

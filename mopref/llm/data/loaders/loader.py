@@ -7,12 +7,15 @@ an empty prompt or response cannot be trained on; public data has some, and load
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mopref.llm.data.records import TEXT_COLUMNS, text_problem, validate_records
+from mopref.llm.data.records import TEXT_COLUMNS, check_record, is_empty_text, refuse_no_records
 from mopref.registry import Registry
+
+from .files import FILE_KINDS, file_kind, file_rows
 
 __all__ = ["LOADERS", "Record", "read_rows", "require_columns", "usable_records"]
 
@@ -20,49 +23,127 @@ Record = dict[str, Any]
 
 LOADERS: Registry[list[Record]] = Registry("loader", packages=["mopref.llm.data.loaders"])
 
-_BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-
 
 def read_rows(
-    source: str | os.PathLike[str], split: str, limit: int | None, folder: str | None = None
-) -> Iterable[Mapping[str, Any]]:
-    """The rows of a hub data set or of local files.
+    source: str | os.PathLike[str],
+    split: str,
+    limit: int | None,
+    folder: str | None = None,
+    label_columns: Sequence[str] = (),
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of a hub data set or of local files, every cell as it is written.
 
     Args:
         source: a hub id, or a local file or folder: JSON lines, JSON, CSV or parquet, also with gzip.
         split: the split of the data set; a single file has none.
         limit: only so many rows from the start; ``None`` for all.
         folder: the folder of the data set that holds the rows.
+        label_columns: columns of numbers, for CSV files, in which all other cells are text.
 
     Raises:
-        ValueError: a limit below 1, a file of another kind, or a missing folder.
+        FileNotFoundError: no such file, folder or data set, or a folder without data files.
+        ValueError: a limit below 1, a file of another kind, a missing folder or split, no rows at all, or a file that
+            cannot be read; row and line are named.
     """
-    from datasets import load_dataset
-
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
     path = Path(source)
-    if path.is_file():
-        table = load_dataset(_builder(path, folder), data_files=str(path), split="train")
+    if str(source).strip() and path.is_dir():
+        _require_folder(path, folder)
+        rows = _data_set_rows(str(source), split, folder, label_columns)
+    elif path.is_file():
+        rows = file_rows(path, _kind_of(path, folder), path.name, label_columns)
     else:
-        if folder is not None and path.is_dir() and not (path / folder).is_dir():
-            names = ", ".join(sorted(entry.name for entry in path.iterdir()))
-            raise ValueError(f"{path} holds no folder {folder!r}; it has {names}: name one of them.")
-        table = load_dataset(str(source), data_dir=folder, split=split)
-    return table if limit is None else table.select(range(min(limit, len(table))))
+        _refuse_missing_file(os.fspath(source))
+        rows = _data_set_rows(str(source), split, folder, label_columns)
+    return _present_rows(islice(rows, limit), str(source) if folder is None else f"{source}, folder {folder!r}")
 
 
-def _builder(path: Path, folder: str | None) -> str:
-    """The name under which datasets reads such a file; it unpacks ``answers.jsonl.gz`` itself."""
+def _kind_of(path: Path, folder: str | None) -> str:
     if folder is not None:
         raise ValueError(f"{path} is a file: give the folder that holds the folder {folder!r}.")
-    endings = [suffix for suffix in path.suffixes[-2:] if suffix in _BUILDERS]
-    if not endings:
+    kind = file_kind(path.name)
+    if kind is None:
         raise ValueError(
-            f"{path.name} is none of the files that can be read: its name must end in one of {', '.join(_BUILDERS)}, "
+            f"{path.name} is none of the files that can be read: its name must end in one of {', '.join(FILE_KINDS)}, "
             "also with .gz."
         )
-    return _BUILDERS[endings[-1]]
+    return kind
+
+
+def _require_folder(path: Path, folder: str | None) -> None:
+    if folder is not None and not (path / folder).is_dir():
+        names = ", ".join(sorted(entry.name for entry in path.iterdir())) or "nothing"
+        raise ValueError(f"{path} holds no folder {folder!r}; it has {names}: name one of them.")
+
+
+def _refuse_missing_file(source: str) -> None:
+    """Refuse what can only be a path: a hub id has no such ending, and no more than one slash, within it."""
+    is_path = source.startswith(("/", "./", "../", "~", ".\\", "..\\")) or source.count("/") > 1 or "\\" in source
+    if not source.strip() or is_path or os.path.isabs(source) or file_kind(source):
+        raise FileNotFoundError(
+            f"there is no file or folder {source!r} (looked for in {os.getcwd()!r}): correct the path."
+        )
+
+
+def _data_set_rows(
+    source: str, split: str, folder: str | None, label_columns: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of one split of a folder or hub data set, whose files ``datasets`` finds and, from the hub, fetches."""
+    from datasets import DownloadManager, load_dataset, load_dataset_builder
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        builder = load_dataset_builder(source, data_dir=folder)
+    except (FileNotFoundError, ConnectionError, HFValidationError) as error:
+        raise FileNotFoundError(_not_there(source, folder, error)) from error
+    files = {str(name): list(names) for name, names in (builder.config.data_files or {}).items()}
+    # A data set's own settings may name another separator, or the field of a JSON file that holds the records.
+    has_own_form = getattr(builder.config, "sep", ",") != "," or getattr(builder.config, "field", None) is not None
+    if has_own_form or not files or not all(file_kind(name) for names in files.values() for name in names):
+        return iter(load_dataset(source, data_dir=folder, split=split))
+
+    def rows(name: str) -> Iterator[Mapping[str, Any]]:
+        paths = DownloadManager().download(files[name])
+        return chain.from_iterable(
+            file_rows(Path(path), str(file_kind(file)), file, label_columns)
+            for path, file in zip(paths, files[name], strict=True)
+        )
+
+    return rows(split) if split in files else _part_of_splits(rows, split, list(files))
+
+
+def _part_of_splits(
+    rows: Callable[[str], Iterator[Mapping[str, Any]]], split: str, names: Sequence[str]
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of an expression such as ``train[:100]`` or ``train+test``."""
+    from datasets import ReadInstruction
+
+    present = {name: list(rows(name)) for name in names if name in split}
+    try:
+        parts = ReadInstruction.from_spec(split).to_absolute({name: len(part) for name, part in present.items()})
+    except (AssertionError, ValueError, KeyError):
+        raise ValueError(f"split is {split!r}, and there are {', '.join(names)}: name one of them.") from None
+    return iter([row for part in parts for row in present[part.splitname][part.from_ : part.to]])
+
+
+def _not_there(source: str, folder: str | None, error: Exception) -> str:
+    path = Path(source) if folder is None else Path(source, folder)
+    if path.is_dir():
+        return f"{path} holds no data files: put files in it whose names end in one of {', '.join(FILE_KINDS)}."
+    return (
+        f"{source!r} is no file or folder here, and the hub gave no data set of that name either ({error}): correct "
+        "the path or the name."
+    )
+
+
+def _present_rows(rows: Iterator[Mapping[str, Any]], source: str) -> Iterator[Mapping[str, Any]]:
+    """The rows, of which there must be one."""
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"there are no records in {source}: nothing can be trained or evaluated on it, so add some.")
+    yield first
+    yield from rows
 
 
 def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str], folder: str | None = None) -> None:
@@ -80,20 +161,27 @@ def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str],
             )
 
 
-def usable_records(records: list[Record], objectives: Sequence[str]) -> list[Record]:
+def usable_records(records: Iterable[Record], objectives: Sequence[str]) -> list[Record]:
     """The records whose prompt and responses are not empty, checked; a warning counts the others.
 
+    Rows count from the first of ``records``, those that are left out included.
+
     Raises:
-        ValueError: what ``validate_records`` refuses.
+        ValueError: what ``validate_records`` refuses, but for the empty ones.
     """
-    usable = [
-        record for record in records if not any(text_problem(record[name], name != "prompt") for name in TEXT_COLUMNS)
-    ]
-    if len(usable) < len(records):
+    usable = []
+    total = 0
+    for row, record in enumerate(records):
+        total += 1
+        if any(is_empty_text(record[name]) for name in TEXT_COLUMNS):
+            continue
+        check_record(record, objectives, row)
+        usable.append(record)
+    if len(usable) < total:
         warnings.warn(
-            f"left out {len(records) - len(usable)} of {len(records)} rows: their prompt or a response is empty, or "
-            "their dialogues part before the last turn.",
+            f"left out {total - len(usable)} of {total} rows: their prompt or a response is empty, or their dialogues "
+            "part before the last turn.",
             stacklevel=3,
         )
-    validate_records(usable, objectives)
+    refuse_no_records(len(usable))
     return usable

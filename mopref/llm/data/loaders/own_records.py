@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, validate_records
+from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, refuse_other_inputs, validate_records
 
 from .loader import LOADERS, Record, read_rows, require_columns
 
@@ -18,17 +18,20 @@ def load_records(
 
     Args:
         path: a file or folder of JSON lines, JSON, CSV or parquet, or a hub id. Its columns are ``prompt``,
-            ``response_0``, ``response_1`` and one integer column for each objective; others are left out.
+            ``response_0``, ``response_1`` and one integer column for each objective; others are left out. In a CSV file
+            every text is taken as it is written: ``None``, ``N/A`` and ``007`` are texts like any other.
         objectives: names of the label columns.
         split: the split of a folder or hub data set.
         limit: only so many rows from the start; ``None`` for all.
 
     Raises:
-        ValueError: what ``validate_records`` refuses; row and column are named.
+        FileNotFoundError: no such file or folder, or a folder without data files.
+        ValueError: a file that cannot be read, or what ``validate_records`` refuses; row and column are named.
     """
     names = check_objectives(objectives)
     records = []
-    for number, row in enumerate(read_rows(path, split, limit)):
+    for number, row in enumerate(read_rows(path, split, limit, label_columns=names)):
+        refuse_other_inputs(row, number, names)
         require_columns(row, number, (*TEXT_COLUMNS, *names))
         records.append({name: row[name] for name in (*TEXT_COLUMNS, *names)})
     validate_records(records, names)

@@ -27,12 +27,13 @@ def load_pku_saferlhf(
         limit: only so many rows from the start; ``None`` for all.
 
     Raises:
-        ValueError: a missing column, or another label than 0 and 1; row and column are named.
+        FileNotFoundError: no such file, folder or data set.
+        ValueError: a missing column, another label than 0 and 1, or what is no text; row and column are named.
 
     Source: https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF.
     """
     records = []
-    for number, row in enumerate(read_rows(source, split, limit)):
+    for number, row in enumerate(read_rows(source, split, limit, label_columns=tuple(_LABEL_COLUMNS))):
         require_columns(row, number, (*TEXT_COLUMNS, *_LABEL_COLUMNS))
         for column in _LABEL_COLUMNS:
             label = row[column]

@@ -1,3 +1,5 @@
+import csv
+
 import pytest
 
 from mopref.llm.data.loaders import load_hh_rlhf
@@ -72,4 +74,29 @@ def test_other_texts_are_refused(tmp_path, text, write_lines):
 def test_missing_column(tmp_path, write_lines):
     write_lines(tmp_path / "helpful-base" / "train.jsonl", [{"chosen": "\n\nHuman: a\n\nAssistant: b"}])
     with pytest.raises(ValueError, match="row 0: column 'rejected' is missing"):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+
+
+@pytest.mark.parametrize("answers", [("1969-07-20", "1970-01-01"), ("None", "42")])
+@pytest.mark.parametrize("name", ["train.jsonl", "train.csv"])
+def test_answers_are_text_as_written(tmp_path, answers, name, write_lines):
+    path = write_lines(tmp_path / "helpful-base" / name, [hh_row(*answers)])
+    if name.endswith("csv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["chosen", "rejected"])
+            writer.writeheader()
+            writer.writerow(hh_row(*answers))
+    (row,) = load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+    assert (row[f"response_{row['helpful']}"], row[f"response_{1 - row['helpful']}"]) == answers
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path, write_lines):
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [hh_row("Good", "Bad"), hh_row("\ud83d", "Bad")])
+    with pytest.raises(ValueError, match="helpful-base, row 1, column 'chosen' holds half a surrogate pair"):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+
+
+def test_an_empty_folder_is_named(tmp_path, write_lines):
+    write_lines(tmp_path / "helpful-base" / "train.jsonl", [])
+    with pytest.raises(ValueError, match=r"there are no records in .*, folder 'helpful-base'"):
         load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})

@@ -1,6 +1,9 @@
 """The registry of loaders, a loader from outside the library, and what all loaders share."""
 
+import datetime
 import importlib
+import re
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ def load_longer_is_kinder(prompts, seed=0):
 
 
 def test_names():
+    importlib.import_module("mopref.llm.demo.harm_pairs")
     assert {"hh-rlhf", "harm-pairs", "pku-saferlhf", "records"} <= set(LOADERS)
     with pytest.raises(ValueError, match=r"unknown loader 'nope': choose one of .*pku-saferlhf"):
         LOADERS.make("nope")
@@ -78,3 +82,112 @@ def test_records_that_cannot_be_used_are_counted():
         assert usable_records([RECORD, {**RECORD, "prompt": []}, {**RECORD, "response_1": " "}], ("clear",)) == [RECORD]
     with pytest.raises(ValueError, match="row 0, column 'clear'"):
         usable_records([{**RECORD, "clear": 2}], ("clear",))
+
+
+@pytest.mark.parametrize("value", [3, None, datetime.date(1969, 7, 20), "\ud83d", [{"role": "user", "content": "a"}]])
+def test_what_is_no_text_is_refused_not_left_out(value):
+    """The row is that of the data, empty ones before it counted."""
+    with pytest.raises(ValueError, match="row 1, column 'response_0'"):
+        usable_records([{**RECORD, "prompt": " "}, {**RECORD, "response_0": value}], ("clear",))
+
+
+def test_nothing_left():
+    with (
+        pytest.warns(UserWarning, match="left out 1 of 1 rows"),
+        pytest.raises(ValueError, match="there are no records"),
+    ):
+        usable_records([{**RECORD, "prompt": ""}], ("clear",))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "recrods.jsonl",
+        "data/recrods.csv",
+        "recrods.json.gz",
+        "recrods.parquet",
+        "./recrods",
+        "../recrods",
+        "~/recrods",
+        "/recrods",
+        "a/b/recrods",
+        "",
+        " ",
+    ],
+)
+def test_a_file_that_is_not_there_is_named(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset_builder", lambda *_, **__: pytest.fail("nobody is sent to the hub"))
+    for given in (source, Path(source)) if source.strip() and not source.startswith("./") else (source,):
+        with pytest.raises(FileNotFoundError, match=f"there is no file or folder {str(given)!r} "):
+            read_rows(given, "train", None)
+
+
+@pytest.mark.parametrize("source", ["recrods", "data/recrods", "my recrods"])
+def test_what_may_be_a_data_set_is_asked_for_and_named(source):
+    with pytest.raises(FileNotFoundError, match=f"{source!r} is no file or folder here, and the hub gave no data set"):
+        read_rows(source, "train", None)
+
+
+def test_folders_without_data_files(tmp_path):
+    for name, content in (("empty", None), ("other", b"x"), ("folder.jsonl", None)):
+        folder = tmp_path / name
+        folder.mkdir()
+        if content is not None:
+            (folder / "a.bin").write_bytes(content)
+        with pytest.raises(FileNotFoundError, match=f"{name} holds no data files: put files in it whose names end in"):
+            read_rows(folder, "train", None)
+    with pytest.raises(ValueError, match=r"empty holds no folder 'base'; it has nothing"):
+        read_rows(tmp_path / "empty", "train", None, "base")
+
+
+@pytest.mark.parametrize("name", ["empty.jsonl", "empty.json", "empty.csv"])
+def test_files_without_rows(tmp_path, name):
+    (tmp_path / name).write_text("", encoding="utf-8")
+    for source in (tmp_path / name, tmp_path):
+        with pytest.raises(ValueError, match="there are no records in"):
+            list(read_rows(source, "train", None))
+
+
+def test_parquet_without_rows(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    table = datasets.Dataset.from_dict({"prompt": []}, features=datasets.Features(prompt=datasets.Value("string")))
+    table.to_parquet(str(tmp_path / "empty.parquet"))
+    with pytest.raises(ValueError, match=r"there are no records in .*empty\.parquet"):
+        load_records(tmp_path / "empty.parquet", ("clear",))
+
+
+def test_splits_of_a_folder(tmp_path, write_lines):
+    for split, numbers in (("train", range(4)), ("test", range(10, 12))):
+        write_lines(tmp_path / f"{split}.jsonl", [{"number": number} for number in numbers])
+
+    def numbers(split):
+        return [row["number"] for row in read_rows(tmp_path, split, None)]
+
+    assert numbers("train") == [0, 1, 2, 3]
+    assert numbers("test") == [10, 11]
+    assert numbers("train[:50%]+test") == [0, 1, 10, 11]
+    for split in ("validation", "train["):
+        with pytest.raises(ValueError, match=rf"split is '{re.escape(split)}', and there are train, test"):
+            numbers(split)
+
+
+def test_a_folder_that_datasets_reads_in_its_own_way(tmp_path):
+    """Files of other kinds, here plain text, come as the columns that datasets makes of them."""
+    (tmp_path / "train.txt").write_text("one\ntwo\n", encoding="utf-8")
+    assert [row["text"] for row in read_rows(tmp_path, "train", 1)] == ["one"]
+
+
+def test_a_folder_that_says_how_it_is_read(tmp_path):
+    (tmp_path / "train.csv").write_text("prompt;clear\nWhy, then?;1\n", encoding="utf-8")
+    settings = "configs:\n- config_name: default\n  data_files: train.csv\n  sep: ';'\n"
+    (tmp_path / "README.md").write_text(f"---\n{settings}---\n", encoding="utf-8")
+    assert list(read_rows(tmp_path, "train", None)) == [{"prompt": "Why, then?", "clear": 1}]
+
+
+def test_no_more_rows_are_read_than_asked_for(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"number": 0}\n{"number": \n', encoding="utf-8")
+    for source in (tmp_path / "train.jsonl", tmp_path):
+        assert list(read_rows(source, "train", 1)) == [{"number": 0}]
+        with pytest.raises(ValueError, match=r"train\.jsonl, row 1 \(line 2\) is no JSON"):
+            list(read_rows(source, "train", None))

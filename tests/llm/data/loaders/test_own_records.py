@@ -41,3 +41,61 @@ def test_own_records_are_validated(tmp_path, write_lines):
         load_records(write_lines(tmp_path / "a.jsonl", [RECORDS[0], {**RECORDS[1], "clear": 3}]), ("clear",))
     with pytest.raises(ValueError, match="row 1: column 'clear' is missing or blank"):
         load_records(write_lines(tmp_path / "b.jsonl", [RECORDS[0], {**RECORDS[1], "clear": None}]), ("clear",))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json"])
+@pytest.mark.parametrize(
+    "answers",
+    [("None", "N/A"), ("42", "007"), ("True", "False"), ("1969-07-20", "1970-01-01"), ("2020-01-01T00:00:00Z", "null")],
+)
+def test_answers_are_text_as_written(tmp_path, name, answers, write_lines):
+    records = [{"prompt": answer, "response_0": answer, "response_1": answers[0], "clear": -1} for answer in answers]
+    path = tmp_path / name
+    if name.endswith("csv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, records[0])
+            writer.writeheader()
+            writer.writerows(records)
+    else:
+        write_lines(path, records)
+    for source in (path, tmp_path):
+        assert load_records(source, ("clear",)) == records
+
+
+def test_dates_within_messages_are_text(tmp_path, write_lines):
+    prompt = [{"role": "user", "content": "1969-07-20"}]
+    row = {**RECORDS[0], "prompt": prompt, "response_0": [{"role": "assistant", "content": "1969-07-21"}]}
+    (record,) = load_records(write_lines(tmp_path / "a.jsonl", [row]), ("clear",))
+    assert (record["prompt"], record["response_0"]) == (prompt, row["response_0"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"response_1": "\ud83d"}, "row 1, column 'response_1' holds half a surrogate pair"),
+        ({"tools": [{"name": "clock"}]}, "row 1, column 'tools' holds something that is not rendered"),
+        (
+            {"prompt": [{"role": "assistant", "content": "Hi"}]},
+            "row 1, column 'prompt' ends with a message of the assist",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_right_are_named(tmp_path, changes, message, write_lines):
+    path = write_lines(tmp_path / "a.jsonl", [RECORDS[0], {**RECORDS[1], **changes}])
+    with pytest.raises(ValueError, match=message):
+        load_records(path, ("clear",))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("", "column 'clear' is missing or blank"),
+        ("1.0", r"the label is 1\.0 \(float\)"),
+        ("yes", "the label is a str"),
+    ],
+)
+def test_labels_in_csv(tmp_path, label, message):
+    path = tmp_path / "a.csv"
+    path.write_text(f"prompt,response_0,response_1,clear\np,a,b,{label}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_records(path, ("clear",))

@@ -1,3 +1,6 @@
+import csv
+import warnings
+
 import pytest
 
 from mopref.llm.data.loaders import load_pku_saferlhf
@@ -49,3 +52,27 @@ def test_empty_responses_are_left_out_with_a_warning(tmp_path, write_lines):
     path = write_lines(tmp_path / "a.jsonl", [pku_row(0), pku_row(1, response_1=" ")])
     with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
         assert len(load_pku_saferlhf(path)) == 1
+
+
+@pytest.mark.parametrize("answers", [("1969-07-20", "1970-01-01"), ("42", "007"), ("None", "N/A")])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_answers_are_text_as_written(tmp_path, answers, name, write_lines):
+    rows = [pku_row(0, response_0=answers[0], response_1=answers[1])]
+    path = tmp_path / name
+    if name.endswith("csv"):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        write_lines(path, rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (record,) = load_pku_saferlhf(path)
+    assert (record["response_0"], record["response_1"], record["helpful"]) == (*answers, 0)
+
+
+def test_what_is_no_text_is_refused_not_left_out(tmp_path, write_lines):
+    path = write_lines(tmp_path / "a.jsonl", [pku_row(0, response_1=" "), pku_row(1, response_0=3)])
+    with pytest.raises(ValueError, match="row 1, column 'response_0' is a int: it must be text"):
+        load_pku_saferlhf(path)

@@ -1,0 +1,83 @@
+"""Data rows where they enter the library: a collection that can be counted and indexed, as often as wanted."""
+
+from collections.abc import Mapping, Sequence, Set
+from os import PathLike
+from typing import Any
+
+__all__ = ["check_columns", "checked_rows"]
+
+
+def checked_rows(data: Any, name: str) -> Any:
+    """The data themselves, if rows can be had of them by their number: a list, an array, a data set with a length.
+
+    Args:
+        data: the rows.
+        name: what they are called in a message.
+
+    Raises:
+        TypeError: something whose rows cannot be counted, or had by their number; what to give is said.
+
+    Example:
+        >>> checked_rows([{"x": 1.0}, {"x": 2.0}], "train_data")[1]
+        {'x': 2.0}
+    """
+    remedy = _remedy(data)
+    if remedy is None:
+        remedy = _indexing_remedy(data)
+    if remedy is not None:
+        raise TypeError(f"{name} is a {type(data).__name__}, whose rows cannot be had by their number: {remedy}.")
+    return data
+
+
+def _remedy(data: Any) -> str | None:
+    """What to give in place of a kind of object that is known to be something else than rows; ``None`` for others."""
+    if isinstance(data, str | bytes | PathLike):
+        return "give the rows themselves, such as load_records makes of a file"
+    if isinstance(data, Mapping):
+        return f"give a list of rows; where these are parts of a data set ({_some(data)}), give one of them"
+    if hasattr(data, "iloc"):
+        return "give its rows as dicts, data.to_dict('records')"
+    if hasattr(data, "dataset") and hasattr(data, "batch_sampler"):
+        return "give the data set that it loads, data.dataset; batches are composed here"
+    if isinstance(data, Set) or not hasattr(data, "__getitem__"):
+        return "give a list of them, list(data)"
+    if not hasattr(data, "__len__"):
+        return "give one with a length (__len__), or a list of its rows"
+    return None
+
+
+def _indexing_remedy(data: Any) -> str | None:
+    try:
+        if len(data) > 0:
+            data[0]
+    except Exception as error:  # Whatever a data set of the user's own raises.
+        return f"its length or its row 0 raises {type(error).__name__} ({error}); give a list of rows"
+    return None
+
+
+def check_columns(data: Sequence[Any], columns: Sequence[str], remedy: str) -> None:
+    """Refuse rows that are no dicts, or lack a column.
+
+    Args:
+        data: the rows.
+        columns: what every row must have.
+        remedy: how such rows are made, for the message.
+
+    Raises:
+        ValueError: the first such row, by its number and its columns; no text of it is shown.
+
+    Example:
+        >>> check_columns([{"prompt_ids": [5], "labels": [0, 1]}], ("prompt_ids", "labels"), "use tokenize_records")
+    """
+    for index, row in enumerate(data):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"row {index} is a {type(row).__name__}, not a dict with {', '.join(columns)}: {remedy}.")
+        missing = [name for name in columns if name not in row]
+        if missing:
+            raise ValueError(f"row {index} has {_some(row)}, but no {', '.join(missing)}: {remedy}.")
+
+
+def _some(names: Mapping[Any, Any]) -> str:
+    """The first names, shortened where they are many or long."""
+    first = [str(name)[:40] for name in list(names)[:8]]
+    return ", ".join(first) + (", …" if len(names) > 8 else "") if first else "nothing"

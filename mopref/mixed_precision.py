@@ -1,0 +1,92 @@
+"""The precision that a model runs in, said by one word: that of its autocast or, without one, of its parameters."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = [
+    "autocast",
+    "check_row_precision",
+    "mixed_precision_in_force",
+    "precision_name",
+    "recorded_mixed_precision",
+]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, mixed_precision: str | None) -> AbstractContextManager[None]:
+    """Within this block a model on ``device`` runs in mixed precision: ``None`` (or "no"), "bf16" or "fp16".
+
+    Without mixed precision an autocast around it is switched off, so that the precision is what is said.
+
+    Raises:
+        ValueError: an unknown precision.
+    """
+    if mixed_precision not in (None, "no", *_DTYPES):
+        raise ValueError(f"mixed_precision is {mixed_precision!r}: choose None, 'bf16' or 'fp16'.")
+    dtype = _DTYPES.get(mixed_precision or "no")
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def mixed_precision_in_force(device: torch.device) -> str | None:
+    """The mixed precision that a model on this device runs in here and now; ``None`` without one.
+
+    Example:
+        >>> with autocast(torch.device("cpu"), "bf16"):
+        ...     mixed_precision_in_force(torch.device("cpu"))
+        'bf16'
+    """
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    return next((name for name, kind in _DTYPES.items() if kind == dtype), None)
+
+
+def precision_name(model: nn.Module, mixed_precision: str | None) -> str:
+    """What the model's numbers are in: the mixed precision's name, or the type of its first floating-point parameter.
+
+    Example:
+        >>> precision_name(nn.Linear(1, 1), None), precision_name(nn.Linear(1, 1), "bf16")
+        ('float32', 'bf16')
+    """
+    if mixed_precision in _DTYPES:
+        return str(mixed_precision)
+    dtypes = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return str(next(dtypes, torch.get_default_dtype())).removeprefix("torch.")
+
+
+def recorded_mixed_precision(data: Sequence[Any], what: str) -> str | None:
+    """The mixed precision in which the rows' numbers were computed before, by the first row; ``None`` without one.
+
+    Example:
+        >>> recorded_mixed_precision([{"reference_precision": "bf16"}], "reference")
+        'bf16'
+    """
+    recorded = data[0].get(f"{what}_precision") if len(data) else None
+    return recorded if recorded in _DTYPES else None
+
+
+def check_row_precision(data: Sequence[Any], what: str, column: str, precision: str) -> None:
+    """Refuse rows with numbers that were computed before in another precision than the model is to run in.
+
+    A row says under ``<what>_precision`` which it was. One that does not is taken for one in the model's own.
+
+    Args:
+        data: rows.
+        what: what was computed, such as "reference".
+        column: where the numbers are; a row without them is not looked at.
+        precision: what the model is to run in, as :func:`precision_name` says it.
+
+    Raises:
+        ValueError: the first such row, with both precisions.
+    """
+    for index, row in enumerate(data):
+        own = row.get(f"{what}_precision", precision if precision not in _DTYPES else "no mixed precision")
+        if column in row and own != precision:
+            raise ValueError(
+                f"row {index} has a {what} that was computed in {own}, but the model runs in {precision}, and the "
+                f"difference would be taken for something learned: precompute the rows with mixed_precision="
+                f"{(precision if precision in _DTYPES else None)!r}, or leave that to the training."
+            )

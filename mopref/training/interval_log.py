@@ -1,0 +1,68 @@
+"""What happened since the last entry of the history: the steps' numbers, and the objective's own metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from mopref.objective import Metric
+
+__all__ = ["IntervalLog"]
+
+# Of each metric: Σ weight · value and Σ weight.
+_Sums: TypeAlias = dict[str, list[float]]
+
+
+class IntervalLog:
+    """Numbers of steps and metrics, until they become one entry.
+
+    Attributes:
+        steps: of each step, ``[scalarized loss, m losses, learning rate, gradient norm]``.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+        self._metrics: _Sums = {}
+
+    def add(self, metrics: Mapping[str, Metric | float]) -> None:
+        """Count metrics of an update."""
+        for name, metric in metrics.items():
+            value, weight = metric if isinstance(metric, Metric) else Metric(float(metric))
+            sums = self._metrics.setdefault(name, [0.0, 0.0])
+            # As Python's own numbers: the history is part of a checkpoint.
+            sums[0], sums[1] = sums[0] + float(weight * value), sums[1] + float(weight)
+
+    def entry(self, accelerator: Accelerator, names: tuple[str, ...]) -> dict[str, float]:
+        """One entry of all that was counted, the same on every process but for the metrics; counting starts anew."""
+        mean = accelerator.reduce(torch.stack(self.steps).mean(dim=0), reduction="mean").tolist()
+        keys = ["loss", *(f"loss/{name}" for name in names), "learning_rate", "gradient_norm"]
+        metrics = {name: total / weight for name, (total, weight) in self._metrics.items() if weight}
+        self.steps.clear()
+        self._metrics.clear()
+        return dict(zip(keys, mean, strict=True)) | metrics
+
+    def progress(self, history: Sequence[Mapping[str, float]], names: tuple[str, ...]) -> str:
+        """The losses of the history's last entry; before there is one, those of the last step."""
+        last = history[-1] if history else None
+        losses = self.steps[-1][1:].tolist() if last is None else [last[f"loss/{name}"] for name in names]
+        return ", ".join(f"{name}={loss:.4f}" for name, loss in zip(names, losses, strict=False))
+
+    @property
+    def metrics(self) -> _Sums:
+        """A copy of the metrics' sums; set it to return to an earlier one."""
+        return {name: list(sums) for name, sums in self._metrics.items()}
+
+    @metrics.setter
+    def metrics(self, sums: _Sums) -> None:
+        self._metrics = {name: list(pair) for name, pair in sums.items()}
+
+    def state_dict(self) -> list[Any]:
+        """What a checkpoint must hold."""
+        return [list(self.steps), self.metrics]
+
+    def load_state_dict(self, state: list[Any], device: torch.device) -> None:
+        """Continue from a state given by :meth:`state_dict`."""
+        steps, self.metrics = state
+        self.steps = [values.to(device) for values in steps]

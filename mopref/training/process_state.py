@@ -1,0 +1,89 @@
+"""What accelerate keeps for the whole process (precision, device, gradient accumulation), for one trainer at a time."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+
+from mopref.training.config import TrainerConfig
+
+__all__ = ["ProcessState"]
+
+# Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
+_SHARED: tuple[dict[str, Any], ...] = tuple(
+    kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)
+)
+
+
+class ProcessState:
+    """The process-wide state of accelerate that one trainer works under, whatever others are set up beside it.
+
+    Accelerate has one precision, one device and one count of accumulated gradients for all accelerators of a process:
+    the first one decides, and a later one is refused or silently runs as the first. Here each trainer has its own,
+    which is in force while it works; afterwards that of others is as it was.
+    """
+
+    def __init__(self) -> None:
+        self._content: list[dict[str, Any]] = [{} for _ in _SHARED]
+        self._is_in_force = False
+
+    def make_accelerator(self, config: TrainerConfig) -> Accelerator:
+        """An accelerator with the config's precision and device.
+
+        Raises:
+            ValueError: half precision on a device that has none.
+            NotImplementedError: checkpoints of a run on several processes.
+        """
+        precision = config.mixed_precision or "no"
+        # accelerate launch writes "no" where nothing was asked for.
+        asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+        if asked not in ("no", precision):
+            warnings.warn(
+                f"ACCELERATE_MIXED_PRECISION is {asked!r}, but the config says mixed_precision="
+                f"{config.mixed_precision!r}, which counts: set it there.",
+                stacklevel=3,
+            )
+        with self.in_force():
+            accelerator = Accelerator(
+                mixed_precision=precision,
+                cpu=config.cpu,
+                log_with=list(config.trackers) or None,
+                project_dir=config.output_dir,
+            )
+            # Its own copy: it tells this trainer's precision also while another's is in force.
+            accelerator.state.__dict__ = dict(AcceleratorState._shared_state)
+        if precision == "fp16" and accelerator.device.type == "cpu":
+            raise ValueError("mixed_precision is 'fp16', which needs a GPU: on the CPU choose 'bf16' or None.")
+        if config.checkpoint_every is not None and accelerator.num_processes > 1:
+            raise NotImplementedError(
+                f"checkpoint_every is {config.checkpoint_every}, but checkpoints of a run on several processes are not "
+                "supported yet: leave it out, or run one process."
+            )
+        return accelerator
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Within this block accelerate works under this state."""
+        if self._is_in_force:
+            yield
+            return
+        previous = [dict(shared) for shared in _SHARED]
+        _fill(self._content)
+        self._is_in_force = True
+        try:
+            yield
+        finally:
+            self._is_in_force = False
+            self._content = [dict(shared) for shared in _SHARED]
+            # Where there was none before, this one stays, for accelerate's own tools such as its logger.
+            _fill([old or new for old, new in zip(previous, self._content, strict=True)])
+
+
+def _fill(contents: list[dict[str, Any]]) -> None:
+    for shared, content in zip(_SHARED, contents, strict=True):
+        shared.clear()
+        shared.update(content)

@@ -1,0 +1,109 @@
+"""What users and tools of transformers ask of a conditioned model: where it is, how it generates, a pipeline."""
+
+import copy
+
+import pytest
+import torch
+from conditioned_networks import IDS, ROW_PREFERENCES, logits_of_rows
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+
+CONFIG = SVDLoRAConfig(objectives=("a", "b"), rank=4, preference_rank=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_it_tells_the_device_and_type_of_its_base(dtype, make_llama):
+    model = PreferenceModel(make_llama().to(dtype), CONFIG)
+    assert (model.device, model.dtype) == (torch.device("cpu"), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_type_is_the_bases_and_not_the_adapters(dtype, make_mlp):
+    model = PreferenceModel(make_mlp().to(dtype), CONFIG)
+    assert model.dtype == dtype
+    assert model(torch.ones(2, 6, dtype=model.dtype), preferences=[0.5, 0.5]).dtype == dtype
+
+
+def test_a_plain_network_tells_them_too():
+    # What a base says of itself comes first: the weights of a quantised or offloaded one tell something else.
+    base = nn.Sequential(nn.Linear(3, 2))
+    base.device, base.dtype = torch.device("cuda", 3), torch.bfloat16
+    model = PreferenceModel(base, CONFIG)
+    assert (model.device, model.dtype) == (torch.device("cuda", 3), torch.bfloat16)
+    base.device, base.dtype = "cuda:3", "bfloat16"
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+
+
+def test_the_settings_of_generation_are_the_bases(make_llama, make_mlp):
+    model = PreferenceModel(make_llama(), CONFIG)
+    assert model.generation_config is model.base_model.generation_config
+    settings = copy.deepcopy(model.generation_config)
+    settings.max_new_tokens = 3
+    model.generation_config = settings
+    assert model.base_model.generation_config is settings
+    assert model.eval().generate(IDS, preferences=[0.5, 0.5], eos_token_id=None).shape == (3, 6)
+    assert model.can_generate()
+    assert not PreferenceModel(make_mlp(), CONFIG).can_generate()
+
+
+@pytest.fixture
+def pipe(make_llama, randomise):
+    """A pipeline of transformers around a conditioned model, whose tokenizer knows eight words."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: i for i, word in enumerate(("<pad>", "<s>", "</s>", "a", "b", "c", "d", "e"))}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="a"))
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
+    model = randomise(PreferenceModel(make_llama(vocab_size=8), CONFIG)).eval()
+    return transformers.pipeline("text-generation", model=model, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("preference", [[0.3, 0.7], {"b": 0.7, "a": 0.3}])
+def test_a_pipeline_passes_preferences_on(preference, pipe):
+    answer = pipe("a b", max_new_tokens=4, do_sample=False, preferences=preference, return_tensors=True)
+    inputs = pipe.tokenizer(["a b"], return_tensors="pt").to(pipe.model.device)
+    options = {"max_new_tokens": 4, "do_sample": False}
+    expected = pipe.model.merge([0.3, 0.7]).generate(inputs["input_ids"], **options)[0]
+    assert answer[0]["generated_token_ids"] == expected.tolist()
+    with pytest.raises(ValueError, match="preferences are missing: give one weight for each of a, b"):
+        pipe("a b", max_new_tokens=4)
+
+
+@torch.no_grad()
+def test_a_preference_may_be_given_by_name(make_llama, randomise, tmp_path):
+    model = randomise(PreferenceModel(make_llama(), CONFIG)).eval()
+    by_name = {"b": 0.7, "a": 0.3}
+    expected = logits_of_rows(model, slice(None), preferences=[0.3, 0.7])
+    assert torch.equal(logits_of_rows(model, slice(None), preferences=by_name), expected)
+    rows = [{"a": 1.0, "b": 0.0}, by_name, {"b": 1.0, "a": 0.0}]
+    assert torch.equal(
+        logits_of_rows(model, slice(None), preferences=rows),
+        logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES),
+    )
+    merged = logits_of_rows(model.merge(by_name), slice(None))
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=1e-4)
+    model.export_lora(tmp_path / "by name", by_name)
+    model.export_lora(tmp_path / "in order", [0.3, 0.7])
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "by name" / name).read_bytes() == (tmp_path / "in order" / name).read_bytes()
+    with pytest.raises(ValueError, match="no weight for b"):
+        model(IDS, preferences={"a": 1.0})
+
+
+# A compiled base.
+
+
+@torch.no_grad()
+def test_a_compiled_base_is_conditioned_inside(make_llama, tmp_path):
+    with pytest.warns(UserWarning, match="the base model is compiled, so the plain one inside is conditioned") as told:
+        model = PreferenceModel(torch.compile(make_llama(), backend="eager"), CONFIG).eval()
+    assert told[0].filename == __file__
+    assert type(model.base_model) is type(make_llama())
+    assert list(model.adapters) == list(PreferenceModel(make_llama(), CONFIG).adapters)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="the base model is compiled"):
+        again = PreferenceModel.load(torch.compile(make_llama(), backend="eager"), tmp_path).eval()
+    for loaded in (again, PreferenceModel.load(make_llama(), tmp_path).eval()):
+        assert torch.equal(loaded(IDS, preferences=[0.5, 0.5]).logits, model(IDS, preferences=[0.5, 0.5]).logits)

@@ -1,0 +1,148 @@
+"""Bases with quantised weights: adapted, trained, saved and loaded; what cannot learn or be merged is said in time."""
+
+import copy
+
+import pytest
+import torch
+from conditioned_networks import (
+    IDS,
+    ROW_PREFERENCES,
+    PackedLinear,
+    conditioned,
+    logits_of_rows,
+    pack_linear_layers,
+    small_config,
+    store_in_int8,
+)
+from tiny_models import PACKED_BASES, PACKED_PACKAGES, tiny_model
+from torch import nn
+
+from mopref import PreferenceModel
+
+STAND_INS = {
+    "packed": lambda: pack_linear_layers(tiny_model("llama")),
+    "a tensor of its own kind": lambda: store_in_int8(tiny_model("llama")),
+}
+
+
+def packed_base(name: str) -> nn.Module:
+    if name in STAND_INS:
+        return STAND_INS[name]()
+    pytest.importorskip(PACKED_PACKAGES[name])
+    return PACKED_BASES[name]()
+
+
+@pytest.mark.parametrize("name", [*STAND_INS, *PACKED_BASES])
+def test_it_is_adapted_trained_saved_and_loaded_but_not_merged(name, tmp_path):
+    base = packed_base(name)
+    model = PreferenceModel(base, small_config())
+    assert len(model.adapters) == 14
+    assert {layer.U.dtype for layer in model.adapters.values()} == {torch.float32}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    losses = []
+    for _ in range(3):
+        loss = model.train()(input_ids=IDS, labels=IDS, preferences=ROW_PREFERENCES).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert all(layer.U.grad.abs().max() > 0 for layer in model.adapters.values())
+    model.eval().save_pretrained(tmp_path)
+    loaded = PreferenceModel.load(packed_base(name), tmp_path).eval()
+    with torch.no_grad():
+        expected = logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES)
+        torch.testing.assert_close(logits_of_rows(loaded, slice(None), preferences=ROW_PREFERENCES), expected)
+        with model.disabled():
+            assert (logits_of_rows(model, slice(None)) - expected).abs().max() > 1e-3
+    with pytest.raises(
+        ValueError, match=r"q_proj is quantised, computed .*: load the base in float .*or export a LoRA"
+    ):
+        model.merge([0.3, 0.7])
+
+
+@pytest.mark.parametrize("name", [*STAND_INS, *PACKED_BASES])
+def test_gradients_after_an_evaluation_are_slopes_of_the_loss(name):
+    """Layers of 4 bits pack their weights anew when they are evaluated on a CPU, and pass no gradient from then on."""
+    model = conditioned(packed_base(name))
+    with torch.no_grad():
+        logits_of_rows(model, slice(None), preferences=ROW_PREFERENCES)
+    model.train()
+    first = next(iter(model.adapters.values())).U
+
+    def loss() -> torch.Tensor:
+        return model(input_ids=IDS, labels=IDS, preferences=ROW_PREFERENCES).loss
+
+    direction = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    slope = (torch.autograd.grad(loss(), first)[0] * direction).sum().item()
+    losses = []
+    with torch.no_grad():
+        for step in (1e-2, -2e-2):
+            first.add_(step * direction)
+            losses.append(loss().item())
+    assert slope == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+@torch.no_grad()
+def test_its_adapter_loads_on_the_same_base_in_float_and_back(name, tmp_path):
+    model = conditioned(packed_base(name))
+    model.save_pretrained(tmp_path / "packed")
+    plain = PreferenceModel.load(tiny_model("llama"), tmp_path / "packed").eval()
+    found, expected = (logits_of_rows(m, slice(None), preferences=ROW_PREFERENCES) for m in (plain, model))
+    torch.testing.assert_close(found, expected, atol=0.3, rtol=0.1)
+    plain.save_pretrained(tmp_path / "plain")
+    again = PreferenceModel.load(packed_base(name), tmp_path / "plain").eval()
+    assert torch.equal(logits_of_rows(again, slice(None), preferences=ROW_PREFERENCES), expected)
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+@torch.no_grad()
+def test_its_exported_lora_is_read_by_stock_peft(name, tmp_path):
+    peft = pytest.importorskip("peft")
+    model = conditioned(packed_base(name), target_modules=("q_proj", "up_proj"))
+    model.export_lora(tmp_path, [0.3, 0.7])
+    stock = peft.PeftModel.from_pretrained(tiny_model("llama"), tmp_path).eval()
+    expected = conditioned(tiny_model("llama"), target_modules=("q_proj", "up_proj"))
+    torch.testing.assert_close(
+        logits_of_rows(stock, slice(None)),
+        logits_of_rows(expected, slice(None), preferences=[0.3, 0.7]),
+        atol=2e-4,
+        rtol=2e-4,
+    )
+
+
+class Blocking(PackedLinear):
+    """A kernel without a backward pass, as where activations are quantised too."""
+
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+def blocking_base() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 4), Blocking(nn.Linear(4, 4)), nn.Linear(4, 2)).eval()
+
+
+def test_layers_that_pass_no_gradient_are_refused_before_any_training():
+    base = blocking_base()
+    before = list(base)
+    with pytest.raises(ValueError, match=r"^1 \(1 such layers\), whose weight is a Parameter, passes no gradient back"):
+        PreferenceModel(base, small_config())
+    assert list(base) == before
+    assert all(parameter.requires_grad for parameter in (*base[0].parameters(), *base[2].parameters()))
+
+
+def test_a_trained_adapter_can_still_be_used_with_them(tmp_path):
+    floats = blocking_base()
+    layer = nn.Linear(4, 4, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(floats[1].weight.view(4, 4) * floats[1].step)
+    floats[1] = layer
+    model = conditioned(copy.deepcopy(floats))
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"passes no gradient back, .* Use this model without training it") as told:
+        loaded = PreferenceModel.load(blocking_base(), tmp_path).eval()
+    assert told[0].filename == __file__
+    x, preferences = torch.ones(2, 4), torch.tensor([[1.0, 0.0], [0.3, 0.7]])
+    torch.testing.assert_close(loaded(x, preferences=preferences), model(x, preferences=preferences))
