@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, cast, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -27,6 +27,7 @@ __all__ = [
     "CONFIG_FILE",
     "PARTS",
     "AdapterContent",
+    "PreferenceConvention",
     "export_lora",
     "export_lora_set",
     "introduce_to_peft",
@@ -40,7 +41,8 @@ CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
 # 2: records what a preference says (preference_convention).
 FORMAT_VERSION = 2
-CONVENTIONS = ("importance", "ray", "unrecorded")
+# What a preference says to an adapter, or that its file does not tell it.
+PreferenceConvention: TypeAlias = Literal["importance", "ray", "unrecorded"]
 PARTS = ("U", "V", "sigma", "scale")
 
 # By the names of their layers in the base model.
@@ -60,7 +62,7 @@ class AdapterContent(NamedTuple):
     config: SVDLoRAConfig
     layers: tuple[str, ...]
     tensors: dict[str, Tensor]
-    convention: str
+    convention: PreferenceConvention
 
 
 class _NoPeftConfig:
@@ -165,13 +167,13 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
     return AdapterContent(config, tuple(sizes), tensors, _convention(description, folder))
 
 
-def _convention(description: Mapping[str, Any], folder: Path) -> str:
+def _convention(description: Mapping[str, Any], folder: Path) -> PreferenceConvention:
     """What a preference says to the adapter; a warning where it is not the importance of each objective."""
     convention = description.get("preference_convention", "unrecorded")
-    if convention not in CONVENTIONS:
+    if convention not in get_args(PreferenceConvention):
         raise ValueError(
             f"{folder / CONFIG_FILE}: preference_convention is {convention!r}, which is none of "
-            f"{', '.join(CONVENTIONS)}: the adapter is damaged, save it again."
+            f"{', '.join(get_args(PreferenceConvention))}: the adapter is damaged, save it again."
         )
     if convention == "unrecorded":
         warnings.warn(
@@ -186,7 +188,7 @@ def _convention(description: Mapping[str, Any], folder: Path) -> str:
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
             stacklevel=4,
         )
-    return str(convention)
+    return cast(PreferenceConvention, convention)
 
 
 def _difference_of_layers(sizes: dict[str, list[int]], base_model: nn.Module) -> str | None:

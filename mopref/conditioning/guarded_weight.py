@@ -74,7 +74,9 @@ class GuardedWeight(Tensor):
         raise ValueError(_message("a layer" if guarded is None else guarded.layer))
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
         """Refuse what came past :meth:`__torch_function__`."""
         raise ValueError(_message("a layer"))
 

@@ -74,7 +74,8 @@ def _check_product(name: str, layer: SVDLoRALayer, merged: nn.Module, preference
 
 def _untie_head(merged: nn.Module, adapters: Mapping[str, SVDLoRALayer]) -> None:
     """Let a merged head keep the weight of its own when the model is saved, loaded or tied again."""
-    head = merged.get_output_embeddings() if hasattr(merged, "get_output_embeddings") else None
+    find_head: Any = getattr(merged, "get_output_embeddings", None)
+    head = None if find_head is None else find_head()
     names = [name for name in adapters if merged.get_submodule(name) is head]
     if head is None or not names:
         return

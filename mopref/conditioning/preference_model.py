@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files
+from mopref.conditioning.adapter_files import PreferenceConvention
 from mopref.conditioning.base_model import (
     auto_class,
     keep_gradients,
@@ -84,7 +85,7 @@ class PreferenceModel(ConditionedModel):
     def _set_up(self, base_model: nn.Module, config: SVDLoRAConfig, selection: LayerSelection) -> None:
         super().__init__(config.objectives)
         self.adapter_config = config
-        self.preference_convention = "importance"
+        self.preference_convention: PreferenceConvention = "importance"
         self.state = state = PreferenceState()
         generator = torch.Generator().manual_seed(config.seed)
 
