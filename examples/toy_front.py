@@ -46,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=PROBLEMS, default="zdt2")
     parser.add_argument("--scalarizer", choices=SCALARIZERS, default="modified-tchebycheff")
+    parser.add_argument(
+        "--ray", action="store_true", help="λ as the ray that losses lie on, for scalarizers that the literature has so"
+    )
     parser.add_argument("--steps", type=int, default=1000, help="optimiser steps (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=5e-3, help="(default: %(default)s)")
     parser.add_argument("--search", type=int, default=0, help="generations of global search first (default: none)")
@@ -55,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     problem: Any = OBJECTIVES.make(options.problem, **SIZES.get(options.problem, {}))
-    scalarizer = scalarizer_for_problem(options.scalarizer, problem)
+    convention: dict[str, Any] = {"convention": "ray"} if options.ray else {}
+    scalarizer = scalarizer_for_problem(options.scalarizer, problem, **convention)
     model = ParetoSetModel.for_problem(problem, seed=options.seed)
     trainer = ParetoTrainer(
         model,

@@ -27,6 +27,8 @@ BLOCKS = {
     ("README.md", "load_pku_saferlhf"),
     ("README.md", "class Mine(Problem)"),
     ("README.md", "class WeightedPower(Scalarizer)"),
+    ("docs/models.md", "BitsAndBytesConfig"),
+    ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
     ("docs/sft.md", "tokenize_responses"),
 }
@@ -198,3 +200,33 @@ def test_sft_page(tmp_path, monkeypatch, make_llama):
     names: dict = {}
     exec(code.replace("steps=1000", "steps=2"), names)
     assert [sum(row["dimensions"]) for row in names["rows"]] == [1, 1, 1]
+
+
+def test_models_page_on_quantised_bases(tmp_path, make_llama):
+    """The page's code as it is written, with a tiny model in place of the hub's."""
+    pytest.importorskip("bitsandbytes")
+    make_llama().save_pretrained(tmp_path / "model")
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(code_block("BitsAndBytesConfig", page).replace("Qwen/Qwen2.5-7B-Instruct", str(tmp_path / "model")), names)
+    assert len(names["model"].adapters) == 14
+
+
+def test_models_page_on_other_tools(tmp_path, monkeypatch, make_llama, randomise):
+    """What stock PEFT makes of an exported set, by the page's code, is the model at that preference."""
+    pytest.importorskip("peft")
+    import torch
+
+    from mopref import PreferenceModel, SVDLoRAConfig
+
+    make_llama().save_pretrained(tmp_path / "model")
+    model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("helpful", "harmless")))).eval()
+    model.export_lora_set(tmp_path / "loras")
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names: dict = {}
+    monkeypatch.chdir(tmp_path)
+    exec(code_block("add_weighted_adapter", page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model")), names)
+    ids = torch.arange(5, 21).view(2, 8)
+    with torch.no_grad():
+        expected = model(input_ids=ids, preferences={"helpful": 0.7, "harmless": 0.3}).logits
+        torch.testing.assert_close(names["served"].eval()(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)

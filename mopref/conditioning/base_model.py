@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.linear_layer import is_adaptable, plain_weight
+
 __all__ = [
     "auto_class",
     "expert_parameters",
@@ -43,9 +45,14 @@ def keep_gradients(base_model: nn.Module) -> None:
 
 
 def keep_statistics(base_model: nn.Module) -> None:
-    """Put the parts of a frozen base that count running statistics in evaluation mode: these are part of it."""
+    """Put the parts of a frozen base that are others in training mode in evaluation mode, as the reference is.
+
+    Those that count running statistics, which are part of the base, and layers whose weight is quantised or computed:
+    bitsandbytes' 8-bit ones round otherwise in training mode, and a spectral norm counts on.
+    """
     for part in base_model.modules():
-        if getattr(part, "running_mean", None) is not None:
+        is_computed = is_adaptable(part) and plain_weight(part) is None
+        if is_computed or getattr(part, "running_mean", None) is not None:
             part.eval()
 
 

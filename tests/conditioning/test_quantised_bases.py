@@ -75,12 +75,13 @@ def test_gradients_after_an_evaluation_are_slopes_of_the_loss(name):
 
     direction = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     slope = (torch.autograd.grad(loss(), first)[0] * direction).sum().item()
-    losses = []
+    # Where activations are rounded to 8 bits a smaller step drowns in the rounding.
+    size, losses = 3e-2 if name == "llama-int8" else 1e-2, []
     with torch.no_grad():
-        for step in (1e-2, -2e-2):
+        for step in (size, -2 * size):
             first.add_(step * direction)
             losses.append(loss().item())
-    assert slope == pytest.approx((losses[0] - losses[1]) / 2e-2, rel=0.05, abs=1e-3)
+    assert slope == pytest.approx((losses[0] - losses[1]) / (2 * size), rel=0.05, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", STAND_INS)

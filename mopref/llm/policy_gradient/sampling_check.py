@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mopref.conditioning.linear_layer import plain_weight
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.rollout import Rollout
 from mopref.mixed_precision import mixed_precision_in_force
@@ -10,7 +11,7 @@ from mopref.mixed_precision import mixed_precision_in_force
 __all__ = ["check_log_probabilities", "check_rollout"]
 
 # The rows that are compared, and the nats by which a token's two log-probabilities may differ on average: where they
-# differ by rounding alone it is far less.
+# differ by rounding alone it is far less. Quantised layers round by what else is in the batch.
 _ROWS = 4
 _ALLOWED, _ALLOWED_IN_HALF_PRECISION = 1e-2, 0.5
 
@@ -49,7 +50,10 @@ def check_log_probabilities(policy: Policy, rollout: Rollout, row_preferences: T
         expected = policy.token_log_probabilities(few.sequences, preferences)
     gap = (few.log_probabilities - expected)[few.sequences.response_mask].abs().mean().item()
     base = policy.conditioned
-    in_half = base.dtype in (torch.float16, torch.bfloat16) or mixed_precision_in_force(policy.device) is not None
+    rounds = any(plain_weight(layer.base_layer) is None for layer in base.adapters.values())
+    in_half = (
+        rounds or base.dtype in (torch.float16, torch.bfloat16) or mixed_precision_in_force(policy.device) is not None
+    )
     allowed = _ALLOWED_IN_HALF_PRECISION if in_half else _ALLOWED
     if not gap <= allowed:
         raise ValueError(
