@@ -114,6 +114,42 @@ def test_running_statistics_are_part_of_a_frozen_base(conditioning, train_base):
     assert model.training
 
 
+class RoundsInEvaluation(nn.Linear):
+    """As 8-bit layers: the weight is packed, and what it makes of its input depends on the mode."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        self.weight = nn.Parameter((layer.weight.detach() * 127).round().to(torch.int8), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.linear(x, self.weight.to(x.dtype) / 127)
+        return y if self.training else y.round(decimals=1)
+
+
+def test_quantised_layers_are_in_the_mode_of_the_reference():
+    """Else the margin of adapters that have done nothing would be the rounding of one side."""
+    torch.manual_seed(0)
+    base = nn.Sequential(RoundsInEvaluation(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 2))
+    model = PreferenceModel(base, small_config()).train()
+    assert not model.adapters["0"].base_layer.training
+    assert model.adapters["2"].base_layer.training
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        policy = model(x, preferences=[0.5, 0.5])
+        with model.eval().disabled():
+            assert torch.equal(model(x), policy)
+
+
+def test_a_spectral_norm_of_a_frozen_base_does_not_count_on():
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.Tanh(), nn.Linear(4, 2))
+    model = PreferenceModel(base, small_config()).train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert before
+    model(torch.randn(3, 4), preferences=[0.5, 0.5])
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
 def test_parts_without_running_statistics_keep_their_mode():
     for kind in (nn.LayerNorm, lambda size: nn.BatchNorm1d(size, track_running_stats=False)):
         base = normalised(kind).train()
