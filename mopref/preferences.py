@@ -105,6 +105,8 @@ def _weight(preference: Mapping[Any, Any], name: str) -> Tensor:
 def _float64_and_eps(preferences: Any) -> tuple[Tensor, float]:
     """The weights in float64, and the rounding unit of the type that they come in, at least float32's."""
     if isinstance(preferences, Tensor):
+        if preferences.is_complex():
+            raise ValueError(f"preferences are {preferences.dtype}: weights are real numbers, so give their real part.")
         own = torch.finfo(preferences.dtype).eps if preferences.is_floating_point() else 0.0
         return preferences.double(), max(own, _FLOAT32_EPS)
     weights = torch.from_numpy(real_array(preferences, "preferences"))

@@ -469,3 +469,8 @@ def test_weights_by_name_in_half_precision(kind):
 def test_what_is_wrong_by_name_is_told_with_its_value(preference, message):
     with pytest.raises(ValueError, match=message):
         validate_preferences(preference, NAMES)
+
+
+def test_complex_weights_are_refused():
+    with pytest.raises(ValueError, match=r"preferences are torch\.complex64: weights are real numbers"):
+        validate_preferences(torch.tensor([0.5 + 0j, 0.5 + 1j]), 2)
