@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["disable_dropout", "evaluation_mode"]
+__all__ = ["disable_dropout", "evaluation_mode", "kept_modes"]
 
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 # In the names of what is random in training mode: dropout, layerdrop, drop_path, router_jitter_noise, ….
@@ -17,8 +17,15 @@ _RANDOM = ("drop", "jitter")
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Within this block the module is in evaluation mode; afterwards, also after an error, each part in its own."""
+    with kept_modes(module):
+        module.eval()
+        yield
+
+
+@contextmanager
+def kept_modes(module: nn.Module) -> Iterator[None]:
+    """After this block, also after an error or an interruption, each part is in the mode that it came in."""
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
     try:
         yield
     finally:

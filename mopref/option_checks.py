@@ -9,6 +9,7 @@ from torch import Tensor
 __all__ = [
     "Convention",
     "Point",
+    "RecordedConvention",
     "check_order",
     "checked_convention",
     "checked_epsilon",
@@ -22,6 +23,8 @@ Point: TypeAlias = Sequence[float] | Tensor
 
 # What λ says: "importance", a larger λ_i asks for a smaller loss i, or "ray", the losses are to lie along λ.
 Convention: TypeAlias = Literal["importance", "ray"]
+# The same as a file tells it, or does not.
+RecordedConvention: TypeAlias = Literal["importance", "ray", "unrecorded"]
 
 
 def given_point(point: Point, name: str) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mopref.bounds import Bounds, box_bounds
 from mopref.objective import Objective
+from mopref.objective_names import numbered_names
 
 __all__ = ["Problem"]
 
@@ -63,7 +64,7 @@ class Problem(Objective):
             if count < 1:
                 raise ValueError(f"{name} is {count}: it must be at least 1.")
         self.num_variables = num_variables
-        self.names = tuple(names) if names is not None else tuple(f"f{i + 1}" for i in range(num_objectives))
+        self.names = numbered_names(num_objectives) if names is None else tuple(names)
         if len(self.names) != num_objectives:
             raise ValueError(
                 f"there are {num_objectives} objectives, but {len(self.names)} names ({', '.join(self.names)}): give "

@@ -17,7 +17,7 @@ from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import map_rows
+from mopref.llm.policy.precompute import keeps_states, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
@@ -164,8 +164,7 @@ class DPO(RowObjective):
 
     def labels(self, data: Sequence[Any]) -> Tensor:
         """The labels, checked: 0, 1 or −1, shape ``(rows, m)``; raises as :meth:`labelled`."""
-        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
-        check_row_names(self.names, "DPO", data)
+        self._check_rows(data)
         for index, row in enumerate(data):
             labels = list(row["labels"])
             if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
@@ -175,6 +174,11 @@ class DPO(RowObjective):
                 )
         labels = [list(row["labels"]) for row in data]
         return torch.tensor(labels, dtype=torch.int64).view(len(data), len(self.names))
+
+    def _check_rows(self, data: Sequence[Any]) -> None:
+        """Refuse what are no rows of token ids, or rows of other objectives."""
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "DPO", data)
 
     def collate(self, rows: list[Any]) -> PairBatch:
         """A batch of B rows, whose labels are checked already."""
@@ -286,24 +290,25 @@ class DPO(RowObjective):
                 positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
-        check_row_names(self.names, "DPO", data)
+        self._check_rows(data)
         check_objectives(model, self.names, "DPO")
         policy, lengths = Policy(model), _lengths(data)
         policy.check_lengths(lengths)
-        plain, precision = [_without_states(row) for row in data], precision_name(model, mixed_precision)
+        plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
+
+        def sequences_of(rows: list[Any]) -> Sequences:
+            return self.collate(rows).sequences.to(policy.device)
+
         with autocast(policy.device, mixed_precision):
-            longest = [plain[lengths.index(max(lengths))]] if plain else []
-            sequences = self.collate(longest).sequences.to(policy.device) if longest else None
-            keeps_states = policy.settled_frozen_layers(frozen_layers, sum(map(_tokens, data)), sequences)
+            kept = keeps_states(policy, frozen_layers, plain, lengths, sum(map(_tokens, data)), sequences_of)
             notes = {"reference_precision": precision, "reference_model": policy.origin()}
-            if keeps_states:
+            if kept:
                 notes["hidden_states_model"] = policy.origin(with_states=True)
 
             def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-                sequences = self.collate(rows).sequences.to(policy.device)
+                sequences = sequences_of(rows)
                 states: list[dict[str, Tensor]] = [{} for _ in rows]
-                if keeps_states:
+                if kept:
                     sequences = policy.with_lower_hidden_states(sequences)
                     parts = [part.cpu() for part in sequences.unpadded_hidden_states()]
                     pairs = zip(parts[: len(rows)], parts[len(rows) :], strict=True)
@@ -333,11 +338,6 @@ class DPO(RowObjective):
         policy.check_origin(data, "reference")
         policy.check_origin(data, "hidden_states", with_states=True)
         policy.check_lengths(_lengths(data))
-
-
-def _without_states(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without activations that were kept before, and without what is noted of them."""
-    return {key: value for key, value in row.items() if not key.startswith("hidden_states")}
 
 
 def _tokens(row: Mapping[str, Any]) -> int:

@@ -11,7 +11,7 @@ from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import map_rows
+from mopref.llm.policy.precompute import keeps_states, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
@@ -75,8 +75,7 @@ class SFT(RowObjective):
             ValueError: a row without token ids or dimensions, with other dimensions, with another number of entries,
                 one that is not true or false, or none that is true.
         """
-        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
-        check_row_names(self.names, "SFT", data)
+        self._check_rows(data)
         for index, row in enumerate(data):
             flags = list(row["dimensions"])
             if len(flags) != len(self.names) or any(flag not in (0, 1) for flag in flags):
@@ -88,6 +87,11 @@ class SFT(RowObjective):
                 raise ValueError(f"row {index} belongs to none of {', '.join(self.names)}: leave the row out.")
         flags = [list(row["dimensions"]) for row in data]
         return torch.tensor(flags, dtype=torch.bool).view(len(data), len(self.names))
+
+    def _check_rows(self, data: Sequence[Any]) -> None:
+        """Refuse what are no rows of token ids, or rows of other dimensions."""
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "SFT", data)
 
     def collate(self, rows: list[Any]) -> ResponseBatch:
         """A batch of B rows, whose dimensions are checked already."""
@@ -143,22 +147,22 @@ class SFT(RowObjective):
                 positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
-        check_row_names(self.names, "SFT", data)
+        self._check_rows(data)
         check_objectives(model, self.names, "SFT")
         policy, lengths = Policy(model), _lengths(data)
         policy.check_lengths(lengths)
-        plain = [{key: value for key, value in row.items() if not key.startswith("hidden_states")} for row in data]
-        precision = precision_name(model, mixed_precision)
+        plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
+
+        def sequences_of(rows: list[Any]) -> Sequences:
+            return self.collate(rows).sequences.to(policy.device)
+
         with autocast(policy.device, mixed_precision):
-            longest = [plain[lengths.index(max(lengths))]] if plain else []
-            sequences = self.collate(longest).sequences.to(policy.device) if longest else None
-            if not policy.settled_frozen_layers(frozen_layers, sum(lengths), sequences):
+            if not keeps_states(policy, frozen_layers, plain, lengths, sum(lengths), sequences_of):
                 return plain
             notes = {"hidden_states_precision": precision, "hidden_states_model": policy.origin(with_states=True)}
 
             def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-                sequences = policy.with_lower_hidden_states(self.collate(rows).sequences.to(policy.device))
+                sequences = policy.with_lower_hidden_states(sequences_of(rows))
                 states = sequences.unpadded_hidden_states()
                 return [{**row, "hidden_states": state.cpu(), **notes} for row, state in zip(rows, states, strict=True)]
 

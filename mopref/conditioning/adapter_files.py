@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, cast, get_args
+from typing import Any, NamedTuple, NoReturn, TypeAlias, cast, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -22,12 +22,12 @@ from mopref.conditioning.base_check import base_check, difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
+from mopref.option_checks import RecordedConvention
 
 __all__ = [
     "CONFIG_FILE",
     "PARTS",
     "AdapterContent",
-    "PreferenceConvention",
     "export_lora",
     "export_lora_set",
     "introduce_to_peft",
@@ -41,8 +41,6 @@ CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
 # 2: records what a preference says (preference_convention).
 FORMAT_VERSION = 2
-# What a preference says to an adapter, or that its file does not tell it.
-PreferenceConvention: TypeAlias = Literal["importance", "ray", "unrecorded"]
 PARTS = ("U", "V", "sigma", "scale")
 
 # By the names of their layers in the base model.
@@ -62,7 +60,7 @@ class AdapterContent(NamedTuple):
     config: SVDLoRAConfig
     layers: tuple[str, ...]
     tensors: dict[str, Tensor]
-    convention: PreferenceConvention
+    convention: RecordedConvention
 
 
 class _NoPeftConfig:
@@ -167,13 +165,13 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
     return AdapterContent(config, tuple(sizes), tensors, _convention(description, folder))
 
 
-def _convention(description: Mapping[str, Any], folder: Path) -> PreferenceConvention:
+def _convention(description: Mapping[str, Any], folder: Path) -> RecordedConvention:
     """What a preference says to the adapter; a warning where it is not the importance of each objective."""
     convention = description.get("preference_convention", "unrecorded")
-    if convention not in get_args(PreferenceConvention):
+    if convention not in get_args(RecordedConvention):
         raise ValueError(
             f"{folder / CONFIG_FILE}: preference_convention is {convention!r}, which is none of "
-            f"{', '.join(get_args(PreferenceConvention))}: the adapter is damaged, save it again."
+            f"{', '.join(get_args(RecordedConvention))}: the adapter is damaged, save it again."
         )
     if convention == "unrecorded":
         warnings.warn(
@@ -188,7 +186,7 @@ def _convention(description: Mapping[str, Any], folder: Path) -> PreferenceConve
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
             stacklevel=4,
         )
-    return cast(PreferenceConvention, convention)
+    return cast(RecordedConvention, convention)
 
 
 def _difference_of_layers(sizes: dict[str, list[int]], base_model: nn.Module) -> str | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.linear_layer import is_adaptable, plain_weight
+from mopref.conditioning.wrapping import name_pattern
 
 __all__ = [
     "auto_class",
@@ -80,7 +81,7 @@ def expert_parameters(base_model: nn.Module) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, parameter in base_model.named_parameters():
         if parameter.ndim >= 3 and re.search(r"(^|[._])experts?([._]|$)", name):
-            pattern = ".".join("*" if part.isdigit() else part for part in name.split("."))
+            pattern = name_pattern(name)
             sizes[pattern] = sizes.get(pattern, 0) + parameter.numel()
     return sizes
 

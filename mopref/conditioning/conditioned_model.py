@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mopref.conditioning.wrapping import refuse_single_text
-from mopref.objective_names import check_same_names
+from mopref.objective_names import check_same_names, numbered_names
 from mopref.preferences import validate_preferences
 
 __all__ = ["ConditionedModel", "check_objectives", "objective_names", "weight_like"]
@@ -69,7 +69,7 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
         ('f1', 'f2')
     """
     refuse_single_text("objectives", objectives)
-    names = tuple(f"f{i + 1}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
+    names = numbered_names(objectives) if isinstance(objectives, int) else tuple(objectives)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")
     return names

@@ -117,7 +117,7 @@ class FiLMModel(ConditionedModel):
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the running statistics of a frozen base stay as they are."""
         super().train(mode)
-        if not self._train_base:
+        if mode and not self._train_base:
             keep_statistics(self.base_model)
         return self
 

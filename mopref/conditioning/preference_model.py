@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files
-from mopref.conditioning.adapter_files import PreferenceConvention
 from mopref.conditioning.base_model import (
     auto_class,
     keep_gradients,
@@ -27,6 +26,7 @@ from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
+from mopref.option_checks import RecordedConvention
 
 __all__ = ["PreferenceModel"]
 
@@ -85,7 +85,7 @@ class PreferenceModel(ConditionedModel):
     def _set_up(self, base_model: nn.Module, config: SVDLoRAConfig, selection: LayerSelection) -> None:
         super().__init__(config.objectives)
         self.adapter_config = config
-        self.preference_convention: PreferenceConvention = "importance"
+        self.preference_convention: RecordedConvention = "importance"
         self.state = state = PreferenceState()
         generator = torch.Generator().manual_seed(config.seed)
 
@@ -115,19 +115,19 @@ class PreferenceModel(ConditionedModel):
         dtype = getattr(self.base_model, "dtype", None)
         if isinstance(dtype, torch.dtype):
             return dtype
-        own = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
-        parameters = (parameter for parameter in self.base_model.parameters() if id(parameter) not in own)
-        return next(parameter.dtype for parameter in parameters if parameter.is_floating_point())
+        return next(parameter.dtype for _, parameter in self._base_parameters() if parameter.is_floating_point())
 
     @property
     def trained_base_parameters(self) -> list[str]:
         """The base model's own parameters that require a gradient, which no saved adapter would hold."""
-        own = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
-        return [
-            name.replace(".base_layer.", ".")
-            for name, parameter in self.base_model.named_parameters()
-            if parameter.requires_grad and id(parameter) not in own
-        ]
+        return [name for name, parameter in self._base_parameters() if parameter.requires_grad]
+
+    def _base_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The base model's own parameters, by their names in the plain base model."""
+        adapter_parameters = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
+        for name, parameter in self.base_model.named_parameters():
+            if id(parameter) not in adapter_parameters:
+                yield name.replace(".base_layer.", "."), parameter
 
     @property
     def generation_config(self) -> Any:
@@ -208,7 +208,8 @@ class PreferenceModel(ConditionedModel):
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the running statistics of the base, which is frozen, stay as they are."""
         super().train(mode)
-        keep_statistics(self.base_model)
+        if mode:
+            keep_statistics(self.base_model)
         return self
 
     def gradient_checkpointing_enable(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from torch import Tensor, nn
 
 from mopref.conditioning.adapter_layer import AdapterLayer
-from mopref.conditioning.layer_use import layer_uses, layouts_of_blocks
+from mopref.conditioning.layer_use import LayerUse, layer_uses, layouts_of_blocks
 from mopref.conditioning.linear_layer import is_adaptable
 from mopref.conditioning.preference_state import Layout
 
@@ -20,6 +20,7 @@ __all__ = [
     "LayerSelection",
     "block_index",
     "linear_layers",
+    "name_pattern",
     "named_layers",
     "refuse_single_text",
     "select_linear_layers",
@@ -84,7 +85,7 @@ def select_linear_layers(
         selection = {name: layer for name, layer in selection.items() if block_index(name) in indices}
     uses = layer_uses(base_model, selection) or {}
     obstacles = {name: use.obstacle for name, use in uses.items() if use.obstacle is not None}
-    layouts = layouts_of_blocks(base_model, selection) | {name: use.layout for name, use in uses.items()}
+    layouts = _layouts(base_model, selection, uses)
     if default:
         obstacles |= {name: _STATE_SPACE for name in _state_space_projections(base_model, selection)}
         routed = "it sees other rows than those of the batch, such as a router's choice of tokens"
@@ -115,9 +116,12 @@ def named_layers(base_model: nn.Module, names: Sequence[str]) -> LayerSelection:
             raise ValueError(f"{type(base_model).__name__} has no linear layer {name!r}.")
     chosen = {id(linear[name]) for name in names}
     selection = {name: layer for name, layer in linear.items() if id(layer) in chosen}
-    uses = layer_uses(base_model, selection) or {}
-    layouts = layouts_of_blocks(base_model, selection) | {name: use.layout for name, use in uses.items()}
-    return LayerSelection(selection, layouts)
+    return LayerSelection(selection, _layouts(base_model, selection, layer_uses(base_model, selection) or {}))
+
+
+def _layouts(base_model: nn.Module, names: Iterable[str], uses: Mapping[str, LayerUse]) -> dict[str, Layout]:
+    """Where rows lie in each layer, as far as that is known: by its use, or by the block that it is in."""
+    return layouts_of_blocks(base_model, names) | {name: use.layout for name, use in uses.items()}
 
 
 def _state_space_projections(base_model: nn.Module, names: Iterable[str]) -> list[str]:
@@ -170,14 +174,14 @@ def _refuse_unfit_targets(
         names = [name for name in selection if _is_called(name, target)]
         if names and all(name in obstacles for name in names):
             raise ValueError(
-                f"{target!r} cannot be adapted: {obstacles[names[0]]} ({_pattern(names[0])}). Leave it out of the "
+                f"{target!r} cannot be adapted: {obstacles[names[0]]} ({name_pattern(names[0])}). Leave it out of the "
                 "target modules."
             )
 
 
 def _told_obstacles(obstacles: Mapping[str, str]) -> str:
     """Which layers are left out and why, to follow a statement; layers of several blocks count as one kind."""
-    kinds = {_pattern(name): reason for name, reason in obstacles.items()}
+    kinds = {name_pattern(name): reason for name, reason in obstacles.items()}
     return "".join(f"; {name}: {reason}" for name, reason in kinds.items())
 
 
@@ -191,11 +195,11 @@ def _told_kinds(base_model: nn.Module) -> str:
     return f"; layers of the kind {', '.join(sorted(kinds))} cannot be adapted" if kinds else ""
 
 
-def _pattern(name: str) -> str:
+def name_pattern(name: str) -> str:
     """A layer's name with * for each number in it.
 
     Example:
-        >>> _pattern("model.layers.3.mlp.up_proj")
+        >>> name_pattern("model.layers.3.mlp.up_proj")
         'model.layers.*.mlp.up_proj'
     """
     return ".".join("*" if part.isdigit() else part for part in name.split("."))

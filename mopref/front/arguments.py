@@ -3,26 +3,22 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array
-from mopref.option_checks import Convention
+from mopref.option_checks import RecordedConvention
 from mopref.preferences import validate_preferences
 
 __all__ = [
-    "FrontConvention",
     "checked_extra",
     "checked_front_convention",
     "checked_metadata",
     "checked_names",
     "checked_preferences",
 ]
-
-# What λ says, or that a front's file does not tell it.
-FrontConvention: TypeAlias = Convention | Literal["unrecorded"]
 
 
 def checked_names(names: Sequence[str], number_of_objectives: int) -> tuple[str, ...]:
@@ -53,13 +49,13 @@ def checked_preferences(preferences: ArrayLike, names: Sequence[str], shape: tup
     return np.array(weights)
 
 
-def checked_front_convention(convention: FrontConvention) -> FrontConvention:
+def checked_front_convention(convention: RecordedConvention) -> RecordedConvention:
     """The convention itself.
 
     Raises:
         ValueError: a word that names no convention.
     """
-    if convention not in (*get_args(Convention), "unrecorded"):
+    if convention not in get_args(RecordedConvention):
         raise ValueError(
             f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
             "where the losses were to lie along λ, or 'unrecorded' where nobody knows."

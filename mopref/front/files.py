@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Maximize
-from mopref.front.arguments import FrontConvention, checked_front_convention
+from mopref.front.arguments import checked_front_convention
+from mopref.option_checks import RecordedConvention
 
 __all__ = ["PREFERENCE_PREFIX", "FrontContent", "from_csv", "from_json", "to_csv", "to_json"]
 
@@ -41,7 +42,7 @@ class FrontContent(NamedTuple):
     maximize: Maximize
     extra: Mapping[str, Any]
     metadata: Mapping[str, Any]
-    convention: FrontConvention | None
+    convention: RecordedConvention | None
 
 
 def to_json(content: FrontContent) -> str:
@@ -96,7 +97,7 @@ def from_json(text: str) -> FrontContent:
     return FrontContent(**{key: document[key] for key in FrontContent._fields})
 
 
-def from_csv(text: str, maximize: Maximize, convention: FrontConvention | None = None) -> FrontContent:
+def from_csv(text: str, maximize: Maximize, convention: RecordedConvention | None = None) -> FrontContent:
     """What a CSV table holds, with the direction and the convention that it does not.
 
     Raises:

@@ -14,7 +14,6 @@ from mopref import indicators
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
 from mopref._atomic_writes import write_atomically
 from mopref.front.arguments import (
-    FrontConvention,
     checked_extra,
     checked_front_convention,
     checked_metadata,
@@ -24,6 +23,7 @@ from mopref.front.arguments import (
 from mopref.front.files import PREFERENCE_PREFIX, FrontContent, from_csv, from_json, to_csv, to_json
 from mopref.front.table import convention_lines, indicator_lines, table_lines
 from mopref.indicators import PreferenceRegret
+from mopref.option_checks import RecordedConvention
 from mopref.scalarizer import Scalarizer
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Front:
     maximize: bool | tuple[bool, ...]
     extra: dict[str, NDArray[Any]]
     metadata: dict[str, Any]
-    convention: FrontConvention
+    convention: RecordedConvention
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Front:
         maximize: Maximize = False,
         extra: Mapping[str, ArrayLike | Sequence[Any]] | None = None,
         metadata: Mapping[str, Any] | None = None,
-        convention: FrontConvention = "importance",
+        convention: RecordedConvention = "importance",
     ) -> None:
         self.values = as_points(values)
         count, number_of_objectives = self.values.shape
@@ -322,7 +322,7 @@ class Front:
         cls,
         path: str | os.PathLike[str],
         maximize: Maximize | None = None,
-        convention: FrontConvention | None = None,
+        convention: RecordedConvention | None = None,
     ) -> Self:
         """The front that :meth:`save` wrote.
 
@@ -354,7 +354,7 @@ class Front:
 
 
 def _tell_convention(
-    front: Front, recorded: FrontConvention | None, convention: FrontConvention | None, path: Path
+    front: Front, recorded: RecordedConvention | None, convention: RecordedConvention | None, path: Path
 ) -> None:
     """Give a front of a .json file the convention that its file does not record, or warn that nobody tells it."""
     if recorded is not None and convention is not None:

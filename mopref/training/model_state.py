@@ -6,22 +6,11 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["forward_in_force", "kept_modes", "unprepared"]
+__all__ = ["forward_in_force", "unprepared"]
 
 # What accelerate puts into a module that it prepares: a forward in mixed precision, the one before it, and a mark, by
 # which another accelerator would leave the module as the first one made it.
 _FORWARD, _FORWARD_BEFORE, _MARK = "forward", "_original_forward", "_is_accelerate_prepared"
-
-
-@contextmanager
-def kept_modes(module: nn.Module) -> Iterator[None]:
-    """After this block, also after an error or an interruption, each part is in the mode that it came in."""
-    modes = [(part, part.training) for part in module.modules()]
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from mopref._atomic_writes import replace_folder
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
 from mopref.data_rows import checked_rows
-from mopref.evaluation_mode import evaluation_mode
+from mopref.evaluation_mode import evaluation_mode, kept_modes
 from mopref.front import Front
 from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
@@ -30,7 +30,7 @@ from mopref.training.checkpoint import check_replaceable, load_state, plain_stat
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
-from mopref.training.model_state import forward_in_force, kept_modes, unprepared
+from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.parts import check_frozen_base, check_kinds, check_names, check_outputs, settle_convention
 from mopref.training.process_state import ProcessState
 from mopref.training.random_state import random_state, set_random_state

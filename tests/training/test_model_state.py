@@ -5,7 +5,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from mopref.training.model_state import forward_in_force, kept_modes, unprepared
+from mopref.evaluation_mode import kept_modes
+from mopref.training.model_state import forward_in_force, unprepared
 
 
 @pytest.mark.parametrize("ending", [None, ValueError, KeyboardInterrupt])

@@ -1,14 +1,43 @@
 """What is computed once for all rows of a data set, in batches of like length."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from mopref._progress import progress_bar
 from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.sequences import Sequences
+from mopref.llm.policy.policy import Policy
 
-__all__ = ["map_rows"]
+__all__ = ["keeps_states", "map_rows", "rows_without_states"]
 
 Result = TypeVar("Result")
+
+
+def rows_without_states(data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Copies of the rows without activations that were kept before, and without what is noted of them."""
+    return [{key: value for key, value in row.items() if not key.startswith("hidden_states")} for row in data]
+
+
+def keeps_states(
+    policy: Policy,
+    frozen_layers: bool | Literal["auto"],
+    rows: Sequence[Any],
+    lengths: Sequence[int],
+    tokens: int,
+    sequences_of: Callable[[list[Any]], Sequences],
+) -> bool:
+    """Whether what enters the first adapted block is kept for each row, compared before on the longest one.
+
+    Args:
+        policy: the model to be trained.
+        frozen_layers: as :meth:`Policy.settled_frozen_layers` takes it, which says what is refused.
+        rows: the data, without activations.
+        lengths: tokens of each row's longest sequence.
+        tokens: of all sequences.
+        sequences_of: rows to their sequences, on the model's device.
+    """
+    longest = sequences_of([rows[lengths.index(max(lengths))]]) if rows else None
+    return policy.settled_frozen_layers(frozen_layers, tokens, longest)
 
 
 def map_rows(

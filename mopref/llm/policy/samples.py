@@ -108,8 +108,7 @@ class _TokenRecord:
     """A logits processor that changes nothing and remembers the log-probability of every token that was drawn.
 
     It sees the logits after stop tokens and tokens that the tokenizer lacks were forbidden, and before temperature and
-    top-p. A token is known when the
-    next one is asked for, so that logits ``(N, V)`` of one column are held at a time.
+    top-p. A token is known when the next one is asked for, so that logits ``(N, V)`` of one column are held at a time.
     """
 
     def __init__(self, temperature: float) -> None:
