@@ -202,7 +202,7 @@ def main(command_line: list[str] | None = None) -> Front:
 
     say("Evaluating and answering the held-out questions at every preference …")
     corner = PREFERENCES[:1].to(next(model.parameters()).device)
-    with evaluation_mode(model), model.disabled():
+    with model.disabled(), evaluation_mode(model):
         base = objective.mean_losses(model, test_rows, corner, settings.batch_size)[0].tolist()
     front = trainer.front(PREFERENCES, data=test_rows)
     shares = style_shares(model, tokenizer, questions, settings.samples, settings.seed)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_model import keep_gradients, keep_statistics, token_counts
+from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, weight_of
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
-from mopref.conditioning.preference_state import PreferenceState
+from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 from mopref.conditioning.wrapping import select_linear_layers, wrap_layers
 
 __all__ = ["FiLMLayer", "FiLMModel"]
@@ -65,8 +66,9 @@ class FiLMModel(ConditionedModel):
     Starts as the base network for every λ. The layers are put into ``base_model`` itself. Nothing mixes rows, so each
     row of a batch may carry its own preference, and inputs may be ``(B, …, features)`` or tokens.
 
-    With gradient checkpointing in the base, run the backward pass before the next forward: activations are recomputed
-    under the preferences of the last one.
+    Gradient checkpointing of a language model of transformers recomputes each block under the preferences of its own
+    forward. In a base that checkpoints in another way, run the backward pass before the next forward: activations are
+    recomputed under the preferences of the last one.
 
     Args:
         base_model: any module with ``nn.Linear`` (or GPT-2's ``Conv1D``) layers inside.
@@ -113,6 +115,7 @@ class FiLMModel(ConditionedModel):
         selection = select_linear_layers(base_model, target_modules)
         self.layers = wrap_layers(base_model, selection, film, train_base)
         self.base_model, self._train_base = base_model, train_base
+        self._checkpointing = ActivationCheckpointing(base_model, state)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the running statistics of a frozen base stay as they are."""
@@ -130,7 +133,9 @@ class FiLMModel(ConditionedModel):
         like = weight_like(next(iter(self.layers.values())).conditioner)
         # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
         checked = self.checked(preferences, like).clone()
+        _, counts = token_counts(args, kwargs)
         with self.state.turn:
-            self.state.preferences = checked
-            _, self.state.token_counts = token_counts(args, kwargs)
+            self.state.set(PreferenceRecord(checked, token_counts=counts))
+            if self.training:
+                self._checkpointing.take_over()
             return self.base_model(*args, **kwargs)

@@ -1,9 +1,8 @@
 """PreferenceModel: any network with linear layers, conditioned on a preference by SVD-LoRA adapters."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -20,10 +19,11 @@ from mopref.conditioning.base_model import (
     token_counts,
 )
 from mopref.conditioning.cache_mark import check_cache, mark_cache
+from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.linear_layer import layers_without_gradient
 from mopref.conditioning.merging import merged_model
-from mopref.conditioning.preference_state import PreferenceState
+from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention
@@ -95,7 +95,7 @@ class PreferenceModel(ConditionedModel):
         self.adapters = wrap_layers(base_model, selection, adapter, train_base=False)
         self.base_model = base_model
         self.companions = nn.ModuleDict()
-        self._checkpointing_is_ours = False
+        self._checkpointing = ActivationCheckpointing(base_model, state)
         adapter_files.introduce_to_peft()
 
     @property
@@ -157,9 +157,8 @@ class PreferenceModel(ConditionedModel):
         rows, counts = token_counts(args, kwargs)
         with self.state.turn:
             self._set_preferences(preferences, rows, counts)
-            if self.training and not self._checkpointing_is_ours and self._checkpoints_activations():
-                # Switched on at the base itself, where the preference of a recomputed block would not be known.
-                self.gradient_checkpointing_enable()
+            if self.training:
+                self._checkpointing.take_over()
             in_force = self.state.preferences if self.state.enabled else None
             check_cache(kwargs.get("past_key_values"), in_force)
             output = self.base_model(*args, **kwargs)
@@ -184,6 +183,7 @@ class PreferenceModel(ConditionedModel):
     def _set_preferences(
         self, preferences: Any, rows: int | None, counts: tuple[int, ...] = (), what: str = "rows"
     ) -> None:
+        checked = self.state.preferences
         if self.state.enabled:
             # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
             checked = self.checked(preferences, self._like).clone()
@@ -191,8 +191,7 @@ class PreferenceModel(ConditionedModel):
                 raise ValueError(
                     f"{len(checked)} preferences were given for {rows} {what}: give one for each, or a single one."
                 )
-            self.state.preferences = checked
-        self.state.token_counts = counts
+        self.state.set(PreferenceRecord(checked, self.state.enabled, counts))
 
     @property
     def _like(self) -> Tensor:
@@ -202,7 +201,7 @@ class PreferenceModel(ConditionedModel):
     @contextmanager
     def disabled(self) -> Iterator[Self]:
         """Within this block the model is its base, bit for bit, and needs no preferences."""
-        with self.state.turn, self.state.in_force(self.state.preferences, False, self.state.token_counts):
+        with self.state.turn, self.state.in_force(self.state.record._replace(enabled=False)):
             yield self
 
     def train(self, mode: bool = True) -> Self:
@@ -215,30 +214,14 @@ class PreferenceModel(ConditionedModel):
     def gradient_checkpointing_enable(self) -> None:
         """Recompute activations in the backward pass, each under the preferences of its own forward.
 
-        Also where other forwards, with other preferences or with disabled adapters, ran in between.
+        Also where other forwards, with other preferences or with disabled adapters, ran in between, or run in other
+        threads meanwhile.
         """
-        if self._checkpointing_is_ours:
-            return
-        base = cast(Any, self.base_model)
-        # Non-reentrant checkpoints ask for their contexts at every forward: there the preference is remembered.
-        settings = {"use_reentrant": False, "context_fn": self._checkpoint_contexts}
-        enable = getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-        enable(settings)
-        self._checkpointing_is_ours = True
+        self._checkpointing.enable()
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep activations in memory again."""
-        base = cast(Any, self.base_model)
-        (getattr(base, "activation_checkpointing_disable", None) or base.gradient_checkpointing_disable)()
-        self._checkpointing_is_ours = False
-
-    def _checkpoints_activations(self) -> bool:
-        # Asked of the blocks, since the models' own property differs between releases of transformers.
-        return any(getattr(module, "gradient_checkpointing", False) for module in self.base_model.modules())
-
-    def _checkpoint_contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        now = (self.state.preferences, self.state.enabled, self.state.token_counts)
-        return nullcontext(), _ReusableContext(partial(self.state.in_force, *now))
+        self._checkpointing.disable()
 
     def merge(self, preference: Any) -> nn.Module:
         """A plain copy of the base model with W(λ) in place of W0, in evaluation mode; this model stays as it is.
@@ -346,17 +329,3 @@ def _told_blocked(base_model: nn.Module, names: list[str]) -> str:
         f"{names[0]} ({len(names)} such layers), whose weight is a {kind}, passes no gradient back, so that adapters "
         "before it could not learn."
     )
-
-
-class _ReusableContext(AbstractContextManager[None]):
-    """A context for every backward pass through one graph: what ``contextmanager`` makes can be entered only once."""
-
-    def __init__(self, make: Callable[[], AbstractContextManager[None]]) -> None:
-        self.make = make
-
-    def __enter__(self) -> None:
-        self.current = self.make()
-        self.current.__enter__()
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self.current.__exit__(*error)

@@ -2,17 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import RLock
-from typing import Any, Literal, Self, TypeAlias
+from threading import RLock, local
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Layout", "PreferenceState"]
+__all__ = ["Layout", "PreferenceRecord", "PreferenceState"]
 
 # Where a layer's activations have the rows of the batch: in their first dimension, alone or with the tokens, or in
 # their second, behind the tokens. "mixed" is neither: a router's choice of tokens, images, rows times heads.
 Layout: TypeAlias = Literal["rows first", "tokens first", "mixed"]
+
+
+class PreferenceRecord(NamedTuple):
+    """What the adapters of a model go by in one forward.
+
+    Attributes:
+        preferences: rows ``(B, m)``, or one row for the whole batch; ``None`` where no preference was set yet.
+        enabled: whether adapters act.
+        token_counts: how many tokens a row of this forward's inputs has; more than one number where a model has an
+            encoder and a decoder, none where the inputs are no sequences of tokens.
+    """
+
+    preferences: Tensor | None = None
+    enabled: bool = True
+    token_counts: tuple[int, ...] = ()
 
 
 class PreferenceState:
@@ -20,23 +35,19 @@ class PreferenceState:
 
     It stays in force until the next forward sets another: a backward pass may need it again.
 
-    Forwards of several threads take turns by :attr:`turn`, since all of them read this one record.
+    Forwards of several threads take turns by :attr:`turn`, since all of them read this one record. A backward pass that
+    recomputes activations takes no turn: within :meth:`recomputation` its thread alone sees the record of its forward.
 
     Attributes:
         generating: whether rows may repeat, for beams and samples.
-        enabled: whether adapters act.
-        token_counts: how many tokens a row of this forward's inputs has; more than one number where a model has an
-            encoder and a decoder, none where the inputs are no sequences of tokens.
     """
 
     def __init__(self) -> None:
         self.generating = False
-        self.enabled = True
-        self.token_counts: tuple[int, ...] = ()
         # Gates that generation needs again for its next token, by layer and number of rows.
         self.gates: dict[tuple[nn.Module, int], Tensor] = {}
-        self.preferences = None
-        self._lock = RLock()
+        self._record = PreferenceRecord()
+        self._lock, self._of_thread = RLock(), local()
 
     @property
     def turn(self) -> AbstractContextManager[Any]:
@@ -45,19 +56,31 @@ class PreferenceState:
         return nullcontext() if torch.compiler.is_compiling() else self._lock
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_of_thread")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=RLock())
+        vars(self).update(state, _lock=RLock(), _of_thread=local())
+
+    @property
+    def record(self) -> PreferenceRecord:
+        """What this thread's forward, or its recomputation of an earlier one, goes by."""
+        # Compiled code has its own way to recompute, in which the record is a constant.
+        of_thread = None if torch.compiler.is_compiling() else getattr(self._of_thread, "record", None)
+        return self._record if of_thread is None else of_thread
 
     @property
     def preferences(self) -> Tensor | None:
-        """The preference in force; setting another drops the gates of the one before."""
-        return self._preferences
+        """The preference in force."""
+        return self.record.preferences
 
-    @preferences.setter
-    def preferences(self, preferences: Tensor | None) -> None:
-        self._preferences = preferences
+    @property
+    def enabled(self) -> bool:
+        """Whether adapters act."""
+        return self.record.enabled
+
+    def set(self, record: PreferenceRecord) -> None:
+        """Put another record in force, and drop the gates of the one before."""
+        self._record = record
         self.gates.clear()
 
     @contextmanager
@@ -72,14 +95,24 @@ class PreferenceState:
             self.gates.clear()
 
     @contextmanager
-    def in_force(self, preferences: Tensor | None, enabled: bool, token_counts: tuple[int, ...]) -> Iterator[None]:
-        """Within this block another preference holds; afterwards, also after an error, the one before."""
-        previous = (self.preferences, self.enabled, self.token_counts)
-        self.preferences, self.enabled, self.token_counts = preferences, enabled, token_counts
+    def in_force(self, record: PreferenceRecord) -> Iterator[None]:
+        """Within this block another record holds, for all threads; afterwards, also after an error, the one before."""
+        previous = self._record
+        self.set(record)
         try:
             yield
         finally:
-            self.preferences, self.enabled, self.token_counts = previous
+            self.set(previous)
+
+    @contextmanager
+    def recomputation(self, record: PreferenceRecord) -> Iterator[None]:
+        """Within this block this thread sees the record of an earlier forward, and all others what is in force."""
+        previous = getattr(self._of_thread, "record", None)
+        self._of_thread.record = record
+        try:
+            yield
+        finally:
+            self._of_thread.record = previous
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # The preference in force may hang on a graph, which cannot be copied, and a copy has run no forward.
@@ -101,13 +134,14 @@ class PreferenceState:
         Raises:
             ValueError: no preference is in force, another number of them than of rows, or several where rows are mixed.
         """
-        if self.preferences is None:
+        preferences, _, token_counts = self.record
+        if preferences is None:
             raise ValueError(
                 "no preference is set: call model(..., preferences=λ), or use `with model.disabled()` for the base."
             )
-        given = self.preferences.shape[0]
+        given = preferences.shape[0]
         if given == 1:
-            return self.preferences
+            return preferences
         if layout == "mixed":
             raise ValueError(
                 f"{given} preferences were given, but {layer} sees {shape[0]} rows that are not those of the batch (a "
@@ -116,13 +150,13 @@ class PreferenceState:
             )
         count = shape[1] if layout == "tokens first" and len(shape) > 2 else shape[0]
         if count == given:
-            return self.preferences
+            return preferences
         flat = len(shape) == 2 and layout == "rows first"
-        if flat and any(count == given * tokens for tokens in self.token_counts):
-            return self.preferences.repeat_interleave(count // given, dim=0)
+        if flat and any(count == given * tokens for tokens in token_counts):
+            return preferences.repeat_interleave(count // given, dim=0)
         # Elsewhere than in generation a row count that differs is an error.
         if self.generating and count % given == 0:
-            return self.preferences.repeat_interleave(count // given, dim=0)
+            return preferences.repeat_interleave(count // given, dim=0)
         raise ValueError(
             f"{given} preferences were given, but {layer} sees {count} rows: give one preference for each row of the "
             "batch, or a single one for all; a layer that mixes the rows of a batch can take only a single one."

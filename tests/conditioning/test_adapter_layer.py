@@ -18,6 +18,7 @@ from torch.nn.functional import linear
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.film import FiLMModel
+from mopref.conditioning.preference_state import PreferenceRecord
 
 CONDITIONINGS = {
     "svd-lora": lambda base: PreferenceModel(base, SVDLoRAConfig(("a", "b"))),
@@ -137,7 +138,7 @@ def test_arguments_of_a_derived_layer_reach_it(condition):
 
     base = nn.Sequential(Scaled(3, 2))
     layer, x = first_adapter(condition(base)), torch.ones(1, 3)
-    layer.state.preferences = torch.tensor([[0.5, 0.5]])
+    layer.state.set(PreferenceRecord(torch.tensor([[0.5, 0.5]])))
     torch.testing.assert_close(layer(x, 2.0, shift=1.0), 2 * linear(x, layer.base_layer.weight, layer.bias) + 1)
 
 

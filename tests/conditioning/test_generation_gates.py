@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.preference_state import PreferenceRecord
 from mopref.conditioning.svd_lora import SVDLoRALayer
 
 CONFIG = SVDLoRAConfig(objectives=("a", "b"), rank=4, preference_rank=2, scaling=0.5)
@@ -143,12 +144,12 @@ def test_a_preference_set_during_generation_replaces_the_gates(model, preference
     with torch.no_grad():
         expected = []
         for in_force in (preferences, preferences.flip(0)):
-            model.state.preferences = in_force
+            model.state.set(PreferenceRecord(in_force))
             expected.append(layer(x))
         assert not torch.allclose(expected[0], expected[1])
         with model.state.generation():
             for in_force, output in zip((preferences, preferences.flip(0)), expected, strict=True):
-                model.state.preferences = in_force
+                model.state.set(PreferenceRecord(in_force))
                 for _ in range(2):
                     assert torch.equal(layer(x), output)
 
@@ -158,7 +159,7 @@ def test_row_counts_that_change_during_generation(model, preferences):
     """Each row keeps its own preference, however often it is repeated."""
     layer = next(iter(model.adapters.values()))
     x = torch.randn(3, 2, layer.n_in, generator=torch.Generator().manual_seed(1))
-    model.state.preferences = preferences
+    model.state.set(PreferenceRecord(preferences))
     expected = layer(x)
     with model.state.generation():
         for repeats in (1, 3, 2, 1):
@@ -169,7 +170,7 @@ def test_row_counts_that_change_during_generation(model, preferences):
 def test_gradients_never_go_through_a_kept_gate(model, preferences):
     layer = next(iter(model.adapters.values()))
     x = torch.randn(3, 1, layer.n_in, generator=torch.Generator().manual_seed(1))
-    model.state.preferences = preferences
+    model.state.set(PreferenceRecord(preferences))
     with model.state.generation():
         with torch.no_grad():
             layer(x)

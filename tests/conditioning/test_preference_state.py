@@ -1,19 +1,21 @@
 """The preference in force, and which row of it belongs to which row of an activation."""
 
 import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 
-from mopref.conditioning.preference_state import PreferenceState
+from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 
 ROWS = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
 
 
 def state_of(*token_counts: int) -> PreferenceState:
     state = PreferenceState()
-    state.preferences, state.token_counts = ROWS, token_counts
+    state.set(PreferenceRecord(ROWS, token_counts=token_counts))
     return state
 
 
@@ -23,7 +25,7 @@ def test_rows_are_those_of_the_activation_or_one_for_all():
     for count in (1, 3, 4):
         with pytest.raises(ValueError, match=f"2 preferences were given, but a layer sees {count} rows"):
             state.rows((count, 3))
-    state.preferences = ROWS[:1]
+    state.set(PreferenceRecord(ROWS[:1]))
     for shape, layout in (((7, 3), "rows first"), ((7, 4, 3), "tokens first"), ((5, 3), "mixed"), ((3,), "rows first")):
         assert torch.equal(state.rows(shape, layout), ROWS[:1])
 
@@ -114,33 +116,62 @@ def test_a_single_row_without_a_batch():
 
 def test_gates_are_dropped_with_their_preference_and_after_generation():
     state, layer = PreferenceState(), nn.Identity()
-    state.preferences = ROWS
+    state.set(PreferenceRecord(ROWS))
     with state.generation():
         state.gates[layer, 2] = torch.ones(2, 3)
-        state.preferences = ROWS.flip(0)
+        state.set(PreferenceRecord(ROWS.flip(0)))
         assert state.gates == {}
         state.gates[layer, 2] = torch.ones(2, 3)
     assert state.gates == {}
 
 
-def test_another_preference_holds_for_a_while_with_the_tokens_of_its_forward():
+OTHER = PreferenceRecord(ROWS[:1], False, (7, 9))
+
+
+def test_another_record_holds_for_a_while():
     state = state_of(4)
-    with state.in_force(ROWS[:1], False, (7, 9)):
-        assert torch.equal(state.preferences, ROWS[:1])
-        assert (state.enabled, state.token_counts) == (False, (7, 9))
-    assert torch.equal(state.preferences, ROWS)
-    with pytest.raises(RuntimeError, match="inside"), state.in_force(ROWS[:1], False, (7, 9)):
+    before = state.record
+    with state.in_force(OTHER):
+        assert state.record is OTHER
+        assert (state.preferences is ROWS, state.enabled) == (False, False)
+    assert state.record is before
+    with pytest.raises(RuntimeError, match="inside"), state.in_force(OTHER):
         raise RuntimeError("inside")
+    assert state.record is before
+    assert (state.preferences is ROWS, state.enabled) == (True, True)
+
+
+def test_a_recomputation_is_seen_by_its_thread_alone():
+    state = state_of(4)
+    before = state.record
+    # Without a turn, which another thread may have for long.
+    with ThreadPoolExecutor(1) as threads, state.recomputation(OTHER):
+        assert state.record is OTHER
+        assert torch.equal(state.rows((5, 3)), ROWS[:1])
+        assert threads.submit(lambda: state.record).result() is before
+        last = PreferenceRecord(ROWS.flip(0))
+        threads.submit(state.set, last).result()
+        assert state.record is OTHER
+        with state.recomputation(last):
+            assert state.record is last
+        assert state.record is OTHER
+    assert state.record is last
+    with pytest.raises(RuntimeError, match="inside"), state.recomputation(OTHER):
+        raise RuntimeError("inside")
+    assert state.record is last
+
+
+def test_a_pickled_state_takes_turns_and_recomputes():
+    state = pickle.loads(pickle.dumps(state_of(4)))
     assert torch.equal(state.preferences, ROWS)
-    assert (state.enabled, state.token_counts) == (True, (4,))
+    with state.turn, state.recomputation(OTHER):
+        assert state.record is OTHER
 
 
 def test_a_copy_is_in_force_of_nothing():
     state = PreferenceState()
-    state.preferences = (2 * ROWS.clone().requires_grad_()) / 2
-    state.token_counts = (3,)
+    state.set(PreferenceRecord((2 * ROWS.clone().requires_grad_()) / 2, token_counts=(3,)))
     copied = copy.deepcopy({"first": state, "second": state})
     assert copied["first"] is copied["second"]
-    assert copied["first"].preferences is None
-    assert copied["first"].token_counts == ()
+    assert copied["first"].record == PreferenceRecord()
     assert state.preferences is not None

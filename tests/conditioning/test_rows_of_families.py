@@ -14,6 +14,7 @@ from conditioned_networks import (
 from tiny_models import tiny_model
 from torch import nn
 
+from mopref.conditioning.preference_state import PreferenceRecord
 from mopref.evaluation_mode import disable_dropout
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*experts of a mixture:UserWarning", "ignore:.*without an adapter")
@@ -94,11 +95,11 @@ def test_what_generation_keeps_belongs_to_as_many_rows(layout):
     layer.layout = layout
 
     def outputs(rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        layer.state.preferences = rows
+        layer.state.set(PreferenceRecord(rows))
         return layer(x)
 
     x = torch.randn(6, 5, 4, generator=torch.Generator().manual_seed(0))
-    layer.state.preferences = ROW_PREFERENCES
+    layer.state.set(PreferenceRecord(ROW_PREFERENCES))
     found = []
     with layer.state.generation():
         for beams in (1, 2, 1):

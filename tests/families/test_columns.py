@@ -12,6 +12,7 @@ from outcomes import outcome
 from tiny_models import FAMILIES
 
 from mopref import ParetoTrainer, PreferenceModel
+from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.svd_lora import SVDLoRALayer
 from mopref.llm.data import sequences
 from mopref.llm.policy import Policy
@@ -94,7 +95,7 @@ def _wrong_states(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _preference_of_the_last_forward(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PreferenceModel, "_checkpoint_contexts", lambda model: (nullcontext(), nullcontext()))
+    monkeypatch.setattr(ActivationCheckpointing, "_contexts", lambda checkpointing: (nullcontext(), nullcontext()))
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def lower_hidden_states(model: PreferenceModel, sequences: Sequences) -> Tensor:
         raise ValueError("the first block is adapted, so there is nothing below it to keep: leave frozen_layers off.")
     if not padding_traits(model).left:
         _refuse(model, "its output changes where rows are padded on the left")
-    with evaluation_mode(model), torch.no_grad(), model.disabled():
+    with model.disabled(), evaluation_mode(model), torch.no_grad():
         states = _caught_input(
             model,
             _blocks(model)[len(lower)],
@@ -94,7 +94,7 @@ def check_frozen_layers(model: PreferenceModel, sequences: Sequences) -> None:
         for part in (sequences.input_ids, sequences.position_ids, sequences.lower_hidden_states)
     )
     positions = positions + padding_traits(model).position_offset
-    with evaluation_mode(model), torch.no_grad(), model.disabled():
+    with model.disabled(), evaluation_mode(model), torch.no_grad():
         expected = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
         try:
             with skip_lower_layers(model, states):
@@ -149,7 +149,7 @@ def _learn_outputs(model: PreferenceModel, blocks: list[nn.Module]) -> None:
 
     handles = [block.register_forward_hook(learn) for block in blocks]
     try:
-        with evaluation_mode(model), torch.no_grad(), model.disabled():
+        with model.disabled(), evaluation_mode(model), torch.no_grad():
             model(input_ids=torch.ones(1, 1, dtype=torch.int64, device=model.device), use_cache=False)
     finally:
         for handle in handles:

@@ -281,7 +281,9 @@ def _sample(
     if not greedy:
         options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     processors = [_VocabularyMask(sampling), *(generate_options.get("logits_processor") or ())]
-    with evaluation_mode(model), torch.no_grad(), _own_generation_config(model, options) as config:
+    # In turn, since for the time of it the model has other settings.
+    own_config = _own_generation_config(model, options)
+    with model.state.turn, evaluation_mode(model), torch.no_grad(), own_config as config:
         output = model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),

@@ -80,7 +80,7 @@ def _try_padding(model: PreferenceModel) -> PaddingTraits:
     padding_index = getattr(table, "padding_idx", None)
     offsets = [0] if padding_index is None else [0, padding_index + 1]
     rows = int(config.get_text_config().vocab_size)
-    with evaluation_mode(model), torch.no_grad(), model.disabled():
+    with model.disabled(), evaluation_mode(model), torch.no_grad():
         ids = ((rows // 2 + torch.arange(5, device=model.device)) % rows).view(1, -1)
         expected = model(input_ids=ids, use_cache=False).logits
         allowed = _allowed_difference(model, ids, expected)

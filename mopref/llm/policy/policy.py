@@ -7,7 +7,7 @@ settings do to a distribution, and which blocks are frozen. Objectives ask a pol
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Self
 
 import torch
@@ -70,6 +70,11 @@ class Policy:
     def _base(self) -> nn.Module:
         """The language model of transformers itself."""
         return self.model if self._conditioned is None else self._conditioned.base_model
+
+    @property
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Within this context no other thread runs a forward, and sees what is put into the model for one."""
+        return nullcontext() if self._conditioned is None else self._conditioned.state.turn
 
     @property
     def device(self) -> torch.device:
@@ -151,7 +156,8 @@ class Policy:
         if "logits_to_keep" in inspect.signature(base.forward).parameters:
             options["logits_to_keep"] = columns + 1
         head_inputs: list[Tensor] = []
-        with self._skipping(sequences), watch_head(base, head_inputs) if with_head_inputs else nullcontext():
+        watched = watch_head(base, head_inputs) if with_head_inputs else nullcontext()
+        with self._turn, self._skipping(sequences), watched:
             output = self.model(
                 input_ids=sequences.input_ids,
                 attention_mask=sequences.attention_mask,
@@ -207,7 +213,7 @@ class Policy:
     @contextmanager
     def reference(self) -> Iterator[Self]:
         """Within this block the policy is the reference π_ref: adapters disabled, evaluation mode, no preferences."""
-        with evaluation_mode(self.conditioned), self.conditioned.disabled():
+        with self.conditioned.disabled(), evaluation_mode(self.conditioned):
             yield type(self)(self.conditioned, self.sampling)
 
     @contextmanager

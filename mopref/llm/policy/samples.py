@@ -59,7 +59,7 @@ def sample_with_outputs(
         return _sample_in_groups(model, prompt_ids, groups, preferences, sampling, samples_per_prompt, options)
     record = _TokenRecord(sampling.temperature)
     head_inputs: list[Tensor] = []
-    with watch_head(model.base_model, head_inputs) if with_head_inputs else nullcontext():
+    with model.state.turn, watch_head(model.base_model, head_inputs) if with_head_inputs else nullcontext():
         responses = sample_responses(
             model, prompt_ids, preferences, sampling, samples_per_prompt, logits_processor=[record]
         )

@@ -1,6 +1,7 @@
 """Policy: the naive log-probability whatever the padding and the neighbours, the reference, and what it unwraps."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -324,3 +325,35 @@ def test_companions_are_trained_moved_and_checkpointed_with_the_model(model):
     assert len(list(model.parameters())) == before + 2
     assert "companions.critic.weight" in model.state_dict()
     assert policy.companion("value") is None
+
+
+def test_what_is_put_into_the_model_for_one_thread_is_not_seen_by_another(make_llama, randomise):
+    """Kept activations, the watched head, sampling settings and the reference, side by side in four threads."""
+    config = SVDLoRAConfig(objectives=("a", "b"), layers=(-1,))
+    model = randomise(PreferenceModel(make_llama(num_hidden_layers=2), config))
+    policy, preferences = Policy(model, Sampling(max_new_tokens=3, stop_token_ids=())), torch.tensor([[0.3, 0.7]])
+    sequences = collate_sequences([[5, 6, 7], [10, 11]], [[20, 21], [22, 23]])
+    kept = policy.with_lower_hidden_states(collate_sequences([[9, 8, 7], [4]], [[20, 21], [22, 23]]))
+
+    def rolled_out() -> torch.Tensor:
+        responses = policy.sample([[5, 6], [7]], preferences, 1, with_head_inputs=True)
+        assert responses.outputs.head_inputs.shape[:2] == (2, 3)
+        return torch.tensor(0)
+
+    calls = [
+        lambda: policy.token_log_probabilities(kept, preferences),
+        lambda: policy.token_log_probabilities(sequences, preferences),
+        lambda: policy.token_outputs(sequences, preferences, with_head_inputs=True).head_inputs,
+        lambda: policy.reference_log_probabilities(sequences),
+        rolled_out,
+    ]
+    with torch.no_grad():
+        expected = [call() for call in calls]
+
+        def differs(index: int) -> bool:
+            with torch.no_grad():
+                return not torch.allclose(calls[index % 5](), expected[index % 5], atol=1e-5)
+
+        with ThreadPoolExecutor(4) as threads:
+            assert not any(threads.map(differs, range(100)))
+    assert model.training
