@@ -214,13 +214,7 @@ class RowObjective(Objective):
             ValueError: no data, no row labelled on some objective, or rows that the model does not go with.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        if data is None or len(checked_rows(data, "data")) == 0:
-            raise ValueError(f"{type(self).__name__} has nothing to evaluate on: give data with at least one row.")
-        labelled_rows = self.labelled(data)
-        if labelled_rows is not None:
-            self.refuse_unlabelled(labelled_rows.sum(dim=0))
-        device = next(model.parameters()).device
-        self.check_data(model, data, precision_name(model, mixed_precision_in_force(device)))
+        data, device = self._checked_evaluation(model, data)
         totals = torch.zeros(preferences.shape, dtype=torch.float64)
         counts = torch.zeros(self.num_objectives, dtype=torch.float64)
         with torch.no_grad():
@@ -232,6 +226,17 @@ class RowObjective(Objective):
                 counts += labelled.sum(dim=0).double().cpu()
         self.refuse_unlabelled(counts)
         return totals / counts
+
+    def _checked_evaluation(self, model: nn.Module, data: Sequence[Any] | None) -> tuple[Sequence[Any], torch.device]:
+        """The rows, if the model can be evaluated on them, and where it is; raises as :meth:`mean_losses`."""
+        if data is None or len(checked_rows(data, "data")) == 0:
+            raise ValueError(f"{type(self).__name__} has nothing to evaluate on: give data with at least one row.")
+        labelled_rows = self.labelled(data)
+        if labelled_rows is not None:
+            self.refuse_unlabelled(labelled_rows.sum(dim=0))
+        device = next(model.parameters()).device
+        self.check_data(model, data, precision_name(model, mixed_precision_in_force(device)))
+        return data, device
 
     def refuse_unlabelled(self, counts: Tensor) -> None:
         """Refuse data without any row labelled on some objective, by the numbers of labelled rows ``(m,)``."""

@@ -3,6 +3,7 @@
 from mopref._faces import public_names as _public_names
 
 from .loaders import load_hh_rlhf as load_hh_rlhf, load_pku_saferlhf as load_pku_saferlhf, load_records as load_records
+from .mismatches import with_mismatches as with_mismatches
 from .records import (
     label_counts as label_counts,
     split_by_prompt as split_by_prompt,

@@ -1,0 +1,308 @@
+"""KTO: answers that are good or bad by themselves, without pairs, on several objectives at once."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+
+from mopref._masked import labelled_sum
+from mopref._progress import progress_bar
+from mopref.conditioning.conditioned_model import check_objectives
+from mopref.data_rows import check_columns, checked_rows
+from mopref.evaluation_mode import disable_dropout
+from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
+from mopref.llm.policy.policy import Policy
+from mopref.llm.policy.precompute import map_rows, rows_without_states
+from mopref.mixed_precision import autocast, check_row_precision, precision_name
+from mopref.objective import RowLosses, RowObjective
+from mopref.objective_names import check_row_names, checked_names
+from mopref.registry import OBJECTIVES
+
+__all__ = ["KTO", "UnpairedBatch"]
+
+# The fewest rows under one preference that its reference point is estimated from.
+_FEWEST_ROWS = 4
+
+_COLUMNS = ("prompt_ids", "response_ids", "mismatched_response_ids", "labels")
+_REMEDY = "use tokenize_unpaired(tokenizer, records, objectives), or with_mismatches(rows) of rows without mismatches"
+
+
+class UnpairedBatch(NamedTuple):
+    """B answers.
+
+    Attributes:
+        sequences: prompts with their own responses.
+        mismatched: the same prompts with the responses of other rows.
+        labels: ``(B, m)``, 1 good, 0 bad, −1 unlabelled.
+        reference_log_probabilities: log π_ref of both, ``(B, 2)``; ``None`` where not computed before.
+    """
+
+    sequences: Sequences
+    mismatched: Sequences
+    labels: Tensor
+    reference_log_probabilities: Tensor | None = None
+
+
+@OBJECTIVES.register("kto")
+class KTO(RowObjective):
+    """KTO on m objectives: one policy and one reference forward on the answers give all m losses.
+
+    With h(x, y) = log π(y|x; λ) − log π_ref(y|x), summed over response tokens, and the reference point z(λ):
+
+        KTO_i = mean over the rows labelled on i of   w_D · (1 − σ(β(h − z)))  where y is good on i,
+                                                      w_U · (1 − σ(β(z − h)))  where y is bad on i.
+
+    z(λ) = max(0, mean h(x, y')) over prompts with the responses y' of other rows, an estimate of the policy's KL from
+    the reference that all objectives share. It has no gradient, and takes one policy and one reference forward more. In
+    training it comes from the rows under the same preference, in an evaluation from all rows.
+
+    The expected loss of an answer that is good with probability p is linear in σ(β(h − z)), so the best policy makes h
+    as large as it can where w_D p > w_U (1 − p) and as small elsewhere: there is no finite optimum on noisy labels, as
+    there is for DPO.
+
+    A data row is a dict: ``prompt_ids``, ``response_ids`` and ``mismatched_response_ids`` (lists of token ids) and
+    ``labels`` (m integers, 1 good, 0 bad, −1 unlabelled); :func:`mopref.llm.data.with_mismatches` adds the mismatched
+    ones. :meth:`precompute` adds what need not be computed at every step. Where a row names its labels
+    (``objectives``), the names must be these, in this order.
+
+    Args:
+        names: the names of the m objectives, in the order of the labels.
+        beta: β > 0, the strength of the pull towards the reference, per nat.
+        desirable_weight: w_D > 0. With few good answers raise it: w_D times their number should be about w_U times that
+            of the bad ones, or a third more.
+        undesirable_weight: w_U > 0.
+        disable_dropout: set the model's dropout to 0, for good, when a trainer is made, as in the reference.
+
+    Raises:
+        ValueError: names that are not distinct texts, or a value out of its range.
+
+    Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, arXiv 2402.01306, eqs. 7 and 8.
+    """
+
+    record_types = (UnpairedBatch, Sequences)
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        beta: float = 0.1,
+        desirable_weight: float = 1.0,
+        undesirable_weight: float = 1.0,
+        disable_dropout: bool = True,
+    ) -> None:
+        self.names = checked_names(names)
+        for name, value in (
+            ("beta", beta),
+            ("desirable_weight", desirable_weight),
+            ("undesirable_weight", undesirable_weight),
+        ):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} is {value}: it must be positive and finite.")
+        self.beta = beta
+        self.desirable_weight, self.undesirable_weight = desirable_weight, undesirable_weight
+        self.disable_dropout = disable_dropout
+
+    def prepare_model(self, model: nn.Module) -> None:
+        """Turn dropout off, unless it is to stay."""
+        if self.disable_dropout:
+            disable_dropout(model)
+
+    # Rows.
+
+    def labelled(self, data: Sequence[Any]) -> Tensor:
+        """Which row is labelled on which objective, ``(rows, m)`` bool; raises as :meth:`labels`."""
+        return self.labels(data) >= 0
+
+    def labels(self, data: Sequence[Any]) -> Tensor:
+        """The labels, checked: 1, 0 or −1, shape ``(rows, m)``.
+
+        Raises:
+            ValueError: a row without token ids or labels, with labels of other objectives, with another number of them,
+                or with one that is none of 1, 0, −1.
+        """
+        self._check_rows(data)
+        for index, row in enumerate(data):
+            labels = list(row["labels"])
+            if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
+                raise ValueError(
+                    f"row {index} has labels {labels}: give one for each of {', '.join(self.names)}, 1 for a good "
+                    "answer, 0 for a bad one and −1 where there is no label."
+                )
+        return torch.tensor([list(row["labels"]) for row in data], dtype=torch.int64).view(len(data), len(self.names))
+
+    def _check_rows(self, data: Sequence[Any]) -> None:
+        """Refuse what are no rows of token ids, or rows of other objectives."""
+        check_columns(checked_rows(data, "data"), _COLUMNS, _REMEDY)
+        check_row_names(self.names, "KTO", data)
+
+    def collate(self, rows: list[Any]) -> UnpairedBatch:
+        """A batch of B rows, whose labels are checked already."""
+        reference = optional_column(rows, "reference_log_probabilities")
+        prompts = [row["prompt_ids"] for row in rows]
+        return UnpairedBatch(
+            sequences=collate_sequences(prompts, [row["response_ids"] for row in rows]),
+            mismatched=collate_sequences(prompts, [row["mismatched_response_ids"] for row in rows]),
+            labels=torch.tensor([list(row["labels"]) for row in rows]),
+            reference_log_probabilities=None
+            if reference is None
+            else torch.stack([torch.as_tensor(pair) for pair in reference]),
+        )
+
+    def num_rows(self, batch: UnpairedBatch) -> int:
+        """The number of answers."""
+        return len(batch.labels)
+
+    def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
+        """Rows of like length together."""
+        return batches_of_like_length(_lengths(data), batch_size)
+
+    # Losses.
+
+    def complete(self, model: nn.Module, batch: UnpairedBatch) -> UnpairedBatch:
+        """The batch with the reference's log-probabilities, which are the same at every preference."""
+        if batch.reference_log_probabilities is not None:
+            return batch
+        policy, parts = Policy(model), (batch.sequences, batch.mismatched)
+        reference = [policy.reference_log_probabilities(sequences).sum(dim=1) for sequences in parts]
+        return batch._replace(reference_log_probabilities=torch.stack(reference, dim=1))
+
+    def log_ratios(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> Tensor:
+        """h of each answer and of its prompt's mismatched one, under its preference ``(B, m)``: shape ``(B, 2)``.
+
+        Only the first has a gradient.
+        """
+        # Before the policy's forward: some models change their weights in place on entering evaluation mode.
+        reference, policy = self.complete(model, batch).reference_log_probabilities, Policy(model)
+        with torch.no_grad():
+            mismatched = policy.sequence_log_probabilities(batch.mismatched, preferences)
+        own = policy.sequence_log_probabilities(batch.sequences, preferences)
+        assert reference is not None
+        return torch.stack([own, mismatched], dim=1) - reference.to(own)
+
+    def row_losses(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> RowLosses:
+        """The loss of every answer and objective, ``(B, m)``, with z from the rows of the same preference.
+
+        Raises:
+            ValueError: fewer than four rows under one preference.
+        """
+        own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
+        _, group, counts = torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
+        if (fewest := int(counts.min())) < _FEWEST_ROWS:
+            raise ValueError(
+                f"a preference has {fewest} rows of a batch, too few to estimate KTO's reference point from: give it "
+                f"{_FEWEST_ROWS} at least, by larger batches or fewer preferences per step."
+            )
+        sums = torch.zeros(len(counts), device=own.device, dtype=own.dtype).index_add(0, group, mismatched.detach())
+        reference_points = (sums / counts).clamp(min=0)[group]
+        return RowLosses(self._answer_losses(own, reference_points, batch.labels), batch.labels >= 0)
+
+    def _answer_losses(self, log_ratios: Tensor, reference_points: Tensor, labels: Tensor) -> Tensor:
+        """From h and z ``(…, rows)``, or z ``(…, 1)``, and labels ``(rows, m)``: losses ``(…, rows, m)``."""
+        gains = (self.beta * (log_ratios - reference_points)).unsqueeze(-1)
+        good = self.desirable_weight * torch.sigmoid(-gains)
+        bad = self.undesirable_weight * torch.sigmoid(gains)
+        return torch.where(labels == 1, good, bad)
+
+    def all_log_ratios(
+        self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
+    ) -> Tensor:
+        """h of every row and of its mismatch at every preference ``(N, m)``: ``(N, rows, 2)``, on the CPU."""
+        device, batches = Policy(model).device, self.evaluation_batches(data, batch_size)
+        ratios = torch.zeros(len(preferences), len(data), 2, dtype=torch.float64)
+        forwards = len(batches) * len(preferences)
+        with torch.no_grad(), progress_bar(None, "evaluation", enabled=progress, total=forwards) as bar:
+            for indices in batches:
+                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
+                for number, preference in enumerate(preferences.to(device)):
+                    of_batch = self.log_ratios(model, batch, preference.expand(len(indices), -1))
+                    ratios[number, indices] = of_batch.double().cpu()
+                    bar.update()
+        return ratios
+
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+        """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
+
+        z(λ) comes from all rows, so that the batch size makes no difference; raises as ``RowObjective`` does.
+        """
+        rows, _ = self._checked_evaluation(model, data)
+        ratios = self.all_log_ratios(model, rows, preferences, batch_size)
+        return self.losses_of_log_ratios(ratios, self.labels(rows))
+
+    def losses_of_log_ratios(self, ratios: Tensor, labels: Tensor) -> Tensor:
+        """Mean losses over labelled rows, from log-ratios ``(N, rows, 2)`` and labels ``(rows, m)``: ``(N, m)``.
+
+        Raises:
+            ValueError: no row labelled on some objective.
+        """
+        counts = (labels >= 0).sum(dim=0)
+        self.refuse_unlabelled(counts)
+        own, mismatched = ratios.unbind(dim=-1)
+        reference_points = mismatched.mean(dim=-1, keepdim=True).clamp(min=0)
+        return labelled_sum(self._answer_losses(own, reference_points, labels), labels >= 0, dim=1) / counts
+
+    # What is the same at every step.
+
+    def precompute(
+        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, mixed_precision: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Copies of the rows with the reference's log-probabilities of both responses.
+
+        Args:
+            model: the ``PreferenceModel`` to be trained.
+            data: rows.
+            batch_size: rows in one forward.
+            mixed_precision: as the training's config has it, ``None``, "bf16" or "fp16".
+
+        Returns:
+            New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers), their
+            ``reference_precision`` and ``reference_model``.
+
+        Raises:
+            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
+                positions for, or an unknown precision.
+            TypeError: data whose rows cannot be counted, or had by their number.
+        """
+        self._check_rows(data)
+        check_objectives(model, self.names, "KTO")
+        policy, lengths = Policy(model), _lengths(data)
+        policy.check_lengths(lengths)
+        notes = {"reference_precision": precision_name(model, mixed_precision), "reference_model": policy.origin()}
+
+        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
+            batch = self.complete(model, send_to_device(self.collate(rows), policy.device))
+            assert batch.reference_log_probabilities is not None
+            pairs = batch.reference_log_probabilities.tolist()
+            return [
+                {**row, "reference_log_probabilities": pair, **notes} for row, pair in zip(rows, pairs, strict=True)
+            ]
+
+        plain = [
+            {name: value for name, value in row.items() if not name.startswith("reference_")}
+            for row in rows_without_states(data)
+        ]
+        with autocast(policy.device, mixed_precision):
+            return map_rows(complete_rows, plain, lengths, batch_size, "reference")
+
+    def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
+        """Refuse rows that the model does not go with.
+
+        Args:
+            model: the policy.
+            data: rows.
+            precision: what the policy is to run in.
+
+        Raises:
+            ValueError: a row longer than the model has positions for, or whose reference was computed by another model
+                or in another precision.
+        """
+        policy = Policy(model)
+        check_row_precision(data, "reference", "reference_log_probabilities", precision)
+        policy.check_origin(data, "reference")
+        policy.check_lengths(_lengths(data))
+
+
+def _lengths(data: Sequence[Any]) -> list[int]:
+    return [len(row["prompt_ids"]) + max(len(row["response_ids"]), len(row["mismatched_response_ids"])) for row in data]
