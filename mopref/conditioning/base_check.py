@@ -93,7 +93,8 @@ def _storage_kind(layer: nn.Module) -> str:
     if isinstance(weight, Tensor) and type(weight) in (nn.Parameter, Tensor):
         dtype = str(weight.dtype).removeprefix("torch.")
         return "float" if weight.dtype in _FLOATS else f"{type(layer).__name__} {dtype}"
-    name = type(weight if type(layer) is nn.Linear or is_transposed(layer) else layer).__name__
+    quantises_by_weight = weight is not None and (type(layer) is nn.Linear or is_transposed(layer))
+    name = type(weight if quantises_by_weight else layer).__name__
     detail = getattr(weight, "quant_type", None)
     return f"{name} {detail}" if isinstance(detail, str) else name
 

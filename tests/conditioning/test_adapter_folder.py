@@ -138,6 +138,15 @@ def test_an_adapter_whose_kind_cannot_be_read(field, value, model, folder):
     assert_kept(model, folder, rf"another training, .*\(it cannot be read: {field} is ", ("save_pretrained",))
 
 
+@pytest.mark.parametrize("version", [None, 3, "2"])
+def test_loras_of_another_version_of_the_format(version, model, folder):
+    model.export_lora(folder, PREFERENCE)
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        mark = json.loads(file.metadata()["mopref"]) | {"format_version": version}
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, metadata={"mopref": json.dumps(mark)})
+    assert_kept(model, folder, rf"another training, .*it is of format version {version!r}", ("export_lora",))
+
+
 def test_a_checkpoint(model, folder):
     folder.mkdir()
     for name in ("state.json", "state.safetensors"):
