@@ -146,6 +146,7 @@ def main(command_line: list[str] | None = None) -> Front:
     layers = upper_blocks(settings.layers)
     config = SVDLoRAConfig(OBJECTIVES, rank=4, preference_rank=4, layers=layers, seed=settings.seed)
     model, tokenizer = load_model(settings.model, config, settings.device)
+    model.check_folder(settings.output / "adapter")
     # Everything above may have been a download; what follows is the run itself.
     started = time.monotonic()
 

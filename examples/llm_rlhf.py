@@ -202,6 +202,7 @@ def main(command_line: list[str] | None = None) -> Front:
     layers = upper_blocks(settings.layers)
     config = SVDLoRAConfig(tuple(names), rank=0, preference_rank=8, layers=layers, seed=settings.seed)
     model, tokenizer = load_model(settings.model, config, settings.device)
+    model.check_folder(settings.output / "adapter")
     rewards = {name: REWARDS[name](settings) for name in names}
     for name, direction in describe_rewards(rewards).items():
         say(f"  {name}: {direction}")

@@ -14,6 +14,7 @@ __all__ = [
     "checked_convention",
     "checked_epsilon",
     "checked_non_negative",
+    "checked_recorded_convention",
     "given_point",
     "matching_point",
 ]
@@ -105,5 +106,23 @@ def checked_convention(convention: Convention) -> Convention:
         raise ValueError(
             f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, or "
             "'ray', where the losses are to lie along λ itself."
+        )
+    return convention
+
+
+def checked_recorded_convention(convention: RecordedConvention, name: str = "convention") -> RecordedConvention:
+    """The convention itself, as a front or an adapter records it.
+
+    Args:
+        convention: what λ says.
+        name: of the attribute or the option, for the message.
+
+    Raises:
+        ValueError: a word that names no convention.
+    """
+    if not isinstance(convention, str) or convention not in get_args(RecordedConvention):
+        raise ValueError(
+            f"{name} is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
+            "where the losses were to lie along λ, or 'unrecorded' where nobody knows."
         )
     return convention

@@ -11,6 +11,7 @@ from mopref.option_checks import (
     checked_convention,
     checked_epsilon,
     checked_non_negative,
+    checked_recorded_convention,
     given_point,
     matching_point,
 )
@@ -69,3 +70,11 @@ def test_numbers():
 def test_a_word_that_names_no_convention_raises(convention):
     with pytest.raises(ValueError, match=r"convention is .*: choose 'importance', .* or 'ray', .*"):
         checked_convention(convention)
+
+
+def test_a_recorded_convention_may_be_unknown():
+    for convention in ("importance", "ray", "unrecorded"):
+        assert checked_recorded_convention(convention) == convention
+    for word in ("Ray", "", None, 1, ["ray"], torch.tensor([1.0, 2.0])):
+        with pytest.raises(ValueError, match=r"^told is .*: choose 'importance'.*'ray'.*or 'unrecorded' where nobody"):
+            checked_recorded_convention(word, "told")

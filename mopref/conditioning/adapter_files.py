@@ -1,47 +1,51 @@
-"""Adapter folders: our own format, and plain LoRAs for other tools. JSON and safetensors, no pickle.
+"""Adapter folders in our own format: JSON and safetensors, no pickle.
 
 The functions take what a model holds: the adapters by the names of their layers, their settings and the base model.
 """
 
 import json
-import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, NamedTuple, NoReturn, TypeAlias, cast, get_args
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mopref.conditioning.base_check import base_check, difference_of_weights
-from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
-from mopref.conditioning.peft_targets import refuse_misread_targets
+from mopref.conditioning.adapter_description import (
+    ADAPTER_TYPE,
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    PARTS,
+    AdapterSettings,
+    check_finite,
+    check_tensors,
+    checked_settings,
+    difference_of_base,
+    read_config,
+)
+from mopref.conditioning.adapter_folder import TENSOR_FILE, check_replaceable, model_weights, write_adapter
+from mopref.conditioning.base_check import base_check, shares_no_weight, storage_kinds
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.option_checks import RecordedConvention
 
 __all__ = [
-    "CONFIG_FILE",
-    "PARTS",
     "AdapterContent",
-    "export_lora",
-    "export_lora_set",
+    "Adapters",
+    "base_name",
+    "check_savable",
     "introduce_to_peft",
+    "kind_of",
+    "named_base",
     "read_adapter",
-    "read_config",
+    "refuse_mixed_folder",
     "save_adapter",
+    "stored",
 ]
-
-CONFIG_FILE, TENSOR_FILE = "adapter_config.json", "adapter_model.safetensors"
-# Under another method's type an adapter may load "successfully" elsewhere and do nothing.
-ADAPTER_TYPE = "MOPREF_SVD_LORA"
-# 2: records what a preference says (preference_convention).
-FORMAT_VERSION = 2
-PARTS = ("U", "V", "sigma", "scale")
 
 # By the names of their layers in the base model.
 Adapters: TypeAlias = Mapping[str, SVDLoRALayer]
@@ -85,53 +89,107 @@ def introduce_to_peft() -> None:
         methods.setdefault(ADAPTER_TYPE, _NoPeftConfig)
 
 
+def kind_of(adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> dict[str, Any]:
+    """The fields by which adapters are of the same kind: objectives, layers and base."""
+    return {
+        "objectives": list(config.objectives),
+        "adapted_modules": {name: [layer.n_out, layer.n_in] for name, layer in adapters.items()},
+        "base_check": base_check(base_model),
+    }
+
+
+def check_savable(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
+    """Refuse now the folder that :func:`save_adapter` would refuse later."""
+    check_replaceable(folder, kind_of(adapters, config, base_model), base_model)
+
+
 def save_adapter(
     folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, convention: str
 ) -> None:
-    """Write the adapters; existing adapter files in the folder are replaced."""
+    """Write the adapters; an older save of the same objectives, layers and base is replaced.
+
+    Raises:
+        FileExistsError: the folder holds something else.
+        ValueError: what :func:`read_adapter` would refuse.
+    """
     introduce_to_peft()
-    tensors = {f"{name}.{part}": _stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
-    name = _base_name(base_model)
+    kind = kind_of(adapters, config, base_model)
+    tensors = {f"{name}.{part}": stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
     description = {
         # PEFT and transformers read these two, and refuse a type that they do not know.
         "peft_type": ADAPTER_TYPE,
-        "base_model_name_or_path": name,
+        "base_model_name_or_path": base_name(base_model),
         "format_version": FORMAT_VERSION,
         "preference_convention": convention,
-        "base_model": name,
-        "base_check": base_check(base_model),
+        "base_model": base_name(base_model),
+        "base_check": kind["base_check"],
+        "base_weights": storage_kinds(layer.base_layer for layer in adapters.values()),
         **asdict(config),
-        "adapted_modules": {name: [layer.n_out, layer.n_in] for name, layer in adapters.items()},
+        "adapted_modules": kind["adapted_modules"],
         "versions": {package: version(package) for package in ("mopref", "torch")},
     }
-    _write(folder, description, tensors)
+    _check_readable(description, tensors, adapters, base_model)
+    check_replaceable(folder, kind, base_model)
+    write_adapter(folder, description, tensors, kind)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The description of an adapter folder, checked.
+def _check_readable(
+    description: dict[str, Any], tensors: dict[str, Tensor], adapters: Adapters, base_model: nn.Module
+) -> None:
+    """Refuse to write what could not be read again, or would be another adapter then."""
+    check_finite(tensors, "the model cannot be saved")
+    modules = dict(base_model.named_modules(remove_duplicate=False))
+    try:
+        settings = checked_settings(json.loads(json.dumps(description)))
+        check_tensors(tensors, settings.shapes)
+        for name, layer in adapters.items():
+            if modules.get(name) is not layer:
+                raise ValueError(f"the adapter of {name} is no longer in the base model")
+            if layer.config != settings.config:
+                raise ValueError(f"adapter_config is not that of {name}")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"the model cannot be saved, since it could not be loaded again: {str(error).rstrip('.')}. Its settings or "
+            "its layers were changed after it was made: make a new model with these settings."
+        ) from error
+
+
+def named_base(folder: Path) -> str:
+    """The name of the base model of an adapter folder.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, an adapter of another type, or of a newer format.
+        FileNotFoundError: no adapter folder.
+        ValueError: it names none, or the folder itself, which transformers would not take for a base.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG_FILE}.")
-    try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): the adapter is damaged, save it again.") from error
-    kind = description.get("peft_type") if isinstance(description, dict) else None
-    if kind != ADAPTER_TYPE:
+    name = read_config(folder).get("base_model")
+    if name and not isinstance(name, str):
+        raise ValueError(f"{folder / CONFIG_FILE}: base_model is {name!r:.80}, not a text: the adapter is damaged.")
+    if not name:
         raise ValueError(
-            f"{folder} holds an adapter of type {kind!r}, not {ADAPTER_TYPE!r}: load it with the tool that wrote it."
+            f"{folder} does not name its base model: load the base and call PreferenceModel.load(base, folder)."
         )
-    if description.get("format_version") not in (1, FORMAT_VERSION):
+    if Path(name).is_dir() and Path(name).resolve() == folder.resolve():
+        refuse_mixed_folder(folder)
         raise ValueError(
-            f"{folder} has format version {description.get('format_version')!r}, and this mopref reads 1 and "
-            f"{FORMAT_VERSION}: use the release of mopref that wrote it ({description.get('versions')})."
+            f"{folder} names itself as its base model, of which it holds no weights: load the base and call "
+            "PreferenceModel.load(base, folder)."
         )
-    return description
+    return name
+
+
+def refuse_mixed_folder(folder: Path) -> None:
+    """Refuse a folder of an adapter that holds a model's weights, too.
+
+    Raises:
+        ValueError: such a folder.
+    """
+    weights = model_weights(folder)
+    if weights is not None:
+        raise ValueError(
+            f"{folder} holds both an adapter and the weights of a model ({weights}), so that transformers does not "
+            f"load the model: move {CONFIG_FILE} and {TENSOR_FILE} into a folder of their own, and load that or the "
+            "model."
+        )
 
 
 def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
@@ -139,40 +197,48 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
 
     Raises:
         FileNotFoundError: a missing file.
-        ValueError: another type or base; tensors missing, unexpected, of another shape, or not finite.
+        ValueError: another type or base; a description that is damaged; tensors missing, unexpected, of another shape
+            or type, or not finite.
     """
     description = read_config(folder)
     try:
-        config = SVDLoRAConfig(**{field: description[field] for field in SVDLoRAConfig.__dataclass_fields__})
-        sizes: dict[str, list[int]] = description["adapted_modules"]
-        samples: dict[str, list[float]] = description["base_check"]
-    except KeyError as error:
-        raise ValueError(f"{folder / CONFIG_FILE} lacks {error}: the adapter is damaged, save it again.") from error
-    version_of_file = description["format_version"]
-    difference = _difference_of_layers(sizes, base_model) or difference_of_weights(samples, base_model, version_of_file)
+        settings = checked_settings(description)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}: the adapter is damaged, save it again.") from error
+    difference = difference_of_base(settings.sizes, settings.samples, base_model, description["format_version"])
     if difference:
         raise ValueError(
-            f"{folder} was trained on another base model ({description.get('base_model')!r}): {difference}."
+            f"{folder} was trained on another base model ({description.get('base_model')!r:.200}): {difference}."
         )
-    shapes = {
-        f"{name}.{part}": shape
-        for name, (n_out, n_in) in sizes.items()
-        for part, shape in zip(
-            PARTS, ((n_out, config.total_rank), (n_in, config.total_rank), (config.rank,), ()), strict=True
-        )
-    }
-    tensors = _read_tensors(folder / TENSOR_FILE, shapes)
-    return AdapterContent(config, tuple(sizes), tensors, _convention(description, folder))
-
-
-def _convention(description: Mapping[str, Any], folder: Path) -> RecordedConvention:
-    """What a preference says to the adapter; a warning where it is not the importance of each objective."""
-    convention = description.get("preference_convention", "unrecorded")
-    if convention not in get_args(RecordedConvention):
+    # A base whose weights were all quantised leaves no numbers to compare.
+    if set(settings.base_weights or {"float": 1}) == {"float"} and shares_no_weight(settings.samples, base_model):
         raise ValueError(
-            f"{folder / CONFIG_FILE}: preference_convention is {convention!r}, which is none of "
-            f"{', '.join(get_args(RecordedConvention))}: the adapter is damaged, save it again."
+            f"{folder / CONFIG_FILE}: base_check has no number of this base's weights, so that another base would go "
+            "unnoticed: the adapter is damaged, save it again."
         )
+    tensors = _read_tensors(folder / TENSOR_FILE, settings.shapes)
+    _tell_convention(settings.convention, folder)
+    _tell_storage(settings, base_model, folder)
+    return AdapterContent(settings.config, tuple(settings.sizes), tensors, settings.convention)
+
+
+def _read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} is no complete adapter: it has no {path.name}.")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read ({error}): the adapter is damaged, save it again.") from error
+    try:
+        check_tensors(tensors, shapes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: the adapter is damaged, save it again.") from error
+    check_finite(tensors, str(path))
+    return tensors
+
+
+def _tell_convention(convention: RecordedConvention, folder: Path) -> None:
+    """Warn where a preference does not say the importance of each objective."""
     if convention == "unrecorded":
         warnings.warn(
             f"{folder} does not record what a preference says to it. Trained before version 0.2 by PBI, modified "
@@ -186,134 +252,28 @@ def _convention(description: Mapping[str, Any], folder: Path) -> RecordedConvent
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
             stacklevel=4,
         )
-    return cast(RecordedConvention, convention)
 
 
-def _difference_of_layers(sizes: dict[str, list[int]], base_model: nn.Module) -> str | None:
-    """What tells a base model from the one whose layers were adapted, by the sizes of its layers."""
-    modules = dict(base_model.named_modules(remove_duplicate=False))
-    for name, size in sizes.items():
-        module = modules.get(name)
-        own_size = layer_sizes(module) if module is not None and is_adaptable(module) else "missing"
-        if own_size != tuple(size):
-            return f"it adapts {name} of shape {tuple(size)}, which is {own_size} here"
-    return None
+def _tell_storage(settings: AdapterSettings, base_model: nn.Module, folder: Path) -> None:
+    """Warn where the adapted layers are quantised otherwise than those that were adapted."""
+    own = storage_kinds(base_model.get_submodule(name) for name in settings.sizes)
+    if settings.base_weights is not None and settings.base_weights != own:
+        recorded, here = (
+            ", ".join(f"{count} × {kind}" for kind, count in kinds.items()) for kinds in (settings.base_weights, own)
+        )
+        warnings.warn(
+            f"{folder} was saved on a base whose adapted layers are stored as {recorded}, and here they are {here}: "
+            "outputs differ by the rounding of the base. Evaluate the front again, or load the base as it was "
+            "(quantization_config).",
+            stacklevel=4,
+        )
 
 
-def _read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is no complete adapter: it has no {path.name}.")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}): the adapter is damaged, save it again.") from error
-    for name in sorted(shapes.keys() | tensors.keys()):
-        if name not in tensors:
-            raise ValueError(f"{path} has no tensor {name!r}: the adapter is damaged, save it again.")
-        if name not in shapes:
-            raise ValueError(f"{path} has a tensor {name!r} that {CONFIG_FILE} does not describe.")
-        if tuple(tensors[name].shape) != shapes[name]:
-            raise ValueError(f"{path}: {name!r} has shape {tuple(tensors[name].shape)}, not {shapes[name]}.")
-        if not tensors[name].isfinite().all():
-            raise ValueError(f"{path}: {name!r} has values that are not finite: the training diverged.")
-    return tensors
-
-
-def export_lora(
-    folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, preference: Tensor
-) -> None:
-    """Write the adapters at one preference ``(m,)`` as a plain LoRA of rank k + p·m.
-
-    Raises:
-        ValueError: the folder holds a mopref adapter, or PEFT would take some layers for others.
-    """
-    factors = {
-        name: (layer.V.T, layer.config.scaling * layer.U * layer.gate(preference.view(1, -1)))
-        for name, layer in adapters.items()
-    }
-    _write_lora(folder, adapters, base_model, factors, config.total_rank)
-
-
-def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
-    """Write ``shared`` and one plain LoRA for each objective, to be scaled by λ where they are served.
-
-    Raises:
-        ValueError: an objective is called "shared" or by what is no name of a folder, a folder holds a mopref adapter,
-            or PEFT would take some layers for others.
-    """
-    if "shared" in config.objectives:
-        raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
-    for name in config.objectives:
-        if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
-            raise ValueError(
-                f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
-                "name without slashes."
-            )
-    refuse_misread_targets(base_model, adapters)
-    for index, name in enumerate(("shared", *config.objectives)):
-        start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank
-        rank = config.rank if index == 0 else config.preference_rank
-        if rank == 0:
-            continue
-        columns = slice(start, start + rank)
-        factors = {}
-        for module, layer in adapters.items():
-            values = layer.sigma if index == 0 else layer.scale.expand(rank)
-            factors[module] = (layer.V[:, columns].T, layer.config.scaling * layer.U[:, columns] * values)
-        _write_lora(folder / name, adapters, base_model, factors, rank)
-
-
-def _write_lora(
-    folder: Path, adapters: Adapters, base_model: nn.Module, factors: dict[str, tuple[Tensor, Tensor]], rank: int
-) -> None:
-    """Write A and B of each layer, ``(rank, n_in)`` and ``(n_out, rank)``, as PEFT reads them."""
-    refuse_misread_targets(base_model, adapters)
-    description_file = folder / CONFIG_FILE
-    if description_file.is_file() and ADAPTER_TYPE in description_file.read_text(encoding="utf-8"):
-        raise ValueError(f"{folder} holds a mopref adapter, which the export would replace: choose another folder.")
-    tensors = {}
-    for name, (a, b) in factors.items():
-        tensors[f"base_model.model.{name}.lora_A.weight"] = _stored(a)
-        tensors[f"base_model.model.{name}.lora_B.weight"] = _stored(b)
-    description = {
-        "peft_type": "LORA",
-        "task_type": _task_type(base_model),
-        "base_model_name_or_path": _base_name(base_model),
-        "inference_mode": True,
-        "r": rank,
-        # PEFT scales by lora_alpha / r; ours is in B already.
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": any(layer.transposed for layer in adapters.values()),
-        "target_modules": list(factors),
-    }
-    _write(folder, description, tensors)
-
-
-def _stored(tensor: Tensor) -> Tensor:
+def stored(tensor: Tensor) -> Tensor:
     """A tensor as safetensors takes it: on the CPU, contiguous, and with memory of its own."""
     return tensor.detach().cpu().clone().contiguous()
 
 
-def _base_name(base_model: nn.Module) -> str:
+def base_name(base_model: nn.Module) -> str:
+    """The name or the path of a base model; empty where it has none."""
     return str(getattr(base_model, "name_or_path", "") or "")
-
-
-def _task_type(base_model: nn.Module) -> str | None:
-    if not hasattr(base_model, "generate"):
-        return None
-    return "SEQ_2_SEQ_LM" if getattr(base_model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
-
-
-def _write(folder: Path, description: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write both files, the description last, each in one move: an interrupted write leaves no valid adapter."""
-    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
-    content = save(tensors, metadata={"format": "pt"})
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-        for name, data in ((TENSOR_FILE, content), (CONFIG_FILE, text)):
-            (Path(temporary) / name).write_bytes(data)
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        for name in (TENSOR_FILE, CONFIG_FILE):
-            os.replace(Path(temporary) / name, folder / name)

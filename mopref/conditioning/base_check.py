@@ -1,15 +1,19 @@
 """A few numbers of a base model's weights, by which another base of the same shapes is noticed."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from mopref.conditioning.linear_layer import is_transposed
 from mopref.conditioning.svd_lora import SVDLoRALayer
 
-__all__ = ["base_check", "difference_of_weights"]
+__all__ = ["base_check", "difference_of_weights", "shares_no_weight", "storage_kinds"]
 
 _SAMPLES = 8
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def base_check(base_model: nn.Module) -> dict[str, list[float]]:
@@ -62,6 +66,39 @@ def difference_of_weights(samples: Mapping[str, list[float]], base_model: nn.Mod
     return None
 
 
+def shares_no_weight(samples: Mapping[str, list[float]], base_model: nn.Module) -> bool:
+    """Whether a base model has weights to compare and the samples none of them."""
+    own = base_check(base_model)
+    return bool(own) and own.keys().isdisjoint(samples)
+
+
+def storage_kinds(layers: Iterable[nn.Module]) -> dict[str, int]:
+    """How many linear layers store their weights in which way.
+
+    "float" for every plain floating-point type, else the class that quantises, of the layer or of its weight, and its
+    type of quantisation where it tells one.
+
+    Example:
+        >>> storage_kinds([nn.Linear(4, 2), nn.Linear(4, 2).bfloat16()])
+        {'float': 2}
+    """
+    return dict(sorted(Counter(map(_storage_kind, layers)).items()))
+
+
+def _storage_kind(layer: nn.Module) -> str:
+    # A weight that is computed from others is not asked for: a spectral norm would count.
+    if parametrize.is_parametrized(layer, "weight"):
+        return "float"
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and type(weight) in (nn.Parameter, Tensor):
+        dtype = str(weight.dtype).removeprefix("torch.")
+        return "float" if weight.dtype in _FLOATS else f"{type(layer).__name__} {dtype}"
+    quantises_by_weight = weight is not None and (type(layer) is nn.Linear or is_transposed(layer))
+    name = type(weight if quantises_by_weight else layer).__name__
+    detail = getattr(weight, "quant_type", None)
+    return f"{name} {detail}" if isinstance(detail, str) else name
+
+
 def _token_tables(base_model: nn.Module) -> set[int]:
     """The weights whose rows are the vocabulary's tokens: input embeddings and output head."""
     tables = set()
@@ -79,4 +116,4 @@ def _is_plain(parameter: Tensor) -> bool:
     """Whether a parameter holds its numbers as they are used: quantised ones differ from the same weight in float."""
     if parameter.is_meta or type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
         return False
-    return parameter.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    return parameter.dtype in _FLOATS

@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from mopref.conditioning import adapter_files
+from mopref.conditioning import adapter_files, lora_export
+from mopref.conditioning.adapter_description import CONFIG_FILE, PARTS
+from mopref.conditioning.adapter_folder import checked_folder
 from mopref.conditioning.base_model import (
     auto_class,
     keep_gradients,
@@ -26,7 +28,7 @@ from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
-from mopref.option_checks import RecordedConvention
+from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
 __all__ = ["PreferenceModel"]
 
@@ -85,7 +87,7 @@ class PreferenceModel(ConditionedModel):
     def _set_up(self, base_model: nn.Module, config: SVDLoRAConfig, selection: LayerSelection) -> None:
         super().__init__(config.objectives)
         self.adapter_config = config
-        self.preference_convention: RecordedConvention = "importance"
+        self.preference_convention = "importance"
         self.state = state = PreferenceState()
         generator = torch.Generator().manual_seed(config.seed)
 
@@ -97,6 +99,15 @@ class PreferenceModel(ConditionedModel):
         self.companions = nn.ModuleDict()
         self._checkpointing = ActivationCheckpointing(base_model, state)
         adapter_files.introduce_to_peft()
+
+    @property
+    def preference_convention(self) -> RecordedConvention:
+        """What a preference says to the adapters: "importance", "ray" or "unrecorded"; no other word can be set."""
+        return self._preference_convention
+
+    @preference_convention.setter
+    def preference_convention(self, convention: RecordedConvention) -> None:
+        self._preference_convention = checked_recorded_convention(convention, "preference_convention")
 
     @property
     def config(self) -> Any:
@@ -240,29 +251,51 @@ class PreferenceModel(ConditionedModel):
         return preferences[0]
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the adapter (not the base) as ``adapter_config.json`` and ``adapter_model.safetensors``."""
+        """Write the adapter (not the base) as ``adapter_config.json`` and ``adapter_model.safetensors``.
+
+        An adapter of the same objectives, layers and base is replaced, as after more training; other files of the
+        folder stay.
+
+        Raises:
+            FileExistsError: the folder holds a model, a checkpoint or another adapter, which would be lost.
+            ValueError: what could not be loaded again: values that are not finite, or settings changed since.
+        """
         adapter_files.save_adapter(
-            Path(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
+            checked_folder(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
         )
+
+    def check_folder(self, folder: str | Path) -> None:
+        """Refuse a folder as :meth:`save_pretrained` would, before a training rather than after it.
+
+        Raises:
+            FileExistsError: the folder holds a model, a checkpoint or another adapter, which would be lost.
+        """
+        adapter_files.check_savable(checked_folder(folder), self.adapters, self.adapter_config, self.base_model)
 
     def export_lora(self, folder: str | Path, preference: Any) -> None:
         """Write the adapter at one fixed preference as a plain LoRA of rank k + p·m, which stock PEFT loads.
 
-        Exact: A = Vᵀ and B = c · U · diag(g(λ)).
+        Exact: A = Vᵀ and B = c · U · diag(g(λ)). An earlier export of the same adapter, at whatever preference, is
+        replaced.
 
         Raises:
-            ValueError: an invalid preference, or a folder that holds a mopref adapter, which would be lost.
+            FileExistsError: the folder holds something else, which would be lost.
+            ValueError: an invalid preference, or values that are not finite.
         """
-        preference = self._one_preference(preference)
-        adapter_files.export_lora(Path(folder), self.adapters, self.adapter_config, self.base_model, preference)
+        path, preference = checked_folder(folder), self._one_preference(preference)
+        lora_export.export_lora(path, self.adapters, self.adapter_config, self.base_model, preference)
 
     def export_lora_set(self, folder: str | Path) -> None:
         """Write m + 1 plain LoRAs: ``shared`` (rank k) and one for each objective (rank p), named after it.
 
         The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i): a server that scales LoRAs for each
-        request can serve every preference.
+        request can serve every preference. An earlier set of the same adapter is replaced.
+
+        Raises:
+            FileExistsError: one of the folders holds something else, which would be lost; nothing is written.
+            ValueError: an objective whose name is no folder's, or values that are not finite.
         """
-        adapter_files.export_lora_set(Path(folder), self.adapters, self.adapter_config, self.base_model)
+        lora_export.export_lora_set(checked_folder(folder), self.adapters, self.adapter_config, self.base_model)
 
     @classmethod
     def load(cls, base_model: nn.Module, folder: str | Path) -> Self:
@@ -270,10 +303,10 @@ class PreferenceModel(ConditionedModel):
 
         Raises:
             FileNotFoundError: a file of the adapter is missing.
-            ValueError: an adapter of another type or another base, or tensors that are missing, unexpected, of another
-                shape or not finite. The base model is unchanged then.
+            ValueError: an adapter of another type or another base, a description that is damaged, or tensors that are
+                missing, unexpected, of another shape or type, or not finite. The base model is unchanged then.
         """
-        folder, base_model = Path(folder), plain_base_model(base_model)
+        folder, base_model = checked_folder(folder), plain_base_model(base_model)
         keep_gradients(base_model)
         content = adapter_files.read_adapter(folder, base_model)
         model = cls.__new__(cls)
@@ -285,7 +318,7 @@ class PreferenceModel(ConditionedModel):
             warnings.warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.", stacklevel=2)
         with torch.no_grad():
             for name, layer in model.adapters.items():
-                for part in adapter_files.PARTS:
+                for part in PARTS:
                     getattr(layer, part).copy_(content.tensors[f"{name}.{part}"])
         return model
 
@@ -301,21 +334,19 @@ class PreferenceModel(ConditionedModel):
             **model_options: for transformers' ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``.
 
         Raises:
-            ValueError: a config together with an adapter folder, or neither; and as :meth:`load`.
+            ValueError: a config together with an adapter folder, or neither; a folder that holds an adapter beside its
+                own base; and as :meth:`load`.
         """
-        folder = Path(name_or_folder)
-        if (folder / adapter_files.CONFIG_FILE).is_file():
+        folder = checked_folder(name_or_folder, "name_or_folder")
+        if (folder / CONFIG_FILE).is_file():
             if config is not None:
+                adapter_files.refuse_mixed_folder(folder)
                 raise ValueError(f"{folder} is an adapter with its own settings: leave config out.")
-            base_name = adapter_files.read_config(folder)["base_model"]
-            if not base_name:
-                raise ValueError(
-                    f"{folder} does not name its base model: load the base and call PreferenceModel.load(base, folder)."
-                )
+            base_name = adapter_files.named_base(folder)
             return cls.load(auto_class(base_name, model_options).from_pretrained(base_name, **model_options), folder)
         if config is None:
             raise ValueError(
-                f"{name_or_folder} has no {adapter_files.CONFIG_FILE}, so it is taken for a base model: give an "
+                f"{name_or_folder} has no {CONFIG_FILE}, so it is taken for a base model: give an "
                 "SVDLoRAConfig for its new adapters."
             )
         name = str(name_or_folder)

@@ -3,18 +3,16 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array
-from mopref.option_checks import RecordedConvention
 from mopref.preferences import validate_preferences
 
 __all__ = [
     "checked_extra",
-    "checked_front_convention",
     "checked_metadata",
     "checked_names",
     "checked_preferences",
@@ -47,20 +45,6 @@ def checked_preferences(preferences: ArrayLike, names: Sequence[str], shape: tup
             "row."
         )
     return np.array(weights)
-
-
-def checked_front_convention(convention: RecordedConvention) -> RecordedConvention:
-    """The convention itself.
-
-    Raises:
-        ValueError: a word that names no convention.
-    """
-    if convention not in get_args(RecordedConvention):
-        raise ValueError(
-            f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
-            "where the losses were to lie along λ, or 'unrecorded' where nobody knows."
-        )
-    return convention
 
 
 def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Maximize
-from mopref.front.arguments import checked_front_convention
-from mopref.option_checks import RecordedConvention
+from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
 __all__ = ["PREFERENCE_PREFIX", "FrontContent", "from_csv", "from_json", "to_csv", "to_json"]
 
@@ -93,7 +92,7 @@ def from_json(text: str) -> FrontContent:
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}.")
     if version != 1:
-        checked_front_convention(document["convention"])
+        checked_recorded_convention(document["convention"])
     return FrontContent(**{key: document[key] for key in FrontContent._fields})
 
 

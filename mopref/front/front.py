@@ -15,7 +15,6 @@ from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, si
 from mopref._atomic_writes import write_atomically
 from mopref.front.arguments import (
     checked_extra,
-    checked_front_convention,
     checked_metadata,
     checked_names,
     checked_preferences,
@@ -23,7 +22,7 @@ from mopref.front.arguments import (
 from mopref.front.files import PREFERENCE_PREFIX, FrontContent, from_csv, from_json, to_csv, to_json
 from mopref.front.table import convention_lines, indicator_lines, table_lines
 from mopref.indicators import PreferenceRegret
-from mopref.option_checks import RecordedConvention
+from mopref.option_checks import RecordedConvention, checked_recorded_convention
 from mopref.scalarizer import Scalarizer
 
 if TYPE_CHECKING:
@@ -68,7 +67,6 @@ class Front:
     maximize: bool | tuple[bool, ...]
     extra: dict[str, NDArray[Any]]
     metadata: dict[str, Any]
-    convention: RecordedConvention
 
     def __init__(
         self,
@@ -89,13 +87,22 @@ class Front:
         self.maximize = flags[0] if len(set(flags)) == 1 else tuple(flags)
         self.extra = {name: checked_extra(name, column, count) for name, column in (extra or {}).items()}
         self.metadata = checked_metadata(metadata or {})
-        self.convention = checked_front_convention(convention)
+        self.convention = convention
         columns = self.columns()
         if len(set(columns)) != len(columns) or any(name.startswith(PREFERENCE_PREFIX) for name in self.extra):
             raise ValueError(
                 f"columns are {columns}, where one is there twice or an extra one starts with {PREFERENCE_PREFIX!r}: "
                 "rename the extra column or the objective."
             )
+
+    @property
+    def convention(self) -> RecordedConvention:
+        """What λ says: "importance", "ray" or "unrecorded"; no other word can be set."""
+        return self._convention
+
+    @convention.setter
+    def convention(self, convention: RecordedConvention) -> None:
+        self._convention = checked_recorded_convention(convention)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -306,16 +313,22 @@ class Front:
         The file appears under its name only when it is complete. Missing folders are made.
 
         Raises:
-            ValueError: a name with another ending, or a number that was made NaN or infinite since (.json).
+            ValueError: a name with another ending, or a front that was changed since and could not be loaded again.
         """
         path = Path(path)
-        if _is_csv(path):
-            text = to_csv(self.columns(), self.column_arrays())
-        else:
-            convention = checked_front_convention(self.convention)
-            content = (self.preferences, self.values, self.names, self.maximize, self.extra, self.metadata, convention)
-            text = to_json(FrontContent(*content))
+        is_csv = _is_csv(path)
+        try:
+            front = Front(*self._content()[:-1], convention=self.convention)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the front was changed after it was made, and neither JSON nor CSV could be loaded again: {error}"
+            ) from error
+        text = to_csv(front.columns(), front.column_arrays()) if is_csv else to_json(front._content())
         write_atomically(path, text.encode())
+
+    def _content(self) -> FrontContent:
+        arrays = (self.preferences, self.values, self.names, self.maximize, self.extra, self.metadata)
+        return FrontContent(*arrays, self.convention)
 
     @classmethod
     def load(
@@ -345,7 +358,7 @@ class Front:
         try:
             text = path.read_text(encoding="utf-8")
             content = from_json(text) if maximize is None else from_csv(text, maximize, convention or "unrecorded")
-            front = cls(*content[:-1], content.convention or "unrecorded")
+            front = cls(*content[:-1], convention=content.convention or "unrecorded")
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a front that Front.save wrote, or it was damaged: {error}") from error
         if maximize is None:
@@ -360,7 +373,7 @@ def _tell_convention(
     if recorded is not None and convention is not None:
         raise ValueError(f"{path} holds the convention of its preferences itself: leave convention out.")
     if convention is not None:
-        front.convention = checked_front_convention(convention)
+        front.convention = convention
     elif recorded is None:
         warnings.warn(
             f"{path} is of version 1, which does not record what its preferences say: the front's convention is "

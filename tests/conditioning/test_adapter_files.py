@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -70,21 +71,6 @@ def test_merge_is_a_plain_copy(base, model, five_preferences, token_batch, tmp_p
     torch.testing.assert_close(
         logits(reloaded, token_batch), logits(model, token_batch, five_preferences[1]), atol=1e-4, rtol=1e-4
     )
-
-
-@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.25, 0.75)])
-def test_exported_set_combines_to_the_conditioned_model(weights, base, model, token_batch, tmp_path):
-    """shared + Σ λ_i · member_i, concatenated by stock PEFT (averaging A and B apart is not averaging ΔW)."""
-    peft = pytest.importorskip("peft")
-    model.export_lora_set(tmp_path)
-    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"shared", "helpful", "harmless"}
-    stock = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "shared", adapter_name="shared")
-    for name in CONFIG.objectives:
-        stock.load_adapter(tmp_path / name, adapter_name=name)
-    stock.add_weighted_adapter(["shared", *CONFIG.objectives], [1.0, *weights], "mixed", combination_type="cat")
-    stock.set_adapter("mixed")
-    expected = logits(model, token_batch, torch.tensor(weights))
-    torch.testing.assert_close(logits(stock.eval(), token_batch), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_round_trip(base, model, five_preferences, token_batch, tmp_path):
@@ -210,7 +196,7 @@ def test_a_broken_convention_is_refused(broken, base, folder):
     assert_unchanged(base, before)
 
 
-@pytest.mark.parametrize("version", [0, 3, "2", None])
+@pytest.mark.parametrize("version", [0, 3, "2", None, True, 2.0])
 def test_another_version_of_the_format_is_refused(version, base, folder):
     settings = json.loads((folder / SETTINGS).read_text()) | {"format_version": version}
     (folder / SETTINGS).write_text(json.dumps(settings))
@@ -332,39 +318,6 @@ def test_a_damaged_file_is_refused(name, content, message, base, folder):
     assert_unchanged(base, before)
 
 
-def test_an_export_does_not_replace_an_adapter(model, folder):
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ValueError, match="holds a mopref adapter, which the export would replace"):
-        model.export_lora(folder, preference=[0.5, 0.5])
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-def test_an_objective_may_not_take_the_name_of_the_shared_part(make_mlp, tmp_path):
-    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", "shared")))
-    with pytest.raises(ValueError, match="an objective is called 'shared'"):
-        model.export_lora_set(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/a", "../a", "a\\b", "C:a", "C:", "a/", "./a", "a/."])
-def test_an_objective_whose_name_is_no_folder_is_refused_before_anything_is_written(name, make_mlp, tmp_path):
-    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name)))
-    with pytest.raises(ValueError, match="cannot name a folder of its own, in which its LoRA is written"):
-        model.export_lora_set(tmp_path / "set")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["harmless", "not harmful", "größe", "λ", ".hidden", "a.b"])
-def test_other_names_are_folders(name, make_mlp, tmp_path):
-    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name))).export_lora_set(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"shared", "helpful", name}
-
-
-def test_without_shared_directions_there_is_no_shared_lora(make_mlp, tmp_path):
-    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("a", "b"), rank=0)).export_lora_set(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
-
-
 def test_companions_are_no_part_of_an_adapter(model, base, folder, tmp_path):
     model.companions["critic"] = nn.Linear(3, 2)
     model.save_pretrained(tmp_path / "beside a critic")
@@ -431,3 +384,91 @@ def test_a_saved_adapter_does_not_depend_on_training_mode(model, base, folder, f
     loaded.save_pretrained(folder)
     again = PreferenceModel.load(copy.deepcopy(base), folder).eval()
     assert torch.equal(logits(again, token_batch, five_preferences[2]), logits(model, token_batch, five_preferences[2]))
+
+
+# What could not be loaded again is not saved.
+
+
+def other_config(model):
+    model.adapter_config = SVDLoRAConfig(("helpful", "harmless"), rank=4, preference_rank=2, scaling=0.8)
+
+
+def other_rank(model):
+    model.adapter_config = SVDLoRAConfig(("helpful", "harmless"), rank=5, preference_rank=2, scaling=0.7)
+
+
+def other_shape(model):
+    layer = next(iter(model.adapters.values()))
+    layer.sigma = nn.Parameter(torch.ones(3))
+
+
+def whole_numbers(model):
+    layer = next(iter(model.adapters.values()))
+    layer.scale = nn.Parameter(torch.tensor(1), requires_grad=False)
+
+
+def layer_taken_out(model):
+    name, layer = next(iter(model.adapters.items()))
+    model.base_model.set_submodule(name, layer.base_layer)
+
+
+def other_names(model):
+    # Past the checks of the settings.
+    object.__setattr__(model.adapter_config, "objectives", (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_config, "adapter_config is not that of "),
+        (other_rank, r"has shape \(\d+, 8\), not \(\d+, 9\)"),
+        (other_shape, r"sigma' has shape \(3,\), not \(4,\)"),
+        (whole_numbers, r"scale' is of type torch\.int64, none of torch\.float64"),
+        (layer_taken_out, "is no longer in the base model"),
+        (other_names, r"objectives is \[1, 2\], not a list of texts"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_not_written(change, message, model, tmp_path):
+    model.adapter_config = copy.copy(model.adapter_config)
+    change(model)
+    with pytest.raises(
+        ValueError, match=rf"the model cannot be saved, since it could not be loaded again: .*{message}"
+    ):
+        model.save_pretrained(tmp_path / "adapter")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("word", ["Ray", "", None, 1, ["ray"]])
+def test_only_a_convention_can_be_set(word, model):
+    with pytest.raises(ValueError, match=r"preference_convention is .*: choose 'importance'.* 'ray'.* 'unrecorded'"):
+        model.preference_convention = word
+    assert model.preference_convention == "importance"
+
+
+# A folder of a base that holds an adapter, too.
+
+
+def test_a_folder_of_both_is_told_how_to_be_parted(base, tmp_path):
+    mixed, apart = tmp_path / "mixed", tmp_path / "apart"
+    base.save_pretrained(mixed)
+    model = PreferenceModel.from_pretrained(mixed, CONFIG)
+    model.save_pretrained(apart)
+    for name in (SETTINGS, WEIGHTS):
+        shutil.copy(apart / name, mixed / name)
+    message = r"both an adapter and the weights of a model \(model\.safetensors\), .*: move adapter_config\.json and"
+    for config in (None, CONFIG):
+        with pytest.raises(ValueError, match=message):
+            PreferenceModel.from_pretrained(mixed, config)
+    for name in (SETTINGS, WEIGHTS):
+        (mixed / name).unlink()
+    assert PreferenceModel.from_pretrained(apart).adapters.keys() == model.adapters.keys()
+    # Beside another model's weights the adapter is what is loaded: its base is elsewhere.
+    base.save_pretrained(apart)
+    assert PreferenceModel.from_pretrained(apart).adapters.keys() == model.adapters.keys()
+
+
+def test_an_adapter_that_names_itself_as_its_base_is_refused(folder):
+    settings = json.loads((folder / SETTINGS).read_text()) | {"base_model": str(folder)}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="names itself as its base model, of which it holds no weights: load the base"):
+        PreferenceModel.from_pretrained(folder)

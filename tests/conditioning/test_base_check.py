@@ -8,7 +8,7 @@ from conditioned_networks import PackedLinear, conditioned, small_config, store_
 from torch import nn
 
 from mopref import PreferenceModel
-from mopref.conditioning.base_check import base_check, difference_of_weights
+from mopref.conditioning.base_check import base_check, difference_of_weights, shares_no_weight, storage_kinds
 
 
 def test_eight_numbers_of_every_weight_by_its_plain_name(make_lm):
@@ -106,3 +106,34 @@ def test_the_weight_that_differs_is_named(make_mlp):
     assert (
         difference_of_weights(samples, base, version=2) == "the weights of 2.bias differ from those it was trained on"
     )
+
+
+def test_float_weights_are_of_one_kind_however_they_are_stored_or_computed():
+    counting = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).train()
+    before = counting.parametrizations.weight[0]._u.clone()
+    layers = [nn.Linear(4, 4, dtype=dtype) for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)]
+    assert storage_kinds([*layers, nn.Linear(4, 4, device="meta"), counting]) == {"float": 6}
+    assert torch.equal(counting.parametrizations.weight[0]._u, before)
+
+
+def test_other_weights_are_told_by_the_class_that_quantises():
+    eight_bits = nn.Linear(4, 4)
+    eight_bits.weight = nn.Parameter(torch.zeros(4, 4, dtype=torch.float8_e4m3fn), requires_grad=False)
+    without_weight = nn.Linear(4, 4)
+    del without_weight.weight
+    packed, stored = PackedLinear(nn.Linear(4, 4)), store_in_int8(nn.Sequential(nn.Linear(4, 4)))[0]
+    assert storage_kinds([eight_bits, packed, packed, stored, without_weight]) == {
+        "Linear": 1,
+        "Linear float8_e4m3fn": 1,
+        "PackedLinear int8": 2,
+        "_Int8": 1,
+    }
+
+
+def test_whether_there_is_anything_to_compare(make_mlp):
+    base = make_mlp()
+    samples = base_check(base)
+    assert not shares_no_weight(samples, base)
+    assert not shares_no_weight({"0.bias": samples["0.bias"]}, base)
+    assert shares_no_weight({"another": samples["0.bias"]}, base)
+    assert not shares_no_weight({}, PackedLinear(nn.Linear(4, 4)))

@@ -1,6 +1,8 @@
 """Bases with quantised weights: adapted, trained, saved and loaded; what cannot learn or be merged is said in time."""
 
 import copy
+import json
+import warnings
 
 import pytest
 import torch
@@ -89,12 +91,63 @@ def test_gradients_after_an_evaluation_are_slopes_of_the_loss(name):
 def test_its_adapter_loads_on_the_same_base_in_float_and_back(name, tmp_path):
     model = conditioned(packed_base(name))
     model.save_pretrained(tmp_path / "packed")
-    plain = PreferenceModel.load(tiny_model("llama"), tmp_path / "packed").eval()
+    with pytest.warns(UserWarning, match=r"stored as 14 × \w+.*, and here they are 14 × float: .* Evaluate the front"):
+        plain = PreferenceModel.load(tiny_model("llama"), tmp_path / "packed").eval()
     found, expected = (logits_of_rows(m, slice(None), preferences=ROW_PREFERENCES) for m in (plain, model))
     torch.testing.assert_close(found, expected, atol=0.3, rtol=0.1)
     plain.save_pretrained(tmp_path / "plain")
-    again = PreferenceModel.load(packed_base(name), tmp_path / "plain").eval()
+    with pytest.warns(UserWarning, match="stored as 14 × float, and here they are 14 × ") as told:
+        again = PreferenceModel.load(packed_base(name), tmp_path / "plain").eval()
+    assert told[0].filename == __file__
     assert torch.equal(logits_of_rows(again, slice(None), preferences=ROW_PREFERENCES), expected)
+
+
+KINDS = {
+    "packed": "PackedLinear int8",
+    "a tensor of its own kind": "_Int8",
+    "llama-nf4": "Linear4bit nf4",
+    "llama-int8": "Linear8bitLt",
+    "llama-torchao-int8": "Int8Tensor",
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_how_its_weights_are_stored_is_recorded_and_the_same_base_needs_no_word(name, tmp_path):
+    model = conditioned(packed_base(name))
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_weights"] == {KINDS[name]: 14}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "(?s).*stored as")
+        PreferenceModel.load(packed_base(name), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_another_precision_of_a_float_base_needs_no_word(dtype, tmp_path):
+    conditioned(tiny_model("llama")).save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PreferenceModel.load(tiny_model("llama").to(dtype), tmp_path)
+
+
+def test_a_file_that_does_not_record_it_is_loaded_without_a_word(tmp_path):
+    conditioned(packed_base("packed")).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    del settings["base_weights"]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PreferenceModel.load(tiny_model("llama"), tmp_path)
+
+
+def test_a_base_without_any_weight_to_compare_is_loaded_in_float(tmp_path):
+    torch.manual_seed(0)
+    floats = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    model = conditioned(nn.Sequential(*map(PackedLinear, floats)))
+    model.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["base_check"] == {}
+    assert PreferenceModel.load(nn.Sequential(*map(PackedLinear, floats)), tmp_path).adapters.keys() == {"0", "1"}
+    with pytest.warns(UserWarning, match="stored as 2 × PackedLinear int8, and here they are 2 × float"):
+        PreferenceModel.load(floats, tmp_path)
 
 
 @pytest.mark.parametrize("name", STAND_INS)

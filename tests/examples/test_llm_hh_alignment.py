@@ -79,6 +79,18 @@ def test_adapter_reloads_with_its_base(example, model_folder, records_file, tmp_
     assert (ends[0] - ends[1]).abs().max() > 1e-2
 
 
+def test_a_second_run_replaces_the_first_or_is_refused_before_it_trains(
+    example, model_folder, records_file, tmp_path, monkeypatch
+):
+    few = ("--points", "2", "--steps", "2")
+    for seed in ("0", "1"):
+        example.main(arguments(model_folder, records_file, tmp_path / "out", *few, "--seed", seed))
+        assert json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())["seed"] == int(seed)
+    monkeypatch.setattr(example, "train", lambda *_: pytest.fail("trained"))
+    with pytest.raises(FileExistsError, match=r"holds the adapter of another training, .*\(it adapts other layers"):
+        example.main(arguments(model_folder, records_file, tmp_path / "out", *few, "--layers", "1"))
+
+
 def test_kept_activations_change_nothing(example, model_folder, records_file, tmp_path, monkeypatch):
     kept = example.main(arguments(model_folder, records_file, tmp_path / "kept"))
     monkeypatch.setattr(Policy, "keeps_lower_layers", lambda policy, tokens: False)

@@ -120,12 +120,50 @@ def test_a_file_of_version_1_moves_by_being_told_its_convention(tmp_path, recwar
         Front.load(path, convention=convention)
 
 
-def test_a_convention_that_was_spoilt_since_is_not_saved(tmp_path):
+@pytest.mark.parametrize("word", ["rays", "Ray", "", None, 1, ["ray"]])
+def test_only_a_convention_can_be_set(word, tmp_path):
     front = small()
-    front.convention = "rays"
-    with pytest.raises(ValueError, match="convention is 'rays': choose"):
-        front.save(tmp_path / "front.json")
-    assert not (tmp_path / "front.json").exists()
+    with pytest.raises(ValueError, match=r"convention is .*: choose"):
+        front.convention = word
+    front.convention = "ray"
+    front.save(tmp_path / "front.json")
+    assert Front.load(tmp_path / "front.json").convention == "ray"
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("names", ("a", "a"), "names are"),
+        ("names", ("a", 1), "names are"),
+        ("names", ("a",), "names are"),
+        ("preferences", np.full((4, 2), 0.7), "sums to 1.4, not 1"),
+        ("values", np.full((3, 2), 0.5), "preferences have shape"),
+        ("values", np.full((4, 2), np.nan), "values has nan"),
+        ("maximize", (True,), "maximize"),
+        ("extra", {"x": [1.0, 2.0]}, "extra column 'x'"),
+        ("extra", {"preference_x": [1.0, 2.0, 3.0, 4.0]}, "rename"),
+        ("metadata", {"x": object()}, "cannot be written as JSON"),
+        ("metadata", 3, "items"),
+    ],
+)
+def test_what_was_spoilt_since_is_not_saved(name, value, message, ending, tmp_path):
+    front = small()
+    setattr(front, name, value)
+    with pytest.raises(
+        ValueError, match=f"changed after it was made, and neither .* could be loaded again: .*{message}"
+    ):
+        front.save(tmp_path / f"front.{ending}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_changed_to_something_else_that_is_right_is_saved(tmp_path):
+    front = small()
+    front.names, front.values, front.extra = ["x", "y"], front.values.tolist(), {"length": [1, 2, 3, 4]}
+    front.save(tmp_path / "front.json")
+    loaded = Front.load(tmp_path / "front.json")
+    assert loaded.names == ("x", "y")
+    assert loaded.extra["length"].tolist() == [1, 2, 3, 4]
 
 
 def test_files_are_strict_json(tmp_path):

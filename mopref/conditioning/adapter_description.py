@@ -1,0 +1,264 @@
+"""What ``adapter_config.json`` and the tensors beside it may hold: one check of what is read and what is written."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mopref.conditioning.base_check import difference_of_weights
+from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
+from mopref.conditioning.svd_lora import SVDLoRAConfig
+from mopref.option_checks import RecordedConvention
+
+__all__ = [
+    "ADAPTER_TYPE",
+    "CONFIG_FILE",
+    "FORMAT_VERSION",
+    "KIND",
+    "PARTS",
+    "AdapterSettings",
+    "check_finite",
+    "check_tensors",
+    "checked_settings",
+    "difference_of_base",
+    "difference_of_kind",
+    "parsed_json",
+    "read_config",
+]
+
+CONFIG_FILE = "adapter_config.json"
+# Under another method's type an adapter may load "successfully" elsewhere and do nothing.
+ADAPTER_TYPE = "MOPREF_SVD_LORA"
+# 2: records what a preference says (preference_convention).
+FORMAT_VERSION = 2
+PARTS = ("U", "V", "sigma", "scale")
+# The fields by which adapters are of the same kind, so that a newer one may take the place of an older.
+KIND = ("objectives", "adapted_modules", "base_check")
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+class AdapterSettings(NamedTuple):
+    """What the description of an adapter says.
+
+    Attributes:
+        config: the adapters' settings.
+        sizes: ``(n_out, n_in)`` of each adapted layer by its name.
+        samples: the numbers of the base's weights, of ``base_check``.
+        base_weights: how many adapted layers were stored in which way, of ``storage_kinds``; ``None`` where nothing
+            tells.
+        convention: what a preference says: "importance", "ray", or "unrecorded".
+    """
+
+    config: SVDLoRAConfig
+    sizes: dict[str, tuple[int, int]]
+    samples: dict[str, list[float]]
+    base_weights: dict[str, int] | None
+    convention: RecordedConvention
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor, by ``<layer>.<part>``."""
+        rank, total = self.config.rank, self.config.total_rank
+        return {
+            f"{name}.{part}": shape
+            for name, (n_out, n_in) in self.sizes.items()
+            for part, shape in zip(PARTS, ((n_out, total), (n_in, total), (rank,), ()), strict=True)
+        }
+
+
+def parsed_json(content: bytes, source: str) -> Any:
+    """What a JSON text in UTF-8 says; the source says in a message where it comes from.
+
+    Raises:
+        ValueError: no such text, or one that is nested too deep.
+    """
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source} is not valid JSON ({error})") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The description of an adapter folder, of whose fields only type and version are checked.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, an adapter of another type, or of a newer format.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG_FILE}.")
+    try:
+        description = parsed_json(path.read_bytes(), str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}: the adapter is damaged, save it again.") from error
+    kind = description.get("peft_type") if isinstance(description, dict) else None
+    if kind != ADAPTER_TYPE:
+        raise ValueError(
+            f"{folder} holds an adapter of type {kind!r}, not {ADAPTER_TYPE!r}: load it with the tool that wrote it."
+        )
+    number = description.get("format_version")
+    if type(number) is not int or number not in (1, FORMAT_VERSION):
+        raise ValueError(
+            f"{folder} has format version {number!r}, and this mopref reads 1 and {FORMAT_VERSION}: use the release "
+            f"of mopref that wrote it ({description.get('versions')})."
+        )
+    return dict(description)
+
+
+def checked_settings(description: Mapping[str, Any]) -> AdapterSettings:
+    """The settings that a description holds.
+
+    Raises:
+        ValueError: a field that is missing or holds what it cannot.
+    """
+    optional = {} if "base_weights" in description else {"base_weights": None}
+    _check_fields({**description, **optional}, _FIELDS)
+    convention = description.get("preference_convention", "unrecorded")
+    if convention not in get_args(RecordedConvention):
+        raise ValueError(
+            f"preference_convention is {convention!r:.80}, which is none of {', '.join(get_args(RecordedConvention))}"
+        )
+    try:
+        config = SVDLoRAConfig(**{field: description[field] for field in SVDLoRAConfig.__dataclass_fields__})
+    except (TypeError, ValueError) as error:
+        raise ValueError(str(error).rstrip(".")) from error
+    sizes = {name: (n_out, n_in) for name, (n_out, n_in) in description["adapted_modules"].items()}
+    return AdapterSettings(config, sizes, description["base_check"], description.get("base_weights"), convention)
+
+
+def difference_of_base(
+    sizes: Mapping[str, tuple[int, int]], samples: Mapping[str, list[float]], base_model: nn.Module, version: int
+) -> str | None:
+    """What tells a base model from the one that was adapted; ``None`` for the same.
+
+    Args:
+        sizes: of each adapted layer.
+        samples: of ``base_check``.
+        base_model: what is compared.
+        version: of the format that the samples were written in.
+    """
+    modules = dict(base_model.named_modules(remove_duplicate=False))
+    for name, size in sizes.items():
+        module = modules.get(name)
+        own_size = layer_sizes(module) if module is not None and is_adaptable(module) else "missing"
+        if own_size != size:
+            return f"it adapts {name} of shape {size}, which is {own_size} here"
+    return difference_of_weights(samples, base_model, version)
+
+
+def difference_of_kind(recorded: Mapping[str, Any], own: Mapping[str, Any], base_model: nn.Module) -> str | None:
+    """What tells the adapter that was recorded from one that may take its place; ``None`` where nothing does.
+
+    Args:
+        recorded: at least the fields :data:`KIND` and the version of the format, from a file.
+        own: the same of the adapter that is to be written.
+        base_model: its base.
+    """
+    try:
+        _check_fields(recorded, KIND)
+    except ValueError as error:
+        return f"it cannot be read: {error}"
+    if recorded["objectives"] != list(own["objectives"]):
+        return f"its objectives are {', '.join(recorded['objectives'])}"
+    if recorded["adapted_modules"] != own["adapted_modules"]:
+        return "it adapts other layers, or layers of other sizes"
+    version = recorded.get("format_version")
+    if version not in (1, FORMAT_VERSION):
+        return f"it is of format version {version!r:.80}"
+    return difference_of_weights(recorded["base_check"], base_model, version)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse tensors that are not those of an adapter.
+
+    Raises:
+        ValueError: tensors that are missing, not described, of another shape, or of no floating-point type.
+    """
+    for name in sorted(shapes.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"has no tensor {name!r}")
+        if name not in shapes:
+            raise ValueError(f"has a tensor {name!r} that {CONFIG_FILE} does not describe")
+        if tuple(tensors[name].shape) != shapes[name]:
+            raise ValueError(f"{name!r} has shape {tuple(tensors[name].shape)}, not {shapes[name]}")
+        if tensors[name].dtype not in _FLOATS:
+            raise ValueError(f"{name!r} is of type {tensors[name].dtype}, none of {', '.join(map(str, _FLOATS))}")
+
+
+def check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
+    """Refuse tensors that hold infinite numbers or none; the place says in a message where they are.
+
+    Raises:
+        ValueError: the first such tensor, by its name.
+    """
+    for name in sorted(tensors):
+        if not tensors[name].isfinite().all():
+            raise ValueError(
+                f"{place}: {name!r} has values that are not finite: the training diverged. Train again, or from an "
+                "earlier checkpoint, at a lower learning rate."
+            )
+
+
+def _check_fields(description: Mapping[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if name not in description:
+            raise ValueError(f"lacks {name!r}")
+        is_right, what = _FIELDS[name]
+        if not is_right(description[name]):
+            raise ValueError(f"{name} is {description[name]!r:.80}, not {what}")
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _is_factor(value: Any) -> bool:
+    return _is_number(value) and 0 < torch.tensor(float(value), dtype=torch.float32).item() < float("inf")
+
+
+def _is_list_of(is_right: Callable[[Any], bool], value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_right, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_list_of(_is_whole, sizes) and len(sizes) == 2 and min(sizes) > 0 for sizes in value.values()
+    )
+
+
+# By the fields: whether a value is what the field holds, and what that is.
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "objectives": (lambda value: _is_list_of(_is_text, value), "a list of texts"),
+    "rank": (_is_whole, "a whole number"),
+    "preference_rank": (_is_whole, "a whole number"),
+    "scaling": (_is_factor, "a positive number that float32 holds"),
+    "initialization": (_is_text, "a text"),
+    "target_modules": (
+        lambda value: value is None or _is_text(value) or _is_list_of(_is_text, value),
+        "a list of texts",
+    ),
+    "layers": (lambda value: value is None or _is_list_of(_is_whole, value), "a list of whole numbers"),
+    "seed": (_is_whole, "a whole number"),
+    "adapted_modules": (lambda value: _is_sizes(value) and bool(value), "two sizes for each layer by its name"),
+    "base_check": (
+        lambda value: isinstance(value, dict) and all(_is_list_of(_is_number, numbers) for numbers in value.values()),
+        "a list of numbers for each weight by its name",
+    ),
+    "base_weights": (
+        lambda value: value is None or (isinstance(value, dict) and all(map(_is_whole, value.values()))),
+        "the number of layers by how they are stored",
+    ),
+}

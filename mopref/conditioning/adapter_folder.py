@@ -1,0 +1,159 @@
+"""The folder that an adapter or a plain LoRA is written into: what may be replaced, and writing in one move."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mopref.conditioning.adapter_description import (
+    ADAPTER_TYPE,
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    KIND,
+    difference_of_kind,
+    parsed_json,
+    read_config,
+)
+
+__all__ = ["EXPORTED", "TENSOR_FILE", "check_replaceable", "checked_folder", "model_weights", "write_adapter"]
+
+TENSOR_FILE = "adapter_model.safetensors"
+# Names an exported LoRA among those of one adapter, in the mark by which it is told from another tool's.
+EXPORTED = "exported"
+_MARK = "mopref"
+# Under which names transformers looks for a model's weights.
+_MODEL_WEIGHTS = ("model*.safetensors", "*pytorch_model*", "consolidated*", "*.safetensors.index.json", "tf_model.h5")
+_CHECKPOINT = ("state.json", "state.safetensors")
+
+
+def checked_folder(folder: Any, name: str = "folder") -> Path:
+    """The path of a folder.
+
+    Raises:
+        TypeError: no path.
+        ValueError: an empty one, which would stand for the folder that the program runs in.
+    """
+    path = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is {folder!r}, a {type(folder).__name__}: give the path of a folder.")
+    if not path:
+        raise ValueError(f"{name} is '', which names no folder: give its path, '.' for the current one.")
+    return Path(path)
+
+
+def model_weights(folder: Path) -> str | None:
+    """A file of a whole model's weights in the folder, as transformers would load them; ``None`` where there is none.
+
+    Settings, tokenizers and other files beside an adapter change nothing.
+    """
+    return next((path.name for pattern in _MODEL_WEIGHTS for path in sorted(folder.glob(pattern))), None)
+
+
+def check_replaceable(folder: Path, own: Mapping[str, Any], base_model: nn.Module) -> None:
+    """Refuse to write an adapter, or a LoRA made from one, over something else.
+
+    An older one of the same objectives, layers and base may be replaced; other files stay as they are.
+
+    Args:
+        folder: where it is to be written.
+        own: the fields :data:`KIND` of what is to be written, and ``EXPORTED`` of a LoRA.
+        base_model: its base.
+
+    Raises:
+        FileExistsError: no folder, or one with a model, a checkpoint or another adapter, which would be lost.
+    """
+    nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if nearest is not None and not nearest.is_dir():
+        raise FileExistsError(f"{nearest} is no folder: choose another path, or delete it first.")
+    content = _other_content(folder, own, base_model)
+    if content is not None:
+        raise FileExistsError(f"{folder} holds {content}: choose another folder, or delete this one first.")
+
+
+def _other_content(folder: Path, own: Mapping[str, Any], base_model: nn.Module) -> str | None:
+    weights = model_weights(folder)
+    if weights is not None:
+        return f"the weights of a model ({weights}), in whose place other tools would take an adapter beside them"
+    if all((folder / name).is_file() for name in _CHECKPOINT):
+        return "a checkpoint of a training"
+    if not any(os.path.lexists(folder / name) for name in (CONFIG_FILE, TENSOR_FILE, "adapter_model.bin")):
+        return None
+    try:
+        recorded = _recorded(folder)
+    except ValueError as error:
+        return f"an adapter that cannot be read ({str(error).rstrip('.')})"
+    if recorded is None:
+        return "an adapter that mopref did not write, which would be lost"
+    exported = recorded.get(EXPORTED)
+    if exported != own.get(EXPORTED):
+        if exported is None:
+            return "a mopref adapter, which the export would replace"
+        return f"a LoRA that mopref exported ({exported}), which would be lost"
+    difference = difference_of_kind(recorded, own, base_model)
+    return None if difference is None else f"the adapter of another training, which would be lost ({difference})"
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    """What mopref noted of the adapter or the LoRA in a folder; ``None`` of another tool's.
+
+    Raises:
+        ValueError: a description that is damaged, or written by a newer mopref.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return None
+    description = parsed_json(path.read_bytes(), CONFIG_FILE)
+    kind = description.get("peft_type") if isinstance(description, dict) else None
+    if kind == ADAPTER_TYPE:
+        return read_config(folder)
+    try:
+        with safe_open(folder / TENSOR_FILE, "pt") as file:
+            mark = (file.metadata() or {}).get(_MARK)
+    except (OSError, SafetensorError):
+        return None
+    noted = None if mark is None else parsed_json(mark.encode(), f"the mark in {TENSOR_FILE}")
+    return noted if kind == "LORA" and isinstance(noted, dict) and noted.get(EXPORTED) is not None else None
+
+
+def write_adapter(
+    folder: Path, description: dict[str, Any], tensors: dict[str, Tensor], own: Mapping[str, Any]
+) -> None:
+    """Write both files, the description last, each in one move: an interrupted write leaves no valid adapter.
+
+    Args:
+        folder: where to; it is made where it is missing.
+        description: for :data:`CONFIG_FILE`.
+        tensors: for :data:`TENSOR_FILE`.
+        own: as :func:`check_replaceable` takes it; noted in the tensors of an exported LoRA.
+    """
+    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
+    content = save(tensors, metadata={"format": "pt"})
+    if EXPORTED in own:
+        content = _marked(content, {name: own[name] for name in (EXPORTED, *KIND)})
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
+        for name, data in ((TENSOR_FILE, content), (CONFIG_FILE, text)):
+            (Path(temporary) / name).write_bytes(data)
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        for name in (TENSOR_FILE, CONFIG_FILE):
+            os.replace(Path(temporary) / name, folder / name)
+
+
+def _marked(content: bytes, noted: dict[str, Any]) -> bytes:
+    """A file of safetensors with a note among its metadata, which other readers pass over.
+
+    Put there by hand, since safetensors writes two entries in an order of chance, and the same export is to give the
+    same file.
+    """
+    size = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:size])
+    header["__metadata__"][_MARK] = json.dumps({"format_version": FORMAT_VERSION, **noted}, ensure_ascii=False)
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[size:]

@@ -1,0 +1,96 @@
+"""Plain LoRAs for other tools: what a set adds up to, and which names and values are refused before any is written."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mopref import PreferenceModel, SVDLoRAConfig
+
+CONFIG = SVDLoRAConfig(objectives=("helpful", "harmless"), rank=4, preference_rank=2, scaling=0.7)
+
+
+@pytest.fixture
+def base(make_lm):
+    return make_lm()
+
+
+@pytest.fixture
+def model(base, randomise):
+    return randomise(PreferenceModel(copy.deepcopy(base), CONFIG)).eval()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@torch.no_grad()
+def logits(model: nn.Module, tokens: torch.Tensor, preference: torch.Tensor | None = None) -> torch.Tensor:
+    return (model(tokens) if preference is None else model(tokens, preferences=preference)).logits
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.25, 0.75)])
+def test_exported_set_combines_to_the_conditioned_model(weights, base, model, token_batch, tmp_path):
+    """shared + Σ λ_i · member_i, concatenated by stock PEFT (averaging A and B apart is not averaging ΔW)."""
+    peft = pytest.importorskip("peft")
+    model.export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"shared", "helpful", "harmless"}
+    stock = peft.PeftModel.from_pretrained(copy.deepcopy(base), tmp_path / "shared", adapter_name="shared")
+    for name in CONFIG.objectives:
+        stock.load_adapter(tmp_path / name, adapter_name=name)
+    stock.add_weighted_adapter(["shared", *CONFIG.objectives], [1.0, *weights], "mixed", combination_type="cat")
+    stock.set_adapter("mixed")
+    expected = logits(model, token_batch, torch.tensor(weights))
+    torch.testing.assert_close(logits(stock.eval(), token_batch), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_export_does_not_replace_an_adapter(model, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match="holds a mopref adapter, which the export would replace"):
+        model.export_lora(folder, preference=[0.5, 0.5])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_an_objective_may_not_take_the_name_of_the_shared_part(make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", "shared")))
+    with pytest.raises(ValueError, match="an objective is called 'shared'"):
+        model.export_lora_set(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/a", "../a", "a\\b", "C:a", "C:", "a/", "./a", "a/."])
+def test_an_objective_whose_name_is_no_folder_is_refused_before_anything_is_written(name, make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name)))
+    with pytest.raises(ValueError, match="cannot name a folder of its own, in which its LoRA is written"):
+        model.export_lora_set(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["harmless", "not harmful", "größe", "λ", ".hidden", "a.b"])
+def test_other_names_are_folders(name, make_mlp, tmp_path):
+    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name))).export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"shared", "helpful", name}
+
+
+def test_without_shared_directions_there_is_no_shared_lora(make_mlp, tmp_path):
+    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("a", "b"), rank=0)).export_lora_set(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
+@pytest.mark.parametrize("part", ["U", "V", "sigma", "scale"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_diverged_adapter_is_not_written(part, value, model, five_preferences, tmp_path):
+    name = list(model.adapters)[-1]
+    with torch.no_grad():
+        getattr(model.adapters[name], part).view(-1)[0] = value
+    with pytest.raises(
+        ValueError, match=rf"the model cannot be saved: '{name}\.{part}' has values that are not finite"
+    ):
+        model.save_pretrained(tmp_path / "adapter")
+    for export in (lambda folder: model.export_lora(folder, five_preferences[1]), model.export_lora_set):
+        with pytest.raises(ValueError, match=rf"the model cannot be exported: 'base_model\.model\.{name}\.lora_[AB]"):
+            export(tmp_path / "lora")
+    assert not list(tmp_path.iterdir())
