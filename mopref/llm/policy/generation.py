@@ -15,7 +15,7 @@ from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.records import prompt_list
 from mopref.llm.data.tokenization import prompt_ids_in_row
-from mopref.llm.policy.model_kind import refuse_other_kinds
+from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
 from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths
 from mopref.llm.policy.token_check import check_stop_tokens, token_counts
@@ -226,11 +226,13 @@ def sample_responses(
 
     Raises:
         ValueError: no prompt or an empty one, one prompt instead of a list, texts instead of ids, stop tokens that are
-            not given, preferences that fit neither all nor each, prompts too long for the model, or an encoder-decoder.
+            not given or none of which the model has, preferences that fit neither all nor each, prompts of other tokens
+            than the model's or too long for it, or a model that is no causal language model.
     """
     if sampling.stop_token_ids is None:
         raise ValueError("stop_token_ids is None: give those of the tokenizer, stop_tokens(tokenizer), or () for none.")
     refuse_other_kinds(model.base_model)
+    refuse_no_generation(model.base_model)
     sampling = sampling.for_model(model.base_model)
     check_stop_tokens(model.base_model, sampling.stop_token_ids or ())
     prompt_ids = _id_lists(prompt_ids)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mopref.llm.policy.token_check import Vocabulary, stated_size
 
-__all__ = ["checked_logits", "refuse_other_kinds", "refuse_seen_answers"]
+__all__ = ["checked_logits", "refuse_no_generation", "refuse_other_kinds", "refuse_seen_answers"]
 
 _REMEDY = "use a causal language model (AutoModelForCausalLM)"
 
@@ -20,11 +20,11 @@ def refuse_other_kinds(base_model: nn.Module) -> None:
     """Refuse a model that is no causal language model by its class or its settings.
 
     Raises:
-        ValueError: an encoder-decoder, whose decoder would see the response that it is to predict, or a class of
-            transformers that generates no text.
+        ValueError: an encoder-decoder, whose decoder would see the response that it is to predict, a class of
+            transformers that generates no text, or a model that returns tuples.
     """
-    kind = type(base_model)
-    if getattr(getattr(base_model, "config", None), "is_encoder_decoder", False):
+    kind, config = type(base_model), getattr(base_model, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
         raise ValueError(
             f"{kind.__name__} is an encoder-decoder: prompt and response would both be its encoder's "
             "input, so that no log-probability of a response is had from it. Use a causal language model."
@@ -36,6 +36,23 @@ def refuse_other_kinds(base_model: nn.Module) -> None:
             f"{kind.__name__} predicts no next tokens, so that no log-probability of a response is had from it: "
             f"{_REMEDY}."
         )
+    if getattr(config, "return_dict", True) is False:
+        raise ValueError(
+            f"the config of {kind.__name__} has return_dict = False, so that its outputs are tuples without names: set "
+            "model.config.return_dict = True."
+        )
+
+
+def refuse_no_generation(base_model: nn.Module) -> None:
+    """Refuse a model that cannot be asked for responses.
+
+    Raises:
+        ValueError: a model without ``generate``.
+    """
+    if not callable(getattr(base_model, "generate", None)):
+        raise ValueError(
+            f"{type(base_model).__name__} has no generate(), so that no responses are had from it: {_REMEDY}."
+        )
 
 
 def checked_logits(base_model: nn.Module, output: Any, input_ids: Tensor) -> Tensor:
@@ -45,15 +62,10 @@ def checked_logits(base_model: nn.Module, output: Any, input_ids: Tensor) -> Ten
         ValueError: an output without logits, or with others than one for each token that the model can predict.
     """
     name, logits = type(base_model).__name__, getattr(output, "logits", None)
-    if isinstance(output, tuple) and logits is None:
-        raise ValueError(
-            f"{name} returns a plain tuple, in which logits are not told from the rest: set model.config.return_dict = "
-            "True, or wrap the language model itself."
-        )
     if not isinstance(logits, Tensor):
         raise ValueError(f"{name} returns a {type(output).__name__} without logits: {_REMEDY}.")
     # Some models can be shown tokens that they do not predict.
-    sizes = {size for size in (*Vocabulary.of(base_model), stated_size(base_model)) if size is not None}
+    sizes = {size for size in (Vocabulary.of(base_model).embeddings, stated_size(base_model)) if size is not None}
     if logits.shape[:-1] != input_ids.shape or (sizes and logits.shape[-1] not in sizes):
         vocabulary = " or ".join(map(str, sorted(sizes))) or "its"
         raise ValueError(

@@ -24,7 +24,7 @@ from mopref.llm.policy.frozen_layers import (
 )
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
-from mopref.llm.policy.model_kind import refuse_other_kinds
+from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
 from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths, check_one_scaling
 from mopref.llm.policy.row_origin import check_row_origin, weights_digest
@@ -124,8 +124,9 @@ class Policy:
             data: rows with ``prompt_ids``.
 
         Raises:
-            ValueError: such a row, or stop tokens that the model cannot predict.
+            ValueError: such a row, stop tokens that the model cannot predict, or a model that generates nothing.
         """
+        refuse_no_generation(self._base)
         check_stop_tokens(self._base, self.sampling.stop_token_ids or ())
         counts = self.token_counts(data, ("prompt_ids",), "prompt")
         self.check_lengths([tokens for (tokens,) in counts], "prompt", self.sampling.max_new_tokens)

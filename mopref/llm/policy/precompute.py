@@ -31,23 +31,28 @@ def check_references(data: Sequence[Mapping[str, Any]]) -> None:
             log-probability of a response has two or three digits; or one without, where other rows have them.
     """
     column, remedy = "reference_log_probabilities", "make them with the objective's precompute, or leave them out"
-    without = [index for index, row in enumerate(data) if row.get(column) is None]
-    if len(without) == len(data):
-        return
-    if without:
-        raise ValueError(f"row {without[0]} has no {column}, and other rows have: precompute all rows, or none.")
+    places: dict[bool, int] = {}
     for index, row in enumerate(data):
-        try:
-            pair = torch.as_tensor(row[column])
-        except (TypeError, ValueError, RuntimeError):
-            raise ValueError(f"row {index} has {column} that are no two numbers: {remedy}.") from None
-        if pair.dtype in (torch.float16, torch.bfloat16):
-            raise ValueError(
-                f"row {index} has {column} in {pair.dtype}, whose rounding would be taken for something learned: keep "
-                "them in float32."
-            )
-        if pair.shape != (2,) or not pair.isfinite().all():
-            raise ValueError(f"row {index} has {column} {pair.tolist()}: two finite numbers are needed; {remedy}.")
+        pair = row.get(column)
+        places.setdefault(pair is not None, index)
+        if len(places) == 2:
+            raise ValueError(f"row {places[False]} has no {column}, and other rows have: precompute all rows, or none.")
+        problem = None if pair is None else _problem(pair)
+        if problem is not None:
+            raise ValueError(f"row {index} has {column} {problem}: {remedy}.")
+
+
+def _problem(pair: Any) -> str | None:
+    """What is wrong with two log-probabilities, for a message; ``None`` for nothing."""
+    try:
+        values = torch.as_tensor(pair)
+    except (TypeError, ValueError, RuntimeError):
+        return "that are no two numbers"
+    if values.dtype in (torch.float16, torch.bfloat16):
+        return f"in {values.dtype}, whose rounding would be taken for something learned"
+    if values.shape != (2,) or not values.isfinite().all():
+        return f"of shape {tuple(values.shape)}, where two finite numbers are needed"
+    return None
 
 
 def keeps_states(

@@ -91,16 +91,17 @@ def _problem(ids: Any, name: str, limit: int | None) -> str | None:
         return f"no token in {name}: the log-probability of a response needs one of the prompt and one of its own"
     # The usual rows are told at the speed of C.
     if set(map(type, ids)) != {int}:
-        other = next((token for token in ids if not is_whole_number(token)), None)
-        if other is not None:
-            return f"a {type(other).__name__} in {name}: {_IDS}"
+        others = [token for token in ids if not is_whole_number(token)]
+        if others:
+            return f"a {type(others[0]).__name__} in {name}: {_IDS}"
     lowest, highest = int(min(ids)), int(max(ids))
     if lowest >= 0 and (limit is None or highest < limit):
         return None
     if limit is None:
         return f"the token {lowest} in {name}: {_IDS}"
     return (
-        f"the token {lowest if lowest < 0 else highest} in {name}, but {{model}} has the tokens 0 … {limit - 1} only: "
+        f"the token {lowest if lowest < 0 else highest} in {name}, but {{model}} "
+        f"{'has embeddings for' if name == 'prompt_ids' else 'predicts'} {limit} tokens, 0 … {limit - 1}: "
         "tokenise with the model's own tokenizer or, where tokens were added to it, call "
         "model.resize_token_embeddings(len(tokenizer)) before the model is wrapped"
     )
