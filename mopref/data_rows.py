@@ -1,10 +1,17 @@
 """Data rows where they enter the library: a collection that can be counted and indexed, as often as wanted."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from os import PathLike
 from typing import Any
 
-__all__ = ["check_columns", "checked_rows"]
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["check_columns", "checked_rows", "entry_matrix", "is_flag", "is_label", "is_whole_number"]
+
+# How many names or entries a message shows.
+_MOST_SHOWN = 8
 
 
 def checked_rows(data: Any, name: str) -> Any:
@@ -77,7 +84,66 @@ def check_columns(data: Sequence[Any], columns: Sequence[str], remedy: str) -> N
             raise ValueError(f"row {index} has {_some(row)}, but no {', '.join(missing)}: {remedy}.")
 
 
+def is_whole_number(value: Any) -> bool:
+    """Whether this is a whole number by its type: Python's, NumPy's or a tensor of one; a bool and 1.0 are none.
+
+    Example:
+        >>> [is_whole_number(value) for value in (1, True, 1.0, "1")]
+        [True, False, False, False]
+    """
+    if isinstance(value, Tensor) and value.ndim == 0:
+        value = value.item()
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def is_label(value: Any) -> bool:
+    """Whether this is one of the whole numbers 0, 1 and −1 (not labelled)."""
+    return is_whole_number(value) and value in (0, 1, -1)
+
+
+def is_flag(value: Any) -> bool:
+    """Whether this is true or false, or the whole number 0 or 1 for it."""
+    return isinstance(value, bool | np.bool_) or (is_whole_number(value) and value in (0, 1))
+
+
+def entry_matrix(data: Sequence[Any], column: str, size: int, is_right: Callable[[Any], bool], remedy: str) -> Tensor:
+    """A column of m whole numbers a row, as a matrix ``(rows, m)`` of int64.
+
+    Args:
+        data: rows that have the column.
+        column: its name.
+        size: m.
+        is_right: whether an entry is one of those that there are.
+        remedy: what to give, for the message.
+
+    Raises:
+        ValueError: the first row with another number of entries, or a wrong one; no text of it is shown.
+
+    Example:
+        >>> entry_matrix([{"labels": [0, 1]}, {"labels": (1, 0)}], "labels", 2, is_label, "give two labels")
+        tensor([[0, 1],
+                [1, 0]])
+    """
+    matrix = []
+    for index, row in enumerate(data):
+        value = row[column]
+        # Lists, arrays or tensors, as a data set hands them out.
+        value = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
+        entries = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        entries = [entry.item() if isinstance(entry, Tensor) and entry.ndim == 0 else entry for entry in entries]
+        if len(entries) != size or not all(map(is_right, entries)):
+            shown = ", ".join(map(_number, entries[:_MOST_SHOWN])) + (", …" if len(entries) > _MOST_SHOWN else "")
+            raise ValueError(f"row {index} has {column} [{shown}]: {remedy}.")
+        matrix.append([int(entry) for entry in entries])
+    return torch.tensor(matrix, dtype=torch.int64).view(len(data), size)
+
+
+def _number(value: Any) -> str:
+    """A number for a message, and of anything else its kind."""
+    return str(value) if isinstance(value, bool | int | float | np.number | np.bool_) else f"a {type(value).__name__}"
+
+
 def _some(names: Mapping[Any, Any]) -> str:
     """The first names, shortened where they are many or long."""
-    first = [str(name)[:40] for name in list(names)[:8]]
-    return ", ".join(first) + (", …" if len(names) > 8 else "") if first else "nothing"
+    first = [str(name)[:40] for name in list(names)[:_MOST_SHOWN]]
+    return ", ".join(first) + (", …" if len(names) > _MOST_SHOWN else "") if first else "nothing"

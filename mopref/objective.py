@@ -62,10 +62,12 @@ class Objective(OptionsRepr, ABC):
     Attributes:
         names: of the m objectives, in the order of a preference.
         record_types: the named tuples that its updates' batches hold, for checkpoints.
+        needs_data: whether it is trained on data rows, so that a trainer without any is refused.
     """
 
     names: tuple[str, ...]
     record_types: tuple[type, ...] = ()
+    needs_data: bool = False
 
     @property
     def num_objectives(self) -> int:
@@ -155,6 +157,8 @@ class RowObjective(Objective):
 
     A new one implements :meth:`row_losses` and :meth:`num_rows`; group means, masks and evaluation are handled here.
     """
+
+    needs_data = True
 
     @abstractmethod
     def row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:

@@ -12,12 +12,12 @@ from torch.nn.functional import logsigmoid, relu
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref.conditioning.conditioned_model import check_objectives
-from mopref.data_rows import check_columns, checked_rows
+from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import keeps_states, map_rows, rows_without_states
+from mopref.llm.policy.precompute import check_references, keeps_states, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
@@ -87,7 +87,8 @@ class PairBatch(NamedTuple):
     reference_log_probabilities: Tensor | None = None
 
 
-_COLUMNS = ("prompt_ids", "response_0_ids", "response_1_ids", "labels")
+_TOKENS = ("prompt_ids", "response_0_ids", "response_1_ids")
+_COLUMNS = (*_TOKENS, "labels")
 _REMEDY = "use tokenize_records(tokenizer, records, objectives) to make such rows"
 
 
@@ -165,15 +166,9 @@ class DPO(RowObjective):
     def labels(self, data: Sequence[Any]) -> Tensor:
         """The labels, checked: 0, 1 or −1, shape ``(rows, m)``; raises as :meth:`labelled`."""
         self._check_rows(data)
-        for index, row in enumerate(data):
-            labels = list(row["labels"])
-            if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
-                raise ValueError(
-                    f"row {index} has labels {labels}: give one for each of {', '.join(self.names)}, 0 or 1 for the "
-                    "preferred response and −1 where there is no label."
-                )
-        labels = [list(row["labels"]) for row in data]
-        return torch.tensor(labels, dtype=torch.int64).view(len(data), len(self.names))
+        names = ", ".join(self.names)
+        remedy = f"give one for each of {names}, 0 or 1 for the preferred response and −1 where there is no label"
+        return entry_matrix(data, "labels", len(self.names), is_label, remedy)
 
     def _check_rows(self, data: Sequence[Any]) -> None:
         """Refuse what are no rows of token ids, or rows of other objectives."""
@@ -286,14 +281,14 @@ class DPO(RowObjective):
             ``hidden_states_1`` and their ``hidden_states_model``.
 
         Raises:
-            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
-                positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
+            ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it
+                has positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        self._check_rows(data)
+        self.labels(data)
         check_objectives(model, self.names, "DPO")
-        policy, lengths = Policy(model), _lengths(data)
-        policy.check_lengths(lengths)
+        policy = Policy(model)
+        lengths = _checked_lengths(policy, data)
         plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
 
         def sequences_of(rows: list[Any]) -> Sequences:
@@ -330,14 +325,16 @@ class DPO(RowObjective):
             precision: what the policy is to run in.
 
         Raises:
-            ValueError: a row longer than the model has positions for, or whose reference or activations were computed
-                by another model or in another precision.
+            ValueError: a row of other tokens than the model's or longer than it has positions for, with something else
+                than two finite numbers as its reference, or whose reference or activations were computed by another
+                model or in another precision.
         """
         policy = Policy(model)
+        check_references(data)
         check_row_precision(data, "reference", "reference_log_probabilities", precision)
         policy.check_origin(data, "reference")
         policy.check_origin(data, "hidden_states", with_states=True)
-        policy.check_lengths(_lengths(data))
+        _checked_lengths(policy, data)
 
 
 def _tokens(row: Mapping[str, Any]) -> int:
@@ -346,3 +343,11 @@ def _tokens(row: Mapping[str, Any]) -> int:
 
 def _lengths(data: Sequence[Any]) -> list[int]:
     return [len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"])) for row in data]
+
+
+def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
+    """The tokens of each row's longest sequence, once the model has them all and positions for them."""
+    counts = policy.token_counts(data, _TOKENS)
+    lengths = [prompt + max(responses) for prompt, *responses in counts]
+    policy.check_lengths(lengths)
+    return lengths

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref.conditioning.conditioned_model import check_objectives
-from mopref.data_rows import check_columns, checked_rows
+from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import map_rows, rows_without_states
+from mopref.llm.policy.precompute import check_references, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
@@ -27,7 +27,8 @@ __all__ = ["KTO", "UnpairedBatch"]
 # The fewest rows under one preference that its reference point is estimated from.
 _FEWEST_ROWS = 4
 
-_COLUMNS = ("prompt_ids", "response_ids", "mismatched_response_ids", "labels")
+_TOKENS = ("prompt_ids", "response_ids", "mismatched_response_ids")
+_COLUMNS = (*_TOKENS, "labels")
 _REMEDY = "use tokenize_unpaired(tokenizer, records, objectives), or with_mismatches(rows) of rows without mismatches"
 
 
@@ -124,14 +125,9 @@ class KTO(RowObjective):
                 or with one that is none of 1, 0, −1.
         """
         self._check_rows(data)
-        for index, row in enumerate(data):
-            labels = list(row["labels"])
-            if len(labels) != len(self.names) or any(label not in (0, 1, -1) for label in labels):
-                raise ValueError(
-                    f"row {index} has labels {labels}: give one for each of {', '.join(self.names)}, 1 for a good "
-                    "answer, 0 for a bad one and −1 where there is no label."
-                )
-        return torch.tensor([list(row["labels"]) for row in data], dtype=torch.int64).view(len(data), len(self.names))
+        names = ", ".join(self.names)
+        remedy = f"give one for each of {names}, 1 for a good answer, 0 for a bad one and −1 where there is no label"
+        return entry_matrix(data, "labels", len(self.names), is_label, remedy)
 
     def _check_rows(self, data: Sequence[Any]) -> None:
         """Refuse what are no rows of token ids, or rows of other objectives."""
@@ -261,14 +257,14 @@ class KTO(RowObjective):
             ``reference_precision`` and ``reference_model``.
 
         Raises:
-            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
-                positions for, or an unknown precision.
+            ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it
+                has positions for, or an unknown precision.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        self._check_rows(data)
+        self.labels(data)
         check_objectives(model, self.names, "KTO")
-        policy, lengths = Policy(model), _lengths(data)
-        policy.check_lengths(lengths)
+        policy = Policy(model)
+        lengths = _checked_lengths(policy, data)
         notes = {"reference_precision": precision_name(model, mixed_precision), "reference_model": policy.origin()}
 
         def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
@@ -295,14 +291,24 @@ class KTO(RowObjective):
             precision: what the policy is to run in.
 
         Raises:
-            ValueError: a row longer than the model has positions for, or whose reference was computed by another model
-                or in another precision.
+            ValueError: a row of other tokens than the model's or longer than it has positions for, with something else
+                than two finite numbers as its reference, or whose reference was computed by another model or in
+                another precision.
         """
         policy = Policy(model)
+        check_references(data)
         check_row_precision(data, "reference", "reference_log_probabilities", precision)
         policy.check_origin(data, "reference")
-        policy.check_lengths(_lengths(data))
+        _checked_lengths(policy, data)
 
 
 def _lengths(data: Sequence[Any]) -> list[int]:
     return [len(row["prompt_ids"]) + max(len(row["response_ids"]), len(row["mismatched_response_ids"])) for row in data]
+
+
+def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
+    """The tokens of each row's longest sequence, once the model has them all and positions for them."""
+    counts = policy.token_counts(data, _TOKENS)
+    lengths = [prompt + max(responses) for prompt, *responses in counts]
+    policy.check_lengths(lengths)
+    return lengths

@@ -80,6 +80,7 @@ class RLHF(Objective):
     """
 
     record_types = (Experience, Rollout, Sequences)
+    needs_data = True
 
     def __init__(
         self,
@@ -143,10 +144,13 @@ class RLHF(Objective):
         self.settings.check_rows(checked_rows(data, "data"))
 
     def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
-        """Refuse prompts, with ``max_new_tokens`` more, and pre-training rows that are too long for the model."""
-        self.settings.check_lengths(Policy(model, self.settings.sampling), data)
+        """Refuse prompts and pre-training rows of other tokens than the model's, or too long for it.
+
+        A prompt is followed by ``max_new_tokens`` more.
+        """
+        Policy(model, self.settings.sampling).check_prompts(data)
         if self.pretraining is not None:
-            self.pretraining.check_lengths(Policy(model))
+            self.pretraining.check_rows(Policy(model))
 
     def prepare_model(self, model: nn.Module) -> None:
         """Turn dropout off, and put a critic beside the adapters where the algorithm needs one and none is there."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.conditioned_model import check_objectives
-from mopref.data_rows import check_columns, checked_rows
+from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_flag
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
@@ -32,7 +32,8 @@ class ResponseBatch(NamedTuple):
     dimensions: Tensor
 
 
-_COLUMNS = ("prompt_ids", "response_ids", "dimensions")
+_TOKENS = ("prompt_ids", "response_ids")
+_COLUMNS = (*_TOKENS, "dimensions")
 _REMEDY = "use tokenize_responses(tokenizer, records, dimensions) to make such rows"
 
 
@@ -76,17 +77,13 @@ class SFT(RowObjective):
                 one that is not true or false, or none that is true.
         """
         self._check_rows(data)
-        for index, row in enumerate(data):
-            flags = list(row["dimensions"])
-            if len(flags) != len(self.names) or any(flag not in (0, 1) for flag in flags):
-                raise ValueError(
-                    f"row {index} has dimensions {flags}: give one bool for each of {', '.join(self.names)}, true "
-                    "where the row is data of that dimension."
-                )
-            if not any(flags):
-                raise ValueError(f"row {index} belongs to none of {', '.join(self.names)}: leave the row out.")
-        flags = [list(row["dimensions"]) for row in data]
-        return torch.tensor(flags, dtype=torch.bool).view(len(data), len(self.names))
+        names = ", ".join(self.names)
+        remedy = f"give one bool for each of {names}, true where the row is data of that dimension"
+        flags = entry_matrix(data, "dimensions", len(self.names), is_flag, remedy).bool()
+        without = (~flags.any(dim=1)).nonzero()
+        if len(without):
+            raise ValueError(f"row {int(without[0])} belongs to none of {names}: leave the row out.")
+        return flags
 
     def _check_rows(self, data: Sequence[Any]) -> None:
         """Refuse what are no rows of token ids, or rows of other dimensions."""
@@ -143,14 +140,14 @@ class SFT(RowObjective):
             ``hidden_states_model``.
 
         Raises:
-            ValueError: a model or rows with other objectives, rows without token ids or longer than the model has
-                positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
+            ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it
+                has positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
-        self._check_rows(data)
+        self.labelled(data)
         check_objectives(model, self.names, "SFT")
-        policy, lengths = Policy(model), _lengths(data)
-        policy.check_lengths(lengths)
+        policy = Policy(model)
+        lengths = _checked_lengths(policy, data)
         plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
 
         def sequences_of(rows: list[Any]) -> Sequences:
@@ -177,14 +174,21 @@ class SFT(RowObjective):
             precision: what the policy is to run in.
 
         Raises:
-            ValueError: a row longer than the model has positions for, or whose activations were kept of another model
-                or in another precision.
+            ValueError: a row of other tokens than the model's or longer than it has positions for, or whose activations
+                were kept of another model or in another precision.
         """
         policy = Policy(model)
         check_row_precision(data, "hidden_states", "hidden_states", precision)
         policy.check_origin(data, "hidden_states", with_states=True)
-        policy.check_lengths(_lengths(data))
+        _checked_lengths(policy, data)
 
 
 def _lengths(data: Sequence[Any]) -> list[int]:
     return [len(row["prompt_ids"]) + len(row["response_ids"]) for row in data]
+
+
+def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
+    """The tokens of each row, once the model has them all and positions for them."""
+    lengths = [sum(counts) for counts in policy.token_counts(data, _TOKENS)]
+    policy.check_lengths(lengths)
+    return lengths

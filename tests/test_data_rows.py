@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset as HubDataset, DatasetDict
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from mopref.data_rows import check_columns, checked_rows
+from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_flag, is_label, is_whole_number
 
 ROWS = [{"x": 1.0}, {"x": 2.0}]
 
@@ -94,3 +94,62 @@ def test_rows_without_a_column_are_named_and_their_texts_not_shown(rows, message
 
 def test_rows_with_every_column_pass():
     check_columns(ROWS, ("x",), "use make_rows")
+
+
+NUMBERS = [
+    0,
+    1,
+    -1,
+    2,
+    np.int64(1),
+    np.uint8(0),
+    torch.tensor(1),
+    True,
+    np.True_,
+    torch.tensor(True),
+    1.0,
+    np.float32(1),
+]
+OTHERS = ["1", None, [1], torch.tensor(1.0), torch.tensor([1]), torch.nan]
+
+
+@pytest.mark.parametrize(
+    ("is_right", "right"),
+    [(is_whole_number, [0, 1, -1, 2, 1, 0, 1]), (is_label, [0, 1, -1, 1, 0, 1]), (is_flag, [0, 1, 1, 0, 1, 1, 1])],
+)
+def test_entries_are_told_by_their_type_and_value(is_right, right):
+    assert [int(value) for value in NUMBERS if is_right(value)] == right
+    assert not any(is_right(value) for value in OTHERS)
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor], ids=lambda make: make.__name__)
+def test_a_matrix_of_entries_whatever_holds_them(make):
+    rows = [{"labels": make([0, -1])}, {"labels": make([1, 1])}]
+    matrix = entry_matrix(rows, "labels", 2, is_label, "give two")
+    assert matrix.tolist() == [[0, -1], [1, 1]]
+    assert matrix.dtype == torch.int64
+    assert entry_matrix([], "labels", 2, is_label, "give two").shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("entries", "shown"),
+    [
+        ([0], r"\[0\]"),
+        ([0, 1, 1], r"\[0, 1, 1\]"),
+        ([0, 1.0], r"\[0, 1\.0\]"),
+        ([True, 0], r"\[True, 0\]"),
+        ([np.float32(1), np.int64(7)], r"\[1\.0, 7\]"),
+        (torch.tensor([0.0, 1.0]), r"\[0\.0, 1\.0\]"),
+        (torch.tensor([[0, 1]]), r"\[a list\]"),
+        (["secret", 1], r"\[a str, 1\]"),
+        ("secret", r"\[a str\]"),
+        (None, r"\[a NoneType\]"),
+        (1, r"\[1\]"),
+        (list(range(20)), r"\[0, 1, 2, 3, 4, 5, 6, 7, …\]"),
+    ],
+    ids=str,
+)
+def test_wrong_entries_are_named_with_their_row_and_no_text_is_shown(entries, shown):
+    with pytest.raises(ValueError, match=rf"^row 1 has labels {shown}: give two labels\.$") as error:
+        entry_matrix([{"labels": [0, 1]}, {"labels": entries}], "labels", 2, is_label, "give two labels")
+    assert "secret" not in str(error.value)

@@ -1,16 +1,45 @@
-"""Composition of training batches: every preference group gets rows of every objective."""
+"""Training rows at the door, and the composition of batches: every preference group gets rows of every objective."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mopref._repr import OptionsRepr
+from mopref.data_rows import checked_rows
+from mopref.mixed_precision import precision_name
+from mopref.objective import Objective
 
-__all__ = ["GroupBatchSampler"]
+__all__ = ["GroupBatchSampler", "labelled_rows"]
+
+
+def labelled_rows(
+    model: nn.Module, objective: Objective, train_data: Sequence[Any] | None, mixed_precision: str | None
+) -> Tensor | None:
+    """Which training row bears on which objective, ``(rows, m)`` bool; ``None`` where there are no rows.
+
+    Args:
+        model: the model, with which the rows must go.
+        objective: the objective, whose rows they must be.
+        train_data: the rows, if any.
+        mixed_precision: what the model is to run in, as the config has it.
+
+    Raises:
+        ValueError: no row where the objective is trained on some, or rows that the objective or the model refuses.
+        TypeError: data whose rows cannot be counted or had by their number.
+    """
+    if train_data is None and not objective.needs_data:
+        return None
+    if train_data is None:
+        raise ValueError(f"train_data is None, but {type(objective).__name__} is trained on data rows: give some.")
+    if len(checked_rows(train_data, "train_data")) == 0:
+        raise ValueError("train_data has no row: give at least one.")
+    labelled = objective.labelled(train_data)
+    objective.check_data(model, train_data, precision_name(model, mixed_precision))
+    return torch.ones(len(train_data), objective.num_objectives, dtype=torch.bool) if labelled is None else labelled
 
 
 class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mopref._atomic_writes import replace_folder
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
-from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import evaluation_mode, kept_modes
 from mopref.front import Front
 from mopref.gradients.gramian import gramians
@@ -24,7 +23,7 @@ from mopref.objective import Metric, Objective, Update
 from mopref.registry import OBJECTIVES, SAMPLERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
-from mopref.training.batching import GroupBatchSampler
+from mopref.training.batching import GroupBatchSampler, labelled_rows
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable, load_state, plain_state, save_state
 from mopref.training.config import TrainerConfig
@@ -92,18 +91,14 @@ class ParetoTrainer:
         check_frozen_base(model)
         check_outputs(config)
         self.train_data = train_data
-        labelled = None if train_data is None else objective.labelled(checked_rows(train_data, "train_data"))
-        if train_data is not None:
-            objective.check_data(model, train_data, precision_name(model, config.mixed_precision))
+        labelled = labelled_rows(model, objective, train_data, config.mixed_precision)
         self._process = ProcessState()
         self.accelerator = self._process.make_accelerator(config)
         # Each process draws its own preferences and rows.
         process = self.accelerator.process_index
         self.sampler.seed([config.seed, process])
         self._batches: GroupBatchSampler | None = None
-        if train_data is not None:
-            if labelled is None:
-                labelled = torch.ones(len(train_data), objective.num_objectives, dtype=torch.bool)
+        if labelled is not None:
             self._batches = GroupBatchSampler(
                 labelled, config.batch_size, config.preferences_per_step, seed=[config.seed, process, 1]
             )

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -211,3 +212,68 @@ def test_rows_out_of_a_data_set_are_the_same(frozen_layers, kind, make_llama, ro
     again = dpo.precompute(model, data, frozen_layers=frozen_layers)
     pairs = [[row["reference_log_probabilities"] for row in rows] for rows in (again, kept)]
     torch.testing.assert_close(torch.tensor(pairs[0]), torch.tensor(pairs[1]))
+
+
+def doors(model, dpo, data):
+    """Wherever rows enter."""
+    config = TrainerConfig(steps=1, batch_size=8, preferences_per_step=2, progress=False, cpu=True)
+    preferences = torch.full((1, 3), 1 / 3)
+    return {
+        "trainer": lambda: ParetoTrainer(model, dpo, Linear(), train_data=data, config=config),
+        "precompute": lambda: dpo.precompute(model, data),
+        "losses": lambda: dpo.mean_losses(model, data, preferences, 4),
+        "front": lambda: preference_front(model, dpo, data, preferences),
+    }
+
+
+@pytest.mark.parametrize("column", ["prompt_ids", "response_0_ids", "response_1_ids"])
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([7, 100], "row 3 has the token 100 in {}, but "),
+        ([-1], "row 3 has the token -1 in {}, but "),
+        ([1.9], "row 3 has a float in {}: give a list of whole numbers"),
+        ([], "row 3 has no token in {}: the log-probability"),
+        ("secret", "row 3 has a str as {}: give a list of whole numbers"),
+    ],
+    ids=str,
+)
+def test_rows_of_other_tokens_than_the_models_are_refused_everywhere(ids, message, column, model, rows):
+    rows[3][column] = ids
+    for use in doors(model, DPO(NAMES), rows).values():
+        with pytest.raises(ValueError, match=message.format(column)) as error:
+            use()
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("labels", [[True, 0, 1], [0, 1.0, 1], [0, "1", 1], [0, 1, 2], [0, 1], None], ids=repr)
+def test_labels_that_are_no_whole_numbers_are_refused_everywhere(labels, model, rows):
+    rows[5]["labels"] = labels
+    message = r"row 5 has labels \[.*\]: give one for each of helpful, harmless, brief, 0 or 1 for the preferred resp"
+    for use in doors(model, DPO(NAMES), rows).values():
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_labels_of_numpy_and_torch_are_labels(rows):
+    expected = DPO(NAMES).labels(rows)
+    for make in (np.array, torch.tensor, lambda labels: [np.int64(label) for label in labels]):
+        assert torch.equal(DPO(NAMES).labels([{**row, "labels": make(row["labels"])} for row in rows]), expected)
+
+
+def test_references_that_are_no_two_finite_numbers_are_refused_before_the_work(model, rows):
+    dpo = DPO(NAMES)
+    kept = dpo.precompute(model, rows)
+    kept[2]["reference_log_probabilities"] = [-1.0, math.nan]
+    uses = doors(model, dpo, kept)
+    # Which makes them anew.
+    uses.pop("precompute")()
+    for use in uses.values():
+        with pytest.raises(ValueError, match="row 2 has reference_log_probabilities of shape"):
+            use()
+
+
+@pytest.mark.parametrize(("data", "message"), [(None, "train_data is None, but DPO"), ([], "train_data has no row")])
+def test_a_trainer_needs_rows(data, message, model):
+    with pytest.raises(ValueError, match=message):
+        doors(model, DPO(NAMES), data)["trainer"]()

@@ -451,6 +451,65 @@ def test_rows_of_the_pretraining_term_that_are_too_long_are_refused(make_gpt2):
         make_rlhf(pretraining=PretrainingTerm(data)).check_data(model, ROWS, "float32")
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([7, 100], "prompt 1 has the token 100 in prompt_ids, but LlamaForCausalLM has embeddings for 100 tokens"),
+        ([1.9], "prompt 1 has a float in prompt_ids"),
+        ([], "prompt 1 has no token in prompt_ids"),
+    ],
+    ids=str,
+)
+def test_prompts_of_other_tokens_than_the_models_are_refused_everywhere(ids, message, model):
+    rows, rlhf = [{"prompt_ids": [50]}, {"prompt_ids": ids}], make_rlhf()
+    config = TrainerConfig(steps=1, batch_size=2, preferences_per_step=2, progress=False, cpu=True)
+    for use in (
+        lambda: ParetoTrainer(model, rlhf, Linear(), train_data=rows, config=config),
+        lambda: rlhf.mean_losses(model, rows, PREFERENCES[:1], 1),
+        lambda: reward_front(model, rlhf.settings, rows, PREFERENCES[:1], 1),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    if ids == [1.9]:
+        with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+            rlhf.collate(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            {"prompt_ids": [5], "response_ids": [100]},
+            "row of the pre-training data 1 has the token 100 in response_ids",
+        ),
+        ({"prompt_ids": [], "response_ids": [5]}, "row of the pre-training data 1 has no token in prompt_ids"),
+        ({"prompt_ids": [5]}, r"row 1 has prompt_ids, but no response_ids: use plain_text_rows\(tokenizer, texts\)"),
+    ],
+    ids=str,
+)
+def test_rows_of_the_pretraining_term_are_of_the_models_tokens(row, message, model):
+    rlhf = make_rlhf(pretraining=PretrainingTerm([{"prompt_ids": [5], "response_ids": [6]}, row]))
+    with pytest.raises(ValueError, match=message):
+        rlhf.check_data(model, ROWS, "float32")
+
+
+def test_stop_tokens_that_the_model_lacks_are_refused_when_the_trainer_is_made(model):
+    """As a tokenizer has them to which special tokens were added, but not to the model."""
+    rlhf = make_rlhf(sampling=Sampling(max_new_tokens=4, stop_token_ids=(100,)))
+    config = TrainerConfig(steps=1, batch_size=4, preferences_per_step=2, progress=False, cpu=True)
+    with pytest.raises(
+        ValueError, match=r"stop_token_ids is \(100,\), but LlamaForCausalLM predicts the tokens 0 … 99"
+    ):
+        ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config)
+
+
+@pytest.mark.parametrize(("data", "message"), [(None, "train_data is None, but RLHF"), ([], "train_data has no row")])
+def test_a_trainer_needs_prompts(data, message, model):
+    config = TrainerConfig(steps=1, batch_size=4, preferences_per_step=2, progress=False, cpu=True)
+    with pytest.raises(ValueError, match=message):
+        ParetoTrainer(model, make_rlhf(), Linear(), train_data=data, config=config)
+
+
 def test_frozen_layers_need_frozen_blocks_and_nothing_is_changed_before(make_gpt2):
     base = make_gpt2(resid_pdrop=0.3)
     model = PreferenceModel(base, SVDLoRAConfig(objectives=("length", "even")))

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -368,3 +369,36 @@ def test_rows_out_of_a_data_set_are_the_same(frozen_layers, kind, make_llama, ro
             torch.testing.assert_close(first, second)
     losses = [sft.mean_losses(model, rows, row_preferences[:2], 3) for rows in (data, kept)]
     torch.testing.assert_close(losses[0], losses[1])
+
+
+@pytest.mark.parametrize("column", ["prompt_ids", "response_ids"])
+def test_rows_of_other_tokens_than_the_models_are_refused_everywhere(column, model, rows, row_preferences):
+    rows[3][column] = [7, 100]
+    config = TrainerConfig(steps=1, batch_size=8, preferences_per_step=2, progress=False, cpu=True)
+    for use in (
+        lambda: ParetoTrainer(model, SFT(NAMES), "linear", train_data=rows, config=config),
+        lambda: SFT(NAMES).precompute(model, rows, frozen_layers="auto"),
+        lambda: SFT(NAMES).mean_losses(model, rows, row_preferences[:1], 4),
+    ):
+        with pytest.raises(ValueError, match=f"row 3 has the token 100 in {column}, but "):
+            use()
+
+
+@pytest.mark.parametrize("flags", [[0.5, 1, 1], ["1", 1, 1], [1.0, 0, 0], [2, 0, 0], None, True], ids=repr)
+def test_dimensions_that_are_no_bools_are_refused_everywhere(flags, model, rows, row_preferences):
+    rows[3]["dimensions"] = flags
+    for use in (
+        lambda: SFT(NAMES).labelled(rows),
+        lambda: SFT(NAMES).precompute(model, rows, frozen_layers="auto"),
+        lambda: SFT(NAMES).mean_losses(model, rows, row_preferences[:1], 4),
+    ):
+        with pytest.raises(
+            ValueError, match=r"row 3 has dimensions \[.*\]: give one bool for each of brief, list, loud"
+        ):
+            use()
+
+
+@pytest.mark.parametrize("make", [torch.tensor, np.array, lambda flags: [int(flag) for flag in flags]])
+def test_dimensions_of_numpy_and_torch_are_bools(make, rows):
+    expected = torch.tensor([row["dimensions"] for row in rows])
+    assert torch.equal(SFT(NAMES).labelled([{**row, "dimensions": make(row["dimensions"])} for row in rows]), expected)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from mopref.training.batching import GroupBatchSampler
+from mopref.objective import Objective
+from mopref.training.batching import GroupBatchSampler, labelled_rows
 
 
 def labelled_from(patterns: list[list[bool]]) -> torch.Tensor:
@@ -230,3 +231,47 @@ def test_a_state_of_something_else_is_refused(state):
         ValueError, match=r"the state of the batches is of rows with other labels, or of a version before"
     ):
         GroupBatchSampler(rare(50, 0.2), 8, 2).load_state_dict(state)
+
+
+# Rows at the door.
+
+
+class Rows(Objective):
+    """Remembers which rows it was asked of, and with what precision."""
+
+    names = ("a", "b")
+
+    def __init__(self, needs_data: bool, mask: torch.Tensor | None = None) -> None:
+        self.needs_data, self.mask, self.asked = needs_data, mask, []
+
+    def losses(self, model, batch, preferences):
+        raise NotImplementedError
+
+    def labelled(self, data):
+        self.asked.append("labelled")
+        return self.mask
+
+    def check_data(self, model, data, precision):
+        self.asked.append(precision)
+
+
+def test_rows_are_checked_by_the_objective_and_bear_on_all_objectives_unless_it_says_otherwise():
+    model, mask = torch.nn.Linear(1, 1), labelled_from([[True, False], [False, True]])
+    objective = Rows(True)
+    assert labelled_rows(model, objective, [1, 2, 3], "bf16").equal(torch.ones(3, 2, dtype=torch.bool))
+    assert objective.asked == ["labelled", "bf16"]
+    assert labelled_rows(model, Rows(False, mask), [1, 2], None) is mask
+
+
+def test_no_rows_are_right_for_an_objective_that_needs_none():
+    assert labelled_rows(torch.nn.Linear(1, 1), Rows(False), None, None) is None
+    with pytest.raises(ValueError, match="train_data is None, but Rows is trained on data rows: give some"):
+        labelled_rows(torch.nn.Linear(1, 1), Rows(True), None, None)
+
+
+@pytest.mark.parametrize("needs_data", [True, False])
+def test_an_empty_list_of_rows_is_refused(needs_data):
+    with pytest.raises(ValueError, match="train_data has no row: give at least one"):
+        labelled_rows(torch.nn.Linear(1, 1), Rows(needs_data), [], None)
+    with pytest.raises(TypeError, match="train_data is a generator, whose rows cannot be had by their number"):
+        labelled_rows(torch.nn.Linear(1, 1), Rows(needs_data), (row for row in ()), None)

@@ -91,7 +91,7 @@ def collate_sequences(
         lower_hidden_states: N tensors ``(tokens, H)``, what enters the first adapted block, where computed before.
 
     Raises:
-        ValueError: no sequence, or an empty prompt or response.
+        ValueError: no sequence, an empty prompt or response, or ids that are no whole numbers.
     """
     if not prompt_ids or len(prompt_ids) != len(response_ids):
         raise ValueError(f"{len(prompt_ids)} prompts and {len(response_ids)} responses: give as many of both, ≥ 1.")
@@ -101,7 +101,13 @@ def collate_sequences(
                 raise ValueError(f"{what} {index} has no token: its log-probability is not defined.")
     prompt_length = max(len(ids) for ids in prompt_ids)
     padding = [prompt_length - len(ids) for ids in prompt_ids]
-    tokens = [torch.as_tensor([*p, *r], dtype=torch.int64) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    tokens = [torch.as_tensor([*p, *r]) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    other = next(
+        (index for index, row in enumerate(tokens) if row.is_floating_point() or row.dtype == torch.bool), None
+    )
+    if other is not None:
+        raise ValueError(f"sequence {other} has numbers of {tokens[other].dtype}: token ids are whole numbers.")
+    tokens = [row.long() for row in tokens]
     attention_mask = _pad([torch.ones_like(row) for row in tokens], padding)
     return Sequences(
         input_ids=_pad(tokens, padding),

@@ -15,8 +15,10 @@ from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.records import prompt_list
 from mopref.llm.data.tokenization import prompt_ids_in_row
-from mopref.llm.policy.padding import equal_groups, padding_traits, refuse_encoder_decoder
+from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
+from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths
+from mopref.llm.policy.token_check import check_stop_tokens, token_counts
 from mopref.preferences import validate_preferences
 
 __all__ = [
@@ -224,14 +226,18 @@ def sample_responses(
 
     Raises:
         ValueError: no prompt or an empty one, one prompt instead of a list, texts instead of ids, stop tokens that are
-            not given, preferences that fit neither all nor each, prompts too long for the model, or an encoder-decoder.
+            not given or none of which the model has, preferences that fit neither all nor each, prompts of other tokens
+            than the model's or too long for it, or a model that is no causal language model.
     """
     if sampling.stop_token_ids is None:
         raise ValueError("stop_token_ids is None: give those of the tokenizer, stop_tokens(tokenizer), or () for none.")
-    refuse_encoder_decoder(model.base_model)
+    refuse_other_kinds(model.base_model)
+    refuse_no_generation(model.base_model)
     sampling = sampling.for_model(model.base_model)
+    check_stop_tokens(model.base_model, sampling.stop_token_ids or ())
     prompt_ids = _id_lists(prompt_ids)
-    check_lengths(model.base_model, [len(ids) for ids in prompt_ids], "prompt", sampling.max_new_tokens)
+    counts = token_counts(model.base_model, [{"prompt_ids": ids} for ids in prompt_ids], ("prompt_ids",), "prompt")
+    check_lengths(model.base_model, [tokens for (tokens,) in counts], "prompt", sampling.max_new_tokens)
     preferences = _preference_rows(model, preferences, len(prompt_ids))
     responses: dict[int, list[Response]] = {}
     for places in prompt_groups(model, prompt_ids):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
+from mopref.llm.policy.model_kind import checked_logits, refuse_seen_answers
 
-__all__ = ["PaddingTraits", "equal_groups", "padding_traits", "refuse_encoder_decoder"]
+__all__ = ["PaddingTraits", "equal_groups", "padding_traits"]
 
 
 class PaddingTraits(NamedTuple):
@@ -29,6 +30,10 @@ class PaddingTraits(NamedTuple):
     position_offset: int
     left: bool
 
+
+# What rounding may change in half precision, as a share of the largest logit: in rows that are padded, where it is all
+# that can be told from another row, and in rows of one shape, which are computed alike.
+_IN_HALF_PRECISION, _OF_ONE_SHAPE_IN_HALF_PRECISION = 0.5, 0.02
 
 _traits: WeakKeyDictionary[nn.Module, PaddingTraits] = WeakKeyDictionary()
 _Key = TypeVar("_Key", bound=Hashable)
@@ -47,24 +52,12 @@ def equal_groups(keys: Sequence[_Key]) -> list[list[int]]:
     return list(groups.values())
 
 
-def refuse_encoder_decoder(base_model: nn.Module) -> None:
-    """Refuse a model whose decoder would see the response that it is to predict.
-
-    Raises:
-        ValueError: an encoder-decoder model.
-    """
-    if getattr(getattr(base_model, "config", None), "is_encoder_decoder", False):
-        raise ValueError(
-            f"{type(base_model).__name__} is an encoder-decoder: prompt and response would both be its encoder's "
-            "input, so that no log-probability of a response is had from it. Use a causal language model."
-        )
-
-
 def padding_traits(model: PreferenceModel) -> PaddingTraits:
     """How this model takes a row of tokens; tried at the first call, with its adapters disabled.
 
     Raises:
-        ValueError: a model whose output for a row changes with padding on the right, too.
+        ValueError: a model whose output for a row changes with padding on the right, too, or that is no causal language
+            model by its outputs.
     """
     if model not in _traits:
         _traits[model] = _try_padding(model)
@@ -82,8 +75,10 @@ def _try_padding(model: PreferenceModel) -> PaddingTraits:
     rows = int(config.get_text_config().vocab_size)
     with model.disabled(), evaluation_mode(model), torch.no_grad():
         ids = ((rows // 2 + torch.arange(5, device=model.device)) % rows).view(1, -1)
-        expected = model(input_ids=ids, use_cache=False).logits
-        allowed = _allowed_difference(model, ids, expected)
+        expected = checked_logits(model.base_model, model(input_ids=ids, use_cache=False), ids)
+        noise = 3 * _noise(model, ids, expected)
+        _check_direction(model, ids, expected, noise)
+        allowed = _share(expected, _IN_HALF_PRECISION) + noise
         for left in (True, False):
             # Of two offsets within rounding the nearer one is right.
             differences = [(_difference(_padded_logits(model, ids, o, left), expected), o) for o in offsets]
@@ -97,13 +92,24 @@ def _try_padding(model: PreferenceModel) -> PaddingTraits:
     )
 
 
-def _allowed_difference(model: PreferenceModel, ids: Tensor, expected: Tensor) -> float:
-    """What rounding, and another row in the batch without any padding, may change in a row's logits."""
-    # In half precision rounding is all that can be told from another row.
-    share = 1e-3 if torch.finfo(expected.dtype).eps < 1e-5 else 0.5
-    beside_another = model(input_ids=torch.cat([ids, ids.flip(1)]), use_cache=False).logits[:1]
-    # Quantised activations are rounded by what else is in the batch.
-    return share * max(expected.abs().max().item(), 1e-6) + 3 * _difference(beside_another, expected)
+def _check_direction(model: PreferenceModel, ids: Tensor, expected: Tensor, noise: float) -> None:
+    """Refuse a model whose predictions at the first two tokens change with the others."""
+    kept, vocabulary = ids[:, :2], expected.shape[-1]
+    others = torch.cat([kept, (ids[:, 2:] + vocabulary // 3) % vocabulary], dim=1)
+    changed = model(input_ids=others, use_cache=False).logits
+    allowed = _share(expected, _OF_ONE_SHAPE_IN_HALF_PRECISION) + noise
+    refuse_seen_answers(model.base_model, _difference(changed[:, :2], expected[:, :2]), allowed)
+
+
+def _share(expected: Tensor, in_half_precision: float) -> float:
+    """What rounding may change in logits."""
+    share = 1e-3 if torch.finfo(expected.dtype).eps < 1e-5 else in_half_precision
+    return share * max(expected.abs().max().item(), 1e-6)
+
+
+def _noise(model: PreferenceModel, ids: Tensor, expected: Tensor) -> float:
+    """What another row in the batch, without any padding, changes: quantised activations are rounded by it."""
+    return _difference(model(input_ids=torch.cat([ids, ids.flip(1)]), use_cache=False).logits[:1], expected)
 
 
 def _difference(logits: Tensor, expected: Tensor) -> float:

@@ -24,10 +24,12 @@ from mopref.llm.policy.frozen_layers import (
 )
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
-from mopref.llm.policy.padding import equal_groups, padding_traits, refuse_encoder_decoder
+from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
+from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths, check_one_scaling
 from mopref.llm.policy.row_origin import check_row_origin, weights_digest
 from mopref.llm.policy.samples import Samples, sample_with_outputs, watch_head
+from mopref.llm.policy.token_check import check_stop_tokens, token_counts
 
 __all__ = ["KEPT_ACTIVATIONS", "Policy"]
 
@@ -49,7 +51,7 @@ class Policy:
         self.model = model
         self._conditioned = _preference_model(model)
         self.sampling = (sampling or Sampling(stop_token_ids=())).for_model(self._base)
-        refuse_encoder_decoder(self._base)
+        refuse_other_kinds(self._base)
 
     @property
     def conditioned(self) -> PreferenceModel:
@@ -106,6 +108,28 @@ class Policy:
         """
         check_one_scaling(self._base, lengths, what, new_tokens)
         check_lengths(self._base, lengths, what, new_tokens)
+
+    def token_counts(self, data: Sequence[Any], columns: Sequence[str], what: str = "row") -> list[tuple[int, ...]]:
+        """The number of tokens in each of these columns of each row, all of which the model has.
+
+        Raises:
+            ValueError: a row with another token, or with something else than a list of them; see ``token_counts``.
+        """
+        return token_counts(self._base, data, columns, what)
+
+    def check_prompts(self, data: Sequence[Any]) -> None:
+        """Refuse prompts that cannot be answered: of other tokens than the model's, or too long.
+
+        Args:
+            data: rows with ``prompt_ids``.
+
+        Raises:
+            ValueError: such a row, stop tokens that the model cannot predict, or a model that generates nothing.
+        """
+        refuse_no_generation(self._base)
+        check_stop_tokens(self._base, self.sampling.stop_token_ids or ())
+        counts = self.token_counts(data, ("prompt_ids",), "prompt")
+        self.check_lengths([tokens for (tokens,) in counts], "prompt", self.sampling.max_new_tokens)
 
     def check_origin(self, data: Sequence[Any], what: str, with_states: bool = False) -> None:
         """Refuse rows with numbers that another model computed; see ``check_row_origin``.
@@ -256,10 +280,12 @@ class Policy:
         """S responses to each of B prompts, with their log-probabilities; see ``sample_with_outputs``.
 
         Raises:
-            ValueError: as that, or prompts and responses too long for the model; see :meth:`check_lengths`.
+            ValueError: as that, or prompts that cannot be answered; see :meth:`check_prompts`.
         """
         model = self.conditioned
-        self.check_lengths([len(ids) for ids in prompt_ids], "prompt", self.sampling.max_new_tokens)
+        self.check_prompts([{"prompt_ids": ids} for ids in prompt_ids])
+        # A model that is no causal language model is told here, before it answers.
+        padding_traits(model)
         return sample_with_outputs(
             model,
             prompt_ids,

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+import torch
+
 from mopref._progress import progress_bar
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.policy import Policy
 
-__all__ = ["keeps_states", "map_rows", "rows_without_states"]
+__all__ = ["check_references", "keeps_states", "map_rows", "rows_without_states"]
 
 Result = TypeVar("Result")
 
@@ -16,6 +18,41 @@ Result = TypeVar("Result")
 def rows_without_states(data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Copies of the rows without activations that were kept before, and without what is noted of them."""
     return [{key: value for key, value in row.items() if not key.startswith("hidden_states")} for row in data]
+
+
+def check_references(data: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse rows with something else than two finite log-probabilities of the reference; none at all is right.
+
+    Args:
+        data: rows.
+
+    Raises:
+        ValueError: a row with another number of them, one that is not finite or of half precision, in which a
+            log-probability of a response has two or three digits; or one without, where other rows have them.
+    """
+    column, remedy = "reference_log_probabilities", "make them with the objective's precompute, or leave them out"
+    places: dict[bool, int] = {}
+    for index, row in enumerate(data):
+        pair = row.get(column)
+        places.setdefault(pair is not None, index)
+        if len(places) == 2:
+            raise ValueError(f"row {places[False]} has no {column}, and other rows have: precompute all rows, or none.")
+        problem = None if pair is None else _problem(pair)
+        if problem is not None:
+            raise ValueError(f"row {index} has {column} {problem}: {remedy}.")
+
+
+def _problem(pair: Any) -> str | None:
+    """What is wrong with two log-probabilities, for a message; ``None`` for nothing."""
+    try:
+        values = torch.as_tensor(pair)
+    except (TypeError, ValueError, RuntimeError):
+        return "that are no two numbers"
+    if values.dtype in (torch.float16, torch.bfloat16):
+        return f"in {values.dtype}, whose rounding would be taken for something learned"
+    if values.shape != (2,) or not values.isfinite().all():
+        return f"of shape {tuple(values.shape)}, where two finite numbers are needed"
+    return None
 
 
 def keeps_states(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy.policy import Policy
 
@@ -41,14 +42,16 @@ class PretrainingTerm:
         if not self.batch_size >= 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
 
-    def check_lengths(self, policy: Policy) -> None:
-        """Refuse rows longer than the model has positions for.
+    def check_rows(self, policy: Policy) -> None:
+        """Refuse rows of other tokens than the model's, or longer than it has positions for.
 
         Raises:
-            ValueError: the longest row, with its tokens and the limit.
+            ValueError: such a row.
         """
-        lengths = [len(row["prompt_ids"]) + len(row["response_ids"]) for row in self.data]
-        policy.check_lengths(lengths, "row of the pre-training data")
+        rows, columns = checked_rows(self.data, "the pre-training data"), ("prompt_ids", "response_ids")
+        check_columns(rows, columns, "use plain_text_rows(tokenizer, texts)")
+        what = "row of the pre-training data"
+        policy.check_lengths([sum(counts) for counts in policy.token_counts(rows, columns, what)], what)
 
     def loss(self, policy: Policy, preferences: Tensor) -> Tensor:
         """The term, a scalar; the rows share the preferences ``(G, m)`` in turn.

@@ -65,7 +65,7 @@ def evaluate_rewards(
 
     Raises:
         ValueError: a model with other objectives than the rewards, preferences that do not lie on the simplex, no row,
-            or a row that is no prompt or too long for the model.
+            or a row that is no prompt of the model's tokens, or too long for it.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
     if len(checked_rows(data, "data")) == 0:
@@ -78,7 +78,7 @@ def evaluate_rewards(
         settings = replace(settings, samples_per_prompt=samples_per_prompt)
     settings = replace(settings, truncation_penalty=0.0)
     policy = Policy(model, settings.sampling)
-    settings.check_lengths(policy, data)
+    policy.check_prompts(data)
     count, m = 1 if preferences is None else len(preferences), len(settings.names)
     # For each preference and prompt: means over the samples of rewards, KL, length and whether cut.
     table = torch.zeros(count, len(data), m + 3, dtype=torch.float64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -135,20 +136,12 @@ class RolloutSettings:
         columns = ("prompt_ids", "prompt") if self.reads_text else ("prompt_ids",)
         check_columns(rows, columns, "use tokenize_prompts(tokenizer, prompts)")
 
-    def check_lengths(self, policy: Policy, rows: Sequence[Any]) -> None:
-        """Refuse prompts that are too long for the model, with as many tokens more as may be sampled.
-
-        Raises:
-            ValueError: the longest prompt, with its tokens and the model's limit.
-        """
-        policy.check_lengths([len(row["prompt_ids"]) for row in rows], "prompt", self.sampling.max_new_tokens)
-
     def collate(self, rows: Sequence[Any]) -> PromptBatch:
         """A batch of prompts; raises as :meth:`check_rows`."""
         self.check_rows(rows)
         prompts = [row["prompt"] for row in rows] if self.reads_text else None
         # Lists, arrays or tensors, as a data set hands them out.
-        return PromptBatch([[int(token) for token in row["prompt_ids"]] for row in rows], prompts)
+        return PromptBatch([[index(token) for token in row["prompt_ids"]] for row in rows], prompts)
 
     def roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor | None, critic: Any = None) -> Rollout:
         """S responses to each prompt under its preference, rewarded.

@@ -11,7 +11,8 @@ from torch import nn
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy
-from mopref.llm.policy.padding import PaddingTraits, equal_groups, padding_traits, refuse_encoder_decoder
+from mopref.llm.policy.model_kind import refuse_other_kinds
+from mopref.llm.policy.padding import PaddingTraits, equal_groups, padding_traits
 
 sys.path.append(str(Path(__file__).parents[2] / "families"))
 
@@ -155,11 +156,11 @@ def test_an_encoder_decoder_is_refused_before_it_runs(name):
         with pytest.raises(ValueError, match=message):
             Policy(network)
     with pytest.raises(ValueError, match=message):
-        refuse_encoder_decoder(base)
+        refuse_other_kinds(base)
 
 
 def test_a_causal_model_and_a_network_without_settings_are_not(make_lm, make_mlp):
     for base in (make_lm(), make_mlp()):
-        refuse_encoder_decoder(base)
+        refuse_other_kinds(base)
     # The decoder of an encoder-decoder, alone, is a causal language model.
     assert padding_traits(conditioned("bart")).position_offset == 0
