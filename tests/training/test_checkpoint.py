@@ -138,3 +138,22 @@ def test_what_a_checkpoint_may_be_written_over(tmp_path):
     (tmp_path / "state.json").unlink()
     with pytest.raises(FileExistsError, match="holds something other than a checkpoint"):
         check_replaceable(tmp_path)
+
+
+def test_files_of_two_checkpoints_do_not_go_together(tmp_path):
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        save_state({f"part {number}": torch.zeros(1), "both": torch.ones(1)}, tmp_path / str(number))
+    (tmp_path / "1" / "state.json").replace(tmp_path / "2" / "state.json")
+    with pytest.raises(
+        ValueError, match=r"2 is a damaged checkpoint: state\.json does not say what .* \(KeyError: 'st"
+    ):
+        load_state(tmp_path / "2")
+
+
+@pytest.mark.parametrize(("name", "content"), [("state.json", b"{"), ("state.safetensors", b"{")])
+def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_path):
+    save_state({"a": torch.ones(1)}, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path.name} is a damaged checkpoint: {name} cannot be read \("):
+        load_state(tmp_path)
