@@ -49,8 +49,8 @@ def run_identity(parts: Mapping[str, Any], model: nn.Module, convention: str, ro
 
     * Of a part (a scalarizer, say): its class and its options, also those of the parts in it. An option is what
       ``options()`` of the class itself says; where it is inherited, what a constructor takes and the part keeps under
-      the same name, and any attribute that is a part or a frozen dataclass. Functions and classes count by their name, folders
-      by their own name without those they lie in, and what has no plain content (models, tokenizers, …) by its type.
+      the same name, and any attribute that is a part or a frozen dataclass. Functions and classes count by their name,
+      folders by their own name without those they lie in, and what has no plain content (models, …) by its type.
     * Of the model: its adapters' settings, and a few numbers of each frozen parameter, which no checkpoint holds.
     * Of the rows: the content of 128 of them, without what was computed with a model.
 

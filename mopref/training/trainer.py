@@ -165,8 +165,8 @@ class ParetoTrainer:
 
         Raises:
             FloatingPointError: a loss that is not finite; nothing is updated with it.
-            FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts, config,
-                data or of more steps: nothing of it is loaded; or no adapter has a gradient.
+            FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
+                config, data or of more steps: nothing of it is loaded; or no adapter has a gradient.
             TypeError: ``resume_from`` is no path.
         """
         if resume_from is not None and not isinstance(resume_from, str | PathLike):
