@@ -157,3 +157,22 @@ def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{tmp_path.name} is a damaged checkpoint: {name} cannot be read \("):
         load_state(tmp_path)
+
+
+@pytest.mark.parametrize("tree", ['{"list": [1]}', "3", "[1, 2]", '{"dict": [["a", [1, 2]]]}', '{"set": []}'])
+def test_a_tree_of_another_shape_is_refused_also_beside_no_tensors(tree, tmp_path):
+    save_state({"a": 1}, tmp_path)
+    (tmp_path / "state.json").write_text(tree)
+    with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what state\.safetensors"):
+        load_state(tmp_path)
+
+
+def test_a_tree_too_deep_to_be_put_together_is_refused(monkeypatch, tmp_path):
+    """JSON may follow a tree further than this can."""
+    save_state({"a": 1}, tmp_path)
+    tree: dict = {"list": []}
+    for _ in range(100_000):
+        tree = {"list": [tree]}
+    monkeypatch.setattr("mopref.training.checkpoint.json.loads", lambda text: tree)
+    with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what .* \(RecursionError"):
+        load_state(tmp_path)

@@ -171,6 +171,12 @@ def test_another_option_is_told_by_its_name(first, second, name):
     assert all(other.startswith(name) for other in names)
 
 
+def test_what_a_preference_says_comes_first():
+    ray = identity(part=Linear(), convention="ray")
+    assert differing(identity(part=Linear()), ray) == ["convention"]
+    assert next(iter(ray)) == "convention"
+
+
 def test_a_problem_is_told_by_its_variables_and_their_bounds():
     names = differing(identity(part=ZDT1(num_variables=4)), identity(part=ZDT1(num_variables=5)))
     assert set(names) == {"part.num_variables", "part.bounds"}
