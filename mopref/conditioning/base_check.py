@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from mopref.conditioning.linear_layer import is_transposed
 from mopref.conditioning.svd_lora import SVDLoRALayer
 
-__all__ = ["base_check", "difference_of_weights", "shares_no_weight", "storage_kinds"]
+__all__ = ["base_check", "difference_of_weights", "sampled_numbers", "shares_no_weight", "storage_kinds"]
 
 _SAMPLES = 8
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -31,16 +31,24 @@ def base_check(base_model: nn.Module) -> dict[str, list[float]]:
     tables = _token_tables(base_model)
     samples = {}
     for name, parameter in base_model.named_parameters():
-        if id(parameter) in adapter_parameters or not _is_plain(parameter):
-            continue
-        values = parameter.detach()
-        if id(parameter) in tables:
-            values = values[:_SAMPLES]
-        values = values.flatten()
-        positions = torch.linspace(0, len(values) - 1, _SAMPLES, dtype=torch.float64).long()
-        # With the adapters in place the names are longer.
-        samples[name.replace(".base_layer.", ".")] = values[positions.to(values.device)].float().cpu().tolist()
+        numbers = sampled_numbers(parameter, of_first_rows=id(parameter) in tables)
+        if id(parameter) not in adapter_parameters and numbers is not None:
+            # With the adapters in place the names are longer.
+            samples[name.replace(".base_layer.", ".")] = numbers
     return samples
+
+
+def sampled_numbers(parameter: Tensor, of_first_rows: bool = False) -> list[float] | None:
+    """Eight numbers of a weight, evenly spaced over it, or over its first rows; of an empty one none.
+
+    ``None`` for a weight that is not stored as it is used, such as a quantised one.
+    """
+    if not _is_plain(parameter):
+        return None
+    values = (parameter.detach()[:_SAMPLES] if of_first_rows else parameter.detach()).flatten()
+    positions = torch.linspace(0, len(values) - 1, _SAMPLES if len(values) else 0, dtype=torch.float64).long()
+    numbers: list[float] = values[positions.to(values.device)].float().cpu().tolist()
+    return numbers
 
 
 def difference_of_weights(samples: Mapping[str, list[float]], base_model: nn.Module, version: int) -> str | None:

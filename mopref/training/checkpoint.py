@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -63,16 +64,47 @@ def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[st
 
     Raises:
         FileNotFoundError: the folder is no complete checkpoint.
-        ValueError: a named tuple of another type.
+        ValueError: a damaged file, files that do not belong together, or a named tuple of another type.
     """
     folder = Path(folder)
     for name in (_TREE, _TENSORS):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}.")
-    tensors = load_file(folder / _TENSORS)
-    tree = json.loads((folder / _TREE).read_text(encoding="utf-8"))
-    state: dict[str, Any] = _attach_tensors(tree, tensors, {kind.__name__: kind for kind in record_types})
+    try:
+        tensors = load_file(folder / _TENSORS)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise _damage(folder, f"{_TENSORS} cannot be read ({error})") from error
+    try:
+        tree = json.loads((folder / _TREE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damage(folder, f"{_TREE} cannot be read ({error})") from error
+    return _joined(tree, tensors, record_types, folder)
+
+
+def _joined(tree: Any, tensors: dict[str, Tensor], record_types: Sequence[type], folder: Path) -> dict[str, Any]:
+    """The state that a tree and its tensors hold, all of them and no others."""
+    waiting = dict(tensors)
+    try:
+        state = _attach_tensors(tree, waiting, {kind.__name__: kind for kind in record_types})
+    except _UnknownRecordError as error:
+        raise ValueError(
+            f"{folder}: the checkpoint holds a {error}, which this objective's batches do not: resume with the "
+            "objective that wrote it."
+        ) from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        fault = f"{_TREE} does not say what {_TENSORS} holds ({type(error).__name__}: {error})"
+        raise _damage(folder, fault) from error
+    if waiting or not isinstance(state, dict):
+        raise _damage(folder, f"{_TREE} does not say what {_TENSORS} holds")
     return state
+
+
+def _damage(folder: Path, fault: str) -> ValueError:
+    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
+
+
+class _UnknownRecordError(Exception):
+    """A named tuple whose type, which this holds the name of, is not among those that may be made."""
 
 
 def _detach_tensors(value: Any, path: str, tensors: dict[str, Tensor], record_types: tuple[type, ...]) -> Any:
@@ -112,22 +144,22 @@ def _plain_key(key: Any, path: str) -> Any:
 
 
 def _attach_tensors(value: Any, tensors: dict[str, Tensor], record_types: dict[str, type]) -> Any:
+    """What a node of the tree stands for; its tensors are taken out of ``tensors``."""
     if not isinstance(value, dict):
+        if isinstance(value, list):
+            raise TypeError("a bare list")
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
-        return tensors[content]
+        return tensors.pop(content)
     if kind == "dict":
         return {key: _attach_tensors(item, tensors, record_types) for key, item in content}
     name, items = content if kind == "record" else ("", content)
     items = [_attach_tensors(item, tensors, record_types) for item in items]
-    if kind == "list":
-        return items
-    if kind == "tuple":
-        return tuple(items)
+    if kind in ("list", "tuple"):
+        return items if kind == "list" else tuple(items)
+    if kind != "record":
+        raise TypeError(f"a {kind}")
     if name not in record_types:
-        raise ValueError(
-            f"the checkpoint holds a {name}, which this objective's batches do not: resume with the objective that "
-            "wrote it."
-        )
+        raise _UnknownRecordError(name)
     return record_types[name](*items)

@@ -9,15 +9,19 @@ import torch
 __all__ = ["random_state", "set_random_state"]
 
 
-def random_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and PyTorch's global generators, as a checkpoint can hold them."""
+def random_state(devices: bool = True) -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's global generators, as a checkpoint can hold them.
+
+    Args:
+        devices: with those of the GPUs, each of which is set up by asking for it.
+    """
     python_version, python_words, python_gauss = random.getstate()
     _, numpy_words, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 - saved for code that uses it
     return {
         "python": [python_version, list(python_words), python_gauss],
         "numpy": [[int(word) for word in numpy_words], int(position), int(has_gauss), float(gauss)],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if devices and torch.cuda.is_available() else [],
     }
 
 

@@ -1,22 +1,47 @@
 """What a resumed run must have in common with the one that wrote its checkpoint, and its model's trained state."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import recursively_apply
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from mopref.objective import Update
 from mopref.training.config import TrainerConfig
 
 __all__ = [
+    "check_entries",
     "check_settings",
+    "check_state",
     "fixed_settings",
     "load_trained_state",
     "tell_other_rate",
     "trained_state",
+    "undone_on_error",
 ]
+
+# What a checkpoint holds. The states of parts are their own, mostly dicts.
+_ENTRIES: dict[str, Any] = {
+    "step": int,
+    "settings": dict,
+    "identity": dict,
+    "model": dict,
+    "optimizer": dict,
+    "scaler": dict | None,
+    "scalarizer": object,
+    "sampler": object,
+    "objective": object,
+    "pending": list,
+    "batches": dict | None,
+    "history": list,
+    "unlogged": list,
+    "random": dict,
+}
 
 # The share by which a learning rate may be another one before it is told.
 _SAME_RATE = 0.01
@@ -32,6 +57,23 @@ def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
     return settings
 
 
+def check_entries(state: Mapping[str, Any], folder: str | Path) -> None:
+    """Refuse a checkpoint that lacks something, or holds something else in its place.
+
+    Raises:
+        ValueError: the first such entry.
+    """
+    if "settings" in state and "identity" not in state:
+        raise ValueError(
+            f"{folder} does not say what it was trained with, as those of versions before 0.2.0: nothing tells whether "
+            "this is the same run, so start a new one."
+        )
+    for name, kind in _ENTRIES.items():
+        if name not in state or not isinstance(state[name], kind):
+            what = f"is a {type(state[name]).__name__}" if name in state else "is missing"
+            raise _damage(folder, f"its {name!r} {what}")
+
+
 def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder: str | Path) -> None:
     """Refuse a checkpoint of a run with other settings.
 
@@ -44,6 +86,50 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
                 f"{folder} was trained with {name} = {checkpoint.get(name)}, not {value}: resume with the same "
                 "setting, or start a new run."
             )
+
+
+def check_state(
+    state: Mapping[str, Any], config: TrainerConfig, model: nn.Module, optimizer: Optimizer, folder: str | Path
+) -> None:
+    """Refuse a checkpoint that the run cannot go on from.
+
+    Args:
+        state: with all entries.
+        config: of the resumed run.
+        model: what is trained.
+        optimizer: of its parameters.
+        folder: the checkpoint, for the message.
+
+    Raises:
+        ValueError: more steps than the run is to have, parameters of another model, an optimiser's state of other
+            parameters, or something else than updates that waits for the steps to come.
+    """
+    _check_steps(config, state["step"], folder)
+    _check_trained_state(model, state["model"], folder)
+    is_waiting = len(state["pending"]) == config.gradient_accumulation_steps and all(
+        isinstance(updates, list) and all(isinstance(update, Update) for update in updates)
+        for updates in state["pending"]
+    )
+    for name, is_whole in (
+        ("step", state["step"] >= 0),
+        ("pending", is_waiting),
+        ("optimizer", _is_state_of(optimizer, state["optimizer"])),
+        ("history", all(isinstance(entry, dict) for entry in state["history"])),
+    ):
+        if not is_whole:
+            raise _damage(folder, f"its {name!r} is not one of this run")
+
+
+def _damage(folder: str | Path, fault: str) -> ValueError:
+    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
+
+
+def _check_steps(config: TrainerConfig, step: int, folder: str | Path) -> None:
+    if step > config.steps:
+        raise ValueError(
+            f"{folder} has {step} steps behind it, but config.steps is {config.steps}: give {step} steps or more, or "
+            "resume from an earlier checkpoint."
+        )
 
 
 def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str | Path) -> None:
@@ -78,21 +164,73 @@ def trained_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if name not in frozen}
 
 
+def _check_trained_state(model: nn.Module, state: Mapping[str, Any], folder: str | Path) -> None:
+    own = trained_state(model)
+    for what, attribute in (("shape", lambda value: tuple(value.shape)), ("type", lambda value: value.dtype)):
+        ours = {name: attribute(value) for name, value in own.items()}
+        theirs = {name: attribute(value) for name, value in state.items() if isinstance(value, Tensor)}
+        differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+        if differing:
+            raise ValueError(
+                f"{folder} belongs to another model: {differing[0]!r} has {what} {theirs.get(differing[0])} there "
+                f"and {ours.get(differing[0])} here ({len(differing)} such entries)."
+            )
+
+
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], folder: str | Path) -> None:
     """Copy a state given by :func:`trained_state` into the model.
 
     Raises:
-        ValueError: names or shapes that differ; nothing is copied then.
+        ValueError: names, shapes or types that differ; nothing is copied then.
     """
-    own = trained_state(model)
-    shapes = {name: tuple(value.shape) for name, value in own.items()}
-    state_shapes = {name: tuple(value.shape) for name, value in state.items()}
-    if shapes != state_shapes:
-        differing = sorted(n for n in shapes.keys() | state_shapes.keys() if shapes.get(n) != state_shapes.get(n))
-        raise ValueError(
-            f"{folder} belongs to another model: {differing[0]!r} has shape {state_shapes.get(differing[0])} there "
-            f"and {shapes.get(differing[0])} here ({len(differing)} such entries)."
-        )
+    _check_trained_state(model, state, folder)
     with torch.no_grad():
-        for name, value in own.items():
+        for name, value in trained_state(model).items():
             value.copy_(state[name])
+
+
+def _is_state_of(optimizer: Optimizer, state: Mapping[str, Any]) -> bool:
+    """Whether a state is one of AdamW's, of an optimiser with these parameters."""
+    own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
+    if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
+        return False
+    for group, own_group in zip(groups, own, strict=True):
+        if not isinstance(group, dict) or group.keys() != own_group.keys() or group["params"] != own_group["params"]:
+            return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    has_rate = isinstance(groups[0]["lr"], float)
+    return has_rate and all(_belongs(index, entry, parameters) for index, entry in entries.items())
+
+
+def _belongs(index: Any, entry: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether an entry of AdamW's state is one of the parameter of that number."""
+    if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(entry, dict):
+        return False
+    shape = parameters[index].shape
+    expected = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
+    return {name: getattr(value, "shape", None) for name, value in entry.items()} == expected
+
+
+@contextmanager
+def undone_on_error(load: Callable[[Any, str | Path], None], state: Any, folder: str | Path) -> Iterator[None]:
+    """Within this block a checkpoint is loaded as a whole: after an error the state is what it was before.
+
+    Args:
+        load: takes a state and the folder it is from.
+        state: the one before.
+        folder: the checkpoint, for the message.
+
+    Raises:
+        ValueError: whatever a part's ``load_state_dict`` said.
+    """
+    before = recursively_apply(lambda value: value.detach().to("cpu", copy=True), state)
+    try:
+        yield
+    except BaseException as error:
+        load(before, folder)
+        if not isinstance(error, Exception):
+            raise
+        raise ValueError(
+            f"{folder} does not go with this run, and nothing of it was loaded: {type(error).__name__} ({error}). "
+            "Resume from an earlier checkpoint, or start a new run."
+        ) from error

@@ -33,7 +33,17 @@ from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.parts import check_frozen_base, check_kinds, check_names, check_outputs, settle_convention
 from mopref.training.process_state import ProcessState
 from mopref.training.random_state import random_state, set_random_state
-from mopref.training.run_state import check_settings, fixed_settings, load_trained_state, tell_other_rate, trained_state
+from mopref.training.run_identity import check_identity, run_identity
+from mopref.training.run_state import (
+    check_entries,
+    check_settings,
+    check_state,
+    fixed_settings,
+    load_trained_state,
+    tell_other_rate,
+    trained_state,
+    undone_on_error,
+)
 from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
 
 __all__ = ["ParetoTrainer"]
@@ -107,9 +117,11 @@ class ParetoTrainer:
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
         self._convention = getattr(self.scalarizer, "convention", "importance")
         settle_convention(model, self._convention)
+        parts = {name: getattr(self, name) for name in ("scalarizer", "objective", "sampler")}
+        # Now, since the attributes of a user's part may change while it is trained with.
+        self._identity = run_identity(parts, model, self._convention, train_data)
         if config.checkpoint_every is not None:
-            parts = {name: getattr(self, name).state_dict() for name in ("scalarizer", "sampler", "objective")}
-            plain_state(parts, self._record_types)
+            plain_state({name: part.state_dict() for name, part in parts.items()}, self._record_types)
         optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         with self._process.in_force(), unprepared(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -148,8 +160,8 @@ class ParetoTrainer:
 
         Raises:
             FloatingPointError: a loss that is not finite; nothing is updated with it.
-            FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, or one of another model or config; or no
-                adapter has a gradient.
+            FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
+                config, data or of more steps: nothing of it is loaded; or no adapter has a gradient.
             TypeError: ``resume_from`` is no path.
         """
         if resume_from is not None and not isinstance(resume_from, str | PathLike):
@@ -343,9 +355,24 @@ class ParetoTrainer:
         if self.accelerator.num_processes > 1:
             # Generators differ between processes, and each would need its own file.
             raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
-        state = {
+        state = {"settings": self._settings(), "identity": self._identity, **self._state()}
+        with replace_folder(folder) as temporary:
+            save_state(state, temporary, self._record_types)
+
+    @property
+    def _record_types(self) -> tuple[type, ...]:
+        """The named tuples that a checkpoint holds."""
+        return (Update, Metric, *self.objective.record_types)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to be the same run."""
+        rows = None if self.train_data is None else len(self.train_data)
+        return {**fixed_settings(self.config), "objectives": list(self.objective.names), "rows": rows}
+
+    def _state(self) -> dict[str, Any]:
+        """What changes while the trainer works."""
+        return {
             "step": self.step,
-            "settings": self._settings(),
             "model": trained_state(self.unwrapped_model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
@@ -361,31 +388,24 @@ class ParetoTrainer:
             "unlogged": self._log.state_dict(),
             "random": random_state(),
         }
-        with replace_folder(folder) as temporary:
-            save_state(state, temporary, self._record_types)
-
-    @property
-    def _record_types(self) -> tuple[type, ...]:
-        """The named tuples that a checkpoint holds."""
-        return (Update, Metric, *self.objective.record_types)
-
-    def _settings(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to be the same run."""
-        rows = None if self.train_data is None else len(self.train_data)
-        return {**fixed_settings(self.config), "objectives": list(self.objective.names), "rows": rows}
 
     def _load_checkpoint(self, folder: str | Path) -> None:
         state = load_state(folder, self._record_types)
+        check_entries(state, folder)
         check_settings(self._settings(), state["settings"], folder)
+        check_identity(self._identity, state["identity"], folder)
+        check_state(state, self.config, self.unwrapped_model, self.optimizer, folder)
+        tell_other_rate(self.config, state["step"], state["optimizer"]["param_groups"][0]["lr"], folder)
+        with undone_on_error(self._load_state, self._state(), folder):
+            self._load_state(state, folder)
+
+    def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:
         load_trained_state(self.unwrapped_model, state["model"], folder)
-        rate = state["optimizer"]["param_groups"][0]["lr"]
-        tell_other_rate(self.config, state["step"], float(rate), folder)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.scalarizer.load_state_dict(state["scalarizer"])
-        self.sampler.load_state_dict(state["sampler"])
-        self.objective.load_state_dict(state["objective"])
+        for name in ("scalarizer", "sampler", "objective"):
+            getattr(self, name).load_state_dict(state[name])
         self._pending_updates = send_to_device(state["pending"], self.accelerator.device)
         if self._batches is not None and state["batches"] is not None:
             self._batches.load_state_dict(state["batches"])

@@ -8,7 +8,13 @@ from conditioned_networks import PackedLinear, conditioned, small_config, store_
 from torch import nn
 
 from mopref import PreferenceModel
-from mopref.conditioning.base_check import base_check, difference_of_weights, shares_no_weight, storage_kinds
+from mopref.conditioning.base_check import (
+    base_check,
+    difference_of_weights,
+    sampled_numbers,
+    shares_no_weight,
+    storage_kinds,
+)
 
 
 def test_eight_numbers_of_every_weight_by_its_plain_name(make_lm):
@@ -137,3 +143,12 @@ def test_whether_there_is_anything_to_compare(make_mlp):
     assert not shares_no_weight({"0.bias": samples["0.bias"]}, base)
     assert shares_no_weight({"another": samples["0.bias"]}, base)
     assert not shares_no_weight({}, PackedLinear(nn.Linear(4, 4)))
+
+
+def test_the_numbers_of_a_weight_are_spread_over_it():
+    weight = nn.Parameter(torch.arange(15.0).reshape(5, 3))
+    assert sampled_numbers(weight) == [0, 2, 4, 6, 8, 10, 12, 14]
+    tall = nn.Parameter(torch.arange(40.0).reshape(20, 2))
+    assert sampled_numbers(tall, of_first_rows=True) == [0, 2, 4, 6, 8, 10, 12, 15]
+    assert sampled_numbers(nn.Parameter(torch.empty(0, 4))) == []
+    assert sampled_numbers(nn.Parameter(torch.empty(2, device="meta"))) is None

@@ -138,3 +138,41 @@ def test_what_a_checkpoint_may_be_written_over(tmp_path):
     (tmp_path / "state.json").unlink()
     with pytest.raises(FileExistsError, match="holds something other than a checkpoint"):
         check_replaceable(tmp_path)
+
+
+def test_files_of_two_checkpoints_do_not_go_together(tmp_path):
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        save_state({f"part {number}": torch.zeros(1), "both": torch.ones(1)}, tmp_path / str(number))
+    (tmp_path / "1" / "state.json").replace(tmp_path / "2" / "state.json")
+    with pytest.raises(
+        ValueError, match=r"2 is a damaged checkpoint: state\.json does not say what .* \(KeyError: 'st"
+    ):
+        load_state(tmp_path / "2")
+
+
+@pytest.mark.parametrize(("name", "content"), [("state.json", b"{"), ("state.safetensors", b"{")])
+def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_path):
+    save_state({"a": torch.ones(1)}, tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path.name} is a damaged checkpoint: {name} cannot be read \("):
+        load_state(tmp_path)
+
+
+@pytest.mark.parametrize("tree", ['{"list": [1]}', "3", "[1, 2]", '{"dict": [["a", [1, 2]]]}', '{"set": []}'])
+def test_a_tree_of_another_shape_is_refused_also_beside_no_tensors(tree, tmp_path):
+    save_state({"a": 1}, tmp_path)
+    (tmp_path / "state.json").write_text(tree)
+    with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what state\.safetensors"):
+        load_state(tmp_path)
+
+
+def test_a_tree_too_deep_to_be_put_together_is_refused(monkeypatch, tmp_path):
+    """JSON may follow a tree further than this can."""
+    save_state({"a": 1}, tmp_path)
+    tree: dict = {"list": []}
+    for _ in range(100_000):
+        tree = {"list": [tree]}
+    monkeypatch.setattr("mopref.training.checkpoint.json.loads", lambda text: tree)
+    with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what .* \(RecursionError"):
+        load_state(tmp_path)

@@ -45,3 +45,7 @@ def test_asking_changes_nothing():
     assert torch.equal(state.pop("torch"), again.pop("torch"))
     assert [part.tolist() for part in state.pop("cuda")] == [part.tolist() for part in again.pop("cuda")]
     assert state == again
+
+
+def test_the_generators_of_gpus_may_be_left_out():
+    assert random_state(devices=False)["cuda"] == []

@@ -476,7 +476,7 @@ def test_without_progress_a_training_is_silent(slow_trainer_of, capsys):
 
 
 def test_a_resumed_run_counts_on(slow_trainer_of, capsys, tmp_path):
-    trainer_of(steps=6, checkpoint_every=4, output_dir=tmp_path).train()
+    slow_trainer_of(40.0, steps=6, checkpoint_every=4, output_dir=tmp_path, progress=False).train()
     slow_trainer_of(40.0, steps=6).train(resume_from=tmp_path / "checkpoint-4")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("training: 5/6 [00:40, 00:40 left, left=")
