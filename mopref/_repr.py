@@ -4,7 +4,7 @@ import reprlib
 from itertools import islice
 from typing import Any
 
-__all__ = ["OptionsRepr"]
+__all__ = ["OptionsRepr", "short_repr"]
 
 
 class OptionsRepr:
@@ -65,3 +65,8 @@ class _ShortRepr(reprlib.Repr):
 
 
 _SHORT = _ShortRepr()
+
+
+def short_repr(value: Any) -> str:
+    """A value's ``repr`` for a message, in which long lists and texts are shortened."""
+    return _SHORT.repr(value)

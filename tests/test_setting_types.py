@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mopref.training.setting_types import python_value
+from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
 
 @pytest.mark.parametrize(
