@@ -64,8 +64,9 @@ def column_of(values: Any, label: Any) -> Any:
         return getattr(values, label)
     if _is_labelled_array(values):
         return np.asarray(values)[..., (labels_of(values) or ()).index(label)]
-    # The columns of a table share its rows, so that the labels of these say nothing more.
-    return np.asarray(values[label]) if hasattr(values[label], "index") and hasattr(values, "columns") else values[label]
+    column = values[label]
+    # The columns of a pandas table share its rows, so that the labels of these say nothing more.
+    return np.asarray(column) if hasattr(values, "columns") and hasattr(column, "index") else column
 
 
 def check_labels(values: Any, names: Sequence[str], what: str, noun: str, end: str = "") -> bool:
@@ -106,14 +107,14 @@ def described(values: Any) -> str:
     """A container for a message: a dict as it is, another by its kind, since a table's own text has many lines."""
     if isinstance(values, Mapping):
         return short_repr(dict(values))
-    return f"(a {type(values).__name__} with the labels {listed([str(label) for label in labels_of(values) or ()])})"
+    return f"(a {type(values).__name__} with the labels {listed(labels_of(values) or ())})"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[Any]) -> str:
     """Names for a message, the first of them where there are many."""
     if len(names) <= _MOST_NAMES:
-        return ", ".join(names)
-    return f"{', '.join(names[place] for place in range(_MOST_NAMES))}, … ({len(names)} of them)"
+        return ", ".join(map(str, names))
+    return f"{', '.join(str(names[place]) for place in range(_MOST_NAMES))}, … ({len(names)} of them)"
 
 
 def refuse_labels(values: Any, what: str) -> None:

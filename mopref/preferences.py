@@ -1,7 +1,7 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from math import comb
@@ -115,7 +115,8 @@ def _by_name(preferences: Any, names: Sequence[str]) -> Tensor:
         return torch.stack([_weight(preferences, c, name) for c, name in zip(columns, names, strict=True)])
     arrays = [real_array(column, f"the weights of {name}") for column, name in zip(columns, names, strict=True)]
     if len({array.shape for array in arrays}) > 1:
-        raise ValueError(f"the columns of preferences have {[len(array) for array in arrays]} weights: give equally many.")
+        counts = [len(array) for array in arrays]
+        raise ValueError(f"the columns of preferences have {listed(counts)} weights: give equally many in each.")
     return torch.stack([_tensor(array, column) for array, column in zip(arrays, columns, strict=True)], dim=-1)
 
 

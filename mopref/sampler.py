@@ -91,10 +91,11 @@ class PreferenceSampler(OptionsRepr, ABC):
             ValueError: a negative seed.
             TypeError: one that is no whole number, nor a list of them.
         """
-        words = python_values(seed, int, "seed") if isinstance(seed, Sequence) else [python_value(seed, int, "seed")]
+        is_list = isinstance(seed, Sequence) and not isinstance(seed, str)
+        words = list(python_values(seed, int, "seed")) if is_list else [python_value(seed, int, "seed")]
         if min(words, default=0) < 0:
             raise ValueError(f"seed is {seed}: it must be ≥ 0.")
-        self._generator = np.random.default_rng(words if isinstance(seed, Sequence) else words[0])
+        self._generator = np.random.default_rng(words if is_list else words[0])
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: the generator's state, and what a sampler adds to it."""

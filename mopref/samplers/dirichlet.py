@@ -1,6 +1,6 @@
 """Dirichlet draws, and the uniform ones among them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ class DirichletSampler(PreferenceSampler):
 
     Args:
         num_objectives: m, or the names of the m objectives.
-        alpha: one concentration > 0 for all objectives, or one each; by name where names are given. Below 1 favours the corners, above 1 the
-            centre; 1 is uniform.
+        alpha: one concentration > 0 for all objectives, or one each, also by name where ``num_objectives`` has names.
+            Below 1 favours the corners, above 1 the centre; 1 is uniform.
         seed: seeds the sampler's own generator.
 
     Raises:
@@ -35,7 +35,10 @@ class DirichletSampler(PreferenceSampler):
     """
 
     def __init__(
-        self, num_objectives: int | Sequence[str], alpha: float | Sequence[float] = 1.0, seed: int = 0
+        self,
+        num_objectives: int | Sequence[str],
+        alpha: float | Sequence[float] | Mapping[str, float] = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(num_objectives, seed)
         concentration = real_array(alpha, "alpha") if self.names is None else named_array(alpha, self.names, "alpha")

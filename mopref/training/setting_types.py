@@ -1,4 +1,4 @@
-"""The types of a training's settings: the check that all options share, under the name it has always had here."""
+"""The check of settings' types that all options share, also under its name among a training's modules."""
 
 from mopref.setting_types import python_value as python_value
 

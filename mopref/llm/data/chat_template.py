@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from os import PathLike
 from typing import Any, NamedTuple, Self
 
 from .content_change import CONTENT_PROBE, Trimming, trimming
@@ -37,6 +38,19 @@ class _Layout(NamedTuple):
     thinking: ThinkingBlock | None = None
 
 
+def refuse_tokenizer_name(tokenizer: Any) -> None:
+    """Refuse the name of a tokenizer, or its folder, where the tokenizer itself is needed.
+
+    Raises:
+        TypeError: a text or a path.
+    """
+    if isinstance(tokenizer, str | PathLike):
+        raise TypeError(
+            f"tokenizer is {str(tokenizer)!r}, a text: give the tokenizer itself, such as "
+            f"AutoTokenizer.from_pretrained({str(tokenizer)!r})."
+        )
+
+
 class PairTokenizer:
     r"""Tokenises prompts and responses the way one tokenizer's chat template lays them out.
 
@@ -65,6 +79,7 @@ class PairTokenizer:
     Raises:
         ValueError: the tokenizer has neither an end-of-turn nor an end-of-sequence token, or its chat template cannot
             render a question and an answer.
+        TypeError: the name of a tokenizer in its place.
 
     Warns:
         UserWarning: the template ends a turn with another token than the tokenizer's end of sequence, writes the date,
@@ -73,6 +88,7 @@ class PairTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        refuse_tokenizer_name(tokenizer)
         self.tokenizer = tokenizer
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
         # One for all rows: the date does not change between two of them, nor between a prompt and its dialogue.

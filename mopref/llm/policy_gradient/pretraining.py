@@ -1,5 +1,6 @@
 """The pre-training term: what keeps a policy that chases rewards a language model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy.policy import Policy
+from mopref.setting_types import set_python_values
 
 __all__ = ["PretrainingTerm"]
 
@@ -23,7 +26,8 @@ class PretrainingTerm:
         batch_size: rows at every step.
 
     Raises:
-        ValueError: no row, or a number that is not positive.
+        ValueError: no row, one without those columns, or a number that is not positive.
+        TypeError: data whose rows cannot be counted, or had by their number, or a number of another type.
 
     Source: InstructGPT, arXiv 2203.02155, eq. 2.
     """
@@ -34,11 +38,16 @@ class PretrainingTerm:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
-        if len(self.data) == 0:
+        if len(checked_rows(self.data, "data")) == 0:
             raise ValueError("the pre-training data has no row: leave the term out, or give at least one.")
-        if not self.coefficient > 0:
-            raise ValueError(f"coefficient is {self.coefficient}: it must be positive, or leave the term out.")
-        if not self.batch_size >= 1:
+        check_columns(self.data, ("prompt_ids", "response_ids"), "use plain_text_rows(tokenizer, texts)")
+        set_python_values(self, float, "coefficient")
+        set_python_values(self, int, "batch_size")
+        if not 0 < self.coefficient < math.inf:
+            raise ValueError(
+                f"coefficient is {self.coefficient}: it must be positive and finite, or leave the term out."
+            )
+        if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
 
     def check_lengths(self, policy: Policy) -> None:
