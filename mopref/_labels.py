@@ -105,8 +105,9 @@ def check_labels(values: Any, names: Sequence[str], what: str, noun: str, end: s
 
 def described(values: Any) -> str:
     """A container for a message: a dict as it is, another by its kind, since a table's own text has many lines."""
-    if isinstance(values, Mapping):
-        return short_repr(dict(values))
+    text = short_repr(dict(values)) if isinstance(values, Mapping) else ""
+    if text and "\n" not in text:
+        return text
     return f"(a {type(values).__name__} with the labels {listed(labels_of(values) or ())})"
 
 

@@ -38,7 +38,8 @@ class _ShortRepr(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_Tensor(self, value: Any, level: int) -> str:
-        return self.repr1(value.tolist(), level)
+        is_readable = not value.is_meta and str(value.layout) == "torch.strided"
+        return self.repr1(value.tolist(), level) if is_readable else super().repr_instance(value, level)
 
     def repr_ndarray(self, value: Any, level: int) -> str:
         return self.repr1(value.tolist(), level)

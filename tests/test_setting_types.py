@@ -1,6 +1,7 @@
 """Settings of whatever library become Python's own, and another type is refused with the setting's name."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -60,3 +61,64 @@ def test_values_become_pythons_own(value, kind, expected):
 def test_another_type_is_refused_by_name(value, kind, wanted):
     with pytest.raises(TypeError, match=rf"setting is .*, of type {type(value).__name__}: give {wanted}"):
         python_value(value, kind, "setting")
+
+
+def test_a_number_that_no_float_holds_is_named():
+    with pytest.raises(ValueError, match="setting is too large for a floating-point number"):
+        python_value(10**400, float, "setting")
+
+
+def test_a_tensor_without_numbers_and_a_long_list_are_told_shortly():
+    with pytest.raises(TypeError, match=r"setting is .*, of type Tensor: give a number"):
+        python_value(torch.tensor(1.0, device="meta"), float, "setting")
+    with pytest.raises(TypeError, match=r"setting is .*, of type list: give a whole number") as error:
+        python_value(list(range(10**6)), int, "setting")
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "values", [[0, -1], (0, -1), np.array([0, -1]), torch.tensor([0, -1]), range(0, -2, -1), iter([0, np.int8(-1)])]
+)
+def test_lists_become_tuples_of_pythons_own(values):
+    plain = python_values(values, int, "layers")
+    assert plain == (0, -1)
+    assert all(type(value) is int for value in plain)
+
+
+@pytest.mark.parametrize("values", [0, None, "01", b"01", {0: 1}, np.array(0), torch.tensor(0), 1.5])
+def test_what_is_no_list_is_refused_by_name(values):
+    with pytest.raises(TypeError, match=r"layers is .*: give a list of whole numbers"):
+        python_values(values, int, "layers")
+
+
+def test_an_entry_of_another_type_is_refused_by_its_place():
+    with pytest.raises(TypeError, match=r"layers\[1\] is '1', of type str: give a whole number"):
+        python_values([0, "1"], int, "layers")
+
+
+def test_fields_of_frozen_settings_become_pythons_own():
+    @dataclass(frozen=True)
+    class Settings:
+        steps: int
+        rate: float
+
+        def __post_init__(self):
+            set_python_values(self, int, "steps")
+            set_python_values(self, float, "rate")
+
+    settings = Settings(np.int64(3), 1)
+    assert (type(settings.steps), type(settings.rate)) == (int, float)
+    with pytest.raises(TypeError, match="rate is None, of type NoneType: give a number"):
+        Settings(3, None)
+
+
+@pytest.mark.parametrize("seed", [0, -1, 2**64 - 1, -(2**63)])
+def test_seeds_that_pytorch_takes(seed):
+    assert checked_seed(np.array(seed, dtype=object)) == seed
+    torch.Generator().manual_seed(checked_seed(seed))
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_seeds_out_of_range(seed):
+    with pytest.raises(ValueError, match=f"seed is {seed}: it must be at least −2⁶³ and less than 2⁶⁴"):
+        checked_seed(seed)

@@ -211,3 +211,20 @@ def test_rows_out_of_a_data_set_are_the_same(frozen_layers, kind, make_llama, ro
     again = dpo.precompute(model, data, frozen_layers=frozen_layers)
     pairs = [[row["reference_log_probabilities"] for row in rows] for rows in (again, kept)]
     torch.testing.assert_close(torch.tensor(pairs[0]), torch.tensor(pairs[1]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": "0.1"}, "beta is '0.1', of type str: give a number"),
+        ({"beta": None}, "beta is None"),
+        ({"loss": 3}, "loss is 3, of type int: give a text"),
+        ({"loss": ["ipo"]}, r"loss is \['ipo'\]"),
+        ({"length_normalized": "no"}, "length_normalized is 'no', of type str: give True or False"),
+        ({"disable_dropout": None}, "disable_dropout is None"),
+        ({"loss": "robust", "label_smoothing": "0.1"}, "label_smoothing is '0.1'"),
+    ],
+)
+def test_settings_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        DPO(NAMES, **options)

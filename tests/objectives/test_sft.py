@@ -368,3 +368,8 @@ def test_rows_out_of_a_data_set_are_the_same(frozen_layers, kind, make_llama, ro
             torch.testing.assert_close(first, second)
     losses = [sft.mean_losses(model, rows, row_preferences[:2], 3) for rows in (data, kept)]
     torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_length_normalized_is_true_or_false():
+    with pytest.raises(TypeError, match="length_normalized is 'no', of type str: give True or False"):
+        SFT(("a", "b"), length_normalized="no")

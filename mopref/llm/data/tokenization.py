@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from mopref._progress import progress_bar
 from mopref.setting_types import python_value, set_python_values
 
-from .chat_template import PairTokenizer, refuse_tokenizer_name
+from .chat_template import PairTokenizer, refuse_no_tokenizer
 from .records import (
     check_dimensions,
     check_objectives,
@@ -323,9 +323,9 @@ def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512)
     Raises:
         ValueError: no texts, what is no text, a text of fewer than two tokens or with half a surrogate pair, or a
             ``max_length`` below 2; the row is named.
-        TypeError: a ``max_length`` that is no whole number, or the name of a tokenizer in its place.
+        TypeError: a ``max_length`` that is no whole number, or what is no tokenizer.
     """
-    refuse_tokenizer_name(tokenizer)
+    refuse_no_tokenizer(tokenizer)
     max_length = python_value(max_length, int, "max_length")
     if max_length < 2:
         raise ValueError(f"max_length is {max_length}: one token begins and one is predicted, so it must be ≥ 2.")

@@ -44,9 +44,8 @@ class PretrainingTerm:
         set_python_values(self, float, "coefficient")
         set_python_values(self, int, "batch_size")
         if not 0 < self.coefficient < math.inf:
-            raise ValueError(
-                f"coefficient is {self.coefficient}: it must be positive and finite, or leave the term out."
-            )
+            what = "positive and finite" if self.coefficient > 0 else "positive"
+            raise ValueError(f"coefficient is {self.coefficient}: it must be {what}, or leave the term out.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
 

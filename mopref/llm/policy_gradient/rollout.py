@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from mopref._repr import short_repr
 from mopref.data_rows import check_columns
-from mopref.llm.data.chat_template import refuse_tokenizer_name
+from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
@@ -106,10 +107,11 @@ class RolloutSettings:
         checked_names(tuple(self.reward_functions), "the list of the names of rewards")
         for name, reward in self.reward_functions.items():
             if not callable(reward):
-                raise TypeError(f"rewards[{name!r}] is a {type(reward).__name__}: give what can be called.")
+                raise TypeError(f"rewards[{name!r}] is {short_repr(reward)}: give a function of prompts and responses.")
         if not isinstance(self.sampling, Sampling):
             raise TypeError(f"sampling is a {type(self.sampling).__name__}: give Sampling(max_new_tokens=…).")
-        refuse_tokenizer_name(self.tokenizer)
+        if self.tokenizer is not None:
+            refuse_no_tokenizer(self.tokenizer)
         set_python_values(self, int, "samples_per_prompt")
         if self.samples_per_prompt < 1:
             raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}: it must be at least 1.")
