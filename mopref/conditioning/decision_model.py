@@ -54,9 +54,7 @@ class DecisionModel(nn.Module):
         super().__init__()
         self.network, self.num_variables = network, python_value(num_variables, int, "num_variables")
         lower, upper = box_bounds(bounds, self.num_variables).to(torch.get_default_dtype())
-        # Refuses what is no array of numbers.
-        real_array(anchor, "anchor")
-        constant = torch.as_tensor(anchor, dtype=torch.get_default_dtype()).detach().clone()
+        constant = torch.as_tensor(real_array(anchor, "anchor"), dtype=torch.get_default_dtype())
         if not constant.isfinite().all():
             raise ValueError(f"the anchor is {constant.tolist()}, which is not finite: give finite numbers.")
         self.register_buffer("lower", lower)

@@ -113,5 +113,5 @@ def test_what_is_no_number_is_named():
     with pytest.raises(TypeError, match=r"num_variables is 2\.0, of type float: give a whole number"):
         DecisionModel(film(1, 2, 2), 2.0, anchor=[1.0])
     for anchor in ("1.0", ["1.0"], {1.0}, [1j], None):
-        with pytest.raises(ValueError, match="anchor is"):
+        with pytest.raises(ValueError, match="anchor is "):
             DecisionModel(film(1, 2, 2), 2, anchor=anchor)
