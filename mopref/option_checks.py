@@ -92,8 +92,8 @@ def check_order(ideal: Tensor, nadir: Tensor) -> None:
         )
 
 
-def checked_non_negative(value: Any, name: str, reason: str) -> float:
-    """The value as a float; the reason says in a message what it is.
+def checked_non_negative(value: Any, name: str, reason: str | None = None) -> float:
+    """The value as a float; the reason, where one is needed, says in a message what it is.
 
     Raises:
         ValueError: a value below 0, NaN or infinite.
@@ -101,7 +101,8 @@ def checked_non_negative(value: Any, name: str, reason: str) -> float:
     """
     number: float = python_value(value, float, name)
     if not 0 <= number < math.inf:
-        raise ValueError(f"{name} is {number}: {reason}, so it must be ≥ 0{' and finite' if number > 0 else ''}.")
+        why, what = f"{reason}, so " if reason else "", "≥ 0 and finite" if number > 0 else "≥ 0"
+        raise ValueError(f"{name} is {number}: {why}it must be {what}.")
     return number
 
 

@@ -5,7 +5,6 @@ An update's way: ``updates`` samples a rollout (``policy_gradient/rollout.py``),
 such a batch and makes the m losses of it (``surrogate.py``).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +27,7 @@ from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
 from mopref.llm.rewards.running_scale import RunningScale
 from mopref.objective import Losses, Objective, Update, spread_evenly
+from mopref.option_checks import checked_non_negative
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import checked_seed, python_value
 
@@ -76,8 +76,7 @@ class RLHF(Objective):
         seed: seeds the critic, and the samples of evaluations.
 
     Raises:
-        ValueError: no reward, an unknown algorithm or normalisation, or a value out of its range, named.
-        TypeError: a value of another type, named.
+        ValueError, TypeError: no reward, an unknown algorithm or normalisation, or a wrong value, named.
 
     Source: Panacea, arXiv 2402.02030; the algorithms name theirs.
     """
@@ -98,23 +97,14 @@ class RLHF(Objective):
         pretraining: PretrainingTerm | None = None,
         seed: int = 0,
     ) -> None:
-        self.beta: float = python_value(beta, float, "beta")
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta is {self.beta}: it must be ≥ 0{' and finite' if self.beta > 0 else ''}.")
         if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        if pretraining is not None and not isinstance(pretraining, PretrainingTerm):
-            raise TypeError(
-                f"pretraining is a {type(pretraining).__name__}: give PretrainingTerm(rows), which says how it counts."
-            )
-        self.settings = RolloutSettings(
-            rewards, Sampling() if sampling is None else sampling, samples_per_prompt, tokenizer, truncation_penalty
-        )
+        sampling = Sampling() if sampling is None else sampling
+        self.settings = RolloutSettings(rewards, sampling, samples_per_prompt, tokenizer, truncation_penalty)
         self.names = self.settings.names
-        self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), pretraining
-        self.normalization = normalization
+        self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), PretrainingTerm.checked(pretraining)
+        self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
         self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
-        self.seed = checked_seed(seed)
         self.algorithm.check_samples(self.settings.samples_per_prompt)
         self._history = RolloutHistory(self.names)
         self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False

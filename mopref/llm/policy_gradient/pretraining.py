@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -48,6 +48,17 @@ class PretrainingTerm:
             raise ValueError(f"coefficient is {self.coefficient}: it must be {what}, or leave the term out.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
+
+    @classmethod
+    def checked(cls, term: Any) -> Self | None:
+        """The term itself, or ``None`` for none.
+
+        Raises:
+            TypeError: anything else, such as the rows alone.
+        """
+        if term is not None and not isinstance(term, cls):
+            raise TypeError(f"pretraining is a {type(term).__name__}: give PretrainingTerm(rows), with a share.")
+        return term
 
     def check_lengths(self, policy: Policy) -> None:
         """Refuse rows longer than the model has positions for.
