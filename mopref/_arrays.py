@@ -1,10 +1,12 @@
 """What every function of points starts with: float64 copies of the right shape, or an error that says why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mopref._labels import check_labels, column_of, refuse_labels
 
 Array = NDArray[np.float64]
 Maximize = bool | Sequence[bool] | NDArray[np.bool_]
@@ -14,18 +16,67 @@ def real_array(values: Any, what: str) -> Array:
     """A new float64 array of the numbers of an array-like, which may be a torch tensor.
 
     Raises:
-        ValueError: ``values`` is not made of real numbers, or not rectangular; ``what`` names it.
+        ValueError: ``values`` is not made of real numbers, not rectangular, without an order, or with labels that say
+            another order than that of the objectives; ``what`` names it.
     """
+    refuse_labels(values, what)
+    if isinstance(values, Set | Iterator):
+        reason = "a set has no order" if isinstance(values, Set) else "an iterator can be read only once"
+        raise _no_real_array(what, reason)
     if hasattr(values, "detach"):
+        refuse_tensor_without_numbers(values, what)
         # A tensor may need a gradient, live on a device, or be bfloat16, which numpy does not know.
         values = values.detach().cpu().double().numpy()
     try:
-        array = None if np.iscomplexobj(values) else np.array(values, dtype=np.float64)
+        original = np.asarray(values)
+        array = None if np.iscomplexobj(original) else np.array(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors that need a gradient
         raise _no_real_array(what, str(error)) from error
     if array is None:
         raise _no_real_array(what, "the numbers are complex")
+    # NumPy makes numbers of texts such as "0.5", and of dates.
+    if original.dtype.kind not in "biufO" or any(isinstance(entry, str | bytes) for entry in _objects(original)):
+        raise _no_real_array(what, f"its entries are of type {original.dtype}, such as {original.flat[0]!r}")
     return array
+
+
+def named_array(values: Any, names: Sequence[str], what: str) -> Array:
+    """The same as :func:`real_array`, and by name in the order of ``names`` where the numbers or columns have labels.
+
+    Raises:
+        ValueError: also labels that are not just the names.
+
+    Example:
+        >>> named_array({"harmless": 3.0, "helpful": 2.0}, ("helpful", "harmless"), "reference_point")
+        array([2., 3.])
+    """
+    if check_labels(values, names, f"the {what}", "a number"):
+        columns = [real_array(column_of(values, name), f"{name} of {what}") for name in names]
+        if len({column.shape for column in columns}) > 1:
+            raise _no_real_array(what, "its columns differ in length")
+        return np.stack(columns, axis=-1)
+    rows = values if isinstance(values, list | tuple) else ()
+    if any(check_labels(row, names, f"a row of {what}", "a number") for row in rows):
+        return real_array([named_array(row, names, f"a row of {what}") for row in rows], what)
+    return real_array(values, what)
+
+
+def refuse_tensor_without_numbers(values: Any, what: str) -> None:
+    """Refuse tensors that cannot be read as rows of real numbers: complex, sparse, nested or on the meta device.
+
+    Raises:
+        ValueError: such a tensor.
+    """
+    if values.is_complex():
+        raise ValueError(f"{what} is {values.dtype}: real numbers are needed, so give its real part.")
+    if values.is_meta:
+        raise ValueError(f"{what} is a tensor on the meta device, which holds no numbers: give one on the CPU.")
+    if values.is_nested or str(values.layout) != "torch.strided" or values.is_quantized:
+        raise ValueError(f"{what} is a sparse, nested or quantised tensor: give a dense one, as .to_dense() makes it.")
+
+
+def _objects(array: NDArray[Any]) -> Iterable[Any]:
+    return array.flat if array.dtype == object else ()
 
 
 def _no_real_array(what: str, reason: str) -> ValueError:

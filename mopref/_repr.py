@@ -4,7 +4,7 @@ import reprlib
 from itertools import islice
 from typing import Any
 
-__all__ = ["OptionsRepr"]
+__all__ = ["OptionsRepr", "short_repr"]
 
 
 class OptionsRepr:
@@ -38,7 +38,8 @@ class _ShortRepr(reprlib.Repr):
         self.maxstring = self.maxother = 80
 
     def repr_Tensor(self, value: Any, level: int) -> str:
-        return self.repr1(value.tolist(), level)
+        is_readable = not value.is_meta and str(value.layout) == "torch.strided"
+        return self.repr1(value.tolist(), level) if is_readable else super().repr_instance(value, level)
 
     def repr_ndarray(self, value: Any, level: int) -> str:
         return self.repr1(value.tolist(), level)
@@ -65,3 +66,8 @@ class _ShortRepr(reprlib.Repr):
 
 
 _SHORT = _ShortRepr()
+
+
+def short_repr(value: Any) -> str:
+    """A value's ``repr`` for a message, in which long lists and texts are shortened."""
+    return _SHORT.repr(value)

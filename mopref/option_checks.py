@@ -1,19 +1,26 @@
 """Checks of options that several parts share: points and numbers, refused with what they are for."""
 
+import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+
+from mopref._arrays import real_array
+from mopref._repr import short_repr
+from mopref.setting_types import python_value
 
 __all__ = [
     "Convention",
     "Point",
     "RecordedConvention",
+    "check_length",
     "check_order",
     "checked_convention",
     "checked_epsilon",
     "checked_non_negative",
+    "checked_positive",
     "checked_recorded_convention",
     "given_point",
     "matching_point",
@@ -36,12 +43,24 @@ def given_point(point: Point, name: str) -> Tensor:
         name: the option's name, for the message.
 
     Raises:
-        ValueError: a point that is not a finite vector.
+        ValueError: a point that is not a finite vector, or one with labels, which are no order.
     """
-    vector = torch.as_tensor(point, dtype=torch.float64).detach().cpu().clone()
+    vector = torch.from_numpy(real_array(point, name))
     if vector.ndim != 1 or vector.shape[0] == 0 or not vector.isfinite().all():
-        raise ValueError(f"{name} is {point!r}: give one finite number per objective.")
+        raise ValueError(f"{name} is {short_repr(point)}: give one finite number per objective.")
     return vector
+
+
+def check_length(point: Tensor | None, num_objectives: int, name: str) -> None:
+    """Refuse a point that has not one number for each objective; ``None`` stands for one that is not there yet.
+
+    Raises:
+        ValueError: another number of them.
+    """
+    if point is not None and len(point) != num_objectives:
+        raise ValueError(
+            f"{name} has {len(point)} numbers, but there are {num_objectives} objectives: give one for each."
+        )
 
 
 def matching_point(point: Tensor, losses: Tensor, name: str) -> Tensor:
@@ -74,26 +93,41 @@ def check_order(ideal: Tensor, nadir: Tensor) -> None:
         )
 
 
-def checked_non_negative(value: float, name: str, reason: str) -> float:
-    """The value itself; the reason says in a message what it is.
+def checked_non_negative(value: Any, name: str, reason: str | None = None) -> float:
+    """The value as a float; the reason, where one is needed, says in a message what it is.
 
     Raises:
-        ValueError: a value below 0, or none that can be compared.
+        ValueError: a value below 0, NaN or infinite.
+        TypeError: no number.
     """
-    if not value >= 0:
-        raise ValueError(f"{name} is {value}: {reason}, so it must be ≥ 0.")
-    return value
+    number: float = python_value(value, float, name)
+    if not 0 <= number < math.inf:
+        why, what = f"{reason}, so " if reason else "", "≥ 0 and finite" if number > 0 else "≥ 0"
+        raise ValueError(f"{name} is {number}: {why}it must be {what}.")
+    return number
 
 
-def checked_epsilon(epsilon: float) -> float:
-    """ε itself, the smallest weight that is divided by.
+def checked_positive(value: Any, name: str, reason: str) -> float:
+    """The value as a float; the reason says in a message what it is, and what follows from it.
 
     Raises:
-        ValueError: ε that is not positive.
+        ValueError: a value that is not above 0, NaN or infinite.
+        TypeError: no number.
     """
-    if not epsilon > 0:
-        raise ValueError(f"epsilon is {epsilon}: it replaces weights of 0 that are divided by, so it must be > 0.")
-    return epsilon
+    number: float = python_value(value, float, name)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} is {number}: {reason}{' and finite' if number > 0 else ''}.")
+    return number
+
+
+def checked_epsilon(epsilon: Any) -> float:
+    """ε as a float, the smallest weight that is divided by.
+
+    Raises:
+        ValueError: ε that is not positive and finite.
+        TypeError: no number.
+    """
+    return checked_positive(epsilon, "epsilon", "it replaces weights of 0 that are divided by, so it must be > 0")
 
 
 def checked_convention(convention: Convention) -> Convention:

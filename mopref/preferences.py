@@ -1,7 +1,7 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from math import comb
@@ -13,9 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mopref._arrays import real_array
+from mopref._arrays import real_array, refuse_tensor_without_numbers
 from mopref._atomic_writes import write_atomically
 from mopref._cache import cache_folder
+from mopref._labels import check_labels, column_of, described, labels_of, listed
+from mopref._repr import short_repr
+from mopref.setting_types import python_value
 
 __all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "uniform_preferences", "validate_preferences"]
 
@@ -33,11 +36,13 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
     bfloat16), and by .05 at most. A row off by no more than m·2⁻²³ (and 1e-6), which is what float32 loses, stays as
     it is, bit for bit; any other is divided by its sum. So a second check changes nothing.
 
-    A preference may be given by name, whatever the order: ``{"harmless": 0.75, "helpful": 0.25}``.
+    A preference may be given by name, whatever the order: ``{"harmless": 0.75, "helpful": 0.25}``. What has labels is
+    always read by them, and these must be the names: a Series or a table with a column for each objective (pandas,
+    polars, Arrow), a structured array, a named tuple. Only labels 0, 1, …, as pandas gives by itself, are positions.
 
     Args:
-        preferences: one vector of shape ``(m,)`` or a matrix ``(N, m)``: list, array or tensor; or one dict of name to
-            weight with every objective in it, or a list of them.
+        preferences: one vector of shape ``(m,)`` or a matrix ``(N, m)``: list, array or tensor; or by name, one dict of
+            weights or of columns with every objective in it, a table, or a list of dicts.
         objectives: the number of objectives m, or their names in order.
 
     Returns:
@@ -46,6 +51,7 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
     Raises:
         ValueError: wrong shape or length, no row, NaN or infinite, negative, a sum other than 1, or by name an
             objective that is missing or unknown, or a weight that is no number.
+        TypeError: ``objectives`` that are neither a number nor names.
 
     Example:
         >>> validate_preferences([0.25, 0.75], ("helpful", "harmless"))
@@ -53,53 +59,86 @@ def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> T
         >>> validate_preferences({"harmless": 0.75, "helpful": 0.25}, ("helpful", "harmless"))
         tensor([[0.2500, 0.7500]], dtype=torch.float64)
     """
-    names = tuple(f"objective {i}" for i in range(objectives)) if isinstance(objectives, int) else tuple(objectives)
+    names = _names_of(objectives)
     weights, eps = _float64_and_eps(_in_order(preferences, names))
     matrix = weights.unsqueeze(0) if weights.ndim == 1 else weights
     if matrix.ndim != 2 or matrix.shape[1] != len(names) or matrix.shape[0] == 0:
         raise ValueError(
             f"preferences have shape {tuple(weights.shape)}, but there are {len(names)} objectives "
-            f"({', '.join(names)}): give one weight per objective, shape ({len(names)},) or (N, {len(names)})."
+            f"({listed(names)}): give one weight per objective, shape ({len(names)},) or (N, {len(names)})."
         )
     _check_weights(matrix.detach(), names)
     return _summing_to_one(matrix, eps)
 
 
+class _NumberedObjectives(Sequence[str]):
+    """Names of objectives of which only the number is known, made when they are asked for: there may be any number."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        return f"objective {range(self._count)[place]}"
+
+
+def _names_of(objectives: int | Sequence[str]) -> Sequence[str]:
+    if isinstance(objectives, Iterable) and not isinstance(objectives, str | bytes | Tensor | np.ndarray):
+        return tuple(objectives)
+    count = python_value(objectives, int, "objectives")
+    if count < 1:
+        raise ValueError(f"objectives is {count}: at least one objective is needed.")
+    return _NumberedObjectives(count)
+
+
 def _in_order(preferences: Any, names: Sequence[str]) -> Any:
     """Preferences by name as vectors in the order of the names; others as they are."""
-    if isinstance(preferences, Mapping):
-        return torch.stack([_weight(preferences, name) for name in _all_there(preferences, names)])
-    by_name = isinstance(preferences, list | tuple) and any(isinstance(row, Mapping) for row in preferences)
+    if check_labels(preferences, names, "the preference", "a weight", ", 0 where it does not count"):
+        return _by_name(preferences, names)
+    by_name = isinstance(preferences, list | tuple) and any(labels_of(row) is not None for row in preferences)
     if not by_name:
         return preferences
     for index, row in enumerate(preferences):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"preference {index} is {row!r} among dicts: give all by name, or all as plain vectors.")
+        if labels_of(row) is None:
+            raise ValueError(
+                f"preference {index} is {short_repr(row)} among dicts: give all by name, or all as plain vectors."
+            )
     return torch.stack([_in_order(row, names) for row in preferences])
 
 
-def _all_there(preference: Mapping[Any, Any], names: Sequence[str]) -> Sequence[str]:
-    """The names in order, each of which the preference has, and no other."""
-    unknown = [str(name) for name in preference if name not in names]
-    missing = [name for name in names if name not in preference]
-    if unknown or missing:
-        reason = f"a weight for {unknown[0]}, which is no objective" if unknown else f"no weight for {missing[0]}"
-        raise ValueError(
-            f"the preference {dict(preference)!r} has {reason}: give one for each of {', '.join(names)}, 0 where it "
-            "does not count."
-        )
-    return names
+def _by_name(preferences: Any, names: Sequence[str]) -> Tensor:
+    """One preference ``(m,)``, or columns of weights as ``(N, m)``, in half precision where they come so."""
+    columns = [column_of(preferences, name) for name in names]
+    if not all(_is_column(column) for column in columns):
+        return torch.stack([_weight(preferences, c, name) for c, name in zip(columns, names, strict=True)])
+    arrays = [real_array(column, f"the weights of {name}") for column, name in zip(columns, names, strict=True)]
+    if len({array.shape for array in arrays}) > 1:
+        counts = [len(array) for array in arrays]
+        raise ValueError(f"the columns of preferences have {listed(counts)} weights: give equally many in each.")
+    return torch.stack([_tensor(array, column) for array, column in zip(arrays, columns, strict=True)], dim=-1)
 
 
-def _weight(preference: Mapping[Any, Any], name: str) -> Tensor:
-    """One weight as a tensor, in half precision where it comes so."""
-    weight = preference[name]
+def _is_column(weights: Any) -> bool:
+    return hasattr(weights, "__len__") and not isinstance(weights, str | bytes) and getattr(weights, "ndim", 1) == 1
+
+
+def _weight(preference: Any, weight: Any, name: str) -> Tensor:
+    """One weight as a tensor."""
     number = weight.item() if getattr(weight, "ndim", None) == 0 and hasattr(weight, "item") else weight
     if not isinstance(number, Real) or isinstance(number, bool):
-        raise ValueError(f"the preference {dict(preference)!r} has the weight {weight!r} for {name}: give a number.")
-    is_half = getattr(weight, "dtype", None) in (torch.float16, torch.bfloat16, np.dtype(np.float16))
-    dtype = torch.as_tensor(weight).dtype if is_half else torch.float64
-    return torch.tensor(float(number), dtype=dtype)
+        raise ValueError(
+            f"the preference {described(preference)} has the weight {short_repr(weight)} for {name}: give a number."
+        )
+    return _tensor(float(number), weight)
+
+
+def _tensor(numbers: Any, like: Any) -> Tensor:
+    """Numbers in half precision if those that they were read from are, else in float64."""
+    kind = getattr(like, "dtype", None)
+    is_half = kind in (torch.float16, np.dtype(np.float16))
+    return torch.tensor(numbers, dtype=torch.float16 if is_half else kind if kind is torch.bfloat16 else torch.float64)
 
 
 def _float64_and_eps(preferences: Any) -> tuple[Tensor, float]:
@@ -107,6 +146,7 @@ def _float64_and_eps(preferences: Any) -> tuple[Tensor, float]:
     if isinstance(preferences, Tensor):
         if preferences.is_complex():
             raise ValueError(f"preferences are {preferences.dtype}: weights are real numbers, so give their real part.")
+        refuse_tensor_without_numbers(preferences, "preferences")
         own = torch.finfo(preferences.dtype).eps if preferences.is_floating_point() else 0.0
         return preferences.double(), max(own, _FLOAT32_EPS)
     weights = torch.from_numpy(real_array(preferences, "preferences"))
@@ -156,6 +196,7 @@ def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-den
 
     Raises:
         ValueError: fewer than one objective, fewer points than corners, or an unknown method.
+        TypeError: a number that is no whole number.
 
     Source: I. Das and J. E. Dennis, Normal-boundary intersection (1998); J. Blank, K. Deb, Y. Dhebar, S. Bandaru and
     H. Seada, Generating well-spaced points on a unit simplex for evolutionary many-objective optimization (2021).
@@ -166,6 +207,8 @@ def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-den
                 [0.5000, 0.5000],
                 [1.0000, 0.0000]])
     """
+    num_objectives = python_value(num_objectives, int, "num_objectives")
+    num_points = python_value(num_points, int, "num_points")
     if num_objectives < 1:
         raise ValueError(f"num_objectives is {num_objectives}: at least one objective is needed.")
     if num_points < num_objectives:
@@ -232,7 +275,6 @@ def uniform_preferences(num_objectives: int, n: int, generator: np.random.Genera
     return generator.dirichlet(np.ones(num_objectives), size=n)
 
 
-@lru_cache(maxsize=64)
 def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
     """The simplex of preferences, cut into smaller simplices of equal volume, any number of them.
 
@@ -249,6 +291,7 @@ def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
 
     Raises:
         ValueError: a count below 1.
+        TypeError: a count that is no whole number.
 
     Example:
         >>> simplex_cells(2, 4)[:, :, 0]  # the first weight at both ends of each interval
@@ -257,8 +300,15 @@ def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
                [0.5 , 0.25],
                [0.25, 0.  ]])
     """
-    if num_objectives < 1 or num_cells < 1:
-        raise ValueError(f"num_objectives and num_cells are {num_objectives} and {num_cells}: each must be at least 1.")
+    m, n = python_value(num_objectives, int, "num_objectives"), python_value(num_cells, int, "num_cells")
+    if m < 1 or n < 1:
+        raise ValueError(f"num_objectives and num_cells are {m} and {n}: each must be at least 1.")
+    return _cells(m, n)
+
+
+@lru_cache(maxsize=64)
+def _cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
+    """The same for counts that are checked."""
     if num_objectives == 1:
         cells = np.ones((num_cells, 1, 1))
     else:

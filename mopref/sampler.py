@@ -13,6 +13,7 @@ from torch import Tensor
 from mopref._repr import OptionsRepr
 from mopref.objective_names import checked_names
 from mopref.scalarizer import Scalarizer
+from mopref.setting_types import python_value, python_values
 
 __all__ = ["PreferenceSampler", "objective_count"]
 
@@ -33,7 +34,9 @@ class PreferenceSampler(OptionsRepr, ABC):
         names: the names of the objectives; ``None`` where only their number was given.
 
     Raises:
-        ValueError: ``num_objectives`` is below 1, no whole number, or names that are not distinct texts.
+        ValueError: ``num_objectives`` is below 1, no whole number, or names that are not distinct texts; or a negative
+            seed.
+        TypeError: a seed that is no whole number.
     """
 
     # Of a sampler that does not call __init__, too.
@@ -63,10 +66,12 @@ class PreferenceSampler(OptionsRepr, ABC):
 
         Raises:
             ValueError: ``n`` is below 1.
+            TypeError: ``n`` is no whole number.
         """
-        if n < 1:
+        count = python_value(n, int, "n")
+        if count < 1:
             raise ValueError(f"cannot draw {n} preferences: ask for at least one.")
-        return torch.as_tensor(self.draw(n, self._generator), dtype=torch.get_default_dtype())
+        return torch.as_tensor(self.draw(count, self._generator), dtype=torch.get_default_dtype())
 
     def observe(self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer | None) -> None:
         """See what was reached with drawn preferences; nothing to do by default.
@@ -80,8 +85,17 @@ class PreferenceSampler(OptionsRepr, ABC):
         """
 
     def seed(self, seed: int | Sequence[int]) -> None:
-        """Restart from ``seed``: the same seed gives the same sequence."""
-        self._generator = np.random.default_rng(seed)
+        """Restart from ``seed``: the same seed gives the same sequence.
+
+        Raises:
+            ValueError: a negative seed.
+            TypeError: one that is no whole number, nor a list of them.
+        """
+        is_list = isinstance(seed, Sequence) and not isinstance(seed, str)
+        words = list(python_values(seed, int, "seed")) if is_list else [python_value(seed, int, "seed")]
+        if min(words, default=0) < 0:
+            raise ValueError(f"seed is {seed}: it must be ≥ 0.")
+        self._generator = np.random.default_rng(words if is_list else words[0])
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: the generator's state, and what a sampler adds to it."""

@@ -75,6 +75,15 @@ class Scalarizer(OptionsRepr, ABC):
             )
         return self.scalarize(losses, preferences.to(losses))
 
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse another number of objectives than it was made for; none by default.
+
+        One that was given a point, or weights, with a number for each objective says so here, before any training.
+
+        Raises:
+            ValueError: a point of another length.
+        """
+
     def observe(self, losses: Tensor) -> None:
         """See the losses ``(N, m)`` of a training step before they are scalarized; nothing to do by default."""
 
@@ -152,6 +161,10 @@ class IdealPointScalarizer(Scalarizer):
         if self.tracked:
             return {"ideal": None, **super().options(), "margin": self.margin}
         return {"ideal": self.ideal_point, **super().options()}
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse an ideal point of another length."""
+        self._ideal.check_objectives(num_objectives)
 
     def observe(self, losses: Tensor) -> None:
         """Lower a tracked ideal point to the smallest of these losses, shape ``(…, m)``; no effect on a given one."""

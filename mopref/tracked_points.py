@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
-from mopref.option_checks import Point, checked_non_negative, given_point, matching_point
+from mopref.option_checks import Point, check_length, checked_non_negative, given_point, matching_point
+from mopref.setting_types import python_value
 
 __all__ = ["TrackedIdeal", "TrackedNadir", "difference_above"]
 
@@ -77,6 +78,10 @@ class TrackedIdeal(OptionsRepr):
             return None
         return self._lowest - self.margin if self.tracked else self._lowest
 
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse a point of another number of objectives, as :func:`mopref.option_checks.check_length` does."""
+        check_length(self.point, num_objectives, "the tracked ideal point" if self.tracked else "ideal")
+
     def observe(self, losses: Tensor) -> None:
         """Lower a tracked point to the smallest of these losses, shape ``(…, m)``; no effect on a given one."""
         if not self.tracked:
@@ -121,10 +126,10 @@ class TrackedNadir(OptionsRepr):
     """
 
     def __init__(self, nadir: Point | None = None, margin: float = 0.0, window: int = 256) -> None:
-        if not window >= 1:
+        self.window: int = python_value(window, int, "window")
+        if self.window < 1:
             raise ValueError(f"window is {window}: at least one row has to be remembered.")
         self.margin = checked_non_negative(margin, "margin", "a tracked nadir point lies above the losses")
-        self.window = window
         self.tracked = nadir is None
         self._highest: Tensor | None = None if nadir is None else given_point(nadir, "nadir")
         self._rows: Tensor | None = None
@@ -139,6 +144,10 @@ class TrackedNadir(OptionsRepr):
         if self._highest is None:
             return None
         return self._highest + self.margin if self.tracked else self._highest
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse a point of another number of objectives, as :func:`mopref.option_checks.check_length` does."""
+        check_length(self.point, num_objectives, "the tracked nadir point" if self.tracked else "nadir")
 
     def observe(self, losses: Tensor) -> None:
         """Remember the losses ``(…, m)`` and forget the oldest beyond the window; no effect on a given point."""

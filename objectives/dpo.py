@@ -22,6 +22,7 @@ from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES, Registry
+from mopref.setting_types import python_value
 
 __all__ = [
     "DPO",
@@ -119,6 +120,7 @@ class DPO(RowObjective):
     Raises:
         ValueError: names that are not distinct texts, an unknown loss (the known ones are listed), or a value out of
             its range.
+        TypeError: a value of another type, named.
 
     Source: Rafailov et al., arXiv 2305.18290; on several dimensions, Panacea, arXiv 2402.02030.
     """
@@ -135,18 +137,20 @@ class DPO(RowObjective):
         disable_dropout: bool = True,
     ) -> None:
         self.names = checked_names(names)
-        self._loss_function = LOSSES.find(loss)
-        if not (beta > 0 and math.isfinite(beta)):
+        self.beta: float = python_value(beta, float, "beta")
+        self.loss: str = python_value(loss, str, "loss")
+        self._loss_function = LOSSES.find(self.loss)
+        if not (self.beta > 0 and math.isfinite(self.beta)):
             raise ValueError(f"beta is {beta}: it must be positive and finite.")
+        if label_smoothing is not None:
+            label_smoothing = python_value(label_smoothing, float, "label_smoothing")
         if label_smoothing is not None and loss != "robust":
             raise ValueError(f"label_smoothing belongs to the robust loss, not to {loss!r}: leave it out.")
         if label_smoothing is not None and not 0 <= label_smoothing < 0.5:
             raise ValueError(f"label_smoothing is {label_smoothing}: the fraction of flipped labels is in [0, 0.5).")
-        self.beta = beta
-        self.loss = loss
-        self.length_normalized = length_normalized
+        self.length_normalized: bool = python_value(length_normalized, bool, "length_normalized")
         self.label_smoothing = label_smoothing
-        self.disable_dropout = disable_dropout
+        self.disable_dropout: bool = python_value(disable_dropout, bool, "disable_dropout")
         self._loss_options = {} if label_smoothing is None else {"label_smoothing": label_smoothing}
 
     def prepare_model(self, model: nn.Module) -> None:

@@ -27,7 +27,9 @@ from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
 from mopref.llm.rewards.running_scale import RunningScale
 from mopref.objective import Losses, Objective, Update, spread_evenly
+from mopref.option_checks import checked_non_negative
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import checked_seed, python_value
 
 __all__ = ["RLHF"]
 
@@ -74,7 +76,7 @@ class RLHF(Objective):
         seed: seeds the critic, and the samples of evaluations.
 
     Raises:
-        ValueError: no reward, an unknown algorithm or normalisation, or a value out of its range, named.
+        ValueError, TypeError: no reward, an unknown algorithm or normalisation, or a wrong value, named.
 
     Source: Panacea, arXiv 2402.02030; the algorithms name theirs.
     """
@@ -96,17 +98,15 @@ class RLHF(Objective):
         pretraining: PretrainingTerm | None = None,
         seed: int = 0,
     ) -> None:
-        if not beta >= 0:
-            raise ValueError(f"beta is {beta}: it must be ≥ 0.")
         if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        self.settings = RolloutSettings(
-            rewards, sampling or Sampling(), samples_per_prompt, tokenizer, truncation_penalty
-        )
+        sampling = Sampling() if sampling is None else sampling
+        self.settings = RolloutSettings(rewards, sampling, samples_per_prompt, tokenizer, truncation_penalty)
         self.names = self.settings.names
-        self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), pretraining
-        self.beta, self.normalization, self.frozen_layers, self.seed = beta, normalization, frozen_layers, seed
-        self.algorithm.check_samples(samples_per_prompt)
+        self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), PretrainingTerm.checked(pretraining)
+        self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
+        self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
+        self.algorithm.check_samples(self.settings.samples_per_prompt)
         self._history = RolloutHistory(self.names)
         self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
 

@@ -16,6 +16,7 @@ from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import python_value
 
 __all__ = ["SFT", "ResponseBatch"]
 
@@ -59,6 +60,7 @@ class SFT(RowObjective):
 
     Raises:
         ValueError: names that are not distinct texts.
+        TypeError: ``length_normalized`` that is neither true nor false.
 
     Source: the fine-tuning setting of Panacea, arXiv 2402.02030.
     """
@@ -67,7 +69,7 @@ class SFT(RowObjective):
 
     def __init__(self, names: Sequence[str], length_normalized: bool = False) -> None:
         self.names = checked_names(names)
-        self.length_normalized = length_normalized
+        self.length_normalized: bool = python_value(length_normalized, bool, "length_normalized")
 
     def labelled(self, data: Sequence[Any]) -> Tensor:
         """Which row belongs to which dimension, ``(rows, m)`` bool.

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from mopref.option_checks import Convention, Point, checked_non_negative, given_point, matching_point
+from mopref.option_checks import Convention, Point, check_length, checked_non_negative, given_point, matching_point
 from mopref.registry import SCALARIZERS
 
 from .rays import RayScalarizer, importance_ray
@@ -37,6 +37,10 @@ class _ReferencePointScalarizer(RayScalarizer):
     def origin(self) -> Tensor | None:
         """The reference point z."""
         return self.reference_point
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse a reference point of another length."""
+        check_length(self.reference_point, num_objectives, "reference_point")
 
     def target_direction(self, preferences: Tensor) -> Tensor:
         """Up from a z that is out of reach: 1/max(λ, ε), or max(λ, ε) as a "ray": ``(…, m)`` to ``(…, m)``."""

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mopref.option_checks import (
     Point,
+    check_length,
     check_order,
     checked_epsilon,
     checked_non_negative,
@@ -79,7 +80,7 @@ class Hypervolume(Scalarizer):
             >>> Hypervolume.between(ideal=[0.0, 100.0], nadir=[1.0, 300.0])
             Hypervolume(reference_point=[1.1, 320.0], epsilon=0.001)
         """
-        checked_non_negative(beyond, "beyond", "the reference point may not lie below the nadir point")
+        beyond = checked_non_negative(beyond, "beyond", "the reference point may not lie below the nadir point")
         low, high = given_point(ideal, "ideal"), given_point(nadir, "nadir")
         check_order(low, high)
         return cls(low + (1 + beyond) * (high - low), **options)
@@ -88,6 +89,10 @@ class Hypervolume(Scalarizer):
     def origin(self) -> Tensor | None:
         """The reference point r."""
         return self.reference_point
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse a reference point of another length."""
+        check_length(self.reference_point, num_objectives, "reference_point")
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """−s^m inside the box and max_i (1 + m λ_i) (f_i − r_i) outside: ``(…, m)`` to ``(…)``."""

@@ -77,6 +77,10 @@ class InvertedPBI(Scalarizer):
             return {"nadir": None, **super().options(), "margin": self.margin}
         return {"nadir": self.nadir_point, **super().options()}
 
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse a nadir point of another length."""
+        self._nadir.check_objectives(num_objectives)
+
     def observe(self, losses: Tensor) -> None:
         """Update a tracked nadir point by these losses, shape ``(…, m)``; no effect on a given one."""
         self._nadir.observe(losses)

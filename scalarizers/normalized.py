@@ -5,7 +5,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from mopref.option_checks import Convention, Point, check_order, matching_point
+from mopref.option_checks import Convention, Point, check_order, checked_positive, matching_point
 from mopref.scalarizer import Scalarizer
 from mopref.tracked_points import TrackedIdeal, TrackedNadir
 
@@ -64,10 +64,10 @@ class Normalized(Scalarizer):
     ) -> None:
         if not isinstance(scalarizer, Scalarizer):
             raise TypeError(f"{scalarizer!r} is no scalarizer: give an instance, such as Normalized(Linear()).")
-        if not minimum_range > 0:
-            raise ValueError(f"minimum_range is {minimum_range}: it keeps the divisor from 0, so it must be > 0.")
         self.scalarizer = scalarizer
-        self.minimum_range = minimum_range
+        self.minimum_range = checked_positive(
+            minimum_range, "minimum_range", "it keeps the divisor from 0, so it must be > 0"
+        )
         # Without margins: the inner scalarizer's own point has one where one is wanted.
         self._ideal, self._nadir = TrackedIdeal(ideal), TrackedNadir(nadir, window=window)
         if self._ideal.point is not None and self._nadir.point is not None:
@@ -110,6 +110,11 @@ class Normalized(Scalarizer):
         if ideal is not None and nadir is not None:
             return points
         return {**points, "window": self._nadir.window, "minimum_range": self.minimum_range}
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse points of another length, and what the inner scalarizer refuses."""
+        for part in (self._ideal, self._nadir, self.scalarizer):
+            part.check_objectives(num_objectives)
 
     def observe(self, losses: Tensor) -> None:
         """Update the tracked points by these losses, shape ``(…, m)``, and let the inner scalarizer see them.

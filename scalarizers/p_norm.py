@@ -7,6 +7,7 @@ from torch import Tensor
 from mopref.option_checks import Point
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
+from mopref.setting_types import python_value
 
 __all__ = ["PNorm"]
 
@@ -40,9 +41,9 @@ class PNorm(IdealPointScalarizer):
 
     def __init__(self, ideal: Point | None = None, p: float = 8.0, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
-        if not 1 <= p < math.inf:
+        self.p: float = python_value(p, float, "p")
+        if not 1 <= self.p < math.inf:
             raise ValueError(f"p is {p}: a norm needs 1 ≤ p < ∞; the limit at ∞ is Tchebycheff itself.")
-        self.p = p
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """(Σ_i (λ_i (f_i − z_i))^p)^{1/p}: ``(…, m)`` to ``(…)``."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mopref.option_checks import Point
+from mopref.option_checks import Point, checked_positive
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import IdealPointScalarizer
 
@@ -43,9 +43,8 @@ class SmoothTchebycheff(IdealPointScalarizer):
 
     def __init__(self, ideal: Point | None = None, mu: float = 0.01, margin: float = 0.01) -> None:
         super().__init__(ideal, margin)
-        if not mu > 0:
-            raise ValueError(f"mu is {mu}: it is divided by, so it must be > 0; Tchebycheff itself is the limit at 0.")
-        self.mu = mu
+        reason = "it is divided by, so it must be > 0 (Tchebycheff itself is the limit at 0)"
+        self.mu = checked_positive(mu, "mu", reason)
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """μ log Σ_i exp(λ_i (f_i − z_i) / μ): ``(…, m)`` to ``(…)``."""

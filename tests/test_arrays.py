@@ -106,3 +106,40 @@ def test_signs_turn_every_objective_to_be_minimised(maximize, expected):
 def test_another_direction_says_so(maximize, message):
     with pytest.raises(ValueError, match=message):
         signs(maximize, 2)
+
+
+@pytest.mark.parametrize("read", [real_array, as_float64, as_points])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([["0.5", "0.5"]], "its entries are of type <U3, such as np.str_"),
+        (np.array([["0.5", 0.5]], dtype=object), "its entries are of type object, such as '0.5'"),
+        (np.array([[b"0.5"]]), "its entries are of type"),
+        (np.array([["2020"]], dtype="datetime64[Y]"), "its entries are of type datetime64"),
+        (np.array([[3]], dtype="timedelta64[D]"), "its entries are of type timedelta64"),
+        ({0.5, 0.25}, "a set has no order"),
+        ((row for row in POINTS), "an iterator can be read only once"),
+        (map(list, POINTS), "an iterator can be read only once"),
+    ],
+    ids=str,
+)
+def test_what_only_looks_like_numbers_is_refused(read, values, reason):
+    with pytest.raises(ValueError, match=rf"losses is no rectangular array of real numbers \(.*{reason}"):
+        read(values, "losses")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (torch.tensor([[1j, 0.0]]), r"losses is torch\.complex64: real numbers are needed, so give its real part"),
+        (torch.zeros(2, 2).to_sparse(), "losses is a sparse, nested or quantised tensor: give a dense one"),
+        (torch.zeros(2, 2).to_sparse_csr(), "losses is a sparse, nested or quantised tensor"),
+        (torch.nested.nested_tensor([torch.zeros(2)], layout=torch.jagged), "losses is a sparse, nested or quantised"),
+        (torch.zeros(2, 2, device="meta"), "losses is a tensor on the meta device, which holds no numbers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_tensors_without_rows_of_numbers_are_refused(values, message):
+    for read in (real_array, as_float64, as_points):
+        with pytest.raises(ValueError, match=message):
+            read(values, "losses")

@@ -7,10 +7,12 @@ import torch
 from _tensors import DEVICE, tensor
 
 from mopref.option_checks import (
+    check_length,
     check_order,
     checked_convention,
     checked_epsilon,
     checked_non_negative,
+    checked_positive,
     checked_recorded_convention,
     given_point,
     matching_point,
@@ -78,3 +80,21 @@ def test_a_recorded_convention_may_be_unknown():
     for word in ("Ray", "", None, 1, ["ray"], torch.tensor([1.0, 2.0])):
         with pytest.raises(ValueError, match=r"^told is .*: choose 'importance'.*'ray'.*or 'unrecorded' where nobody"):
             checked_recorded_convention(word, "told")
+
+
+def test_a_point_has_a_number_for_each_objective():
+    check_length(torch.zeros(2), 2, "ideal")
+    check_length(None, 2, "ideal")
+    with pytest.raises(ValueError, match="ideal has 3 numbers, but there are 2 objectives: give one for each"):
+        check_length(torch.zeros(3), 2, "ideal")
+
+
+def test_options_are_finite_numbers_of_pythons_own():
+    assert type(checked_non_negative(torch.tensor(3), "theta", "it is a price")) is float
+    for check in (checked_non_negative, checked_positive):
+        with pytest.raises(ValueError, match=r"theta is inf: it is a price.* and finite"):
+            check(math.inf, "theta", "it is a price")
+        with pytest.raises(TypeError, match="theta is '5', of type str: give a number"):
+            check("5", "theta", "it is a price")
+    with pytest.raises(ValueError, match=r"mu is 0\.0: it is divided by\."):
+        checked_positive(0, "mu", "it is divided by")

@@ -474,3 +474,26 @@ def test_what_is_wrong_by_name_is_told_with_its_value(preference, message):
 def test_complex_weights_are_refused():
     with pytest.raises(ValueError, match=r"preferences are torch\.complex64: weights are real numbers"):
         validate_preferences(torch.tensor([0.5 + 0j, 0.5 + 1j]), 2)
+
+
+@pytest.mark.parametrize("objectives", [math.nan, 2.0, True, "ab", None, b"ab", torch.tensor([2])])
+def test_objectives_that_are_no_number_and_no_names(objectives):
+    with pytest.raises(TypeError, match=r"objectives is .*: give a whole number"):
+        validate_preferences([0.5, 0.5], objectives)
+
+
+def test_any_number_of_objectives_costs_nothing_before_it_is_refused():
+    with pytest.raises(ValueError, match=r"there are 10000000000 objectives \(objective 0, .*, … \(10+ of them\)\)"):
+        validate_preferences([0.5, 0.5], 10**10)
+
+
+@pytest.mark.parametrize("count", [math.inf, math.nan, 4.0, "4", True, None])
+def test_counts_that_are_no_whole_numbers(count):
+    for make, name in (
+        (lambda: simplex_lattice(5, count), "num_points"),
+        (lambda: simplex_lattice(count, 5), "num_objectives"),
+        (lambda: simplex_cells(2, count), "num_cells"),
+        (lambda: simplex_cells(count, 2), "num_objectives"),
+    ):
+        with pytest.raises(TypeError, match=f"{name} is .*: give a whole number"):
+            make()

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mopref import PreferenceSampler
+from mopref.samplers import UniformSampler
 from mopref.scalarizers import Linear
 
 
@@ -48,3 +49,26 @@ def test_counts_below_one_raise():
         Halves(0)
     with pytest.raises(ValueError, match="cannot draw 0 preferences: ask for at least one"):
         Halves().sample(0)
+
+
+@pytest.mark.parametrize("seed", ["x", 2.5, None, True, [1, "2"], np.random.default_rng(0)])
+def test_a_seed_is_a_whole_number_or_a_list_of_them(seed):
+    for make in (lambda: UniformSampler(2, seed=seed), lambda: UniformSampler(2).seed(seed)):
+        with pytest.raises(TypeError, match=r"seed.* is .*: give a whole number"):
+            make()
+    for wrong in (-1, [1, -1]):
+        with pytest.raises(ValueError, match=r"seed is .*: it must be ≥ 0"):
+            UniformSampler(2, seed=wrong)
+
+
+@pytest.mark.parametrize("n", [2.0, "2", True, None])
+def test_a_number_of_draws_is_a_whole_number(n):
+    with pytest.raises(TypeError, match=r"n is .*: give a whole number"):
+        UniformSampler(2).sample(n)
+    assert UniformSampler(2).sample(np.int64(3)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("seed", [3, [3, 1], (3, 1), [3, 0, 1]])
+def test_the_same_seed_is_numpys(seed):
+    expected = np.random.default_rng(seed).dirichlet(np.ones(2), size=4)
+    assert UniformSampler(2, seed=seed).sample(4).tolist() == torch.tensor(expected).float().tolist()

@@ -101,3 +101,20 @@ def test_an_ideal_point_that_is_none_raises(ideal, message):
 def test_an_invalid_option_raises_and_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("window", [2.5, "3", True, None, math.nan])
+def test_a_window_is_a_whole_number(window):
+    with pytest.raises(TypeError, match=r"window is .*: give a whole number"):
+        TrackedNadir(window=window)
+
+
+@pytest.mark.parametrize(("make", "name"), [(TrackedIdeal, "ideal"), (TrackedNadir, "nadir")])
+def test_a_point_of_another_number_of_objectives_is_named(make, name):
+    tracked = make()
+    tracked.check_objectives(5)
+    tracked.observe(torch.zeros(1, 2))
+    for point, whose in ((tracked, f"the tracked {name} point"), (make([0.0, 0.0]), name)):
+        point.check_objectives(2)
+        with pytest.raises(ValueError, match=f"{whose} has 2 numbers, but there are 3 objectives"):
+            point.check_objectives(3)

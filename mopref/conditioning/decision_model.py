@@ -6,7 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from mopref._arrays import real_array
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
+from mopref.setting_types import python_value
 
 __all__ = ["DecisionModel"]
 
@@ -27,6 +29,7 @@ class DecisionModel(nn.Module):
 
     Raises:
         ValueError: bounds that are not finite with lower < upper, or an anchor that is not finite.
+        TypeError: a number of variables that is no whole number.
 
     Example:
         >>> from mopref.conditioning.film import FiLMModel
@@ -49,9 +52,9 @@ class DecisionModel(nn.Module):
         anchor: Tensor | Sequence[float],
     ) -> None:
         super().__init__()
-        self.network, self.num_variables = network, num_variables
-        lower, upper = box_bounds(bounds, num_variables).to(torch.get_default_dtype())
-        constant = torch.as_tensor(anchor, dtype=torch.get_default_dtype()).detach().clone()
+        self.network, self.num_variables = network, python_value(num_variables, int, "num_variables")
+        lower, upper = box_bounds(bounds, self.num_variables).to(torch.get_default_dtype())
+        constant = torch.as_tensor(real_array(anchor, "anchor"), dtype=torch.get_default_dtype())
         if not constant.isfinite().all():
             raise ValueError(f"the anchor is {constant.tolist()}, which is not finite: give finite numbers.")
         self.register_buffer("lower", lower)

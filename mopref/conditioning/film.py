@@ -14,6 +14,7 @@ from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, weig
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 from mopref.conditioning.wrapping import select_linear_layers, wrap_layers
+from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["FiLMLayer", "FiLMModel"]
 
@@ -85,6 +86,7 @@ class FiLMModel(ConditionedModel):
     Raises:
         ValueError: no objective, a name that is there twice, a width below 1, no layer, a target that does not exist,
             or layers that are wrapped already.
+        TypeError: an option of another type, named.
 
     Source: E. Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer (2018); A. Dosovitskiy and
     J. Djolonga, You Only Train Once: Loss-Conditional Training of Deep Networks (2020).
@@ -105,8 +107,9 @@ class FiLMModel(ConditionedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(objectives)
+        hidden, train_base = python_values(hidden, int, "hidden"), python_value(train_base, bool, "train_base")
         self.state = state = PreferenceState()
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(checked_seed(seed))
 
         def film(layer: nn.Module) -> FiLMLayer:
             return FiLMLayer(layer, hidden, self.num_objectives, state, generator)

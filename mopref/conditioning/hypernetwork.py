@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.linear_layer import adapter_dtype
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["HypernetworkModel"]
 
@@ -47,6 +48,7 @@ class HypernetworkModel(ConditionedModel):
 
     Raises:
         ValueError: no objective, a name that is there twice, a width below 1, or a base without parameters.
+        TypeError: an option of another type, named.
 
     Source: D. Ha, A. Dai and Q. Le, HyperNetworks (2017); A. Navon et al., Learning the Pareto Front with
     Hypernetworks (2021).
@@ -68,14 +70,16 @@ class HypernetworkModel(ConditionedModel):
         seed: int = 0,
     ) -> None:
         super().__init__(objectives)
+        hidden, train_base = python_values(hidden, int, "hidden"), python_value(train_base, bool, "train_base")
+        embedding_size = python_value(embedding_size, int, "embedding_size")
         like = weight_like(base_model)
         parameters = {name: p for name, p in base_model.named_parameters() if p.is_floating_point()}
         self.weight_names, count = tuple(parameters), sum(p.numel() for p in parameters.values())
         self.slots = _slots(base_model, parameters)
-        self.vectorize = vectorize
+        self.vectorize: bool = python_value(vectorize, bool, "vectorize")
         dtype = adapter_dtype(like)
         widths = (self.num_objectives, *hidden, embedding_size)
-        self.embedding = make_mlp(widths, torch.Generator().manual_seed(seed)).to(like.device, dtype)
+        self.embedding = make_mlp(widths, torch.Generator().manual_seed(checked_seed(seed))).to(like.device, dtype)
         size = self.num_objectives + embedding_size
         self.directions = nn.Parameter(torch.zeros(size, count, device=like.device, dtype=dtype))
         if not train_base:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["ParetoSetModel"]
 
@@ -37,6 +38,7 @@ class ParetoSetModel(nn.Module):
 
     Raises:
         ValueError: a count or width below 1, or bounds that are not finite with lower < upper.
+        TypeError: a count, a width or a seed that is no whole number.
 
     Example:
         >>> model = ParetoSetModel(num_objectives=2, num_variables=10, bounds=(-2.0, 2.0))
@@ -56,17 +58,20 @@ class ParetoSetModel(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        num_objectives = python_value(num_objectives, int, "num_objectives")
+        num_variables = python_value(num_variables, int, "num_variables")
+        hidden = python_values(hidden, int, "hidden")
         widths = (num_objectives, *hidden, num_variables)
         if min(widths) < 1:
             raise ValueError(
-                f"num_objectives, hidden and num_variables are {num_objectives}, {tuple(hidden)} and {num_variables}: "
+                f"num_objectives, hidden and num_variables are {num_objectives}, {hidden} and {num_variables}: "
                 "each must be at least 1."
             )
         self.num_objectives, self.num_variables = num_objectives, num_variables
         lower, upper = box_bounds(bounds, num_variables).to(torch.get_default_dtype())
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
-        self.net = make_mlp(widths, torch.Generator().manual_seed(seed))
+        self.net = make_mlp(widths, torch.Generator().manual_seed(checked_seed(seed)))
 
     @classmethod
     def for_problem(cls, problem: BoxProblem, hidden: Sequence[int] = (128, 128, 128), seed: int = 0) -> Self:

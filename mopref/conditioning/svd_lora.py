@@ -1,6 +1,7 @@
 """SVD-LoRA: a low-rank adapter with the preference among its singular values (Panacea, arXiv 2402.02030)."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -12,6 +13,7 @@ from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
+from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
 __all__ = ["SVDLoRAConfig", "SVDLoRALayer"]
 
@@ -36,6 +38,7 @@ class SVDLoRAConfig:
 
     Raises:
         ValueError: a value out of its range, named.
+        TypeError: a value of another type, named.
     """
 
     objectives: tuple[str, ...]
@@ -53,10 +56,20 @@ class SVDLoRAConfig:
             if name == "target_modules" and value == "all-linear":
                 continue
             refuse_single_text(name, value)
-            if value is not None:
-                object.__setattr__(self, name, tuple(value))
+            if value is not None or name == "objectives":
+                object.__setattr__(self, name, python_values(value, int if name == "layers" else str, name))
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives are {self.objectives!r}: give at least one name, each once.")
+        for name in self.objectives:
+            # What leads elsewhere; another name with a slash is refused where folders are written.
+            if {"", ".", ".."} & set(re.split(r"[/\\]", name)):
+                raise ValueError(
+                    f"objectives hold {name!r}, which cannot name a folder of its own, in which its LoRA is written: "
+                    "choose a name without slashes."
+                )
+        set_python_values(self, int, "rank", "preference_rank")
+        set_python_values(self, float, "scaling")
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         if self.rank < 0 or self.preference_rank < 1:
             raise ValueError(
                 f"rank is {self.rank} and preference_rank {self.preference_rank}: they must be at least 0 and 1."
@@ -69,8 +82,11 @@ class SVDLoRAConfig:
     @classmethod
     def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> Self:
         """The setting of public re-implementations of the paper: p = 1, c = 512/k, start with σ = 0 and s = 0."""
-        settings: dict[str, Any] = {"preference_rank": 1, "scaling": 512 / rank, "initialization": "paper"}
-        return cls(objectives=tuple(objectives), rank=rank, **{**settings, **others})
+        k = python_value(rank, int, "rank")
+        if k < 1:
+            raise ValueError(f"rank is {k}: the paper's scaling is 512/k, so it must be at least 1.")
+        settings: dict[str, Any] = {"preference_rank": 1, "scaling": 512 / k, "initialization": "paper"}
+        return cls(objectives=objectives, rank=k, **{**settings, **others})  # type: ignore[arg-type]
 
     @property
     def total_rank(self) -> int:

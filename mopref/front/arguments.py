@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mopref._arrays import Array
+from mopref._labels import labels_of
 from mopref.preferences import validate_preferences
 
 __all__ = [
@@ -32,17 +33,19 @@ def checked_names(names: Sequence[str], number_of_objectives: int) -> tuple[str,
     return tuple(names)
 
 
-def checked_preferences(preferences: ArrayLike, names: Sequence[str], shape: tuple[int, ...]) -> Array:
+def checked_preferences(preferences: Any, names: Sequence[str], shape: tuple[int, ...]) -> Array:
     """A copy of the preferences on the simplex, in the shape ``(N, m)`` of the values.
 
     Raises:
         ValueError: preferences that do not lie on the simplex, or of another shape.
     """
     weights = validate_preferences(preferences, names).detach().cpu().numpy()
-    if np.shape(preferences) != shape:
+    # A single vector is one row to that; by name there is no other shape than that of what was read.
+    is_by_name = labels_of(preferences) is not None or any(labels_of(row) is not None for row in preferences)
+    own_shape = weights.shape if is_by_name else np.shape(preferences)
+    if own_shape != shape:
         raise ValueError(
-            f"preferences have shape {tuple(np.shape(preferences))} and values {shape}: both must be (N, m), row by "
-            "row."
+            f"preferences have shape {tuple(own_shape)} and values {shape}: both must be (N, m), row by row."
         )
     return np.array(weights)
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from mopref import indicators
-from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
+from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, named_array, signs
 from mopref._atomic_writes import write_atomically
 from mopref.front.arguments import (
     checked_extra,
@@ -37,7 +37,8 @@ class Front:
 
     Args:
         preferences: λ, ``(N, m)``, as :func:`mopref.preferences.validate_preferences` takes them.
-        values: what was reached, ``(N, m)``, row i with preference i; finite. Their direction is ``maximize``.
+        values: what was reached, ``(N, m)``, row i with preference i; finite. Their direction is ``maximize``. A table
+            whose columns are called by the names is read by these, as preferences and reference points are.
         names: one name per objective, all different.
         maximize: whether higher is better: one bool, or one per objective. Kept as one bool where all agree.
         extra: more columns of N numbers, bools or strings each, such as ``mean_response_length``. A number that was not
@@ -78,7 +79,7 @@ class Front:
         metadata: Mapping[str, Any] | None = None,
         convention: RecordedConvention = "importance",
     ) -> None:
-        self.values = as_points(values)
+        self.values = as_points(named_array(values, tuple(names), "values"))
         count, number_of_objectives = self.values.shape
         self.names = checked_names(names, number_of_objectives)
         self.preferences = checked_preferences(preferences, self.names, self.values.shape)
@@ -123,7 +124,8 @@ class Front:
 
     def _reference_point(self, reference_point: ArrayLike | None) -> Array | None:
         point = self.metadata.get("reference_point") if reference_point is None else reference_point
-        return None if point is None else as_float64(point, "reference_point")
+        what = "reference_point"
+        return None if point is None else as_float64(named_array(point, self.names, what), what)
 
     def hypervolume(self, reference_point: ArrayLike | None = None) -> float:
         """Hypervolume under ``reference_point``, ``(m,)``, by default the one in ``metadata``; never a guessed one.
@@ -242,7 +244,9 @@ class Front:
         """
         if len(self) < 2:
             return False
-        size = np.abs(self.values).max(axis=0) if scale is None else as_vector(scale, len(self.names), "scale")
+        size = np.abs(self.values).max(axis=0)
+        if scale is not None:
+            size = as_vector(named_array(scale, self.names, "scale"), len(self.names), "scale")
         if len(self.names) == 1:
             return bool(np.ptp(self.values) <= tolerance * size)
         return indicators.number_of_distinct_non_dominated(self.values, tolerance * size, self.maximize) == 1

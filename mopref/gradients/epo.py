@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mopref.option_checks import Point, given_point
+from mopref.option_checks import Point, check_length, checked_positive, given_point
+from mopref.setting_types import python_value
 from mopref.tracked_points import difference_above
 
 from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
@@ -65,16 +66,20 @@ class EPO(GradientWeighting):
     """
 
     def __init__(self, ideal: Point | None = None, balanced: float = 1e-4, epsilon: float = 1e-3) -> None:
-        if not balanced > 0:
-            raise ValueError(f"balanced is {balanced}: rounding keeps the non-uniformity above 0, so it must be > 0.")
-        if not 0 < epsilon < 1:
+        reason = "rounding keeps the non-uniformity above 0, so it must be > 0"
+        self.balanced = checked_positive(balanced, "balanced", reason)
+        self.epsilon: float = python_value(epsilon, float, "epsilon")
+        if not 0 < self.epsilon < 1:
             raise ValueError(f"epsilon is {epsilon}: it stands for weights that are 0, so it lies between 0 and 1.")
-        self.balanced, self.epsilon = balanced, epsilon
         self.ideal_point = None if ideal is None else given_point(ideal, "ideal")
 
     def options(self) -> dict[str, Any]:
         """The ideal point, and what says when losses are balanced."""
         return {"ideal": self.ideal_point, "balanced": self.balanced, "epsilon": self.epsilon}
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse an ideal point of another length."""
+        check_length(self.ideal_point, num_objectives, "ideal")
 
     def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
         """The solution of each group's linear program, ``(G, m)``, ≥ 0 with sum 1."""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from mopref.setting_types import python_value
+
 __all__ = ["gramians"]
 
 # Gradient entries held at once by default: 64 MiB in float32.
@@ -51,7 +53,7 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
     groups, m = losses.shape
     if groups_at_once is None:
         groups_at_once = max(1, _ENTRIES_AT_ONCE // (m * sum(parameter.numel() for parameter in trainable)))
-    if groups_at_once < 1:
+    if python_value(groups_at_once, int, "groups_at_once") < 1:
         raise ValueError(f"groups_at_once is {groups_at_once}: at least one group is needed at a time.")
     result = torch.zeros(groups, m, m, dtype=torch.float64, device=losses.device)
     at_once = True

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.option_checks import check_length
+
 from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
 
 __all__ = ["TorchJD"]
@@ -51,15 +53,21 @@ class TorchJD(GradientWeighting):
         if isinstance(method, str):
             kind = getattr(aggregation, method, None)
             if not (isinstance(kind, type) and issubclass(kind, aggregation.Aggregator)):
-                raise ValueError(f"torchjd.aggregation has no aggregator {method!r}: see its documentation for names.")
-            method = kind(**options)
+                raise ValueError(
+                    f"method: torchjd.aggregation has no aggregator {method!r}, see its documentation for names."
+                )
+            try:
+                method = kind(**options)
+            except (TypeError, ValueError) as error:
+                kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind_of_error(f"the options of {method} are {options!r}, which it refuses: {error}") from error
         elif options:
             raise ValueError(f"options {sorted(options)} beside an object: give them to {method!r} itself.")
         weighting = getattr(method, "gramian_weighting", method)
         if not isinstance(weighting, aggregation.Weighting):
             raise ValueError(
-                f"{method!r} does not work on the Gramian of the gradients: give a GramianWeightedAggregator such as "
-                "UPGrad(), or a Weighting such as UPGradWeighting()."
+                f"method: {method!r} does not work on the Gramian of the gradients: give a "
+                "GramianWeightedAggregator such as UPGrad(), or a Weighting such as UPGradWeighting()."
             )
         if isinstance(method, Stateful) or isinstance(weighting, Stateful):
             raise ValueError(
@@ -76,6 +84,11 @@ class TorchJD(GradientWeighting):
     def options(self) -> dict[str, Any]:
         """The method, and its own options where it is a name."""
         return dict(self._options)
+
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse constant weights of another number of objectives."""
+        weights = getattr(self.weighting, "weights", None)
+        check_length(weights if isinstance(weights, Tensor) else None, num_objectives, "weights of method")
 
     def weights(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
         """The method's weights, group by group, ``(G, m)``."""

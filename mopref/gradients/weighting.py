@@ -72,6 +72,13 @@ class GradientWeighting(OptionsRepr, ABC):
         _check_finite(f"weights of {type(self).__name__}", weights)
         return weights.to(losses.device, dtype)
 
+    def check_objectives(self, num_objectives: int) -> None:
+        """Refuse another number of objectives than it was made for; none by default. See ``Scalarizer``.
+
+        Raises:
+            ValueError: a point, or weights, of another length.
+        """
+
     def observe(self, losses: Tensor) -> None:
         """See the losses ``(N, m)`` of a training step before they are weighted; nothing to do by default."""
 

@@ -12,6 +12,7 @@ from mopref.preferences import simplex_cells, uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler, objective_count
 from mopref.scalarizer import Scalarizer
+from mopref.setting_types import python_value
 
 __all__ = ["AdaptiveSampler"]
 
@@ -55,6 +56,7 @@ class AdaptiveSampler(PreferenceSampler):
 
     Raises:
         ValueError: an unknown ``by``, a share outside (0, 1], or a count below 1.
+        TypeError: a share or a count of another type.
 
     Attributes:
         cells: the corners of each cell, ``(cells, m, m)``.
@@ -80,16 +82,17 @@ class AdaptiveSampler(PreferenceSampler):
     ) -> None:
         if by not in ("length", "regret"):
             raise ValueError(f"by is {by!r}: choose 'length' or 'regret'.")
-        for name, share in (("uniform_probability", uniform_probability), ("forgetting", forgetting)):
-            if not 0.0 < share <= 1.0:
-                raise ValueError(f"{name} is {share}: it is a share, above 0 and at most 1.")
-        if refresh_every < 1:
+        self.by = by
+        self.uniform_probability: float = python_value(uniform_probability, float, "uniform_probability")
+        self.forgetting: float = python_value(forgetting, float, "forgetting")
+        for name in ("uniform_probability", "forgetting"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it is a share, above 0 and at most 1.")
+        self.refresh_every: int = python_value(refresh_every, int, "refresh_every")
+        if self.refresh_every < 1:
             raise ValueError(f"refresh_every is {refresh_every}: weights are computed anew after 1 call or more.")
-        self.by, self.uniform_probability, self.forgetting = by, uniform_probability, forgetting
-        self.refresh_every = refresh_every
         m = objective_count(num_objectives)
-        if num_cells is None:
-            num_cells = 64 if m == 2 else 128
+        num_cells = (64 if m == 2 else 128) if num_cells is None else python_value(num_cells, int, "num_cells")
         if num_cells < 2:
             raise ValueError(f"num_cells is {num_cells}: at least two are needed to prefer one.")
         self.cells = simplex_cells(m, num_cells)

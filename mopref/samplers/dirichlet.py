@@ -1,10 +1,11 @@
 """Dirichlet draws, and the uniform ones among them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mopref._arrays import named_array, real_array
 from mopref.preferences import uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
@@ -18,8 +19,8 @@ class DirichletSampler(PreferenceSampler):
 
     Args:
         num_objectives: m, or the names of the m objectives.
-        alpha: one concentration > 0 for all objectives, or one each. Below 1 favours the corners, above 1 the
-            centre; 1 is uniform.
+        alpha: one concentration > 0 for all objectives, or one each, also by name where ``num_objectives`` has names.
+            Below 1 favours the corners, above 1 the centre; 1 is uniform.
         seed: seeds the sampler's own generator.
 
     Raises:
@@ -34,10 +35,13 @@ class DirichletSampler(PreferenceSampler):
     """
 
     def __init__(
-        self, num_objectives: int | Sequence[str], alpha: float | Sequence[float] = 1.0, seed: int = 0
+        self,
+        num_objectives: int | Sequence[str],
+        alpha: float | Sequence[float] | Mapping[str, float] = 1.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(num_objectives, seed)
-        concentration = np.array(alpha, dtype=np.float64)
+        concentration = real_array(alpha, "alpha") if self.names is None else named_array(alpha, self.names, "alpha")
         if concentration.ndim == 0:
             concentration = np.full(self.num_objectives, float(concentration))
         if concentration.shape != (self.num_objectives,):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mopref.preferences import simplex_lattice
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
+from mopref.setting_types import python_value
 
 __all__ = ["LatticeSampler"]
 
@@ -40,8 +41,9 @@ class LatticeSampler(PreferenceSampler):
         self, num_objectives: int | Sequence[str], num_points: int, method: str = "das-dennis", seed: int = 0
     ) -> None:
         super().__init__(num_objectives, seed)
-        self.num_points, self.method = num_points, method
-        self.lattice = simplex_lattice(self.num_objectives, num_points, method)
+        self.num_points: int = python_value(num_points, int, "num_points")
+        self.method = method
+        self.lattice = simplex_lattice(self.num_objectives, self.num_points, method)
 
     def options(self) -> dict[str, Any]:
         """What the lattice is made from."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from mopref.preferences import uniform_preferences
 from mopref.registry import SAMPLERS
 from mopref.sampler import PreferenceSampler
+from mopref.setting_types import python_value
 
 __all__ = ["VertexBiasedSampler"]
 
@@ -34,9 +35,9 @@ class VertexBiasedSampler(PreferenceSampler):
 
     def __init__(self, num_objectives: int | Sequence[str], vertex_probability: float = 0.3, seed: int = 0) -> None:
         super().__init__(num_objectives, seed)
-        if not 0.0 <= vertex_probability <= 1.0:
+        self.vertex_probability: float = python_value(vertex_probability, float, "vertex_probability")
+        if not 0.0 <= self.vertex_probability <= 1.0:
             raise ValueError(f"vertex_probability is {vertex_probability}: it is a probability, between 0 and 1.")
-        self.vertex_probability = vertex_probability
 
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """Draw from the mixture, shape ``(n, m)``."""

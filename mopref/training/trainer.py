@@ -98,6 +98,7 @@ class ParetoTrainer:
         self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
         self.callbacks = tuple(callbacks)
         check_names(model, objective, self.sampler)
+        self.scalarizer.check_objectives(objective.num_objectives)
         check_frozen_base(model)
         check_outputs(config)
         self.train_data = train_data

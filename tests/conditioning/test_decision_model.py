@@ -107,3 +107,11 @@ def test_what_does_not_fit_is_refused(make, message):
 
 def test_it_tells_its_sizes():
     assert "num_variables=3, anchor=(4,)" in repr(DecisionModel(film(4, 3, 2), 3, anchor=torch.ones(4)))
+
+
+def test_what_is_no_number_is_named():
+    with pytest.raises(TypeError, match=r"num_variables is 2\.0, of type float: give a whole number"):
+        DecisionModel(film(1, 2, 2), 2.0, anchor=[1.0])
+    for anchor in ("1.0", ["1.0"], {1.0}, [1j], None):
+        with pytest.raises(ValueError, match="anchor is "):
+            DecisionModel(film(1, 2, 2), 2, anchor=anchor)

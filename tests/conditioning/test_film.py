@@ -188,3 +188,18 @@ def test_it_tells_its_objectives_and_sizes():
     shown = repr(FiLMModel(nn.Sequential(nn.Linear(3, 2)), ("cost", "risk")))
     assert "objectives=('cost', 'risk')" in shown
     assert "num_features=2" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 8}, "hidden is 8, of type int: give a list of whole numbers"),
+        ({"train_base": "no"}, "train_base is 'no', of type str: give True or False"),
+        ({"seed": 1.5}, r"seed is 1\.5"),
+    ],
+)
+def test_options_of_another_type_are_named_and_the_base_is_left(options, message):
+    base = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(TypeError, match=message):
+        FiLMModel(base, 2, **options)
+    assert type(base[0]) is nn.Linear

@@ -186,3 +186,18 @@ def test_a_language_model(make_lm, token_batch, five_preferences):
 def test_widths_are_at_least_one(options):
     with pytest.raises(ValueError, match="at least 1"):
         HypernetworkModel(nn.Linear(3, 2), 2, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 8}, "hidden is 8, of type int: give a list of whole numbers"),
+        ({"embedding_size": 8.0}, r"embedding_size is 8\.0"),
+        ({"vectorize": "no"}, "vectorize is 'no', of type str: give True or False"),
+        ({"train_base": None}, "train_base is None"),
+        ({"seed": "x"}, "seed is 'x'"),
+    ],
+)
+def test_options_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        HypernetworkModel(nn.Linear(3, 2), 2, **options)

@@ -141,3 +141,18 @@ def test_wrong_shapes_are_refused(make, message):
 
 def test_it_tells_its_sizes():
     assert "num_objectives=2, num_variables=3" in repr(ParetoSetModel(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_objectives": "2"}, "num_objectives is '2'"),
+        ({"num_variables": 3.0}, r"num_variables is 3\.0"),
+        ({"hidden": 8}, "hidden is 8, of type int: give a list of whole numbers"),
+        ({"hidden": (8.0,)}, r"hidden\[0\] is 8\.0"),
+        ({"seed": "x"}, "seed is 'x'"),
+    ],
+)
+def test_options_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        ParetoSetModel(**({"num_objectives": 2, "num_variables": 3} | options))

@@ -1,8 +1,10 @@
 """SVD-LoRA: W(λ) = W0 + c·U·diag(σ, s·λ)·Vᵀ."""
 
 import copy
+import math
 from dataclasses import FrozenInstanceError
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -240,3 +242,52 @@ def test_a_layer_tells_its_options(make_mlp):
     config = SVDLoRAConfig(objectives=OBJECTIVES, rank=3, preference_rank=2, scaling=0.5)
     layer = PreferenceModel(make_mlp(), config).adapters["0"]
     assert "n_in=6, n_out=16, rank=3+2·m, scaling=0.5" in repr(layer)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"rank": value}, "rank is .*: give a whole number") for value in ("8", 2.5, 8.0, True, None, math.inf)),
+        ({"preference_rank": "4"}, "preference_rank is '4'"),
+        ({"scaling": "1"}, "scaling is '1'"),
+        ({"scaling": None}, "scaling is None"),
+        ({"layers": 0}, "layers is 0, of type int: give a list of whole numbers"),
+        ({"layers": [0, "1"]}, r"layers\[1\] is '1', of type str: give a whole number"),
+        ({"layers": [0.5]}, r"layers\[0\] is 0\.5"),
+        ({"target_modules": 3}, "target_modules is 3, of type int: give a list of texts"),
+        ({"target_modules": [1]}, r"target_modules\[0\] is 1"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"objectives": (1, 2)}, r"objectives\[0\] is 1, of type int: give a text"),
+        ({"objectives": [["a"], ["b"]]}, r"objectives\[0\] is \['a'\]"),
+        ({"objectives": None}, "objectives is None"),
+        ({"objectives": 2}, "objectives is 2"),
+    ],
+)
+def test_settings_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        SVDLoRAConfig(**({"objectives": OBJECTIVES} | options))
+
+
+@pytest.mark.parametrize("name", ["", "..", "../b", "/b", "b/..", "..\\b", "a//b"])
+def test_names_that_lead_elsewhere_are_refused(name):
+    with pytest.raises(ValueError, match=r"objectives hold .*, which cannot name a folder of its own"):
+        SVDLoRAConfig(objectives=("a", name))
+
+
+def test_settings_are_kept_as_pythons_own():
+    config = SVDLoRAConfig(
+        OBJECTIVES, rank=np.int64(4), scaling=torch.tensor(2), layers=np.array([0, -1]), seed=np.int8(3)
+    )
+    assert (type(config.rank), type(config.scaling), type(config.seed)) == (int, float, int)
+    assert config.layers == (0, -1)
+    assert {type(layer) for layer in config.layers} == {int}
+
+
+def test_the_papers_preset_divides_by_a_rank():
+    assert SVDLoRAConfig.paper(OBJECTIVES, rank=np.int64(16)).scaling == 32.0
+    with pytest.raises(TypeError, match="rank is '8', of type str"):
+        SVDLoRAConfig.paper(OBJECTIVES, rank="8")
+    with pytest.raises(ValueError, match="rank is 0: the paper's scaling is 512/k"):
+        SVDLoRAConfig.paper(OBJECTIVES, rank=0)
+    with pytest.raises(ValueError, match="objectives is the single text 'ab'"):
+        SVDLoRAConfig.paper("ab")

@@ -147,3 +147,10 @@ def test_ordinary_networks_take_the_batched_way(dtype, tolerance, monkeypatch):
 def test_invalid_arguments_raise(losses, parameters, options, message):
     with pytest.raises(ValueError, match=message):
         gramians(losses, parameters, **options)
+
+
+@pytest.mark.parametrize("count", [2.0, "2", True])
+def test_the_groups_held_at_once_are_a_whole_number(count):
+    x = torch.ones(2, requires_grad=True)
+    with pytest.raises(TypeError, match=r"groups_at_once is .*: give a whole number"):
+        gramians(x.square().unsqueeze(0), [x], groups_at_once=count)

@@ -88,3 +88,18 @@ def test_without_torchjd_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(ImportError, match=r"torchjd is missing.*run pip install 'mopref\[torchjd\]'\."):
         TorchJD("MGDA")
+
+
+def test_options_that_the_aggregator_refuses_are_named(aggregation):
+    with pytest.raises(TypeError, match=r"the options of MGDA are \{'c': 1\}, which it refuses"):
+        TorchJD("MGDA", c=1)
+    with pytest.raises(ValueError, match=r"the options of Krum are \{'n_byzantine': -1\}, which it refuses"):
+        TorchJD("Krum", n_byzantine=-1)
+
+
+def test_constant_weights_are_of_the_objectives(aggregation):
+    constant = TorchJD(aggregation.ConstantWeighting(torch.ones(2)))
+    constant.check_objectives(2)
+    TorchJD("MGDA").check_objectives(3)
+    with pytest.raises(ValueError, match="weights of method has 2 numbers, but there are 3 objectives"):
+        constant.check_objectives(3)

@@ -277,3 +277,20 @@ def test_references_that_are_no_two_finite_numbers_are_refused_before_the_work(m
 def test_a_trainer_needs_rows(data, message, model):
     with pytest.raises(ValueError, match=message):
         doors(model, DPO(NAMES), data)["trainer"]()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": "0.1"}, "beta is '0.1', of type str: give a number"),
+        ({"beta": None}, "beta is None"),
+        ({"loss": 3}, "loss is 3, of type int: give a text"),
+        ({"loss": ["ipo"]}, r"loss is \['ipo'\]"),
+        ({"length_normalized": "no"}, "length_normalized is 'no', of type str: give True or False"),
+        ({"disable_dropout": None}, "disable_dropout is None"),
+        ({"loss": "robust", "label_smoothing": "0.1"}, "label_smoothing is '0.1'"),
+    ],
+)
+def test_settings_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        DPO(NAMES, **options)

@@ -333,6 +333,14 @@ def test_bad_settings_are_named(options, message):
         make_rlhf(**options)
 
 
+@pytest.mark.parametrize(
+    "options", [{"beta": "0"}, {"frozen_layers": "no"}, {"pretraining": [{}]}, {"seed": "s"}], ids=str
+)
+def test_settings_of_another_type_are_named(options):
+    with pytest.raises(TypeError, match=rf"{next(iter(options))} is .*: give "):
+        make_rlhf(**options)
+
+
 def test_no_rewards_or_text_without_a_tokenizer():
     with pytest.raises(ValueError, match=r"rewards are \{\}: give a dict"):
         RLHF({}, sampling=Sampling(stop_token_ids=()))

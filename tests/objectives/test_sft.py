@@ -402,3 +402,8 @@ def test_dimensions_that_are_no_bools_are_refused_everywhere(flags, model, rows,
 def test_dimensions_of_numpy_and_torch_are_bools(make, rows):
     expected = torch.tensor([row["dimensions"] for row in rows])
     assert torch.equal(SFT(NAMES).labelled([{**row, "dimensions": make(row["dimensions"])} for row in rows]), expected)
+
+
+def test_length_normalized_is_true_or_false():
+    with pytest.raises(TypeError, match="length_normalized is 'no', of type str: give True or False"):
+        SFT(("a", "b"), length_normalized="no")

@@ -5,12 +5,24 @@ import pytest
 import torch
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
-from mopref.gradients import EPO, MGDA
+from mopref.gradients import EPO, MGDA, TorchJD
 from mopref.gradients.weighting import GradientWeighting
 from mopref.indicators import fill_distance
 from mopref.objectives import VLMOP2, ZDT1, Quadratic
 from mopref.samplers.adaptive import AdaptiveSampler
-from mopref.scalarizers import Linear, ModifiedTchebycheff
+from mopref.scalarizer import Scalarizer
+from mopref.scalarizers import (
+    PBI,
+    AchievementScalarizing,
+    Hypervolume,
+    InvertedPBI,
+    Linear,
+    ModifiedTchebycheff,
+    Normalized,
+    PNorm,
+    SmoothTchebycheff,
+    Tchebycheff,
+)
 
 QUADRATIC = Quadratic([[0.0, 0.0], [1.0, 0.0]])
 
@@ -125,3 +137,50 @@ def test_checkpoints_on_several_processes_are_refused_when_the_trainer_is_made(t
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
     with pytest.raises(NotImplementedError, match=r"checkpoint_every is 5, but .* several processes"):
         trainer_of(QUADRATIC, Linear(), checkpoint_every=5, output_dir=tmp_path)
+
+
+THREE = Quadratic([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("scalarizer", "message"),
+    [
+        *((kind(ideal=[0.0, 0.0]), "ideal") for kind in (Tchebycheff, PBI, PNorm, SmoothTchebycheff, EPO)),
+        (InvertedPBI(nadir=[9.0, 9.0]), "nadir"),
+        *((kind([9.0, 9.0]), "reference_point") for kind in (AchievementScalarizing, Hypervolume)),
+        (Normalized(Linear(), ideal=[0.0, 0.0]), "ideal"),
+        (Normalized(Linear(), nadir=[9.0, 9.0]), "nadir"),
+        (Normalized(PBI(ideal=[0.0, 0.0])), "ideal"),
+        (Normalized(Normalized(Hypervolume([2.0, 2.0]))), "reference_point"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_point_of_another_length_is_refused_when_the_trainer_is_made(scalarizer, message):
+    with pytest.raises(ValueError, match=f"{message} has 2 numbers, but there are 3 objectives: give one for each"):
+        trainer_of(THREE, scalarizer)
+    trainer_of(QUADRATIC, scalarizer)
+
+
+def test_constant_weights_of_another_length_are_refused_when_the_trainer_is_made():
+    aggregation = pytest.importorskip("torchjd.aggregation")
+    weighting = TorchJD(aggregation.ConstantWeighting(torch.ones(2)))
+    with pytest.raises(ValueError, match="weights of method has 2 numbers, but there are 3 objectives"):
+        trainer_of(THREE, weighting)
+    trainer_of(QUADRATIC, weighting)
+
+
+def test_a_point_tracked_over_other_objectives_is_refused_when_the_trainer_is_made():
+    for scalarizer, name in ((PBI(), "ideal"), (InvertedPBI(), "nadir")):
+        trainer_of(THREE, scalarizer)
+        scalarizer.observe(torch.zeros(1, 2))
+        with pytest.raises(ValueError, match=f"the tracked {name} point has 2 numbers, but there are 3 objectives"):
+            trainer_of(THREE, scalarizer)
+
+
+def test_parts_of_ones_own_need_no_such_check():
+    class OwnScalarizer(Scalarizer):
+        def scalarize(self, losses, preferences):
+            return (losses * preferences).sum(dim=-1)
+
+    for part in (OwnScalarizer(), Own()):
+        trainer_of(THREE, part)

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
 
+from mopref._repr import short_repr
+
 from .content_change import CONTENT_PROBE, Trimming, trimming
 from .template_clock import TWO_MOMENTS, asks_for_now, at_moment, clock_template
 from .text_in_place import continuation, leads_of
@@ -37,6 +39,19 @@ class _Layout(NamedTuple):
     thinking: ThinkingBlock | None = None
 
 
+def refuse_no_tokenizer(tokenizer: Any) -> None:
+    """Refuse what is no tokenizer, such as the name of one.
+
+    Raises:
+        TypeError: what is neither a tokenizer of transformers, which can be called, nor a ``PairTokenizer``.
+    """
+    if not callable(tokenizer) and not isinstance(tokenizer, PairTokenizer):
+        raise TypeError(
+            f"tokenizer is {short_repr(tokenizer)}, of type {type(tokenizer).__name__}: give the tokenizer itself, as "
+            "AutoTokenizer.from_pretrained(…) makes it of a name."
+        )
+
+
 class PairTokenizer:
     r"""Tokenises prompts and responses the way one tokenizer's chat template lays them out.
 
@@ -65,6 +80,7 @@ class PairTokenizer:
     Raises:
         ValueError: the tokenizer has neither an end-of-turn nor an end-of-sequence token, or its chat template cannot
             render a question and an answer.
+        TypeError: what is no tokenizer, such as the name of one.
 
     Warns:
         UserWarning: the template ends a turn with another token than the tokenizer's end of sequence, writes the date,
@@ -73,6 +89,7 @@ class PairTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        refuse_no_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.has_template = bool(getattr(tokenizer, "chat_template", None))
         # One for all rows: the date does not change between two of them, nor between a prompt and its dialogue.

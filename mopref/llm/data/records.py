@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
+from mopref.setting_types import python_value
+
 __all__ = [
     "TEXT_COLUMNS",
     "LabelCounts",
@@ -135,7 +137,10 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
 
     Raises:
         ValueError: a fraction that is not between 0 and 1, or one that leaves a side without a dialogue.
+        TypeError: a fraction that is no number, or a seed that is no whole number.
     """
+    seed = python_value(seed, int, "seed")
+    test_fraction = python_value(test_fraction, float, "test_fraction")
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
@@ -157,12 +162,17 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
 
 
 def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> LabelCounts:
-    """The labels of valid preference records, counted."""
+    """The labels of valid preference records, counted.
+
+    Raises:
+        ValueError: a record without a prompt or a label, as rows of token ids are.
+    """
     names = check_objectives(objectives)
     total = on_all = conflict = 0
     labelled = dict.fromkeys(names, 0)
     prompts = set()
-    for record in records:
+    for row, record in enumerate(records):
+        _check_columns(record, ("prompt", *names), row)
         labels = [int(record[name]) for name in names]
         preferred = [label for label in labels if label >= 0]
         total += 1
@@ -440,6 +450,6 @@ def _check_dimension(record: Mapping[str, Any], names: tuple[str, ...], row: int
 
 def _distinct_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple, an empty one if they are no distinct texts."""
-    distinct = () if isinstance(names, str) else tuple(names)
+    distinct = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else ()
     texts = all(isinstance(name, str) and name.strip() for name in distinct)
     return distinct if texts and len(set(distinct)) == len(distinct) else ()

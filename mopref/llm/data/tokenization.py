@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mopref._progress import progress_bar
+from mopref.setting_types import python_value, set_python_values
 
-from .chat_template import PairTokenizer
+from .chat_template import PairTokenizer, refuse_no_tokenizer
 from .records import (
     check_dimensions,
     check_objectives,
@@ -76,6 +77,7 @@ class LengthLimits:
 
     Raises:
         ValueError: a length below 1, or any other ``on_long_prompt``.
+        TypeError: a length that is no whole number.
     """
 
     max_prompt_length: int = 512
@@ -83,6 +85,7 @@ class LengthLimits:
     on_long_prompt: OnLongPrompt = "error"
 
     def __post_init__(self) -> None:
+        set_python_values(self, int, "max_prompt_length", "max_response_length")
         for name in ("max_prompt_length", "max_response_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: nothing would be left, so it must be ≥ 1 token.")
@@ -320,7 +323,10 @@ def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512)
     Raises:
         ValueError: no texts, what is no text, a text of fewer than two tokens or with half a surrogate pair, or a
             ``max_length`` below 2; the row is named.
+        TypeError: a ``max_length`` that is no whole number, or what is no tokenizer.
     """
+    refuse_no_tokenizer(tokenizer)
+    max_length = python_value(max_length, int, "max_length")
     if max_length < 2:
         raise ValueError(f"max_length is {max_length}: one token begins and one is predicted, so it must be ≥ 2.")
     if isinstance(texts, str):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref._progress import progress_bar
+from mopref._repr import short_repr
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
@@ -20,6 +21,7 @@ from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths
 from mopref.llm.policy.token_check import check_stop_tokens, token_counts
 from mopref.preferences import validate_preferences
+from mopref.setting_types import python_values, set_python_values
 
 __all__ = [
     "Answer",
@@ -58,6 +60,7 @@ class Sampling:
 
     Raises:
         ValueError: a value out of its range, named.
+        TypeError: a value of another type, named.
 
     Example:
         >>> Sampling(vocabulary=(range(0, 3), range(4, 6))).absent_tokens(8)
@@ -73,6 +76,9 @@ class Sampling:
     model_stops: bool = False
 
     def __post_init__(self) -> None:
+        set_python_values(self, int, "max_new_tokens", "min_new_tokens")
+        set_python_values(self, float, "temperature", "top_p")
+        set_python_values(self, bool, "model_stops")
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {self.max_new_tokens}: a response has at least 1 token.")
         if not 0 <= self.min_new_tokens <= self.max_new_tokens:
@@ -84,7 +90,7 @@ class Sampling:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}: it is a probability in (0, 1].")
         if self.stop_token_ids is not None:
-            object.__setattr__(self, "stop_token_ids", tuple(int(token) for token in self.stop_token_ids))
+            object.__setattr__(self, "stop_token_ids", python_values(self.stop_token_ids, int, "stop_token_ids"))
         if self.vocabulary is not None:
             self._check_vocabulary(self.vocabulary)
 
@@ -126,6 +132,8 @@ class Sampling:
         return self.vocabulary is None or any(token in part for part in self.vocabulary)
 
     def _check_vocabulary(self, parts: tuple[range, ...]) -> None:
+        if not isinstance(parts, tuple | list) or not all(isinstance(part, range) for part in parts):
+            raise TypeError(f"vocabulary is {short_repr(parts)}: give a tuple of ranges, such as (range(0, 32000),).")
         edges = [edge for part in parts for edge in (part.start, part.stop)]
         if not parts or any(part.step != 1 for part in parts) or edges != sorted({*edges}):
             raise ValueError(f"vocabulary is {parts}: give rising ranges of ids with gaps between them.")

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from mopref.registry import Registry
+from mopref.setting_types import set_python_values
 
 __all__ = [
     "ALGORITHMS",
@@ -70,6 +71,7 @@ class PolicyGradient(ABC):
 
     Raises:
         ValueError: a value out of its range, named.
+        TypeError: a value of another type, named.
     """
 
     epochs: int = 1
@@ -80,6 +82,8 @@ class PolicyGradient(ABC):
     fewest_samples: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        set_python_values(self, int, "epochs", "minibatches")
+        set_python_values(self, float, "clip_range")
         for name in ("epochs", "minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")

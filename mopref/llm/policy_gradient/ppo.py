@@ -1,5 +1,6 @@
 """PPO: advantages from a vector-valued critic, one value for each objective at every token."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mopref.llm.policy_gradient.algorithm import ALGORITHMS, Advantages, PolicyGradient, RolloutGroups, over_spread
+from mopref.setting_types import set_python_values
 
 __all__ = ["PPO", "generalized_advantages", "value_loss"]
 
@@ -44,14 +46,17 @@ class PPO(PolicyGradient):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        set_python_values(self, float, "discount", "gae_lambda", "value_coefficient")
+        if self.value_clip_range is not None:
+            set_python_values(self, float, "value_clip_range")
         if not 0 < self.discount <= 1:
             raise ValueError(f"discount is {self.discount}: it lies in (0, 1].")
         if not 0 <= self.gae_lambda <= 1:
             raise ValueError(f"gae_lambda is {self.gae_lambda}: it lies in [0, 1].")
         if self.value_clip_range is not None and not self.value_clip_range > 0:
             raise ValueError(f"value_clip_range is {self.value_clip_range}: it must be positive, or None.")
-        if not self.value_coefficient > 0:
-            raise ValueError(f"value_coefficient is {self.value_coefficient}: it must be positive.")
+        if not 0 < self.value_coefficient < math.inf:
+            raise ValueError(f"value_coefficient is {self.value_coefficient}: it must be positive and finite.")
 
     def advantages(self, groups: RolloutGroups, beta: float, normalize: bool) -> Advantages:
         """``(G, P, S, R, m)``, and the returns that the critic learns."""

@@ -1,8 +1,9 @@
 """The pre-training term: what keeps a policy that chases rewards a language model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy.policy import Policy
+from mopref.setting_types import set_python_values
 
 __all__ = ["PretrainingTerm"]
 
@@ -24,7 +26,8 @@ class PretrainingTerm:
         batch_size: rows at every step.
 
     Raises:
-        ValueError: no row, or a number that is not positive.
+        ValueError: no row, one without those columns, or a number that is not positive.
+        TypeError: data whose rows cannot be counted, or had by their number, or a number of another type.
 
     Source: InstructGPT, arXiv 2203.02155, eq. 2.
     """
@@ -35,12 +38,27 @@ class PretrainingTerm:
     batch_size: int = 4
 
     def __post_init__(self) -> None:
-        if len(self.data) == 0:
+        if len(checked_rows(self.data, "data")) == 0:
             raise ValueError("the pre-training data has no row: leave the term out, or give at least one.")
-        if not self.coefficient > 0:
-            raise ValueError(f"coefficient is {self.coefficient}: it must be positive, or leave the term out.")
-        if not self.batch_size >= 1:
+        check_columns(self.data, ("prompt_ids", "response_ids"), "use plain_text_rows(tokenizer, texts)")
+        set_python_values(self, float, "coefficient")
+        set_python_values(self, int, "batch_size")
+        if not 0 < self.coefficient < math.inf:
+            what = "positive and finite" if self.coefficient > 0 else "positive"
+            raise ValueError(f"coefficient is {self.coefficient}: it must be {what}, or leave the term out.")
+        if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: it must be at least 1.")
+
+    @classmethod
+    def checked(cls, term: Any) -> Self | None:
+        """The term itself, or ``None`` for none.
+
+        Raises:
+            TypeError: anything else, such as the rows alone.
+        """
+        if term is not None and not isinstance(term, cls):
+            raise TypeError(f"pretraining is a {type(term).__name__}: give PretrainingTerm(rows), with a share.")
+        return term
 
     def check_rows(self, policy: Policy) -> None:
         """Refuse rows of other tokens than the model's, or longer than it has positions for.

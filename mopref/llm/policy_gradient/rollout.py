@@ -1,5 +1,6 @@
 """Rollouts: responses sampled from a policy at its preferences, with their rewards."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
@@ -8,11 +9,15 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from mopref._repr import short_repr
 from mopref.data_rows import check_columns
+from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.rewards.reward import compute_rewards, reads_tokens
+from mopref.objective_names import checked_names
+from mopref.setting_types import set_python_values
 
 __all__ = ["PromptBatch", "Rollout", "RolloutSettings"]
 
@@ -88,6 +93,7 @@ class RolloutSettings:
 
     Raises:
         ValueError: no reward, a value out of its range, or no tokenizer where one is needed.
+        TypeError: a value of another type, named.
     """
 
     reward_functions: Mapping[str, Callable[..., Any]]
@@ -99,11 +105,21 @@ class RolloutSettings:
     def __post_init__(self) -> None:
         if not isinstance(self.reward_functions, Mapping) or not self.reward_functions:
             raise ValueError(f"rewards are {self.reward_functions!r}: give a dict of at least one name and reward.")
-        if not self.samples_per_prompt >= 1:
+        checked_names(tuple(self.reward_functions), "the list of the names of rewards")
+        for name, reward in self.reward_functions.items():
+            if not callable(reward):
+                raise TypeError(f"rewards[{name!r}] is {short_repr(reward)}: give a function of prompts and responses.")
+        if not isinstance(self.sampling, Sampling):
+            raise TypeError(f"sampling is a {type(self.sampling).__name__}: give Sampling(max_new_tokens=…).")
+        if self.tokenizer is not None:
+            refuse_no_tokenizer(self.tokenizer)
+        set_python_values(self, int, "samples_per_prompt")
+        if self.samples_per_prompt < 1:
             raise ValueError(f"samples_per_prompt is {self.samples_per_prompt}: it must be at least 1.")
-        if not self.truncation_penalty >= 0:
+        set_python_values(self, float, "truncation_penalty")
+        if not 0 <= self.truncation_penalty < math.inf:
             raise ValueError(
-                f"truncation_penalty is {self.truncation_penalty}: it is taken from the rewards, so give ≥ 0."
+                f"truncation_penalty is {self.truncation_penalty}: it is taken from the rewards, so give ≥ 0, finite."
             )
         if self.sampling.stop_token_ids is None and self.tokenizer is None:
             raise ValueError("without a tokenizer, say what ends a response: sampling=Sampling(stop_token_ids=(…)).")

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -419,3 +420,34 @@ def test_a_response_within_the_templates_thoughts_names_the_row(chat):
         tokenize_responses(opening, [response_record()], STYLES)
     (row,) = tokenize_prompts(opening, ["How are you?"])
     assert opening.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n<think>\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_prompt_length": "5"}, "max_prompt_length is '5', of type str: give a whole number"),
+        ({"max_prompt_length": None}, "max_prompt_length is None"),
+        ({"max_response_length": 2.5}, r"max_response_length is 2\.5"),
+    ],
+)
+def test_lengths_are_whole_numbers(chat, options, message):
+    with pytest.raises(TypeError, match=message):
+        tokenize_records(chat, [record()], OBJECTIVES, **options)
+
+
+@pytest.mark.parametrize("tokenizer", ["gpt2", None, Path("gpt2"), {}])
+def test_the_name_of_a_tokenizer_is_none(tokenizer):
+    for make in (
+        lambda: tokenize_records(tokenizer, [record()], OBJECTIVES),
+        lambda: tokenize_pair(tokenizer, record()),
+        lambda: tokenize_responses(tokenizer, [response_record()], STYLES),
+        lambda: tokenize_prompts(tokenizer, ["How are you?"]),
+        lambda: plain_text_rows(tokenizer, ["How are you?"]),
+    ):
+        with pytest.raises(TypeError, match=r"tokenizer is .*: give the tokenizer itself"):
+            make()
+
+
+def test_the_length_of_plain_texts_is_a_whole_number(chat):
+    with pytest.raises(TypeError, match="max_length is '9'"):
+        plain_text_rows(chat, ["How are you?"], max_length="9")

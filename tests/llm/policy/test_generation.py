@@ -402,3 +402,21 @@ def test_an_encoder_decoder_is_refused():
     model = PreferenceModel(SEQUENCE_TO_SEQUENCE["t5-encoder-decoder"](), SVDLoRAConfig(objectives=("a", "b")))
     with pytest.raises(ValueError, match="is an encoder-decoder"):
         sample_responses(model, [[3, 4]], [0.5, 0.5], Sampling(stop_token_ids=()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 2.5}, r"max_new_tokens is 2\.5"),
+        ({"max_new_tokens": "4"}, "max_new_tokens is '4', of type str: give a whole number"),
+        ({"temperature": "1"}, "temperature is '1'"),
+        ({"stop_token_ids": 3}, "stop_token_ids is 3, of type int: give a list of whole numbers"),
+        ({"stop_token_ids": ["3"]}, r"stop_token_ids\[0\] is '3'"),
+        ({"vocabulary": 3}, "vocabulary is 3: give a tuple of ranges"),
+        ({"vocabulary": ([0, 1],)}, r"vocabulary is \(\[0, 1\],\): give a tuple of ranges"),
+        ({"model_stops": "no"}, "model_stops is 'no'"),
+    ],
+)
+def test_sampling_settings_of_another_type(settings, message):
+    with pytest.raises(TypeError, match=message):
+        Sampling(**settings)

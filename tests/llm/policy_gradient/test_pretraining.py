@@ -65,3 +65,18 @@ def test_its_repr_leaves_the_data_out():
 def test_bad_settings_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         PretrainingTerm(**{"data": ROWS, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"data": [{}]}, ValueError, "use plain_text_rows"),
+        ({"data": iter(ROWS)}, TypeError, "data is a list_iterator, whose rows cannot be had by their number"),
+        ({"coefficient": "1"}, TypeError, "coefficient is '1'"),
+        ({"coefficient": float("inf")}, ValueError, "coefficient is inf: it must be positive and finite"),
+        ({"batch_size": 2.0}, TypeError, r"batch_size is 2\.0"),
+    ],
+)
+def test_what_is_no_row_or_number_is_named(options, error, message):
+    with pytest.raises(error, match=message):
+        PretrainingTerm(**({"data": ROWS} | options))

@@ -193,3 +193,21 @@ def test_settings_do_not_change():
     with pytest.raises(AttributeError, match="samples_per_prompt"):
         make_settings().samples_per_prompt = 7
     assert isinstance(make_settings(), RolloutSettings)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"reward_functions": {"a": 3}}, TypeError, r"rewards\['a'\] is 3: give a function of prompts and responses"),
+        ({"reward_functions": {3: print}}, ValueError, "the names of rewards is .*: give a sequence of distinct texts"),
+        ({"sampling": {"max_new_tokens": 3}}, TypeError, r"sampling is a dict: give Sampling\("),
+        ({"tokenizer": "gpt2"}, TypeError, "tokenizer is 'gpt2', of type str: give the tokenizer itself"),
+        ({"samples_per_prompt": 2.0}, TypeError, r"samples_per_prompt is 2\.0"),
+        ({"truncation_penalty": "1"}, TypeError, "truncation_penalty is '1'"),
+        ({"truncation_penalty": float("inf")}, ValueError, "truncation_penalty is inf"),
+    ],
+)
+def test_settings_of_another_type_are_named(options, error, message):
+    settings = {"reward_functions": {"a": print}, "sampling": Sampling(), "samples_per_prompt": 2}
+    with pytest.raises(error, match=message):
+        RolloutSettings(**(settings | options))

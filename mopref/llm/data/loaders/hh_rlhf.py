@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mopref.llm.data.records import check_objectives, surrogate_problem
+from mopref.setting_types import python_value
 
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
 
@@ -42,12 +43,15 @@ def load_hh_rlhf(
     Raises:
         FileNotFoundError: no such folder or data set.
         ValueError: a missing folder or column, or a text that is no such dialogue; row and column are named.
+        TypeError: an argument of another type.
 
     Source: https://huggingface.co/datasets/Anthropic/hh-rlhf.
     """
     folders = folders if folders is not None else {"helpful": ["helpful-base"], "harmless": ["harmless-base"]}
+    if not isinstance(folders, Mapping):
+        raise TypeError(f"folders is {folders!r}: give a dict of an objective to the list of its folders.")
     objectives = check_objectives(tuple(folders))
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(python_value(seed, int, "seed"))
     records = []
     for objective, names in folders.items():
         for folder in [names] if isinstance(names, str) else names:

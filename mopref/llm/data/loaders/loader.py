@@ -14,6 +14,7 @@ from typing import Any
 
 from mopref.llm.data.records import TEXT_COLUMNS, check_record, is_empty_text, refuse_no_records
 from mopref.registry import Registry
+from mopref.setting_types import python_value
 
 from .files import FILE_KINDS, file_kind, file_rows
 
@@ -44,7 +45,12 @@ def read_rows(
         FileNotFoundError: no such file, folder or data set, or a folder without data files.
         ValueError: a limit below 1, a file of another kind, a missing folder or split, no rows at all, or a file that
             cannot be read; row and line are named.
+        TypeError: a source that is no path, a split that is no text, or a limit that is no whole number.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"the path or source is a {type(source).__name__}: give a text, a path or a hub id.")
+    split = python_value(split, str, "split")
+    limit = None if limit is None else python_value(limit, int, "limit")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
     path = Path(source)

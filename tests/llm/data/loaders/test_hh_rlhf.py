@@ -100,3 +100,10 @@ def test_an_empty_folder_is_named(tmp_path, write_lines):
     write_lines(tmp_path / "helpful-base" / "train.jsonl", [])
     with pytest.raises(ValueError, match=r"there are no records in .*, folder 'helpful-base'"):
         load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+
+
+def test_arguments_of_another_type_are_named(hh):
+    with pytest.raises(TypeError, match="folders is 'helpful-base': give a dict of an objective"):
+        load_hh_rlhf(hh, folders="helpful-base")
+    with pytest.raises(TypeError, match="seed is 's'"):
+        load_hh_rlhf(hh, seed="s")

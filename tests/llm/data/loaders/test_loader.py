@@ -191,3 +191,18 @@ def test_no_more_rows_are_read_than_asked_for(tmp_path):
         assert list(read_rows(source, "train", 1)) == [{"number": 0}]
         with pytest.raises(ValueError, match=r"train\.jsonl, row 1 \(line 2\) is no JSON"):
             list(read_rows(source, "train", None))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"limit": "2"}, "limit is '2', of type str: give a whole number"),
+        ({"limit": 2.5}, r"limit is 2\.5"),
+        ({"split": None}, "split is None"),
+        ({"path": None}, "the path or source is a NoneType: give a text, a path or a hub id"),
+        ({"path": ["a.json"]}, "the path or source is a list"),
+    ],
+)
+def test_arguments_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        load_records(**({"path": "a.json", "objectives": ("clear",)} | options))

@@ -1,0 +1,79 @@
+"""Settings as values of Python's own types, whichever library they come from: one check for every option."""
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from mopref._repr import short_repr
+
+__all__ = ["checked_seed", "python_value", "python_values", "set_python_values"]
+
+_WANTED = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
+_WANTED_LISTS = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}
+# What PyTorch's generators can be seeded with.
+_SEEDS = range(-(2**63), 2**64)
+
+
+def python_value(value: Any, kind: type, name: str) -> Any:
+    """A setting as ``kind``: int, float, bool or str, from Python's, NumPy's or a single tensor's value.
+
+    A bool is no number here, a text none either, and a number with a point no whole one: such slips are told.
+
+    Raises:
+        TypeError: a value of another type; ``name`` names it.
+        ValueError: a whole number too large for the number that is wanted.
+
+    Example:
+        >>> import numpy as np
+        >>> python_value(np.int64(4), int, "steps"), python_value(1, float, "learning_rate")
+        (4, 1.0)
+    """
+    # A single number of an array or a tensor; one on the meta device has none.
+    is_single = getattr(value, "ndim", None) == 0 and hasattr(value, "item") and not getattr(value, "is_meta", False)
+    plain = value.item() if is_single else value
+    numeric = {int: Integral, float: Real}.get(kind)
+    if not isinstance(plain, kind if numeric is None else numeric) or isinstance(plain, bool) != (kind is bool):
+        raise TypeError(f"{name} is {short_repr(value)}, of type {type(value).__name__}: give {_WANTED[kind]}.")
+    try:
+        return kind(plain)
+    except OverflowError:
+        raise ValueError(f"{name} is too large for a floating-point number: give one below 1e308.") from None
+
+
+def python_values(values: Any, kind: type, name: str) -> tuple[Any, ...]:
+    """Settings as a tuple of ``kind``, each as :func:`python_value` makes it.
+
+    Raises:
+        TypeError: a single value where a list is meant, a text or a dict, or an entry of another type.
+
+    Example:
+        >>> python_values([0, -1], int, "layers")
+        (0, -1)
+    """
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping) or getattr(values, "ndim", 1) == 0:
+        wanted = _WANTED_LISTS[kind]
+        raise TypeError(f"{name} is {short_repr(values)}, of type {type(values).__name__}: give {wanted}.")
+    return tuple(python_value(value, kind, f"{name}[{index}]") for index, value in enumerate(values))
+
+
+def set_python_values(settings: object, kind: type, *names: str) -> None:
+    """Make these fields of settings that are just being made, and may be frozen, values of ``kind``.
+
+    Raises:
+        TypeError: a field of another type, named.
+    """
+    for name in names:
+        object.__setattr__(settings, name, python_value(getattr(settings, name), kind, name))
+
+
+def checked_seed(seed: Any, name: str = "seed") -> int:
+    """A seed of PyTorch's generators.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: one that is out of their range.
+    """
+    value: int = python_value(seed, int, name)
+    if value not in _SEEDS:
+        raise ValueError(f"{name} is {value}: it must be at least −2⁶³ and less than 2⁶⁴.")
+    return value
