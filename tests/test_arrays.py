@@ -121,7 +121,7 @@ def test_another_direction_says_so(maximize, message):
         ((row for row in POINTS), "an iterator can be read only once"),
         (map(list, POINTS), "an iterator can be read only once"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_what_only_looks_like_numbers_is_refused(read, values, reason):
     with pytest.raises(ValueError, match=rf"losses is no rectangular array of real numbers \(.*{reason}"):

@@ -148,7 +148,7 @@ def test_what_has_no_labels_is_read_by_position(kind):
         ({None: 0.25, "helpful": 0.75}, "for None, which is no objective"),
         ({}, "no .* for helpful"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_other_labels_are_refused(labelled, reason):
     with pytest.raises(ValueError, match=reason):

@@ -464,7 +464,7 @@ def test_weights_by_name_in_half_precision(kind):
         ([{"helpful": 1, "harmless": 0, "brief": 0}, [0, 1, 0]], r"preference 1 is \[0, 1, 0\] among dicts"),
         ([[0, 1, 0], {"helpful": 1, "harmless": 0, "brief": 0}], r"preference 0 is \[0, 1, 0\] among dicts"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_what_is_wrong_by_name_is_told_with_its_value(preference, message):
     with pytest.raises(ValueError, match=message):
