@@ -10,11 +10,11 @@ from mopref._masked import labelled_sum
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
+from mopref.llm.pairs import PairObjective
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.mixed_precision import autocast, precision_name, recorded_mixed_precision
-from mopref.objectives.dpo import DPO
 from mopref.preferences import validate_preferences
 
 __all__ = ["preference_accuracies", "preference_front", "reward_front"]
@@ -24,7 +24,7 @@ def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
     """The fraction of labelled rows on which the implicit reward prefers the labelled response; a draw counts half.
 
     Args:
-        margins: d = h(x, y_0) − h(x, y_1), shape ``(N, rows)``.
+        margins: d, the score of response 0 less that of response 1, shape ``(N, rows)``.
         labels: 0, 1 or −1 (not labelled), shape ``(rows, m)``.
 
     Returns:
@@ -42,7 +42,7 @@ def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
 
 def preference_front(
     model: nn.Module,
-    objective: DPO,
+    objective: PairObjective,
     data: Sequence[Any],
     preferences: Any,
     batch_size: int = 16,
@@ -60,7 +60,8 @@ def preference_front(
         data: rows, as for training.
         preferences: ``(N, m)``, or by name.
         batch_size: pairs in one forward.
-        mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references were computed.
+        mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references, or their
+            activations where there are none, were computed.
         metadata: for the front.
         extra: more columns for the front.
         progress: show a progress bar.
@@ -79,16 +80,17 @@ def preference_front(
     check_objectives(model, objective.names, type(objective).__name__)
     matrix = validate_preferences(preferences, objective.names)
     if mixed_precision == "auto":
-        mixed_precision = recorded_mixed_precision(data, "reference")
+        what = "reference" if objective.needs_reference else "hidden_states"
+        mixed_precision = recorded_mixed_precision(data, what)
     precision, device = precision_name(model, mixed_precision), Policy(model).device
     objective.check_data(model, data, precision)
     with evaluation_mode(model), autocast(device, mixed_precision):
-        margins = objective.all_margins(model, data, matrix.to(device, torch.float32), batch_size, progress)
-    accuracies = preference_accuracies(margins, labels)
+        scores = objective.all_scores(model, data, matrix.to(device, torch.float32), batch_size, progress)
+    accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
     columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
     return Front(
         preferences=matrix.detach().cpu().numpy(),
-        values=objective.losses_of_margins(margins, labels).numpy(),
+        values=objective.losses_of_scores(scores, labels).numpy(),
         names=objective.names,
         extra={**columns, **(extra or {})},
         metadata={"precision": precision, **(metadata or {})},

@@ -310,9 +310,10 @@ def test_mean_losses_are_those_of_the_margins(variant, model, rows, row_preferen
     """Two ways to the same numbers: sums of losses batch by batch, and the losses of all margins."""
     dpo = DPO(NAMES, beta=BETA, **variant)
     values = dpo.mean_losses(model, rows, row_preferences[:3], batch_size=3)
-    margins = dpo.all_margins(model, rows, row_preferences[:3], batch_size=5)
+    scores = dpo.all_scores(model, rows, row_preferences[:3], batch_size=5)
+    margins = scores[..., 0] - scores[..., 1]
     assert margins.shape == (3, 8)
-    torch.testing.assert_close(values, dpo.losses_of_margins(margins, dpo.labels(rows)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(values, dpo.losses_of_scores(scores, dpo.labels(rows)), atol=1e-5, rtol=1e-5)
     for index in range(3):
         preferences = row_preferences[index].expand(8, 3)
         expected = dpo.margins(model, dpo.collate(rows), preferences)
@@ -326,7 +327,7 @@ def test_evaluation_runs_the_reference_once_a_batch(make_llama, randomise, rows,
     dpo = DPO(NAMES)
     for evaluate in (
         lambda: dpo.mean_losses(model, rows, row_preferences[:5], batch_size=3),
-        lambda: dpo.all_margins(model, rows, row_preferences[:5], batch_size=3),
+        lambda: dpo.all_scores(model, rows, row_preferences[:5], batch_size=3),
     ):
         with counted_rows(model.base_model) as seen:
             evaluate()
@@ -340,7 +341,7 @@ def test_evaluation_runs_the_reference_once_a_batch(make_llama, randomise, rows,
 def test_margins_without_a_label_of_some_objective(rows):
     labels = torch.tensor([[0, -1, 1], [1, -1, 0]])
     with pytest.raises(ValueError, match=r"no row is labelled on 'harmless'\."):
-        DPO(NAMES).losses_of_margins(torch.zeros(1, 2), labels)
+        DPO(NAMES).losses_of_scores(torch.zeros(1, 2, 2), labels)
 
 
 def test_a_batch(make_llama, rows):

@@ -1,0 +1,8 @@
+"""What the objectives on preference pairs share: their rows, their batches, and the losses of a margin."""
+
+from mopref._faces import public_names as _public_names
+
+from .margin_losses import LOSSES as LOSSES, MarginLoss as MarginLoss
+from .pair_objective import PairBatch as PairBatch, PairObjective as PairObjective
+
+__all__ = _public_names(globals())
