@@ -206,6 +206,28 @@ def test_a_class_that_says_its_options_itself_is_taken_at_its_word():
     assert differing(identity(part=first), identity(part=second)) == ["part.strength"]
 
 
+def test_a_frozen_record_of_settings_counts_under_any_name():
+    @dataclass(frozen=True)
+    class Settings:
+        depth: int
+
+    class Deep(Power):
+        def __init__(self, levels: int) -> None:
+            super().__init__()
+            self.settings = Settings(levels)
+
+    assert differing(identity(part=Deep(1)), identity(part=Deep(2))) == ["part.settings.depth"]
+
+
+def test_a_place_to_work_on_is_no_option():
+    class Placed(Power):
+        def __init__(self, device: str) -> None:
+            super().__init__()
+            self.device = device
+
+    assert identity(part=Placed("cpu")) == identity(part=Placed("cuda"))
+
+
 def test_parts_that_hold_each_other_end():
     @dataclass(frozen=True)
     class Ring:
@@ -230,6 +252,18 @@ from test_run_identity import ROWS, Careless, adapted, identity, rlhf
 part = Careless(tags={"a", "b", "c", ("d", 1)}, weights={"k": [1, {"l", "m", "n"}]})
 print(identity(adapted(), rows=ROWS, part=part, other=rlhf()))
 """
+
+
+def test_what_a_record_does_not_show_is_not_shown_in_any_form():
+    @dataclass(frozen=True)
+    class Record:
+        texts: Any = field(repr=False)
+
+    for texts in (["secret"], {"row": "secret"}, {"row": ["secret"]}, "secret"):
+        told = identity(part=Record(texts))
+        assert set(told) == {"convention", "part", "part.texts", "frozen weights", "content of the rows"}
+        assert "secret" not in told["part.texts"]
+        assert told != identity(part=Record("another"))
 
 
 def test_every_process_has_the_same():
