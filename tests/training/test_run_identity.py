@@ -121,6 +121,8 @@ def rlhf(rewards=(small_reward, small_reward), data=None, **options: Any) -> RLH
         (Careless(tokenizer=Plain()), Careless(tokenizer=Plain())),
         (Careless(weights=[1, 2]), Careless(weights=np.array([1.0, 2.0]))),
         (Careless(weights=Path("/here/base")), Careless(weights="/there/base")),
+        (Careless(weights=[np.bool_(True), np.str_("x")]), Careless(weights=[True, "x"])),
+        (Careless(weights=[np.float32(0.5), np.int64(3)]), Careless(weights=[0.5, 3])),
     ],
     ids=lambda value: type(value).__name__,
 )
