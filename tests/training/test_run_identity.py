@@ -268,6 +268,21 @@ def test_what_a_record_does_not_show_is_not_shown_in_any_form():
         assert told != identity(part=Record("another"))
 
 
+def test_values_that_are_told_apart_by_part_of_their_content():
+    """The number of entries of a long list, the fields of a record that may change, and of other tensors the type."""
+
+    @dataclass
+    class Row:
+        values: list
+
+    def told(value: Any) -> Mapping[str, str]:
+        return identity(part=Careless(weights=value))
+
+    assert told([0] * 5000) != told([0] * 5001)
+    assert told(Row([1])) == told(Row([1])) != told(Row([2]))
+    assert told(torch.eye(3).to_sparse()) == told(torch.zeros(3, 3).to_sparse())
+
+
 def test_every_process_has_the_same():
     outputs = set()
     for seed in ("1", "2"):
