@@ -121,6 +121,8 @@ def rlhf(rewards=(small_reward, small_reward), data=None, **options: Any) -> RLH
         (Careless(tokenizer=Plain()), Careless(tokenizer=Plain())),
         (Careless(weights=[1, 2]), Careless(weights=np.array([1.0, 2.0]))),
         (Careless(weights=Path("/here/base")), Careless(weights="/there/base")),
+        (Careless(weights=[np.bool_(True), np.str_("x")]), Careless(weights=[True, "x"])),
+        (Careless(weights=[np.float32(0.5), np.int64(3)]), Careless(weights=[0.5, 3])),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -206,6 +208,28 @@ def test_a_class_that_says_its_options_itself_is_taken_at_its_word():
     assert differing(identity(part=first), identity(part=second)) == ["part.strength"]
 
 
+def test_a_frozen_record_of_settings_counts_under_any_name():
+    @dataclass(frozen=True)
+    class Settings:
+        depth: int
+
+    class Deep(Power):
+        def __init__(self, levels: int) -> None:
+            super().__init__()
+            self.settings = Settings(levels)
+
+    assert differing(identity(part=Deep(1)), identity(part=Deep(2))) == ["part.settings.depth"]
+
+
+def test_a_place_to_work_on_is_no_option():
+    class Placed(Power):
+        def __init__(self, device: str) -> None:
+            super().__init__()
+            self.device = device
+
+    assert identity(part=Placed("cpu")) == identity(part=Placed("cuda"))
+
+
 def test_parts_that_hold_each_other_end():
     @dataclass(frozen=True)
     class Ring:
@@ -230,6 +254,33 @@ from test_run_identity import ROWS, Careless, adapted, identity, rlhf
 part = Careless(tags={"a", "b", "c", ("d", 1)}, weights={"k": [1, {"l", "m", "n"}]})
 print(identity(adapted(), rows=ROWS, part=part, other=rlhf()))
 """
+
+
+def test_what_a_record_does_not_show_is_not_shown_in_any_form():
+    @dataclass(frozen=True)
+    class Record:
+        texts: Any = field(repr=False)
+
+    for texts in (["secret"], {"row": "secret"}, {"row": ["secret"]}, "secret"):
+        told = identity(part=Record(texts))
+        assert set(told) == {"convention", "part", "part.texts", "frozen weights", "content of the rows"}
+        assert "secret" not in told["part.texts"]
+        assert told != identity(part=Record("another"))
+
+
+def test_values_that_are_told_apart_by_part_of_their_content():
+    """The number of entries of a long list, the fields of a record that may change, and of other tensors the type."""
+
+    @dataclass
+    class Row:
+        values: list
+
+    def told(value: Any) -> Mapping[str, str]:
+        return identity(part=Careless(weights=value))
+
+    assert told([0] * 5000) != told([0] * 5001)
+    assert told(Row([1])) == told(Row([1])) != told(Row([2]))
+    assert told(torch.eye(3).to_sparse()) == told(torch.zeros(3, 3).to_sparse())
 
 
 def test_every_process_has_the_same():
