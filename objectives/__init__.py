@@ -6,6 +6,7 @@ from mopref.problem import Problem as Problem
 from .dpo import DPO as DPO
 from .dtlz import DTLZ1 as DTLZ1, DTLZ2 as DTLZ2, DTLZ3 as DTLZ3, DTLZ4 as DTLZ4, InvertedDTLZ1 as InvertedDTLZ1
 from .kto import KTO as KTO
+from .online_dpo import OnlineDPO as OnlineDPO
 from .orpo import ORPO as ORPO
 from .quadratic import Quadratic as Quadratic
 from .real_world import RE21 as RE21, RE24 as RE24, RE33 as RE33, RE37 as RE37
