@@ -260,3 +260,23 @@ def test_a_long_list_of_labels_is_cut():
 )
 def test_what_has_no_labels(value):
     assert labels_of(value) is None
+
+
+@pytest.mark.parametrize(
+    ("preferences", "message"),
+    [
+        (
+            torch.tensor([0.75, 0.25]).to_sparse(),
+            "preferences is a sparse, nested or quantised tensor: give a dense one",
+        ),
+        (torch.empty(2, device="meta"), "preferences is a tensor on the meta device, which holds no numbers"),
+        (["0.75", "0.25"], "preferences is no rectangular array of real numbers .*such as np.str_"),
+        ({0.75, 0.25}, "a set has no order"),
+        (iter([0.75, 0.25]), "an iterator can be read only once"),
+        (BY_NAME.values(), "preferences is no rectangular array of real numbers"),
+    ],
+    ids=str,
+)
+def test_preferences_without_an_order_or_numbers_are_refused(preferences, message):
+    with pytest.raises(ValueError, match=message):
+        validate_preferences(preferences, NAMES)
