@@ -1,7 +1,9 @@
 """Rows of token ids at the door of a model: its own tokens pass, everything else is named with its row."""
 
 import math
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling, sample_responses
 from mopref.llm.policy.token_check import Vocabulary, check_stop_tokens, stated_size, token_counts
@@ -163,6 +166,17 @@ def test_prompts_of_other_tokens_are_refused_before_they_are_answered(model):
     ):
         with pytest.raises(ValueError, match="prompt 1 has the token 100 in prompt_ids"):
             use()
+
+
+@pytest.mark.filterwarnings("ignore:.*without an adapter:UserWarning")
+def test_a_prompts_number_is_that_of_the_batch_where_prompts_are_answered_in_groups():
+    sys.path.append(str(Path(__file__).parents[2] / "families"))
+    from tiny_models import tiny_model
+
+    model = PreferenceModel(tiny_model("bart"), SVDLoRAConfig(objectives=("a", "b"), rank=2))
+    policy = Policy(model, Sampling(max_new_tokens=2, stop_token_ids=()))
+    with pytest.raises(ValueError, match="prompt 2 has the token 97 in prompt_ids"):
+        policy.sample([[5], [6, 7], [8, 9, 97]], torch.tensor([[0.5, 0.5]]), 1)
 
 
 @pytest.mark.parametrize("ids", [[1.9], [True]])
