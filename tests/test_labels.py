@@ -275,7 +275,7 @@ def test_what_has_no_labels(value):
         (iter([0.75, 0.25]), "an iterator can be read only once"),
         (BY_NAME.values(), "preferences is no rectangular array of real numbers"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_preferences_without_an_order_or_numbers_are_refused(preferences, message):
     with pytest.raises(ValueError, match=message):
