@@ -31,8 +31,10 @@ def base_check(base_model: nn.Module) -> dict[str, list[float]]:
     tables = _token_tables(base_model)
     samples = {}
     for name, parameter in base_model.named_parameters():
+        if id(parameter) in adapter_parameters:
+            continue
         numbers = sampled_numbers(parameter, of_first_rows=id(parameter) in tables)
-        if id(parameter) not in adapter_parameters and numbers is not None:
+        if numbers is not None:
             # With the adapters in place the names are longer.
             samples[name.replace(".base_layer.", ".")] = numbers
     return samples

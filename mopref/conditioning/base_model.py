@@ -23,7 +23,15 @@ __all__ = [
 
 
 def plain_base_model(base_model: nn.Module) -> nn.Module:
-    """The model inside what ``torch.compile`` made of it, whose layers have other names; a warning says so."""
+    """The model inside what ``torch.compile`` made of it, whose layers have other names; a warning says so.
+
+    Raises:
+        TypeError: no module, such as a model's name.
+    """
+    if not isinstance(base_model, nn.Module):
+        raise TypeError(
+            f"base_model is {base_model!r:.80}: give the model itself, or use PreferenceModel.from_pretrained(…)."
+        )
     original = getattr(base_model, "_orig_mod", None)
     if not isinstance(original, nn.Module):
         return base_model

@@ -61,6 +61,7 @@ class PreferenceModel(ConditionedModel):
     Raises:
         ValueError: no layer to adapt, a target or a block that does not exist, a target that cannot be adapted, or a
             base model that is wrapped already or has no weights.
+        TypeError: a base model that is no module, such as its name, or settings of another kind.
 
     Example:
         >>> model = PreferenceModel(nn.Sequential(nn.Linear(4, 2)), SVDLoRAConfig(objectives=("helpful", "harmless")))
@@ -71,6 +72,8 @@ class PreferenceModel(ConditionedModel):
     _without_preferences: ClassVar[str] = ", or use `with model.disabled()` for the base model"
 
     def __init__(self, base_model: nn.Module, config: SVDLoRAConfig) -> None:
+        if not isinstance(config, SVDLoRAConfig):
+            raise TypeError(f"config is a {type(config).__name__}: give SVDLoRAConfig(objectives=(…)).")
         base_model = plain_base_model(base_model)
         keep_gradients(base_model)
         selection = select_linear_layers(base_model, config.target_modules, config.layers)

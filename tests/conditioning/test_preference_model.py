@@ -296,3 +296,13 @@ def test_companions_are_no_part_of_a_merged_model(make_mlp):
     merged = model.merge([0.5, 0.5]).state_dict()
     assert merged.keys() == expected.keys() == make_mlp().state_dict().keys()
     assert all(torch.equal(merged[name], expected[name]) for name in merged)
+
+
+def test_a_base_or_settings_of_another_kind_are_told(make_mlp, tmp_path):
+    for make in (lambda: PreferenceModel("gpt2", CONFIG), lambda: PreferenceModel.load("gpt2", tmp_path)):
+        with pytest.raises(
+            TypeError, match=r"base_model is 'gpt2': give the model itself, or use PreferenceModel\.from"
+        ):
+            make()
+    with pytest.raises(TypeError, match=r"config is a dict: give SVDLoRAConfig\(objectives"):
+        PreferenceModel(make_mlp(), {"objectives": ("a", "b")})

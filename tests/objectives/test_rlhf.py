@@ -496,9 +496,9 @@ def test_prompts_of_other_tokens_than_the_models_are_refused_everywhere(ids, mes
     ids=str,
 )
 def test_rows_of_the_pretraining_term_are_of_the_models_tokens(row, message, model):
-    rlhf = make_rlhf(pretraining=PretrainingTerm([{"prompt_ids": [5], "response_ids": [6]}, row]))
+    rows = [{"prompt_ids": [5], "response_ids": [6]}, row]
     with pytest.raises(ValueError, match=message):
-        rlhf.check_data(model, ROWS, "float32")
+        make_rlhf(pretraining=PretrainingTerm(rows)).check_data(model, ROWS, "float32")
 
 
 def test_stop_tokens_that_the_model_lacks_are_refused_when_the_trainer_is_made(model):

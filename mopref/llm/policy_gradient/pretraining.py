@@ -66,10 +66,9 @@ class PretrainingTerm:
         Raises:
             ValueError: such a row.
         """
-        rows, columns = checked_rows(self.data, "the pre-training data"), ("prompt_ids", "response_ids")
-        check_columns(rows, columns, "use plain_text_rows(tokenizer, texts)")
         what = "row of the pre-training data"
-        policy.check_lengths([sum(counts) for counts in policy.token_counts(rows, columns, what)], what)
+        counts = policy.token_counts(self.data, ("prompt_ids", "response_ids"), what)
+        policy.check_lengths([sum(tokens) for tokens in counts], what)
 
     def loss(self, policy: Policy, preferences: Tensor) -> Tensor:
         """The term, a scalar; the rows share the preferences ``(G, m)`` in turn.
