@@ -61,7 +61,9 @@ def log_ratio(policy: nn.Module, base: nn.Module, row: dict, name: str, **option
     return log_probability(policy, row["prompt_ids"], row[name], **options) - reference
 
 
-def row_loss(h: Tensor, z: Tensor, label: int, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> Tensor:
+def row_loss(
+    h: Tensor, z: Tensor, label: int, desirable_weight: float = 1.0, undesirable_weight: float = 1.0
+) -> Tensor:
     """w − v, as METHOD and the paper have it: v = w_D σ(β(h − z)) if good, w_U σ(β(z − h)) if bad."""
     if label == 1:
         return desirable_weight - desirable_weight * torch.sigmoid(BETA * (h - z))
@@ -75,7 +77,11 @@ def reference_point(ratios: Sequence[Tensor]) -> Tensor:
 
 
 def expected_values(
-    policies: Sequence[nn.Module], base: nn.Module, rows: Sequence[dict], groups: Sequence[Sequence[int]], **weights: float
+    policies: Sequence[nn.Module],
+    base: nn.Module,
+    rows: Sequence[dict],
+    groups: Sequence[Sequence[int]],
+    **weights: float,
 ) -> Tensor:
     """Row by row, objective by objective, ``policies[g]`` for the rows of ``groups[g]``; NaN where there is no label."""
     values = torch.full((len(rows), len(rows[0]["labels"])), math.nan)

@@ -77,7 +77,9 @@ def steer(policy: nn.Module, base: nn.Module, rows: list[dict], members: Sequenc
     for i in members:
         prompt = torch.tensor([rows[i]["prompt_ids"]])
         with torch.no_grad():
-            ratios = torch.log_softmax(policy(prompt).logits[0, -1], -1) - torch.log_softmax(base(prompt).logits[0, -1], -1)
+            ratios = torch.log_softmax(policy(prompt).logits[0, -1], -1) - torch.log_softmax(
+                base(prompt).logits[0, -1], -1
+            )
         rows[i][MISMATCHED] = [int(ratios[3:].argmax() if largest else ratios[3:].argmin()) + 3]
     return torch.stack([log_ratio(policy, base, rows[i], MISMATCHED) for i in members]).mean()
 
@@ -224,7 +226,9 @@ def test_each_preference_of_an_evaluation_has_its_own_reference_point():
     kto = KTO(NAMES, BETA, **WEIGHTS)
     losses = kto.losses_of_log_ratios(ratios, labels)
     for index in range(3):
-        torch.testing.assert_close(losses[index : index + 1], kto.losses_of_log_ratios(ratios[index : index + 1], labels))
+        torch.testing.assert_close(
+            losses[index : index + 1], kto.losses_of_log_ratios(ratios[index : index + 1], labels)
+        )
     assert (losses[0] - losses[1]).abs().min() > 1e-3
 
 
@@ -372,9 +376,7 @@ def test_each_objective_is_a_run_of_its_own(model, rows, preferences):
         values, labelled = alone.row_losses(model, alone.collate(column), preferences.repeat_interleave(4, dim=0))
         single = values.masked_fill(~labelled, math.nan).reshape(3, 4).nanmean(dim=1)
         torch.testing.assert_close(losses[:, j], single, atol=1e-6, rtol=1e-6)
-        gradients = [
-            adapter_gradients(loss, model, retain_graph=True) for loss in (losses[:, j].sum(), single.sum())
-        ]
+        gradients = [adapter_gradients(loss, model, retain_graph=True) for loss in (losses[:, j].sum(), single.sum())]
         torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
 
 

@@ -123,9 +123,7 @@ def test_rows_without_a_label_count_for_nothing_but_the_reference_point(models, 
     """
     preference = "above the reference"
     labels = [row[2] for row in LABELS]
-    trainers = [
-        make_trl_trainer(preference, [guess if label < 0 else label for label in labels]) for guess in (1, 0)
-    ]
+    trainers = [make_trl_trainer(preference, [guess if label < 0 else label for label in labels]) for guess in (1, 0)]
     rows, missing = our_rows(trainers[0], LABELS), labels.count(-1)
     expected = (sum(8 * trl_loss(trainer) for trainer in trainers) - missing) / 2 / (8 - missing)
     kto = KTO(NAMES, BETA)

@@ -144,9 +144,7 @@ def test_the_reference_is_computed_without_dropout(make_gpt2, randomise, rows, p
 
 @torch.no_grad()
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 12, 100])
-def test_an_evaluation_is_that_of_all_rows_at_any_batch_size(
-    batch_size, base, model, rows, preferences, merge_by_hand
-):
+def test_an_evaluation_is_that_of_all_rows_at_any_batch_size(batch_size, base, model, rows, preferences, merge_by_hand):
     """z from all rows, and a mean over all labelled rows: a mean of batch means would weigh labels unequally."""
     kto = KTO(NAMES, BETA, **WEIGHTS)
     values = kto.mean_losses(model, rows, preferences, batch_size)
@@ -203,7 +201,9 @@ def test_rows_out_of_a_data_set_are_the_same(kind, make_llama, randomise, rows, 
     kept = kto.precompute(model, rows)
     data = Dataset.from_list(kept).with_format(kind)
     assert torch.equal(kto.labels(data), torch.tensor(LABELS))
-    torch.testing.assert_close(kto.mean_losses(model, data, preferences, 5), kto.mean_losses(model, rows, preferences, 5))
+    torch.testing.assert_close(
+        kto.mean_losses(model, data, preferences, 5), kto.mean_losses(model, rows, preferences, 5)
+    )
     again = kto.precompute(model, data)
     pairs = [[row["reference_log_probabilities"] for row in rows] for rows in (again, kept)]
     torch.testing.assert_close(torch.tensor(pairs[0]), torch.tensor(pairs[1]))
@@ -287,7 +287,9 @@ def test_invalid_labels_are_refused_by_row_and_value(labels, model, rows):
         lambda: kto.mean_losses(model, rows, CENTRE, 4),
         lambda: ParetoTrainer(model, kto, Linear(), train_data=rows, config=config_of()),
     ):
-        with pytest.raises(ValueError, match=r"row 3 has labels \[0, .*\]: give one for each of helpful, harmless, brief"):
+        with pytest.raises(
+            ValueError, match=r"row 3 has labels \[0, .*\]: give one for each of helpful, harmless, brief"
+        ):
             use()
     assert not calls
 
