@@ -83,7 +83,7 @@ def expected_values(
     groups: Sequence[Sequence[int]],
     **weights: float,
 ) -> Tensor:
-    """Row by row, objective by objective, ``policies[g]`` for the rows of ``groups[g]``; NaN where there is no label."""
+    """Row by row, objective by objective, ``policies[g]`` for the rows of ``groups[g]``; NaN where unlabelled."""
     values = torch.full((len(rows), len(rows[0]["labels"])), math.nan)
     for policy, members in zip(policies, groups, strict=True):
         z = reference_point([log_ratio(policy, base, rows[i], "mismatched_response_ids") for i in members])

@@ -134,6 +134,17 @@ def test_groups_under_the_same_preference_share_their_reference_point(base, mode
 
 
 @torch.no_grad()
+def test_preferences_that_share_a_weight_are_not_the_same(base, model, rows, merge_by_hand):
+    """Each two of these are alike on one objective, and all three rows sum up to the same."""
+    preferences = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.1, 0.4], [0.3, 0.3, 0.4]])
+    policies = [merge_by_hand(base, model, preference) for preference in preferences]
+    for policy, members, largest in zip(policies, GROUPS, (True, False, True), strict=True):
+        steer(policy, base, rows, members, largest)
+    values = row_values(KTO(NAMES, BETA), model, rows, preferences.repeat_interleave(4, dim=0))
+    assert_rows_equal(values, expected_values(policies, base, rows, GROUPS))
+
+
+@torch.no_grad()
 def test_padding_changes_nothing(model, rows, preferences):
     """One row of fifty tokens makes all others of its batch as wide."""
     kto, row_preferences = KTO(NAMES, BETA), preferences[[0] * 4 + [2] * 4]

@@ -270,6 +270,13 @@ def test_fewer_than_four_rows_under_a_preference_are_refused(per_preference, mod
         assert torch.isfinite(kto.losses(model, kto.collate(rows), preferences[[0, 0]])).all()
 
 
+@pytest.mark.parametrize("shares", [(8, 3), (3, 8)])
+def test_the_smallest_group_decides(shares, model, rows, preferences):
+    row_preferences = torch.cat([preferences[i : i + 1].expand(count, 3) for i, count in enumerate(shares)])
+    with pytest.raises(ValueError, match="a preference has 3 rows of a batch"):
+        KTO(NAMES).row_losses(model, KTO(NAMES).collate(rows[:11]), row_preferences)
+
+
 @torch.no_grad()
 def test_groups_must_share_the_rows_evenly(model, rows, preferences):
     with pytest.raises(ValueError, match="a batch of 11 rows cannot be shared evenly among 3 preferences"):
