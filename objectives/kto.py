@@ -184,13 +184,13 @@ class KTO(RowObjective):
         Raises:
             ValueError: fewer than four rows under one preference.
         """
-        own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
         _, group, counts = torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
         if (fewest := int(counts.min())) < _FEWEST_ROWS:
             raise ValueError(
                 f"a preference has {fewest} rows of a batch, too few to estimate KTO's reference point from: give it "
                 f"{_FEWEST_ROWS} at least, by larger batches or fewer preferences per step."
             )
+        own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
         sums = torch.zeros(len(counts), device=own.device, dtype=own.dtype).index_add(0, group, mismatched.detach())
         reference_points = (sums / counts).clamp(min=0)[group]
         return RowLosses(self._answer_losses(own, reference_points, batch.labels), batch.labels >= 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mopref.data_rows import checked_rows
+from mopref.data_rows import check_columns, checked_rows
 
 __all__ = ["with_mismatches"]
 
@@ -24,7 +24,7 @@ def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[di
         New rows, in the order of ``rows``; without what was computed for other mismatches before.
 
     Raises:
-        ValueError: fewer than two rows.
+        ValueError: fewer than two rows, or a row without token ids.
         TypeError: data whose rows cannot be counted, or had by their number.
 
     Example:
@@ -35,7 +35,9 @@ def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[di
     count = len(checked_rows(rows, "rows"))
     if count < 2:
         raise ValueError(f"there are {count} rows: a mismatch needs the response of another row, so give two at least.")
-    prompts = [tuple(row["prompt_ids"]) for row in rows]
+    check_columns(rows, ("prompt_ids", "response_ids"), "tokenise records first")
+    # Plain integers: of tensors, as a data set may hand them out, no two are equal by their hash.
+    prompts = [tuple(int(token) for token in row["prompt_ids"]) for row in rows]
     # In random order, rows of one prompt together: by the largest of these groups further on is another prompt, unless
     # one prompt has more than half of the rows.
     order = np.random.default_rng(seed).permutation(count).tolist()
