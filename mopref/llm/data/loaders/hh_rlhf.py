@@ -1,20 +1,16 @@
 """HH-RLHF: dialogues of which one is preferred, in a folder for each objective."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from mopref.llm.data.records import check_objectives, surrogate_problem
 
+from .dialogue_texts import is_dialogue_text, split_dialogue_texts
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
 
 __all__ = ["load_hh_rlhf"]
-
-_ANSWER = "\n\nAssistant:"
-_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 @LOADERS.register("hh-rlhf")
@@ -69,7 +65,7 @@ def _dialogues(
     for number, row in enumerate(read_rows(source, split, limit, folder)):
         require_columns(row, number, ("chosen", "rejected"), folder)
         for column in ("chosen", "rejected"):
-            if not _is_dialogue(row[column]):
+            if not is_dialogue_text(row[column]):
                 raise ValueError(
                     f"{folder}, row {number}, column {column!r} is no dialogue: it must start with a line 'Human:' "
                     "after two line breaks and have a line 'Assistant:' later."
@@ -77,35 +73,4 @@ def _dialogues(
             problem = surrogate_problem(row[column])
             if problem:
                 raise ValueError(f"{folder}, row {number}, column {column!r} {problem}")
-        yield _split_dialogues(row["chosen"], row["rejected"])
-
-
-def _is_dialogue(text: Any) -> bool:
-    return isinstance(text, str) and text.startswith("\n\nHuman:") and _ANSWER in text
-
-
-def _split_dialogues(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str, str]:
-    """The prompt that two dialogues share and their responses; empty if they part before the last turn."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    common = next((place for place, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
-    start = chosen[:common].rfind(_ANSWER)
-    after = start + len(_ANSWER)
-    if start < 0 or _TURN.search(chosen[after:]) or _TURN.search(rejected[after:]):
-        return [], "", ""
-    return _messages(chosen[:start]), chosen[after:].strip(), rejected[after:].strip()
-
-
-def _messages(dialogue: str) -> list[dict[str, str]]:
-    """A dialogue as chat messages; neighbouring turns of one speaker become one message."""
-    messages: list[dict[str, str]] = []
-    parts = _TURN.split(dialogue)
-    for speaker, text in zip(parts[1::2], parts[2::2], strict=True):
-        role, content = "user" if speaker == "Human" else "assistant", text.strip()
-        if not content:
-            continue
-        # Many chat templates insist on roles that alternate.
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += f"\n\n{content}"
-        else:
-            messages.append({"role": role, "content": content})
-    return messages if messages and messages[-1]["role"] == "user" else []
+        yield split_dialogue_texts(row["chosen"], row["rejected"])
