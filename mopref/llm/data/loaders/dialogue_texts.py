@@ -1,9 +1,10 @@
 """Dialogues laid out as one text, with ``Human:`` and ``Assistant:`` before the turns, as chat messages."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["is_dialogue_text", "split_dialogue_texts"]
+__all__ = ["common_length", "is_dialogue_text", "split_dialogue_texts"]
 
 _ANSWER = "\n\nAssistant:"
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -19,11 +20,20 @@ def is_dialogue_text(text: Any) -> bool:
     return isinstance(text, str) and text.startswith("\n\nHuman:") and _ANSWER in text
 
 
+def common_length(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """How many entries two texts, or two lists, have in common from their start.
+
+    Example:
+        >>> common_length("I think so.", "I think not.")
+        8
+    """
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
 def split_dialogue_texts(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str, str]:
     """The prompt that two dialogues share and their responses; empty if they part before the last turn."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    common = next((place for place, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
-    start = chosen[:common].rfind(_ANSWER)
+    start = chosen[: common_length(chosen, rejected)].rfind(_ANSWER)
     after = start + len(_ANSWER)
     if start < 0 or _TURN.search(chosen[after:]) or _TURN.search(rejected[after:]):
         return [], "", ""

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from mopref.llm.data.records import holds_something, is_empty_text, other_input, text_problem
 
-from .dialogue_texts import is_dialogue_text, split_dialogue_texts
+from .dialogue_texts import common_length, is_dialogue_text, split_dialogue_texts
 from .report import MalformedRow, UnfitRow
 
 __all__ = [
@@ -198,7 +198,7 @@ def _history(history: Any) -> Messages:
 
 def _marked_turns(prompt: str) -> Text:
     """A prompt with HelpSteer's marks of turns as messages; any other as it is."""
-    first, *rest = _MARKED_TURN.split(prompt)
+    first, *rest = _MARKED_TURN.split(prompt) if "<extra_id_1>" in prompt else [prompt]
     if not rest:
         return prompt
     turns = zip(rest[::2], rest[1::2], strict=True)
@@ -306,8 +306,7 @@ def _contents(text: Text) -> set[str]:
 
 
 def _split_messages(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    pairs = zip(chosen, rejected, strict=False)
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    common = common_length(chosen, rejected)
     while common and chosen[common - 1]["role"] == "assistant":
         common -= 1
     answers = (chosen[common:], rejected[common:])
@@ -325,8 +324,8 @@ def _split_texts(chosen: str, rejected: str) -> tuple[Text, str, str]:
         if not prompt:
             raise UnfitRow("the dialogues part before the last turn")
         return prompt, first, second
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
-    start = max((place for place in range(common) if chosen[place].isspace()), default=0)
-    if not chosen[:start].strip():
+    shared = chosen[: common_length(chosen, rejected)]
+    start = next((place for place in reversed(range(len(shared))) if shared[place].isspace()), 0)
+    if not shared[:start].strip():
         raise UnfitRow("the dialogues do not begin alike")
-    return chosen[:start], chosen[start:], rejected[start:]
+    return shared[:start], chosen[start:], rejected[start:]

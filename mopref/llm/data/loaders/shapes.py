@@ -73,7 +73,10 @@ _PAIRS = "load_preference_pairs({'objective': source}{options})"
 _RATED = "load_rated_answers(source, attributes=[…]{options})"
 _GRADED = "load_graded_pairs(source, {{'objective': '{column}'}}{options})"
 _UNPAIRED = "load_unpaired_preferences({'objective': source}{options})"
-_ANSWERS = "none for preferences: answers alone train SFT, by tokenize_responses"
+_ANSWERS = "tokenize_responses (answers alone hold no preference, and train SFT)"
+_PROMPTS = "tokenize_prompts (prompts alone hold no preference, and train RLHF)"
+# Columns that say nothing of a preference.
+_NEUTRAL = {"prompt", "instruction", "context", "messages", "conversations", "response"}
 
 SHAPES = (
     Shape("preference records", ("prompt", "response_0", "response_1"), "load_records(source, objectives=[…])"),
@@ -113,7 +116,7 @@ SHAPES = (
     Shape("answers to prompts", ("prompt", "response"), _ANSWERS),
     Shape("answers to instructions", ("instruction", "response"), _ANSWERS),
     Shape("dialogues", ("messages",), _ANSWERS),
-    Shape("prompts", ("prompt",), "none for preferences: prompts alone train RLHF, by tokenize_prompts"),
+    Shape("prompts", ("prompt",), _PROMPTS),
 )
 
 # Names that loaders take for the same without being told.
@@ -169,7 +172,7 @@ def recognise_shape(row: Mapping[str, Any]) -> Resemblance | None:
     """The shape that a row of a data set has, or the one that it resembles most; ``None`` if it resembles none.
 
     The columns decide: of the shapes of which the largest share is there, under its own or another usual name, the one
-    that needs most columns.
+    that needs most columns, and one with a preference before one without.
 
     Example:
         >>> recognise_shape({"prompt": "Why?", "chosen": "So.", "rejected": "No."}).shape.name
@@ -179,17 +182,24 @@ def recognise_shape(row: Mapping[str, Any]) -> Resemblance | None:
         >>> recognise_shape({"id": 3}) is None
         True
     """
-    best: Resemblance | None = None
-    best_score: tuple[float, int, int] = (0.0, 0, 0)
-    for shape in SHAPES:
-        resemblance = _resemblance(shape, row)
-        count = len(shape.columns)
-        present = count - len(resemblance.columns) - len(resemblance.missing)
-        # The larger shape first, or answers without their prompt would be taken for dialogues that hold it.
-        score = (1 - len(resemblance.missing) / count, count, present)
-        if shape.has_values(row) and score > best_score and len(resemblance.missing) < count:
-            best, best_score = resemblance, score
-    return best
+    resemblances = [_resemblance(shape, row) for shape in SHAPES if shape.has_values(row)]
+    some = [resemblance for resemblance in resemblances if len(resemblance.missing) < len(resemblance.shape.columns)]
+    # Only what hints at no preference at all is taken for answers or prompts alone.
+    return max(filter(_hints_at_preference, some), key=_likeness, default=max(some, key=_likeness, default=None))
+
+
+def _likeness(resemblance: Resemblance) -> tuple[float, int, int]:
+    """What share of a shape is there, then how large it is, or answers would be taken for dialogues with a prompt."""
+    count, missing = len(resemblance.shape.columns), len(resemblance.missing)
+    return 1 - missing / count, count, count - missing - len(resemblance.columns)
+
+
+def _hints_at_preference(resemblance: Resemblance) -> bool:
+    shape = resemblance.shape
+    if shape.call in (_ANSWERS, _PROMPTS):
+        return False
+    hints = set(shape.columns) - set(resemblance.missing) - _NEUTRAL
+    return not resemblance.missing or (bool(hints) and len(resemblance.missing) <= len(shape.columns) / 3)
 
 
 def _resemblance(shape: Shape, row: Mapping[str, Any]) -> Resemblance:

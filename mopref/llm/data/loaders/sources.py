@@ -64,7 +64,7 @@ class DataSource:
             return read_rows(
                 self.source, self.split, self.limit, self.folder, subset=self.subset, revision=self.revision
             )
-        refuse_columns(self.source, "source")
+        refuse_columns(self.source)
         for name in ("folder", "subset", "revision"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: rows in memory have none, so leave it out.")
