@@ -16,6 +16,7 @@ from mopref.llm.data.tokenization import (
     tokenize_prompts,
     tokenize_records,
     tokenize_responses,
+    tokenize_unpaired,
 )
 
 OBJECTIVES = ("helpful", "harmless")
@@ -419,3 +420,51 @@ def test_a_response_within_the_templates_thoughts_names_the_row(chat):
         tokenize_responses(opening, [response_record()], STYLES)
     (row,) = tokenize_prompts(opening, ["How are you?"])
     assert opening.decode(row["prompt_ids"]).endswith("<|im_start|>assistant\n<think>\n")
+
+
+def unpaired_record(prompt="how are you", response=SECRET, **labels):
+    return {"prompt": prompt, "response": response, "helpful": 1, "harmless": -1, **labels}
+
+
+@pytest.mark.parametrize("messages", [False, True])
+def test_unpaired_rows_are_those_of_a_pair_with_labels_in_order(word_chat, messages):
+    prompt = [{"role": "user", "content": "how are you"}] if messages else "how are you"
+    records = [unpaired_record(prompt), unpaired_record(prompt, "fine", helpful=0, harmless=1)]
+    pair = tokenize_pair(word_chat, record(prompt, SECRET, "fine"))
+    rows = tokenize_unpaired(word_chat, iter(records), ["harmless", "helpful"])
+    assert rows == [
+        {
+            "prompt_ids": pair["prompt_ids"],
+            "response_ids": pair["response_0_ids"],
+            "labels": [-1, 1],
+            "objectives": ("harmless", "helpful"),
+        },
+        {
+            "prompt_ids": pair["prompt_ids"],
+            "response_ids": pair["response_1_ids"],
+            "labels": [1, 0],
+            "objectives": ("harmless", "helpful"),
+        },
+    ]
+    assert rows[0]["objectives"] is rows[1]["objectives"]
+
+
+def test_limits_of_unpaired_rows(word_chat):
+    records = [unpaired_record(), unpaired_record("how are you " * 9)]
+    whole = tokenize_unpaired(word_chat, records, OBJECTIVES)
+    with pytest.raises(ValueError, match="row 1: the prompt has"):
+        tokenize_unpaired(word_chat, records, OBJECTIVES, max_prompt_length=10)
+    with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
+        assert tokenize_unpaired(word_chat, records, OBJECTIVES, 10, on_long_prompt="drop") == whole[:1]
+    with pytest.warns(UserWarning, match="cut 2 of 2 responses"):
+        rows = tokenize_unpaired(word_chat, records, OBJECTIVES, max_response_length=2)
+    assert [row["response_ids"] for row in rows] == [row["response_ids"][:2] for row in whole]
+
+
+def test_unpaired_records_are_validated(word_chat):
+    with pytest.raises(ValueError, match="row 1, column 'helpful': the label is True"):
+        tokenize_unpaired(word_chat, [unpaired_record(), unpaired_record(helpful=True)], OBJECTIVES)
+    with pytest.raises(ValueError, match="objectives is 'helpful'"):
+        tokenize_unpaired(word_chat, [unpaired_record()], "helpful")
+    with pytest.raises(ValueError, match="max_prompt_length is 0"):
+        tokenize_unpaired(word_chat, [unpaired_record()], OBJECTIVES, 0)

@@ -6,6 +6,7 @@ an empty prompt or response cannot be trained on; public data has some, and load
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -121,11 +122,10 @@ def _data_set_rows(
     except (FileNotFoundError, ConnectionError, HFValidationError) as error:
         raise FileNotFoundError(_not_there(source, folder, error)) from error
     except ValueError as error:
-        if "Config" not in str(error):
+        subsets = re.search(r"onfig.*\[(.*?)\]", str(error), re.DOTALL)
+        if subsets is None:
             raise
-        raise ValueError(
-            f"{source!r} has several subsets, or not the one named ({error}): name one by subset."
-        ) from error
+        raise ValueError(f"subset is {subset!r}, and {source!r} has {subsets[1]}: name one of them.") from None
     files = {str(name): list(names) for name, names in (builder.config.data_files or {}).items()}
     # A data set's own settings may name another separator, or the field of a JSON file that holds the records.
     has_own_form = getattr(builder.config, "sep", ",") != "," or getattr(builder.config, "field", None) is not None

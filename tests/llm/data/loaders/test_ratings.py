@@ -148,7 +148,7 @@ def test_options_are_checked():
         "clear": Attribute("coherence", "higher"),
     }
     for wrong in ({"brief": ("verbosity", "less")}, {"brief": ("a", "lower", "b")}, {"brief": (3, "lower")}):
-        with pytest.raises(ValueError, match="attributes of 'brief' is .*: give the name of a rating"):
+        with pytest.raises(ValueError, match=r"attributes of 'brief' is .*: give the name of a rating"):
             checked_attributes(wrong)
     with pytest.raises(ValueError, match="objectives is"):
         checked_attributes("helpful")
