@@ -1,5 +1,6 @@
 """Pairs of a chosen and a rejected answer, a data set for each objective."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from mopref.llm.data.records import check_objectives
 
 from .dialogue_texts import is_dialogue_text
 from .dialogues import PROMPT_COLUMNS, Text, explicit_prompt, refuse_rendered_inputs, text_or_messages
-from .labelled_pairs import LabelledPair, checked_pair, joined_records
+from .labelled_pairs import LabelledPair, answer_key, checked_pair, joined_records
 from .loader import LOADERS, Record
 from .report import LoadReport, MalformedRow, OnMalformed, check_on_malformed, converted_rows, tell
 from .shapes import missing_column, shape_advice
@@ -15,6 +16,8 @@ from .sources import ColumnMap, DataSource, Rows, check_columns_map, source_of_e
 
 __all__ = ["load_preference_pairs"]
 
+# In characters: shorter prompts, such as a greeting, are repeated for good reasons.
+_LONG_PROMPT = 20
 _COLUMNS = (*PROMPT_COLUMNS, "input", "history", "system", "chosen", "rejected")
 
 
@@ -49,7 +52,8 @@ def load_preference_pairs(
     * ``conversations`` or ``messages``: turns, in ShareGPT's words (``from``, ``value``) or chat messages;
     * ``system`` beside any of them: text, which becomes the first message.
 
-    Left out and counted: empty texts, two equal answers, dialogues that part before their last turn.
+    Left out and counted: empty texts, two equal answers, dialogues that part before their last turn. If most answers
+    begin with their prompt, a warning says so.
 
     Args:
         sources: maps an objective to its data set: a hub id, a local file or folder, rows, or a ``DataSource``, which
@@ -90,7 +94,17 @@ def load_preference_pairs(
     def pairs() -> Iterator[LabelledPair]:
         for objective, source in data_sets.items():
             convert = _pair_maker(objective, has_prompt=source.columns.get("prompt", "") is not None)
-            yield from converted_rows(source.rows(), convert, report, on_malformed, objective)
+            count = repeats = 0
+            for pair in converted_rows(source.rows(), convert, report, on_malformed, objective):
+                count += 1
+                repeats += _repeats_prompt(pair)
+                yield pair
+            if 2 * repeats > count:
+                warnings.warn(
+                    f"{objective}: in {repeats} of {count} rows both answers begin with the prompt, which is then said "
+                    "twice: if they are whole texts, say by columns={'prompt': None} that the prompt is in them.",
+                    stacklevel=4,
+                )
 
     records = joined_records(pairs(), objectives, seed, report)
     tell(report, records, objectives)
@@ -112,6 +126,13 @@ def _pair_maker(objective: str, has_prompt: bool) -> Callable[[Mapping[str, Any]
         return checked_pair(prompt, chosen, rejected, {objective: 0})
 
     return make
+
+
+def _repeats_prompt(pair: LabelledPair) -> bool:
+    """Whether both answers say a prompt of some length once more."""
+    prompt = pair.prompt if isinstance(pair.prompt, str) else pair.prompt[-1]["content"]
+    start = prompt.strip()
+    return len(start) >= _LONG_PROMPT and all(answer_key(answer).startswith(start) for answer in pair.answers)
 
 
 def _refuse_answers_alone(row: Mapping[str, Any], chosen: Text, rejected: Text) -> None:

@@ -1,6 +1,7 @@
 """Answers with a thumb up or down, a data set for each objective."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -74,10 +75,11 @@ def load_unpaired_preferences(
     Source: https://huggingface.co/docs/trl/dataset_formats (unpaired preference).
 
     Example:
-        >>> helpful = [{"prompt": "Why?", "completion": "So.", "label": False}]
-        >>> brief = [{"prompt": "Why?", "completion": "So.", "label": True}]
-        >>> load_unpaired_preferences({"helpful": helpful, "brief": brief})
-        [{'prompt': 'Why?', 'response': 'So.', 'helpful': 0, 'brief': 1}]
+        >>> long = {"prompt": "Why?", "completion": "Well, because.", "label": True}
+        >>> short = {"prompt": "Why?", "completion": "So.", "label": False}
+        >>> sources = {"helpful": [long, short], "brief": [{**long, "label": False}, {**short, "label": True}]}
+        >>> load_unpaired_preferences(sources)[1]
+        {'prompt': 'Why?', 'response': 'So.', 'helpful': 0, 'brief': 1}
     """
     check_on_malformed(on_malformed)
     own = DataSource("", split, limit, folder, subset, revision, columns or {})
@@ -101,7 +103,20 @@ def load_unpaired_preferences(
     for _ in range(len(made) - len(kept)):
         report.leave_out("answers: no label on any objective")
     tell(report, kept, objectives)
+    _warn_of_one_kind(kept, objectives)
     return kept
+
+
+def _warn_of_one_kind(records: Sequence[Record], objectives: Sequence[str]) -> None:
+    for name in objectives:
+        kinds = {record[name] for record in records} - {-1}
+        if len(kinds) == 1:
+            word = "good" if kinds == {0} else "bad"
+            warnings.warn(
+                f"no answer is labelled {word} on {name!r}, and both kinds are needed to learn what it is: add some, "
+                "and where −1 stands for a thumb down give 0, since −1 says not labelled.",
+                stacklevel=3,
+            )
 
 
 def _labels(bits: Mapping[str, int], objectives: tuple[str, ...], report: LoadReport) -> dict[str, int]:

@@ -225,6 +225,19 @@ def test_options_of_all_and_of_one(tmp_path, write_lines):
         load_preference_pairs({"helpful": tmp_path}, revision="v1")
 
 
+def test_answers_that_repeat_their_prompts():
+    prompt = "What colour is the sky at noon?"
+    row = {"prompt": prompt, "chosen": f"{prompt} Blue.", "rejected": f"{prompt} Green."}
+    greeting = {"prompt": "Hi", "chosen": "Hi there", "rejected": "Hi!"}
+    with pytest.warns(UserWarning, match="helpful: in 2 of 3 rows both answers begin with the prompt") as caught:
+        load_preference_pairs({"helpful": [row, row | {"rejected": f"{prompt} Red."}, greeting]})
+    assert caught[0].filename == __file__
+    assert load_preference_pairs({"helpful": [row]}, columns={"prompt": None})[0]["prompt"] == prompt
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_preference_pairs({"helpful": [row, greeting, greeting | {"chosen": "Hi, you"}]})
+
+
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(ValueError, match="sources is a str"):
         load_preference_pairs("pairs.jsonl")

@@ -34,12 +34,23 @@ def test_shapes_from_files(tmp_path, shape, ending):
         parquet.write_table(pyarrow.Table.from_pylist([SHAPES[shape]]), path)
     else:
         path.write_text(json.dumps(SHAPES[shape]), encoding="utf-8")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(UserWarning, match="no answer is labelled bad on 'helpful'") as caught:
         records = load_unpaired_preferences({"helpful": path})
+    assert len(caught) == 1
     validate_unpaired_records(records, ("helpful",))
     assert records == [{"prompt": records[0]["prompt"], "response": "So.", "helpful": 1}]
     assert records[0]["prompt"] in ("Why?", [USER])
+
+
+def test_nothing_is_told_of_good_and_bad_answers():
+    rows = [SHAPES["TRL text"], {"prompt": "Why?", "completion": "Go away.", "label": False}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [record["helpful"] for record in load_unpaired_preferences({"helpful": rows})] == [1, 0]
+    with pytest.warns(
+        UserWarning, match=r"no answer is labelled good on 'helpful', .* where −1 stands for a thumb down"
+    ):
+        load_unpaired_preferences({"helpful": rows[1:]})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
