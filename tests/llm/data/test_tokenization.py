@@ -431,19 +431,19 @@ def test_unpaired_rows_are_those_of_a_pair_with_labels_in_order(word_chat, messa
     prompt = [{"role": "user", "content": "how are you"}] if messages else "how are you"
     records = [unpaired_record(prompt), unpaired_record(prompt, "fine", helpful=0, harmless=1)]
     pair = tokenize_pair(word_chat, record(prompt, SECRET, "fine"))
-    rows = tokenize_unpaired(word_chat, iter(records), ["harmless", "helpful"])
+    rows = tokenize_unpaired(word_chat, iter(records), ["helpful", "harmless"])
     assert rows == [
         {
             "prompt_ids": pair["prompt_ids"],
             "response_ids": pair["response_0_ids"],
-            "labels": [-1, 1],
-            "objectives": ("harmless", "helpful"),
+            "labels": [1, -1],
+            "objectives": ("helpful", "harmless"),
         },
         {
             "prompt_ids": pair["prompt_ids"],
             "response_ids": pair["response_1_ids"],
-            "labels": [1, 0],
-            "objectives": ("harmless", "helpful"),
+            "labels": [0, 1],
+            "objectives": ("helpful", "harmless"),
         },
     ]
     assert rows[0]["objectives"] is rows[1]["objectives"]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["common_length", "is_dialogue_text", "split_dialogue_texts"]
+__all__ = ["common_length", "is_dialogue_text", "prompt_messages", "split_dialogue_texts"]
 
 _ANSWER = "\n\nAssistant:"
 _TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -38,6 +38,19 @@ def split_dialogue_texts(chosen: str, rejected: str) -> tuple[list[dict[str, str
     if start < 0 or _TURN.search(chosen[after:]) or _TURN.search(rejected[after:]):
         return [], "", ""
     return _messages(chosen[:start]), chosen[after:].strip(), rejected[after:].strip()
+
+
+def prompt_messages(text: str) -> list[dict[str, str]]:
+    r"""The messages of a prompt that is laid out as a dialogue, up to ``Assistant:``; none if it is no such text.
+
+    Example:
+        >>> prompt_messages("\n\nHuman: Why?\n\nAssistant: "), prompt_messages("Human: Why?")
+        ([{'role': 'user', 'content': 'Why?'}], [])
+    """
+    start = text.rstrip()
+    if not is_dialogue_text(start) or not start.endswith(_ANSWER):
+        return []
+    return _messages(start.removesuffix(_ANSWER))
 
 
 def _messages(dialogue: str) -> list[dict[str, str]]:

@@ -2,7 +2,9 @@
 
 A response of one message becomes its text, which is tokenised to the same ids. Of a message, what a chat template reads
 stays: role, content, name and what the assistant thought; tools and images are malformed, since they would be left out
-unsaid. Roles of other data sets (``human``, ``gpt``) become ``user`` and ``assistant``.
+unsaid. Roles of other data sets (``human``, ``gpt``) become ``user`` and ``assistant``. A text prompt that is a
+dialogue with ``Human:`` and ``Assistant:``, or with HelpSteer's marks of turns, becomes messages; a tokenizer without a
+chat template lays the former out in the same words again.
 """
 
 import re
@@ -12,7 +14,7 @@ from typing import Any, TypeAlias
 
 from mopref.llm.data.records import holds_something, is_empty_text, other_input, text_problem
 
-from .dialogue_texts import common_length, is_dialogue_text, split_dialogue_texts
+from .dialogue_texts import common_length, is_dialogue_text, prompt_messages, split_dialogue_texts
 from .report import MalformedRow, UnfitRow
 
 __all__ = [
@@ -168,7 +170,7 @@ def explicit_prompt(row: Mapping[str, Any]) -> Text | None:
     if column == "instruction":
         prompt = _alpaca_prompt(prompt, row)
     elif isinstance(prompt, str):
-        prompt = _marked_turns(prompt)
+        prompt = prompt_messages(prompt) or _marked_turns(prompt)
     return _with_system(prompt, row.get("system"))
 
 

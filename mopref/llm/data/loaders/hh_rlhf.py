@@ -9,6 +9,7 @@ from mopref.llm.data.records import check_objectives, surrogate_problem
 
 from .dialogue_texts import is_dialogue_text, split_dialogue_texts
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
+from .sources import ColumnMap, check_columns_map, renamed_rows
 
 __all__ = ["load_hh_rlhf"]
 
@@ -20,6 +21,8 @@ def load_hh_rlhf(
     split: str = "train",
     limit: int | None = None,
     seed: int = 0,
+    columns: ColumnMap | None = None,
+    revision: str | None = None,
 ) -> list[Record]:
     """HH-RLHF as preference records; one is labelled on the objective its folder belongs to and on no other.
 
@@ -34,6 +37,8 @@ def load_hh_rlhf(
         split: the split of the data set.
         limit: only so many rows from the start of each folder; ``None`` for all.
         seed: decides which of the two becomes ``response_0``, so that the position says nothing about the label.
+        columns: maps ``chosen`` and ``rejected`` to the columns of a data set of the same shape.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such folder or data set.
@@ -43,11 +48,13 @@ def load_hh_rlhf(
     """
     folders = folders if folders is not None else {"helpful": ["helpful-base"], "harmless": ["harmless-base"]}
     objectives = check_objectives(tuple(folders))
+    columns = columns or {}
+    check_columns_map(columns, ("chosen", "rejected"))
     generator = np.random.default_rng(seed)
     records = []
     for objective, names in folders.items():
         for folder in [names] if isinstance(names, str) else names:
-            for prompt, chosen, rejected in _dialogues(source, folder, split, limit):
+            for prompt, chosen, rejected in _dialogues(source, folder, split, limit, columns, revision):
                 # Drawn for every row, so that a row that is left out does not change the sides of those after it.
                 preferred = int(generator.integers(2))
                 responses = (chosen, rejected) if preferred == 0 else (rejected, chosen)
@@ -59,10 +66,10 @@ def load_hh_rlhf(
 
 
 def _dialogues(
-    source: str | os.PathLike[str], folder: str, split: str, limit: int | None
+    source: str | os.PathLike[str], folder: str, split: str, limit: int | None, columns: ColumnMap, revision: str | None
 ) -> Iterator[tuple[list[dict[str, str]], str, str]]:
     """Prompt, chosen and rejected response of each row of a folder; empty if they part before the last turn."""
-    for number, row in enumerate(read_rows(source, split, limit, folder)):
+    for number, row in enumerate(renamed_rows(read_rows(source, split, limit, folder, revision=revision), columns)):
         require_columns(row, number, ("chosen", "rejected"), folder)
         for column in ("chosen", "rejected"):
             if not is_dialogue_text(row[column]):

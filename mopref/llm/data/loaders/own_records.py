@@ -18,6 +18,7 @@ def load_records(
     split: str = "train",
     limit: int | None = None,
     columns: ColumnMap | None = None,
+    revision: str | None = None,
 ) -> list[Record]:
     """Your own preference records, from a file or folder that holds them as they are; no row is dropped.
 
@@ -29,6 +30,7 @@ def load_records(
         split: the split of a folder or hub data set.
         limit: only so many rows from the start; ``None`` for all.
         columns: maps these names to the file's columns, as ``{"prompt": "question"}``.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such file or folder, or a folder without data files.
@@ -39,7 +41,7 @@ def load_records(
     check_columns_map(columns, (*TEXT_COLUMNS, *names))
     label_columns = [columns.get(name) or name for name in names]
     records = []
-    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns), columns)
+    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
     for number, row in enumerate(rows):
         refuse_other_inputs(row, number, names)
         require_columns(row, number, (*TEXT_COLUMNS, *names))

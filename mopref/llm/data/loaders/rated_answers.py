@@ -142,6 +142,8 @@ def _answers_maker(
             entries = [_entry(row, attributes, response_name)]
         else:
             raise missing_column(response_name, row)
+        if not entries:
+            raise UnfitRow("no answers")
         return [answer for entry in entries if (answer := _rated(prompt, *entry)) is not None]
 
     def _rated(prompt: Text, response: Text, values: Sequence[Any]) -> RatedAnswer | None:

@@ -135,6 +135,7 @@ _SYNONYMS = {
     "messages": ("dialogue", "dialog", "conversation", "chat"),
     "conversations": ("conversation", "dialogue", "dialog", "chat"),
     "chosen": (
+        "response_j",
         "better",
         "preferred",
         "winner",
@@ -146,6 +147,7 @@ _SYNONYMS = {
         "win",
     ),
     "rejected": (
+        "response_k",
         "worse",
         "dispreferred",
         "loser",

@@ -112,6 +112,13 @@ def test_texts_that_look_a_little_like_messages_stay():
             {"prompt": "Hi\n<extra_id_1>Assistant\nHello\n<extra_id_1>User\nWhy?"},
             [user("Hi"), assistant("Hello"), user("Why?")],
         ),
+        # Nectar's way; with a system text before it, too.
+        (
+            {"prompt": "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Why?\n\nAssistant: "},
+            [user("Hi"), assistant("Hello"), user("Why?")],
+        ),
+        ({"prompt": "\n\nHuman: Why?\n\nAssistant:", "system": "S"}, [system("S"), user("Why?")]),
+        ({"prompt": "\n\nHuman: Why?\n\nAssistant: So"}, "\n\nHuman: Why?\n\nAssistant: So"),
         ({"question": "Why?"}, None),
         ({}, None),
     ],

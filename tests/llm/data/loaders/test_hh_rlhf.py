@@ -100,3 +100,15 @@ def test_an_empty_folder_is_named(tmp_path, write_lines):
     write_lines(tmp_path / "helpful-base" / "train.jsonl", [])
     with pytest.raises(ValueError, match=r"there are no records in .*, folder 'helpful-base'"):
         load_hh_rlhf(tmp_path, folders={"helpful": ["helpful-base"]})
+
+
+def test_columns_of_other_names(tmp_path, write_lines):
+    row = hh_row("Good", "Bad")
+    write_lines(tmp_path / "base" / "train.jsonl", [{"better": row["chosen"], "worse": row["rejected"]}])
+    columns = {"chosen": "better", "rejected": "worse"}
+    (record,) = load_hh_rlhf(tmp_path, folders={"helpful": ["base"]}, columns=columns)
+    assert record[f"response_{record['helpful']}"] == "Good"
+    with pytest.raises(
+        ValueError, match="columns maps 'prompt', which is not read here: its names may be chosen, reje"
+    ):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["base"]}, columns={"prompt": "better"})

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mopref.llm.data.loaders import LOADERS, load_records
+from mopref.llm.data.loaders import LOADERS, load_records, load_unpaired_preferences, load_unpaired_records
 from mopref.llm.data.loaders.loader import read_rows, require_columns, usable_records
 
 RECORD = {"prompt": "Why?", "response_0": "a", "response_1": "b", "clear": 0}
@@ -232,6 +232,32 @@ def test_files_of_the_hub_are_fetched_as_far_as_they_are_read(hub):
 def test_revision_and_subset_reach_the_hub(hub):
     list(read_rows("org/set", "train", 1, "folder", subset="prefs", revision="v1.2"))
     assert hub.options == [("org/set", {"name": "prefs", "data_dir": "folder", "revision": "v1.2"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("records", {"path": "org/set", "objectives": ("clear",)}),
+        ("pku-saferlhf", {"source": "org/set"}),
+        ("hh-rlhf", {"source": "org/set"}),
+        ("beavertails", {"source": "org/set", "split": "train"}),
+        ("preference-pairs", {"sources": {"clear": "org/set"}}),
+        ("rated-answers", {"source": "org/set", "attributes": ("clear",)}),
+        ("graded-pairs", {"source": "org/set", "grades": ("clear",)}),
+    ],
+)
+def test_every_loader_hands_the_revision_on(hub, name, options):
+    with pytest.raises(ValueError, match=r"column '.*' is missing or blank"):
+        LOADERS.make(name, revision="v1.2", **options)
+    assert hub.options[0][1]["revision"] == "v1.2"
+
+
+def test_unpaired_records_hand_the_revision_on(hub):
+    with pytest.raises(ValueError, match="column 'prompt' is missing or blank"):
+        load_unpaired_records("org/set", ("clear",), revision="v1.2")
+    with pytest.raises(ValueError, match="column 'label' is missing or blank"):
+        load_unpaired_preferences({"clear": "org/set"}, revision="v1.3")
+    assert [options["revision"] for _, options in hub.options] == ["v1.2", "v1.3"]
 
 
 def test_what_is_here_has_no_revision_and_a_file_no_subset(tmp_path, write_lines):

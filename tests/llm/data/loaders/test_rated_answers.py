@@ -184,6 +184,8 @@ def test_what_is_left_out_is_counted():
         "answers: empty text": 1,
         "prompts: fewer than two answers": 1,
     }
+    with pytest.warns(UserWarning, match=r"1 no answers \(first: row 2\)"):
+        load_rated_answers([*HELPSTEER[:2], {"prompt": "Why?", "completions": []}], ("helpfulness",))
     with pytest.raises(ValueError, match="row 2: column 'tools' holds something"):
         load_rated_answers([*HELPSTEER[:2], HELPSTEER[2] | {"tools": ["f"]}], ("helpfulness",))
 

@@ -14,6 +14,14 @@ def test_rows_in_memory_and_in_files_are_the_same(tmp_path, write_lines):
     assert list(DataSource(ROWS).rows()) == ROWS
 
 
+def test_rows_of_datasets():
+    from datasets import Dataset
+
+    data_set = Dataset.from_list(ROWS)
+    for source in (data_set, data_set.to_iterable_dataset()):
+        assert list(DataSource(source, limit=2).rows()) == ROWS[:2]
+
+
 def test_columns_are_renamed_and_others_stay():
     rows = list(DataSource(ROWS, columns={"prompt": "question", "system": None}).rows())
     assert rows == [{"prompt": "Why?", "id": n} for n in range(3)], "the old prompt makes room"
@@ -39,6 +47,9 @@ def test_what_is_no_row_is_refused():
         list(DataSource(ROWS, limit=0).rows())
     with pytest.raises(ValueError, match="records is a dict: it must be a list of dicts"):
         list(DataSource({"question": ["Why?"]}).rows())
+    for source in (None, 3):
+        with pytest.raises(ValueError, match=f"source is a {type(source).__name__}: give a hub id, a file, a folder"):
+            list(DataSource(source).rows())
     with pytest.raises(ValueError, match="row 1 is a str: a row must be a dict"):
         list(DataSource([{}, "Why?"]).rows())
 
