@@ -29,7 +29,7 @@ _FEWEST_ROWS = 4
 
 _TOKENS = ("prompt_ids", "response_ids", "mismatched_response_ids")
 _COLUMNS = (*_TOKENS, "labels")
-_REMEDY = "use tokenize_unpaired(tokenizer, records, objectives), or with_mismatches(rows) of rows without mismatches"
+_REMEDY = "use with_mismatches(tokenize_unpaired(tokenizer, records, objectives)) to make such rows"
 
 
 class UnpairedBatch(NamedTuple):

@@ -23,15 +23,23 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Files that stand for ones to be written.
 EXAMPLE_FILES = {"scalarizers/weighted_power.py", "mopref/x/y.py", "tests/x/test_y.py"}
 # Every block of Python in the documentation, by a text that is in no other, and the test below that runs it.
-BLOCKS = {
+BLOCKS = [
     ("README.md", "load_pku_saferlhf"),
     ("README.md", "class Mine(Problem)"),
     ("README.md", "class WeightedPower(Scalarizer)"),
+    ("docs/data.md", "tokenize_records"),
+    ("docs/data.md", "likeness = recognise_shape(row)"),
+    ("docs/data.md", "import DataSource"),
+    ("docs/data.md", "import load_rated_answers"),
+    ("docs/data.md", "import load_graded_pairs"),
+    ("docs/data.md", "import load_beavertails"),
+    ("docs/data.md", "tokenize_unpaired"),
+    ("docs/data.md", "import LoadReport"),
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
     ("docs/sft.md", "tokenize_responses"),
-}
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -188,6 +196,36 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     record = names["objective"].history[-1]
     assert len(names["objective"].history) == 16
     assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
+
+
+def test_data_page(tmp_path, monkeypatch, capsys):
+    """The page's code as it is written, on the files that it shows, with a tiny tokenizer in place of the hub's."""
+    save_tokenizer(tmp_path / "model")
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    shown = re.findall(r"`([a-z]+\.jsonl)`[^`]*:\n\n```json\n(.*?)```", page, re.DOTALL)
+    assert [name for name, _ in shown] == ["helpful.jsonl", "harmless.jsonl", "rated.jsonl"]
+    for name, content in shown:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    made = {}
+    for block in (part for place, part in BLOCKS if place == "docs/data.md"):
+        code = code_block(block, page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
+        exec(code, names)
+        made[block] = names["records"] if "records" in names else names["pairs"]
+    lock, cats = made["tokenize_records"][::-1]
+    assert lock["helpful"] + lock["harmless"] == 1
+    assert (cats["harmless"], cats[f"response_{cats['helpful']}"]) == (-1, "To calm down and to heal.")
+    (record,) = made["likeness = recognise_shape(row)"]
+    assert record["prompt"][0] == {"role": "system", "content": "Be brief."}
+    (record,) = made["import load_rated_answers"]
+    assert record["helpful"] == record["concise"]
+    (record,) = made["import load_beavertails"]
+    assert record["harmless"] == record["private"] >= 0
+    assert len(names["rows"]) == 2
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith("pairs with a prompt load_preference_pairs({'objective': source}, columns={'prompt'")
+    assert f"# {output[-1]}" in page, "what is printed is what the page says"
 
 
 def test_sft_page(tmp_path, monkeypatch, make_llama):

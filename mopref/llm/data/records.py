@@ -28,8 +28,10 @@ __all__ = [
     "check_dimensions",
     "check_objectives",
     "check_record",
+    "holds_something",
     "is_empty_text",
     "label_counts",
+    "other_input",
     "prompt_key",
     "prompt_list",
     "record_dimensions",
@@ -358,12 +360,23 @@ def refuse_other_inputs(record: Mapping[str, Any], row: int, label_columns: Sequ
     Raises:
         ValueError: a column of tools, documents, images or the like that holds something; row and column are named.
     """
-    for column in _OTHER_INPUTS:
-        if column not in label_columns and _holds_something(record.get(column)):
-            raise ValueError(
-                f"row {row}, column {column!r} holds something that is not rendered, since prompts and responses are "
-                "text: write it into the messages, or leave the column out."
-            )
+    column = other_input(record, label_columns)
+    if column is not None:
+        raise ValueError(
+            f"row {row}, column {column!r} holds something that is not rendered, since prompts and responses are text: "
+            "write it into the messages, or leave the column out."
+        )
+
+
+def other_input(record: Mapping[str, Any], label_columns: Sequence[str] = ()) -> str | None:
+    """The first column of tools, documents, images or the like that holds something; ``None`` if there is none.
+
+    Example:
+        >>> other_input({"prompt": "What is this?", "tools": [], "images": ["cat.png"]})
+        'images'
+    """
+    present = (name for name in _OTHER_INPUTS if name not in label_columns and holds_something(record.get(name)))
+    return next(present, None)
 
 
 def _check_texts(
@@ -395,13 +408,14 @@ def _response_problem(message: Mapping[str, Any]) -> str | None:
     """What is wrong with a well-formed message of a response, to follow its name."""
     if message["role"] != "assistant":
         return f"has the role {message['role']!r}, but a response holds the assistant's messages only."
-    part = next((name for name in _OTHER_PARTS if _holds_something(message.get(name))), None)
+    part = next((name for name in _OTHER_PARTS if holds_something(message.get(name))), None)
     if part is not None:
         return f"holds {part!r}, but a response is its messages' contents: write it there, or leave it out."
     return None
 
 
-def _holds_something(value: Any) -> bool:
+def holds_something(value: Any) -> bool:
+    """Whether a cell is neither blank nor an empty text or list."""
     return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 

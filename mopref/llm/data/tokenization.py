@@ -36,6 +36,7 @@ from .records import (
     validate_records,
     validate_response_records,
 )
+from .unpaired_records import check_unpaired_objectives, validate_unpaired_records
 
 __all__ = [
     "LengthLimits",
@@ -46,6 +47,7 @@ __all__ = [
     "tokenize_prompts",
     "tokenize_records",
     "tokenize_responses",
+    "tokenize_unpaired",
 ]
 
 OnLongPrompt = Literal["error", "truncate", "drop"]
@@ -264,14 +266,52 @@ def tokenize_responses(
     pairs = PairTokenizer.of(tokenizer)
 
     def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
-        prompt = limits.prompt_ids(pairs, record["prompt"], number)
-        if prompt is None:
-            return None
-        response, is_cut = limits.response_ids(pairs, record, "response", number)
-        own_names = record_dimensions(record)
-        flags = [name in own_names for name in names]
-        columns = {"prompt_ids": prompt, "response_ids": response, "dimensions": flags, "objectives": names}
-        return _Row(columns, int(is_cut))
+        row, own_names = _response_ids(pairs, record, limits, number), record_dimensions(record)
+        flags = {"dimensions": [name in own_names for name in names], "objectives": names}
+        return None if row is None else row._replace(columns=row.columns | flags)
+
+    return _remaining_rows(make_row, records, limits, progress)
+
+
+def tokenize_unpaired(
+    tokenizer: Any,
+    records: Iterable[Mapping[str, Any]],
+    objectives: Sequence[str],
+    max_prompt_length: int = 512,
+    max_response_length: int = 512,
+    on_long_prompt: OnLongPrompt = "error",
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """One row of token ids for each unpaired record.
+
+    Args:
+        tokenizer: lays out and tokenises.
+        records: unpaired records, see ``mopref.llm.data.unpaired_records``.
+        objectives: m names of label columns.
+        max_prompt_length: in tokens.
+        max_response_length: in tokens.
+        on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
+        progress: show a progress bar.
+
+    Returns:
+        Rows with ``prompt_ids``, ``response_ids``, ``labels``: the record's m labels (1 good, 0 bad, −1 not labelled),
+        in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows.
+
+    Raises:
+        ValueError: limits out of range, records that ``validate_unpaired_records`` refuses, a prompt that is too long
+            or that the chat template refuses, a text with a token that opens or ends a turn, a response without tokens,
+            or no row left; the row is named.
+    """
+    limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
+    names = check_unpaired_objectives(objectives)
+    records = _replayable(records)
+    validate_unpaired_records(records, names)
+    pairs = PairTokenizer.of(tokenizer)
+
+    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
+        row = _response_ids(pairs, record, limits, number)
+        labels = {"labels": [int(record[name]) for name in names], "objectives": names}
+        return None if row is None else row._replace(columns=row.columns | labels)
 
     return _remaining_rows(make_row, records, limits, progress)
 
@@ -359,6 +399,15 @@ def _pair_ids(pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLim
     first, second = (limits.response_ids(pairs, record, name, row) for name in ("response_0", "response_1"))
     columns = {"prompt_ids": prompt, "response_0_ids": first.ids, "response_1_ids": second.ids}
     return _Row(columns, first.is_cut + second.is_cut)
+
+
+def _response_ids(pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, row: int) -> _Row | None:
+    """The ids of a record with one response; ``None`` if its prompt is too long and such rows are dropped."""
+    prompt = limits.prompt_ids(pairs, record["prompt"], row)
+    if prompt is None:
+        return None
+    response, is_cut = limits.response_ids(pairs, record, "response", row)
+    return _Row({"prompt_ids": prompt, "response_ids": response}, int(is_cut))
 
 
 def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:

@@ -1,21 +1,18 @@
 """HH-RLHF: dialogues of which one is preferred, in a folder for each objective."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from mopref.llm.data.records import check_objectives, surrogate_problem
 from mopref.setting_types import python_value
 
+from .dialogue_texts import is_dialogue_text, split_dialogue_texts
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
+from .sources import ColumnMap, check_columns_map, renamed_rows
 
 __all__ = ["load_hh_rlhf"]
-
-_ANSWER = "\n\nAssistant:"
-_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 @LOADERS.register("hh-rlhf")
@@ -25,6 +22,8 @@ def load_hh_rlhf(
     split: str = "train",
     limit: int | None = None,
     seed: int = 0,
+    columns: ColumnMap | None = None,
+    revision: str | None = None,
 ) -> list[Record]:
     """HH-RLHF as preference records; one is labelled on the objective its folder belongs to and on no other.
 
@@ -39,6 +38,8 @@ def load_hh_rlhf(
         split: the split of the data set.
         limit: only so many rows from the start of each folder; ``None`` for all.
         seed: decides which of the two becomes ``response_0``, so that the position says nothing about the label.
+        columns: maps ``chosen`` and ``rejected`` to the columns of a data set of the same shape.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such folder or data set.
@@ -51,11 +52,13 @@ def load_hh_rlhf(
     if not isinstance(folders, Mapping):
         raise TypeError(f"folders is {folders!r}: give a dict of an objective to the list of its folders.")
     objectives = check_objectives(tuple(folders))
+    columns = columns or {}
+    check_columns_map(columns, ("chosen", "rejected"))
     generator = np.random.default_rng(python_value(seed, int, "seed"))
     records = []
     for objective, names in folders.items():
         for folder in [names] if isinstance(names, str) else names:
-            for prompt, chosen, rejected in _dialogues(source, folder, split, limit):
+            for prompt, chosen, rejected in _dialogues(source, folder, split, limit, columns, revision):
                 # Drawn for every row, so that a row that is left out does not change the sides of those after it.
                 preferred = int(generator.integers(2))
                 responses = (chosen, rejected) if preferred == 0 else (rejected, chosen)
@@ -67,13 +70,13 @@ def load_hh_rlhf(
 
 
 def _dialogues(
-    source: str | os.PathLike[str], folder: str, split: str, limit: int | None
+    source: str | os.PathLike[str], folder: str, split: str, limit: int | None, columns: ColumnMap, revision: str | None
 ) -> Iterator[tuple[list[dict[str, str]], str, str]]:
     """Prompt, chosen and rejected response of each row of a folder; empty if they part before the last turn."""
-    for number, row in enumerate(read_rows(source, split, limit, folder)):
+    for number, row in enumerate(renamed_rows(read_rows(source, split, limit, folder, revision=revision), columns)):
         require_columns(row, number, ("chosen", "rejected"), folder)
         for column in ("chosen", "rejected"):
-            if not _is_dialogue(row[column]):
+            if not is_dialogue_text(row[column]):
                 raise ValueError(
                     f"{folder}, row {number}, column {column!r} is no dialogue: it must start with a line 'Human:' "
                     "after two line breaks and have a line 'Assistant:' later."
@@ -81,35 +84,4 @@ def _dialogues(
             problem = surrogate_problem(row[column])
             if problem:
                 raise ValueError(f"{folder}, row {number}, column {column!r} {problem}")
-        yield _split_dialogues(row["chosen"], row["rejected"])
-
-
-def _is_dialogue(text: Any) -> bool:
-    return isinstance(text, str) and text.startswith("\n\nHuman:") and _ANSWER in text
-
-
-def _split_dialogues(chosen: str, rejected: str) -> tuple[list[dict[str, str]], str, str]:
-    """The prompt that two dialogues share and their responses; empty if they part before the last turn."""
-    pairs = enumerate(zip(chosen, rejected, strict=False))
-    common = next((place for place, (one, other) in pairs if one != other), min(len(chosen), len(rejected)))
-    start = chosen[:common].rfind(_ANSWER)
-    after = start + len(_ANSWER)
-    if start < 0 or _TURN.search(chosen[after:]) or _TURN.search(rejected[after:]):
-        return [], "", ""
-    return _messages(chosen[:start]), chosen[after:].strip(), rejected[after:].strip()
-
-
-def _messages(dialogue: str) -> list[dict[str, str]]:
-    """A dialogue as chat messages; neighbouring turns of one speaker become one message."""
-    messages: list[dict[str, str]] = []
-    parts = _TURN.split(dialogue)
-    for speaker, text in zip(parts[1::2], parts[2::2], strict=True):
-        role, content = "user" if speaker == "Human" else "assistant", text.strip()
-        if not content:
-            continue
-        # Many chat templates insist on roles that alternate.
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] += f"\n\n{content}"
-        else:
-            messages.append({"role": role, "content": content})
-    return messages if messages and messages[-1]["role"] == "user" else []
+        yield split_dialogue_texts(row["chosen"], row["rejected"])

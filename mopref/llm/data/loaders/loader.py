@@ -6,6 +6,7 @@ an empty prompt or response cannot be trained on; public data has some, and load
 """
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -17,6 +18,7 @@ from mopref.registry import Registry
 from mopref.setting_types import python_value
 
 from .files import FILE_KINDS, file_kind, file_rows
+from .shapes import recognise_shape
 
 __all__ = ["LOADERS", "Record", "read_rows", "require_columns", "usable_records"]
 
@@ -31,8 +33,12 @@ def read_rows(
     limit: int | None,
     folder: str | None = None,
     label_columns: Sequence[str] = (),
+    subset: str | None = None,
+    revision: str | None = None,
 ) -> Iterator[Mapping[str, Any]]:
     """The rows of a hub data set or of local files, every cell as it is written.
+
+    Files of the hub are fetched one after the other, as their rows are asked for.
 
     Args:
         source: a hub id, or a local file or folder: JSON lines, JSON, CSV or parquet, also with gzip.
@@ -40,11 +46,14 @@ def read_rows(
         limit: only so many rows from the start; ``None`` for all.
         folder: the folder of the data set that holds the rows.
         label_columns: columns of numbers, for CSV files, in which all other cells are text.
+        subset: the configuration of a hub data set, where it has several.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such file, folder or data set, or a folder without data files.
-        ValueError: a limit below 1, a file of another kind, a missing folder or split, no rows at all, or a file that
-            cannot be read; row and line are named.
+        ValueError: a limit below 1, a subset or revision of what has none, several subsets of which none is named, a
+            file of another kind, a missing folder or split, no rows at all, or a file that cannot be read; row and line
+            are named.
         TypeError: a source that is no path, a split that is no text, or a limit that is no whole number.
     """
     if not isinstance(source, str | os.PathLike):
@@ -54,14 +63,19 @@ def read_rows(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
     path = Path(source)
-    if str(source).strip() and path.is_dir():
+    is_folder = bool(str(source).strip()) and path.is_dir()
+    if revision is not None and (is_folder or path.is_file()):
+        raise ValueError(f"revision is {revision!r}, but {path} is here, and not on the hub: leave it out.")
+    if subset is not None and path.is_file():
+        raise ValueError(f"subset is {subset!r}, but {path} is a single file, which has none: leave it out.")
+    if is_folder:
         _require_folder(path, folder)
-        rows = _data_set_rows(str(source), split, folder, label_columns)
+        rows = _data_set_rows(str(source), split, folder, label_columns, subset=subset)
     elif path.is_file():
         rows = file_rows(path, _kind_of(path, folder), path.name, label_columns)
     else:
         _refuse_missing_file(os.fspath(source))
-        rows = _data_set_rows(str(source), split, folder, label_columns)
+        rows = _data_set_rows(str(source), split, folder, label_columns, limit is not None, subset, revision)
     return _present_rows(islice(rows, limit), str(source) if folder is None else f"{source}, folder {folder!r}")
 
 
@@ -93,27 +107,41 @@ def _refuse_missing_file(source: str) -> None:
 
 
 def _data_set_rows(
-    source: str, split: str, folder: str | None, label_columns: Sequence[str]
+    source: str,
+    split: str,
+    folder: str | None,
+    label_columns: Sequence[str],
+    streaming: bool = False,
+    subset: str | None = None,
+    revision: str | None = None,
 ) -> Iterator[Mapping[str, Any]]:
-    """The rows of one split of a folder or hub data set, whose files ``datasets`` finds and, from the hub, fetches."""
+    """The rows of one split of a folder or hub data set, whose files ``datasets`` finds and, from the hub, fetches.
+
+    Files that can be read here are fetched one by one as they are reached; those that cannot, in one go, or not as
+    files at all where ``streaming`` is on.
+    """
     from datasets import DownloadManager, load_dataset, load_dataset_builder
     from huggingface_hub.errors import HFValidationError
 
     try:
-        builder = load_dataset_builder(source, data_dir=folder)
+        builder = load_dataset_builder(source, name=subset, data_dir=folder, revision=revision)
     except (FileNotFoundError, ConnectionError, HFValidationError) as error:
         raise FileNotFoundError(_not_there(source, folder, error)) from error
+    except ValueError as error:
+        subsets = re.search(r"onfig.*\[(.*?)\]", str(error), re.DOTALL)
+        if subsets is None:
+            raise
+        raise ValueError(f"subset is {subset!r}, and {source!r} has {subsets[1]}: name one of them.") from None
     files = {str(name): list(names) for name, names in (builder.config.data_files or {}).items()}
     # A data set's own settings may name another separator, or the field of a JSON file that holds the records.
     has_own_form = getattr(builder.config, "sep", ",") != "," or getattr(builder.config, "field", None) is not None
     if has_own_form or not files or not all(file_kind(name) for names in files.values() for name in names):
-        return iter(load_dataset(source, data_dir=folder, split=split))
+        return iter(load_dataset(source, subset, data_dir=folder, split=split, revision=revision, streaming=streaming))
 
     def rows(name: str) -> Iterator[Mapping[str, Any]]:
-        paths = DownloadManager().download(files[name])
         return chain.from_iterable(
-            file_rows(Path(path), str(file_kind(file)), file, label_columns)
-            for path, file in zip(paths, files[name], strict=True)
+            file_rows(Path(DownloadManager().download(file)), str(file_kind(file)), file, label_columns)
+            for file in files[name]
         )
 
     return rows(split) if split in files else _part_of_splits(rows, split, list(files))
@@ -156,14 +184,17 @@ def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str],
     """Refuse a row in which one of the columns is missing or blank.
 
     Raises:
-        ValueError: it names the folder, if there is one, the row and the column.
+        ValueError: it names the folder, if there is one, the row and the column, and the shape that the row has.
     """
     for column in columns:
         if column not in row or row[column] is None:
             place = f"{folder}, row {number}" if folder else f"row {number}"
+            likeness = recognise_shape(row)
+            is_known = likeness is not None and not likeness.missing and column not in row
+            shape = f" These are {likeness.shape.name}, read by {likeness.call}." if likeness and is_known else ""
             raise ValueError(
                 f"{place}: column {column!r} is missing or blank; there are {', '.join(map(repr, row))}, so rename or "
-                "fill it."
+                f"fill it.{shape}"
             )
 
 

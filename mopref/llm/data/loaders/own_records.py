@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, refuse_other_inputs, validate_records
 
 from .loader import LOADERS, Record, read_rows, require_columns
+from .sources import ColumnMap, check_columns_map, renamed_rows
 
 __all__ = ["load_records"]
 
 
 @LOADERS.register("records")
 def load_records(
-    path: str | os.PathLike[str], objectives: Sequence[str], split: str = "train", limit: int | None = None
+    path: str | os.PathLike[str],
+    objectives: Sequence[str],
+    split: str = "train",
+    limit: int | None = None,
+    columns: ColumnMap | None = None,
+    revision: str | None = None,
 ) -> list[Record]:
     """Your own preference records, from a file or folder that holds them as they are; no row is dropped.
 
@@ -23,14 +29,20 @@ def load_records(
         objectives: names of the label columns.
         split: the split of a folder or hub data set.
         limit: only so many rows from the start; ``None`` for all.
+        columns: maps these names to the file's columns, as ``{"prompt": "question"}``.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such file or folder, or a folder without data files.
         ValueError: a file that cannot be read, or what ``validate_records`` refuses; row and column are named.
     """
     names = check_objectives(objectives)
+    columns = columns or {}
+    check_columns_map(columns, (*TEXT_COLUMNS, *names))
+    label_columns = [columns.get(name) or name for name in names]
     records = []
-    for number, row in enumerate(read_rows(path, split, limit, label_columns=names)):
+    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
+    for number, row in enumerate(rows):
         refuse_other_inputs(row, number, names)
         require_columns(row, number, (*TEXT_COLUMNS, *names))
         records.append({name: row[name] for name in (*TEXT_COLUMNS, *names)})

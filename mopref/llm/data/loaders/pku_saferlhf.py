@@ -5,6 +5,7 @@ import os
 from mopref.llm.data.records import TEXT_COLUMNS
 
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
+from .sources import ColumnMap, check_columns_map, renamed_rows
 
 __all__ = ["load_pku_saferlhf"]
 
@@ -14,7 +15,11 @@ _LABEL_COLUMNS = {"better_response_id": "helpful", "safer_response_id": "harmles
 
 @LOADERS.register("pku-saferlhf")
 def load_pku_saferlhf(
-    source: str | os.PathLike[str] = "PKU-Alignment/PKU-SafeRLHF", split: str = "train", limit: int | None = None
+    source: str | os.PathLike[str] = "PKU-Alignment/PKU-SafeRLHF",
+    split: str = "train",
+    limit: int | None = None,
+    columns: ColumnMap | None = None,
+    revision: str | None = None,
 ) -> list[Record]:
     """PKU-SafeRLHF as preference records with the objectives ``helpful`` and ``harmless``.
 
@@ -25,6 +30,8 @@ def load_pku_saferlhf(
         source: a hub id, or a local file or folder of the same shape: JSON lines, JSON, CSV or parquet, also with gzip.
         split: the split of a folder or hub data set.
         limit: only so many rows from the start; ``None`` for all.
+        columns: maps the data set's names to the columns of one of the same shape.
+        revision: the branch, tag or commit of a hub data set.
 
     Raises:
         FileNotFoundError: no such file, folder or data set.
@@ -32,8 +39,12 @@ def load_pku_saferlhf(
 
     Source: https://huggingface.co/datasets/PKU-Alignment/PKU-SafeRLHF.
     """
+    columns = columns or {}
+    check_columns_map(columns, (*TEXT_COLUMNS, *_LABEL_COLUMNS))
+    label_columns = [columns.get(name) or name for name in _LABEL_COLUMNS]
     records = []
-    for number, row in enumerate(read_rows(source, split, limit, label_columns=tuple(_LABEL_COLUMNS))):
+    rows = renamed_rows(read_rows(source, split, limit, label_columns=label_columns, revision=revision), columns)
+    for number, row in enumerate(rows):
         require_columns(row, number, (*TEXT_COLUMNS, *_LABEL_COLUMNS))
         for column in _LABEL_COLUMNS:
             label = row[column]

@@ -107,3 +107,15 @@ def test_arguments_of_another_type_are_named(hh):
         load_hh_rlhf(hh, folders="helpful-base")
     with pytest.raises(TypeError, match="seed is 's'"):
         load_hh_rlhf(hh, seed="s")
+
+
+def test_columns_of_other_names(tmp_path, write_lines):
+    row = hh_row("Good", "Bad")
+    write_lines(tmp_path / "base" / "train.jsonl", [{"better": row["chosen"], "worse": row["rejected"]}])
+    columns = {"chosen": "better", "rejected": "worse"}
+    (record,) = load_hh_rlhf(tmp_path, folders={"helpful": ["base"]}, columns=columns)
+    assert record[f"response_{record['helpful']}"] == "Good"
+    with pytest.raises(
+        ValueError, match="columns maps 'prompt', which is not read here: its names may be chosen, reje"
+    ):
+        load_hh_rlhf(tmp_path, folders={"helpful": ["base"]}, columns={"prompt": "better"})

@@ -4,10 +4,11 @@ import datetime
 import importlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mopref.llm.data.loaders import LOADERS, load_records
+from mopref.llm.data.loaders import LOADERS, load_records, load_unpaired_preferences, load_unpaired_records
 from mopref.llm.data.loaders.loader import read_rows, require_columns, usable_records
 
 RECORD = {"prompt": "Why?", "response_0": "a", "response_1": "b", "clear": 0}
@@ -206,3 +207,117 @@ def test_no_more_rows_are_read_than_asked_for(tmp_path):
 def test_arguments_of_another_type_are_named(options, message):
     with pytest.raises(TypeError, match=message):
         load_records(**({"path": "a.json", "objectives": ("clear",)} | options))
+
+
+class _Hub:
+    """What ``datasets`` says of a hub data set, whose files lie in a folder here, and what was fetched of them."""
+
+    def __init__(self, monkeypatch, folder, names):
+        import datasets
+
+        self.fetched, self.options = [], []
+        paths = {f"hf://datasets/org/set/{name}": str(folder / name) for name in names}
+
+        class Manager:
+            def download(_, file):
+                self.fetched.append(Path(file).name)
+                return paths[file]
+
+        def load_dataset_builder(source, **options):
+            self.options.append((source, options))
+            return SimpleNamespace(config=SimpleNamespace(data_files={"train": list(paths)}))
+
+        monkeypatch.setattr(datasets, "DownloadManager", Manager)
+        monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, write_lines):
+    for shard in range(3):
+        write_lines(tmp_path / "hub" / f"{shard}.jsonl", [{"number": 10 * shard + row} for row in range(2)])
+    return _Hub(monkeypatch, tmp_path / "hub", ["0.jsonl", "1.jsonl", "2.jsonl"])
+
+
+def test_files_of_the_hub_are_fetched_as_far_as_they_are_read(hub):
+    assert [row["number"] for row in read_rows("org/set", "train", 3)] == [0, 1, 10]
+    assert hub.fetched == ["0.jsonl", "1.jsonl"]
+    assert len(list(read_rows("org/set", "train", None))) == 6
+
+
+def test_revision_and_subset_reach_the_hub(hub):
+    list(read_rows("org/set", "train", 1, "folder", subset="prefs", revision="v1.2"))
+    assert hub.options == [("org/set", {"name": "prefs", "data_dir": "folder", "revision": "v1.2"})]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("records", {"path": "org/set", "objectives": ("clear",)}),
+        ("pku-saferlhf", {"source": "org/set"}),
+        ("hh-rlhf", {"source": "org/set"}),
+        ("beavertails", {"source": "org/set", "split": "train"}),
+        ("preference-pairs", {"sources": {"clear": "org/set"}}),
+        ("rated-answers", {"source": "org/set", "attributes": ("clear",)}),
+        ("graded-pairs", {"source": "org/set", "grades": ("clear",)}),
+    ],
+)
+def test_every_loader_hands_the_revision_on(hub, name, options):
+    with pytest.raises(ValueError, match=r"column '.*' is missing or blank"):
+        LOADERS.make(name, revision="v1.2", **options)
+    assert hub.options[0][1]["revision"] == "v1.2"
+
+
+def test_unpaired_records_hand_the_revision_on(hub):
+    with pytest.raises(ValueError, match="column 'prompt' is missing or blank"):
+        load_unpaired_records("org/set", ("clear",), revision="v1.2")
+    with pytest.raises(ValueError, match="column 'label' is missing or blank"):
+        load_unpaired_preferences({"clear": "org/set"}, revision="v1.3")
+    assert [options["revision"] for _, options in hub.options] == ["v1.2", "v1.3"]
+
+
+def test_what_is_here_has_no_revision_and_a_file_no_subset(tmp_path, write_lines):
+    path = write_lines(tmp_path / "a.jsonl", [RECORD])
+    for source in (path, tmp_path):
+        with pytest.raises(ValueError, match=r"revision is 'v1', but .* is here, and not on the hub: leave it out"):
+            read_rows(source, "train", None, revision="v1")
+    with pytest.raises(ValueError, match=r"subset is 'x', but .*a\.jsonl is a single file, which has none"):
+        read_rows(path, "train", None, subset="x")
+
+
+def test_data_sets_that_only_datasets_reads_are_streamed_where_few_rows_are_asked_for(hub, monkeypatch):
+    calls = []
+
+    def load_dataset(source, subset, **options):
+        calls.append((source, subset, options))
+        return iter([{"number": 1}, {"number": 2}])
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    monkeypatch.setattr("mopref.llm.data.loaders.loader.file_kind", lambda name: None)
+    assert list(read_rows("org/set", "train", 1, revision="v1")) == [{"number": 1}]
+    assert len(list(read_rows("org/set", "train", None, subset="prefs"))) == 2
+    options = {"data_dir": None, "split": "train"}
+    assert calls == [
+        ("org/set", None, options | {"revision": "v1", "streaming": True}),
+        ("org/set", "prefs", options | {"revision": None, "streaming": False}),
+    ]
+
+
+def test_subsets_of_a_folder(tmp_path, write_lines):
+    """A folder whose README declares configurations, as data sets of the hub do."""
+    for name in ("prefs", "edits"):
+        write_lines(tmp_path / name / "train.jsonl", [{"name": name}])
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/train.jsonl\n" for name in ("prefs", "edits"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n", encoding="utf-8")
+    assert list(read_rows(tmp_path, "train", None, subset="edits")) == [{"name": "edits"}]
+    for subset in (None, "nope"):
+        with pytest.raises(ValueError, match=rf"^subset is {subset!r}, and .* has 'prefs', 'edits': name one of them"):
+            read_rows(tmp_path, "train", None, subset=subset)
+
+
+def test_the_shape_of_rows_without_a_column_is_told():
+    with pytest.raises(ValueError, match=r"^row 0: column 'a' .* These are BeaverTails, read by load_beavertails\(sou"):
+        require_columns({"prompt": 0, "response": 0, "category": 0, "is_safe": 0}, 0, ("a",))
+    with pytest.raises(ValueError, match=r"so rename or fill it\.$"):
+        require_columns({"id": 3}, 0, ("a",))
+    with pytest.raises(ValueError, match=r"so rename or fill it\.$"):
+        require_columns({"prompt": 3, "chosen": None, "rejected": "a"}, 0, ("chosen",))

@@ -99,3 +99,31 @@ def test_labels_in_csv(tmp_path, label, message):
     path.write_text(f"prompt,response_0,response_1,clear\np,a,b,{label}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_records(path, ("clear",))
+
+
+@pytest.mark.parametrize("name", ["own.jsonl", "own.csv"])
+def test_columns_of_other_names(tmp_path, name, write_lines):
+    rows = [{"question": "Why?", "response_0": "a", "response_1": "b", "rating": 1, "clear": 7}]
+    path = write_lines(tmp_path / "own.jsonl", rows)
+    if name.endswith("csv"):
+        path = tmp_path / name
+        path.write_text("question,response_0,response_1,rating\nWhy?,a,b,1\n", encoding="utf-8")
+    records = load_records(path, ("clear",), columns={"prompt": "question", "clear": "rating"})
+    assert records == [{"prompt": "Why?", "response_0": "a", "response_1": "b", "clear": 1}]
+    with pytest.raises(ValueError, match="columns maps 'kind', which is not read here"):
+        load_records(path, ("clear",), columns={"kind": "rating"})
+    with pytest.raises(
+        ValueError, match="columns names 'qestion', which none of the first 1 rows has; there are 'quest"
+    ):
+        load_records(path, ("clear",), columns={"prompt": "qestion"})
+
+
+def test_rows_of_another_shape_are_told_their_loader(tmp_path, write_lines):
+    path = write_lines(tmp_path / "a.jsonl", [{"prompt": "secret", "chosen": "secret", "rejected": "b"}])
+    with pytest.raises(
+        ValueError, match="row 0: column 'response_0' is missing or blank; there are 'prompt', "
+    ) as caught:
+        load_records(path, ("clear",))
+    message = str(caught.value)
+    assert message.endswith("These are pairs with a prompt, read by load_preference_pairs({'objective': source}).")
+    assert "secret" not in message

@@ -76,3 +76,12 @@ def test_what_is_no_text_is_refused_not_left_out(tmp_path, write_lines):
     path = write_lines(tmp_path / "a.jsonl", [pku_row(0, response_1=" "), pku_row(1, response_0=3)])
     with pytest.raises(ValueError, match="row 1, column 'response_0' is a int: it must be text"):
         load_pku_saferlhf(path)
+
+
+def test_columns_of_other_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("q,response_0,response_1,better,safer_response_id\nWhy?,a,b,1,0\n", encoding="utf-8")
+    (record,) = load_pku_saferlhf(path, columns={"prompt": "q", "better_response_id": "better"})
+    assert record == {"prompt": "Why?", "response_0": "a", "response_1": "b", "helpful": 1, "harmless": 0}
+    with pytest.raises(ValueError, match="columns maps 'helpful', which is not read here"):
+        load_pku_saferlhf(path, columns={"helpful": "better"})

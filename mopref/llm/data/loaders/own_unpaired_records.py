@@ -1,0 +1,49 @@
+"""Files that hold unpaired records as they are."""
+
+import os
+from collections.abc import Sequence
+
+from mopref.llm.data.records import refuse_other_inputs
+from mopref.llm.data.unpaired_records import UNPAIRED_COLUMNS, check_unpaired_objectives, validate_unpaired_records
+
+from .loader import Record, read_rows, require_columns
+from .sources import ColumnMap, check_columns_map, renamed_rows
+
+__all__ = ["load_unpaired_records"]
+
+
+def load_unpaired_records(
+    path: str | os.PathLike[str],
+    objectives: Sequence[str],
+    split: str = "train",
+    limit: int | None = None,
+    columns: ColumnMap | None = None,
+    revision: str | None = None,
+) -> list[Record]:
+    """Your own unpaired records, from a file or folder that holds them as they are; no row is dropped.
+
+    Args:
+        path: a file or folder of JSON lines, JSON, CSV or parquet, or a hub id. Its columns are ``prompt``,
+            ``response`` and one integer column for each objective; others are left out.
+        objectives: names of the label columns.
+        split: the split of a folder or hub data set.
+        limit: only so many rows from the start; ``None`` for all.
+        columns: maps these names to the file's columns, as ``{"prompt": "question"}``.
+        revision: the branch, tag or commit of a hub data set.
+
+    Raises:
+        FileNotFoundError: no such file or folder, or a folder without data files.
+        ValueError: a file that cannot be read, or what ``validate_unpaired_records`` refuses; row and column are named.
+    """
+    names = check_unpaired_objectives(objectives)
+    columns = columns or {}
+    check_columns_map(columns, (*UNPAIRED_COLUMNS, *names))
+    label_columns = [columns.get(name) or name for name in names]
+    records = []
+    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
+    for number, row in enumerate(rows):
+        refuse_other_inputs(row, number, names)
+        require_columns(row, number, (*UNPAIRED_COLUMNS, *names))
+        records.append({name: row[name] for name in (*UNPAIRED_COLUMNS, *names)})
+    validate_unpaired_records(records, names)
+    return records
