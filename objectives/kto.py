@@ -24,9 +24,6 @@ from mopref.registry import OBJECTIVES
 
 __all__ = ["KTO", "UnpairedBatch"]
 
-# The fewest rows under one preference that its reference point is estimated from.
-_FEWEST_ROWS = 4
-
 _TOKENS = ("prompt_ids", "response_ids", "mismatched_response_ids")
 _COLUMNS = (*_TOKENS, "labels")
 _REMEDY = "use with_mismatches(tokenize_unpaired(tokenizer, records, objectives)) to make such rows"
@@ -85,6 +82,7 @@ class KTO(RowObjective):
     """
 
     record_types = (UnpairedBatch, Sequences)
+    fewest_rows = 4
 
     def __init__(
         self,
@@ -185,15 +183,18 @@ class KTO(RowObjective):
             ValueError: fewer than four rows under one preference.
         """
         _, group, counts = torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
-        if (fewest := int(counts.min())) < _FEWEST_ROWS:
-            raise ValueError(
-                f"a preference has {fewest} rows of a batch, too few to estimate KTO's reference point from: give it "
-                f"{_FEWEST_ROWS} at least, by larger batches or fewer preferences per step."
-            )
+        self._refuse_few_rows(int(counts.min()), "by larger batches or fewer preferences per step")
         own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
         sums = torch.zeros(len(counts), device=own.device, dtype=own.dtype).index_add(0, group, mismatched.detach())
         reference_points = (sums / counts).clamp(min=0)[group]
         return RowLosses(self._answer_losses(own, reference_points, batch.labels), batch.labels >= 0)
+
+    def _refuse_few_rows(self, count: int, way: str) -> None:
+        if count < self.fewest_rows:
+            raise ValueError(
+                f"a preference has {count} rows, too few to estimate KTO's reference point from: give it "
+                f"{self.fewest_rows} at least, {way}."
+            )
 
     def _answer_losses(self, log_ratios: Tensor, reference_points: Tensor, labels: Tensor) -> Tensor:
         """From h and z ``(…, rows)``, or z ``(…, 1)``, and labels ``(rows, m)``: losses ``(…, rows, m)``."""
@@ -221,9 +222,11 @@ class KTO(RowObjective):
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
 
-        z(λ) comes from all rows, so that the batch size makes no difference; raises as ``RowObjective`` does.
+        z(λ) comes from all rows, so that the batch size makes no difference; raises as ``RowObjective`` does, and
+        for fewer than four rows.
         """
         rows, _ = self._checked_evaluation(model, data)
+        self._refuse_few_rows(len(rows), "by more data")
         ratios = self.all_log_ratios(model, rows, preferences, batch_size)
         return self.losses_of_log_ratios(ratios, self.labels(rows))
 

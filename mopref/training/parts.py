@@ -17,7 +17,7 @@ from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
 
-__all__ = ["check_frozen_base", "check_kinds", "check_names", "check_outputs", "settle_convention"]
+__all__ = ["check_frozen_base", "check_groups", "check_kinds", "check_names", "check_outputs", "settle_convention"]
 
 
 def check_kinds(model: Any, config: Any, callbacks: Any) -> None:
@@ -53,6 +53,21 @@ def check_names(model: nn.Module, objective: Objective, sampler: PreferenceSampl
     if sampler.names is not None:
         check_same_names(names, whose, sampler.names, "the sampler")
     check_objectives(model, names, whose)
+
+
+def check_groups(objective: Objective, config: TrainerConfig) -> None:
+    """Refuse groups of rows under one preference that are too small for the objective.
+
+    Raises:
+        ValueError: fewer rows for a preference than the objective's losses need.
+    """
+    rows = config.batch_size // config.preferences_per_step
+    if rows < objective.fewest_rows:
+        raise ValueError(
+            f"batch_size is {config.batch_size} and preferences_per_step {config.preferences_per_step}, which is "
+            f"{rows} rows for a preference, but {type(objective).__name__} needs {objective.fewest_rows}: give larger "
+            "batches or fewer preferences per step."
+        )
 
 
 def check_frozen_base(model: nn.Module) -> None:

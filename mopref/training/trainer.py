@@ -30,7 +30,14 @@ from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
-from mopref.training.parts import check_frozen_base, check_kinds, check_names, check_outputs, settle_convention
+from mopref.training.parts import (
+    check_frozen_base,
+    check_groups,
+    check_kinds,
+    check_names,
+    check_outputs,
+    settle_convention,
+)
 from mopref.training.process_state import ProcessState
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import check_identity, run_identity
@@ -100,6 +107,7 @@ class ParetoTrainer:
         check_names(model, objective, self.sampler)
         self.scalarizer.check_objectives(objective.num_objectives)
         check_frozen_base(model)
+        check_groups(objective, config)
         check_outputs(config)
         self.train_data = train_data
         labelled = labelled_rows(model, objective, train_data, config.mixed_precision)

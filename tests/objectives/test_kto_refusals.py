@@ -58,3 +58,14 @@ def test_a_trainer_needs_rows(make_llama):
     model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=NAMES))
     with pytest.raises(ValueError, match="train_data is None, but KTO is trained on data rows"):
         ParetoTrainer(model, KTO(NAMES), Linear(), config=TrainerConfig(steps=1, cpu=True))
+
+
+def test_groups_that_are_too_small_are_refused_when_the_trainer_is_made(model, rows):
+    config = TrainerConfig(steps=1, batch_size=6, preferences_per_step=2, progress=False, cpu=True)
+    with pytest.raises(ValueError, match=r"batch_size is 6 and preferences_per_step 2, which is 3 rows .* KTO needs 4"):
+        ParetoTrainer(model, KTO(NAMES), Linear(), train_data=rows, config=config)
+
+
+def test_too_few_rows_are_not_evaluated(model, rows):
+    with pytest.raises(ValueError, match=r"a preference has 3 rows, too few .* give it 4 at least, by more data"):
+        KTO(NAMES).mean_losses(model, rows[:3], torch.tensor([[0.5, 0.5]]), 8)

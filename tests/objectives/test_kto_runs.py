@@ -262,7 +262,7 @@ def test_fewer_than_four_rows_under_a_preference_are_refused(per_preference, mod
     rows = make_rows([[1, 0, 1], [0, 1, 0]] * 4)[: 2 * per_preference]
     kto, calls = KTO(NAMES), []
     handle = model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
-    with pytest.raises(ValueError, match=f"a preference has {per_preference} rows of a batch, .*: give it 4 at least"):
+    with pytest.raises(ValueError, match=f"a preference has {per_preference} rows, too few .*: give it 4 at least"):
         kto.losses(model, kto.collate(rows), preferences[:2])
     assert not calls
     handle.remove()
@@ -273,7 +273,7 @@ def test_fewer_than_four_rows_under_a_preference_are_refused(per_preference, mod
 @pytest.mark.parametrize("shares", [(8, 3), (3, 8)])
 def test_the_smallest_group_decides(shares, model, rows, preferences):
     row_preferences = torch.cat([preferences[i : i + 1].expand(count, 3) for i, count in enumerate(shares)])
-    with pytest.raises(ValueError, match="a preference has 3 rows of a batch"):
+    with pytest.raises(ValueError, match="a preference has 3 rows, too few"):
         KTO(NAMES).row_losses(model, KTO(NAMES).collate(rows[:11]), row_preferences)
 
 
