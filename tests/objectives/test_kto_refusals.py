@@ -57,7 +57,7 @@ def test_references_that_are_no_two_finite_numbers_are_refused_before_the_work(m
 def test_a_trainer_needs_rows(make_llama):
     model = PreferenceModel(make_llama(), SVDLoRAConfig(objectives=NAMES))
     with pytest.raises(ValueError, match="train_data is None, but KTO is trained on data rows"):
-        ParetoTrainer(model, KTO(NAMES), Linear(), config=TrainerConfig(steps=1, cpu=True))
+        ParetoTrainer(model, KTO(NAMES), Linear(), config=TrainerConfig(steps=1, preferences_per_step=2, cpu=True))
 
 
 def test_groups_that_are_too_small_are_refused_when_the_trainer_is_made(model, rows):
