@@ -83,7 +83,7 @@ def test_packed_bases_are_right_or_refused_with_a_reason(base):
 
 def test_the_table_grows_by_a_line_for_each_family(tmp_path, capsys):
     table, details = tmp_path / "table.md", tmp_path / "details.md"
-    factories = {"llama": FAMILIES["llama"], "nothing": lambda: None}
+    factories = {"llama": FAMILIES["llama"], "nothing": lambda: object().missing}
     assert print_matrix(factories, ["wrap"], table, details) == 1
     assert table.read_text(encoding="utf-8").splitlines() == [
         "| family | wrap |",
