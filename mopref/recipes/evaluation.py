@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mopref import Front
 from mopref._precision import at_least_float32
 from mopref.evaluation_mode import evaluation_mode
+from mopref.front import Front
 from mopref.llm.evaluation import preference_front, reward_front
 from mopref.llm.policy import Answer, answer_prompts
 from mopref.mixed_precision import autocast, precision_name
@@ -30,6 +30,7 @@ def evaluate(
     evaluation: EvaluationSettings | None = None,
     folder: str | Path | None = None,
     tell: Tell = silent,
+    replace_front: bool = False,
 ) -> Front:
     """The front of a run on its held-out data; ``front.json``, ``.csv``, ``.png`` and ``answers.json`` are written.
 
@@ -38,6 +39,7 @@ def evaluate(
         evaluation: what is measured where; by default as the recipe says.
         folder: where the files go; the run's by default.
         tell: says what is being done.
+        replace_front: write over a front that is there, of the same run before it was resumed.
 
     Raises:
         RecipeError: settings that cannot be.
@@ -46,7 +48,7 @@ def evaluate(
     folder = run.folder if folder is None else Path(folder)
     if not run.test_rows:
         raise RunFolderError(f"the run in {run.folder} was opened without its data: open it with with_data=True.")
-    if (folder / FRONT).exists():
+    if (folder / FRONT).exists() and not replace_front:
         raise RunFolderError(f"{folder} holds a front already: choose another folder for this one.")
     run = run if evaluation is None else replace(run, recipe=replace(run.recipe, evaluation=evaluation).completed())
     preferences = make_parts(run.recipe).preferences
@@ -146,7 +148,8 @@ def _write(run: Run, front: Front, preferences: Tensor, answers: Sequence[Sequen
     for name in (FRONT, "front.csv"):
         front.save(folder / name)
     base = front.metadata.get("base_losses")
-    title = f"One model, every balance: {run.recipe.objective.name} on held-out data"
+    what = "rewards" if KINDS[run.recipe.objective.name].front == "rewards" else "losses"
+    title = f"One model, every balance: held-out {run.recipe.objective.name.upper()} {what}"
     front.plot(folder / "front.png", reference_values=None if base is None else {"base model": base}, title=title)
     if answers:
         entries = list(_answer_entries(run, preferences, answers))

@@ -8,6 +8,7 @@ import torch
 
 from mopref.conditioning import SVDLoRAConfig
 from mopref.gradients import GRADIENT_WEIGHTINGS, GradientWeighting
+from mopref.llm.rewards import token_reward
 from mopref.objective import Objective
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
@@ -97,6 +98,7 @@ def make_objective(recipe: Recipe, tokenizer: Any, rewards: Mapping[str, Any] | 
     return objective
 
 
+@token_reward
 def _no_reward(prompts: Sequence[Any], responses: Sequence[str]) -> Any:
     raise AssertionError("only stands for a reward while options are tried.")
 

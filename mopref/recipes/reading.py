@@ -157,7 +157,9 @@ def _flag_mistake(message: str, flags: Sequence[str]) -> RecipeError:
 
 def _unknown_flag(flag: str) -> RecipeError:
     if not flag.startswith("--"):
-        return RecipeError("", f"{flag!r}: a recipe is one file; flags begin with --, as in --training.steps 100.")
+        return RecipeError(
+            "", f": {flag!r} is given beside it; a recipe is one file, and flags begin with --, as in --seed 1."
+        )
     key = flag.removeprefix("--").partition("=")[0]
     known = list(_keys(Recipe, ""))
     return RecipeError(key, f": there is no such setting; {nearest(key, known, '--')}", "--")

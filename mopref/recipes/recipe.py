@@ -4,6 +4,7 @@ Each class is a section of a recipe, and its ``Args:`` are the help texts of the
 the parts are made of them, see ``mopref.recipes.parts``.
 """
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -167,7 +168,8 @@ class EvaluationSettings:
     """What the front is measured at, after the training.
 
     Args:
-        points: preferences on an even lattice, the corners among them; 5 where no preferences are given.
+        points: preferences on an even lattice, the corners among them; by default 5 for two objectives, and for more
+            of them the corners and the middle of every two.
         preferences: preferences by name, such as [{helpful 0.7, harmless 0.3}], in place of points.
         batch_size: rows in one forward.
         reference_point: one value for each objective, worse than all that count; needed for the hypervolume.
@@ -234,5 +236,6 @@ class Recipe:
         if training.steps is None and training.epochs is None:
             training = replace(training, steps=1000)
         if evaluation.points is None and evaluation.preferences is None:
-            evaluation = replace(evaluation, points=5)
+            count = len(self.objectives)
+            evaluation = replace(evaluation, points=5 if count == 2 else max(1, math.comb(count + 1, 2)))
         return replace(self, data=data, training=training, evaluation=evaluation)

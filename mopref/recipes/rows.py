@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mopref.llm.data import (
+    label_counts,
     tokenize_prompts,
     tokenize_records,
     tokenize_responses,
     validate_records,
     validate_response_records,
 )
+from mopref.llm.data.records import prompt_key
 from mopref.recipes.recipe import DataSettings
 
-__all__ = ["KINDS", "LOADER_RECORDS", "RowKind", "precomputed", "tokenized", "validated"]
+__all__ = ["KINDS", "LOADER_RECORDS", "RowKind", "precomputed", "summary", "tokenized", "validated"]
 
 Records = list[dict[str, Any]]
 
@@ -70,6 +72,15 @@ def validated(kind: RowKind, records: Records, names: Sequence[str]) -> None:
         validate_records(records, names)
     elif kind.records == "responses":
         validate_response_records(records, names)
+
+
+def summary(kind: RowKind, records: Records, names: Sequence[str]) -> str:
+    """How many records there are, and how pairs are labelled."""
+    text = f"{len(records)} {kind.records} on {len({prompt_key(record['prompt']) for record in records})} prompts"
+    if kind.records != "pairs":
+        return text
+    counts = label_counts(records, names)
+    return f"{text}; labelled on all objectives {counts.labelled_on_all}, of these {counts.in_conflict} with opposite labels"
 
 
 def tokenized(kind: RowKind, tokenizer: Any, records: Records, names: Sequence[str], data: DataSettings) -> Any:

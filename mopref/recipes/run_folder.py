@@ -21,7 +21,8 @@ __all__ = [
     "RECIPE",
     "VERSIONS",
     "check_new_folder",
-    "check_same_run",
+    "check_same_recipe",
+    "check_same_records",
     "fingerprint",
     "newest_checkpoint",
     "versions",
@@ -48,26 +49,18 @@ def check_new_folder(folder: Path) -> None:
     """
     if folder.is_dir() and any(folder.iterdir()):
         what = "a run" if (folder / RECIPE).is_file() else "files"
-        raise RecipeError(
-            "output", f"is {str(folder)!r}, which holds {what} already: choose another folder, or resume that run."
-        )
+        remedy = "choose another folder, or go on with that run (--resume)"
+        raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
     existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RecipeError("output", f"is {str(folder)!r}: nothing can be written into {existing}; choose another.")
 
 
-def check_same_run(folder: Path, recipe: Recipe, earlier: Recipe, records: str) -> None:
-    """Refuse to go on with a run by another recipe or on other data.
-
-    Args:
-        folder: the run's.
-        recipe: what it is to go on with.
-        earlier: what it was begun with.
-        records: the fingerprint of the data.
+def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
+    """Refuse to go on with a run by another recipe than it was begun with.
 
     Raises:
         RecipeError: a setting that differs.
-        RunFolderError: data that differ.
     """
     new, old = _flat(asdict(recipe.completed())), _flat(asdict(earlier.completed()))
     for key in {**old, **new}:
@@ -75,6 +68,14 @@ def check_same_run(folder: Path, recipe: Recipe, earlier: Recipe, records: str) 
         if not is_free and old.get(key) != new.get(key):
             was = f"the run in {folder} was begun with {old.get(key)!r}"
             raise RecipeError(key, f"is {new.get(key)!r}, and {was}: resume it with that.")
+
+
+def check_same_records(folder: Path, records: str) -> None:
+    """Refuse to go on with a run on other data, of which this is the fingerprint.
+
+    Raises:
+        RunFolderError: it is another one.
+    """
     before = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["records"]
     if before != records:
         raise RunFolderError(f"the data of the run in {folder} have changed since it was begun: begin a new run.")

@@ -71,4 +71,8 @@ def load_records(recipe: Recipe, test: bool = False) -> list[dict[str, Any]]:
         options[source] = origin
     if "objectives" in parameters_of(loader):
         options["objectives"] = recipe.objectives
-    return list(LOADERS.make(data.loader, **options))
+    try:
+        return list(LOADERS.make(data.loader, **options))
+    except FileNotFoundError as error:
+        key = "data.test_source" if test and data.test_source is not None else "data.source"
+        raise RecipeError(key, f": {error}") from error

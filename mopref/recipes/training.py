@@ -9,12 +9,12 @@ from typing import Any
 from mopref.conditioning import PreferenceModel
 from mopref.objective import Objective
 from mopref.recipes.log_file import LogFile
-from mopref.recipes.mistakes import RecipeError
+from mopref.recipes.mistakes import RecipeError, settings_at
 from mopref.recipes.models import adapted_model, load_tokenizer
 from mopref.recipes.parts import Parts, make_parts, trainer_config
 from mopref.recipes.reading import load_recipe, save_recipe
 from mopref.recipes.recipe import Recipe
-from mopref.recipes.rows import precomputed, tokenized
+from mopref.recipes.rows import precomputed, summary, tokenized
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
@@ -22,12 +22,14 @@ from mopref.recipes.run_folder import (
     RECIPE,
     VERSIONS,
     check_new_folder,
-    check_same_run,
+    check_same_recipe,
+    check_same_records,
     fingerprint,
     newest_checkpoint,
     versions,
 )
 from mopref.training import ParetoTrainer, TrainerCallback
+from mopref.training.batching import GroupBatchSampler
 
 __all__ = ["Preparation", "prepare", "train"]
 
@@ -88,21 +90,31 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     recipe = recipe.completed()
     parts = make_parts(recipe)
     train, test = read_data(recipe, parts)
-    tell(f"{len(train)} records to train on, and {len(test)} to evaluate on.")
+    for side, records in (("train", train), ("held out", test)):
+        tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
     tokenizer = load_tokenizer(recipe.model)
     train_rows, test_rows = (
         tokenized(parts.kind, tokenizer, part, recipe.objectives, recipe.data) for part in (train, test)
     )
-    model = adapted_model(recipe.model, parts.adapter, parts.device)
     objective = run_objective(recipe, tokenizer)
+    _check_batches(recipe, objective, train_rows)
+    model = adapted_model(recipe.model, parts.adapter, parts.device)
     if hasattr(objective, "precompute"):
         tell("Computing what is the same at every step, once …")
     train_rows, test_rows = (
         precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
         for rows in (train_rows, test_rows)
     )
-    records = fingerprint([*train, *test])
-    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, records)
+    of_records = fingerprint([*train, *test])
+    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, of_records)
+
+
+def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, Any]]) -> None:
+    """Refuse, before a model is loaded, batches that the rows cannot fill."""
+    labelled, training = objective.labelled(rows), recipe.training
+    if labelled is not None:
+        with settings_at("training", ["batch_size"]):
+            GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
 
 
 def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
@@ -127,11 +139,13 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     recipe = recipe.completed()
     folder = Path(recipe.output)
     checkpoint = newest_checkpoint(folder) if resume else None
-    if not resume:
+    if resume:
+        check_same_recipe(folder, recipe, load_recipe(folder / RECIPE))
+    else:
         check_new_folder(folder)
     ready = prepare(recipe, tell)
     if resume:
-        check_same_run(folder, recipe, load_recipe(folder / RECIPE), ready.records)
+        check_same_records(folder, ready.records)
     trainer = ready.trainer(folder, (LogFile(folder / LOG),))
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / RECIPE)

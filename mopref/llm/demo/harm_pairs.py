@@ -49,6 +49,7 @@ def harm_pairs(
     seed: int = 0,
     prefer_labelled_on_both: bool = False,
     progress: bool = True,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Preference records labelled on ``helpful`` and ``harmless``, made once and kept in the cache folder.
 
@@ -67,6 +68,7 @@ def harm_pairs(
         seed: of all draws.
         prefer_labelled_on_both: draw pairs that are labelled on both objectives first.
         progress: show progress bars.
+        limit: only so many records from the start; ``None`` for all.
 
     Raises:
         AssetError: a download fails.
@@ -87,7 +89,7 @@ def harm_pairs(
 
     folder = build_once(cache_folder(cache_dir) / f"harm-pairs-{digest}", key, build)
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in itertools.islice(lines, limit)]
 
 
 @dataclass(frozen=True)
