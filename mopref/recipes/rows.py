@@ -80,7 +80,8 @@ def summary(kind: RowKind, records: Records, names: Sequence[str]) -> str:
     if kind.records != "pairs":
         return text
     counts = label_counts(records, names)
-    return f"{text}; labelled on all objectives {counts.labelled_on_all}, of these {counts.in_conflict} with opposite labels"
+    conflict = f"of these {counts.in_conflict} with opposite labels"
+    return f"{text}; labelled on all objectives {counts.labelled_on_all}, {conflict}"
 
 
 def tokenized(kind: RowKind, tokenizer: Any, records: Records, names: Sequence[str], data: DataSettings) -> Any:
