@@ -1,7 +1,7 @@
 """Parsers of the commands: jsonargparse's, with help that keeps its lines, and mistakes in our words."""
 
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
@@ -42,17 +42,17 @@ def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
         raise UsageError(f"{reason}: see `{parser.prog} --help` for what it takes.") from error
 
 
-def first_argument(arguments: Sequence[str], parser: ArgumentParser, what: str) -> str:
+def first_argument(arguments: Sequence[str], make_parser: Callable[[], ArgumentParser], what: str) -> str:
     """The first argument, which must be no flag; ``--help`` anywhere prints the help and ends the program.
 
     Raises:
         UsageError: there is none.
     """
     if "-h" in arguments or "--help" in arguments:
-        parser.print_help()
+        make_parser().print_help()
         raise SystemExit(0)
     if not arguments or arguments[0].startswith("-"):
-        raise UsageError(f"{what} comes first: see `{parser.prog} --help` for an example.")
+        raise UsageError(f"{what} comes first: see `{make_parser().prog} --help` for an example.")
     return arguments[0]
 
 

@@ -1,10 +1,11 @@
 """``mopref completion``: the script by which a shell completes the commands."""
 
-from argparse import ArgumentParser
+import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
 import shtab
+from jsonargparse import ArgumentParser
 
 from mopref.cli import COMMANDS
 from mopref.cli.arguments import command_parser, parsed
@@ -18,7 +19,7 @@ _DESCRIPTION = """Print the script that lets a shell complete commands and setti
 Reads and writes nothing."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("completion", "SHELL", _DESCRIPTION)
     made.add_argument("shell", choices=list(shtab.SUPPORTED_SHELLS), help="the shell")
@@ -28,7 +29,7 @@ def parser():  # type: ignore[no-untyped-def]
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     shell = parsed(parser(), arguments).shell
-    every = ArgumentParser(prog="mopref")
+    every = argparse.ArgumentParser(prog="mopref")
     commands = every.add_subparsers(dest="command")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text)

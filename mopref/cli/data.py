@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentParser
+
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.recipes import load_recipe
@@ -21,7 +23,7 @@ lays them out, with the tokens that are trained in brackets.
 Reads the recipe, its data and its tokenizer; no model is loaded. Writes nothing but what it prints."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("data", "inspect RECIPE.yaml [--rows N] [--SETTING VALUE …]", _DESCRIPTION)
     made.add_argument("action", metavar="inspect", choices=["inspect"], help="what is done")
@@ -33,10 +35,10 @@ def parser():  # type: ignore[no-untyped-def]
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    action = first_argument(arguments, parser(), "the action `inspect`")
+    action = first_argument(arguments, parser, "the action `inspect`")
     if action != "inspect":
         raise UsageError(f"there is no action {action!r}: write `mopref data inspect recipe.yaml`.")
-    path = first_argument(arguments[1:], parser(), "after `inspect` the recipe")
+    path = first_argument(arguments[1:], parser, "after `inspect` the recipe")
     rows, flags = take_value(arguments[2:], "--rows")
     if rows is not None and not rows.isdecimal():
         raise UsageError(f"--rows is {rows!r}: it is a number of rows, so it must be a whole number ≥ 0.")

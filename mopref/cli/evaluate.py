@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -21,7 +23,7 @@ Writes front.json, front.csv, front.png and answers.json into the folder of --ou
 has no front yet."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("evaluate", "RUN [--output FOLDER] [--evaluation.SETTING VALUE …]", _DESCRIPTION)
     made.add_argument("folder", metavar="RUN", help="the folder of a run")
@@ -32,7 +34,7 @@ def parser():  # type: ignore[no-untyped-def]
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    folder = Path(first_argument(arguments, parser(), "the run's folder"))
+    folder = Path(first_argument(arguments, parser, "the run's folder"))
     output, flags = take_value(arguments[1:], "--output")
     for flag in flags:
         if flag.startswith("--") and not flag.startswith("--evaluation"):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
 from mopref.cli.arguments import command_parser, named_preferences, parsed
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -23,7 +25,7 @@ stock PEFT and vLLM load, fixed at the preference; with "merged" a plain model a
 served."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("export", _USAGE, _DESCRIPTION)
     made.add_argument("folder", metavar="RUN", help="the folder of a run")

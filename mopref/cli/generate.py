@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from mopref.cli.arguments import command_parser, named_preferences, parsed
@@ -23,7 +24,7 @@ _DESCRIPTION = """Answer prompts with the model of a run, at one preference or a
 Reads the run's folder, and the model that its recipe names. Writes nothing but what it prints."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("generate", "RUN [--preference NAME=WEIGHT,… …] [--max-new-tokens N] PROMPT …", _DESCRIPTION)
     made.add_argument("folder", metavar="RUN", help="the folder of a run")

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import ArgumentParser
+
 from mopref.cli.arguments import command_parser, parsed
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -24,7 +26,7 @@ _HEAD = """# A recipe of mopref: edit objectives, data and model, then run `mopr
 """
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("init", "[RECIPE.yaml]", _DESCRIPTION)
     made.add_argument("file", metavar="RECIPE.yaml", nargs="?", default="recipe.yaml", help="the file to write")

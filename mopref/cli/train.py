@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentParser
+
 from mopref.cli.arguments import command_parser, first_argument, take_switch
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -23,7 +25,7 @@ versions.json, log.jsonl, checkpoints where training.checkpoint_every is set, ad
 front.png and answers.json. What can be refused is refused before anything is written."""
 
 
-def parser():  # type: ignore[no-untyped-def]
+def parser() -> ArgumentParser:
     """The command's parser."""
     made = command_parser("train", "RECIPE.yaml [--resume] [--dry-run] [--SETTING VALUE …]", _DESCRIPTION)
     made.add_argument("file", metavar="RECIPE.yaml", help="the recipe")
@@ -39,7 +41,7 @@ def parser():  # type: ignore[no-untyped-def]
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    path = first_argument(arguments, parser(), "the recipe")
+    path = first_argument(arguments, parser, "the recipe")
     resume, flags = take_switch(arguments[1:], "--resume")
     dry_run, flags = take_switch(flags, "--dry-run")
     if resume and dry_run:

@@ -61,7 +61,7 @@ def inspect_data(recipe: Recipe, count: int = 10) -> DataReport:
     return DataReport(lines, [_rendered(tokenizer, row, recipe.objectives) for row in rows["train"][:count]])
 
 
-def _content(kind: RowKind, records: Sequence[Any], names: Sequence[str]) -> Iterator[str]:
+def _content(kind: RowKind, records: list[dict[str, Any]], names: Sequence[str]) -> Iterator[str]:
     yield summary(kind, records, names)
     if kind.records == "responses":
         counts = {name: sum(name in record_dimensions(record) for record in records) for name in names}

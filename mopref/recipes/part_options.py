@@ -33,7 +33,7 @@ def make_part(
     """
     function = find_part(registry, settings.name, joined(key, "name"))
     place = joined(key, "options")
-    options = checked_options(function, settings.options, place, {**(said or {}), **dict.fromkeys(given, "")}, given)
+    options = checked_options(function, settings.options, place, {**dict.fromkeys(given, ""), **(said or {})}, given)
     with settings_at(place, parameters_of(function)):
         return registry.make(settings.name, **given, **options)
 
@@ -80,7 +80,8 @@ def checked_options(
     for name in options:
         place = joined(key, name)
         if name in said:
-            raise RecipeError(place, f": {said[name] or 'another part'} of the recipe says it, so leave it out.")
+            whose = f"the setting {said[name]}" if said[name] else "another part"
+            raise RecipeError(place, f": {whose} of the recipe says it, so leave it out.")
         if name not in own and not takes_any:
             free = [other for other in own if other not in said]
             hint = nearest(name, free, joined(key, "")) if free else "there are none."

@@ -51,8 +51,15 @@ def _placed(file: str, flags: Sequence[str]) -> Iterator[None]:
         if error.place:
             raise
         keys = [flag.removeprefix("--").partition("=")[0] for flag in flags if flag.startswith("--")]
-        is_flag = any(error.key == key or error.key.startswith((f"{key}.", f"{key}[")) for key in keys)
-        raise RecipeError(error.key, error.problem, "--" if is_flag else file) from error.__cause__
+        if any(error.key == key or error.key.startswith((f"{key}.", f"{key}[")) for key in keys):
+            raise RecipeError(error.key, error.problem, "--") from error.__cause__
+        for key in keys:
+            section, _, name = key.rpartition(".")
+            # What does not go with a setting of the file's may be the flag's doing.
+            if error.key.rpartition(".")[0] == section and re.search(rf"\b{re.escape(name)}\b", error.problem):
+                problem = f": {error.key.rpartition('.')[2]} {error.problem}"
+                raise RecipeError(key, problem, "--") from error.__cause__
+        raise RecipeError(error.key, error.problem, file) from error.__cause__
 
 
 def _read_tree(path: Path) -> Any:

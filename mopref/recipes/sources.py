@@ -36,9 +36,8 @@ def check_loader(recipe: Recipe, kind: RowKind) -> None:
     checked_options(function, data.test_options, "data.test_options", said, {})
     required = source is not None and parameters_of(function)[source].default is Parameter.empty
     if required and data.source is None:
-        raise RecipeError(
-            "data.source", f": this setting is missing; the loader {data.loader!r} needs a file, folder or hub id."
-        )
+        problem = f": this setting is missing; the loader {data.loader!r} needs a file, folder or hub id, so give one."
+        raise RecipeError("data.source", problem)
     for name in ("source", "test_source"):
         value = getattr(data, name)
         if value is None:
