@@ -10,6 +10,7 @@ HEAVY = {"scipy", "pymoo", "moocore", "pandas", "matplotlib", "seaborn", "transf
 # All but plotting, which is asked for where plots are wanted.
 FACES = (
     "mopref",
+    "mopref.cli",
     "mopref.conditioning",
     "mopref.front",
     "mopref.gradients",
@@ -23,6 +24,7 @@ FACES = (
     "mopref.llm.policy_gradient",
     "mopref.llm.rewards",
     "mopref.objectives",
+    "mopref.recipes",
     "mopref.samplers",
     "mopref.scalarizers",
     "mopref.training",
