@@ -80,8 +80,7 @@ def summary(kind: RowKind, records: Records, names: Sequence[str]) -> str:
     if kind.records != "pairs":
         return text
     counts = label_counts(records, names)
-    conflict = f"of these {counts.in_conflict} with opposite labels"
-    return f"{text}; labelled on all objectives {counts.labelled_on_all}, {conflict}"
+    return f"{text}; labelled on all objectives {counts.labelled_on_all}, with opposite labels {counts.in_conflict}"
 
 
 def tokenized(kind: RowKind, tokenizer: Any, records: Records, names: Sequence[str], data: DataSettings) -> Any:

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "check_same_recipe",
     "check_same_records",
     "fingerprint",
+    "located",
     "newest_checkpoint",
     "versions",
 ]
@@ -54,6 +55,22 @@ def check_new_folder(folder: Path) -> None:
     existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RecipeError("output", f"is {str(folder)!r}: nothing can be written into {existing}; choose another.")
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with whole paths in place of relative ones, so that its run can be opened from any folder.
+
+    Hub ids, and what is not there, stay as they are.
+    """
+    model = {name: _whole(getattr(recipe.model, name)) for name in ("name", "tokenizer")}
+    data = {name: _whole(getattr(recipe.data, name)) for name in ("source", "test_source")}
+    return replace(recipe, model=replace(recipe.model, **model), data=replace(recipe.data, **data))
+
+
+def _whole(name: Any) -> Any:
+    if isinstance(name, Mapping):
+        return {key: _whole(value) for key, value in name.items()}
+    return str(Path(name).absolute()) if isinstance(name, str) and Path(name).exists() else name
 
 
 def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:

@@ -25,6 +25,7 @@ from mopref.recipes.run_folder import (
     check_same_recipe,
     check_same_records,
     fingerprint,
+    located,
     newest_checkpoint,
     versions,
 )
@@ -136,7 +137,7 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("", "a recipe is run by one process so far: use ParetoTrainer itself on several.")
-    recipe = recipe.completed()
+    recipe = located(recipe.completed())
     folder = Path(recipe.output)
     checkpoint = newest_checkpoint(folder) if resume else None
     if resume:

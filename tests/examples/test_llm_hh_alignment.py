@@ -1,12 +1,15 @@
 """The main job from end to end, on a tiny random model and a file of records: nothing is downloaded."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mopref import Front, PreferenceModel
 from mopref.llm.policy import Policy
+from mopref.recipes import load_recipe
 
 WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
 
@@ -109,3 +112,37 @@ def test_every_scalarizer_it_offers_can_be_made(example):
     for name in example.SCALARIZERS:
         made = example.SCALARIZERS[name].between(ideal=[0.0, 0.0], nadir=example.REFERENCE_POINT)
         assert made(losses, preferences).isfinite().all(), name
+
+
+def test_without_flags_it_is_the_demos_recipe(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path(__file__).parents[2] / "examples" / "recipes" / "demo.yaml"
+    recipe, settings = load_recipe(file), example.Settings()
+    by_flags = example.recipe_of(settings).completed()
+    # The script writes out the scalarizer's defaults.
+    own = by_flags.scalarizer.options
+    assert {name: own[name] for name in recipe.scalarizer.options} == recipe.scalarizer.options
+    assert replace(by_flags, scalarizer=recipe.scalarizer) == recipe
+
+
+def test_no_run_is_written_over(example, tmp_path):
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run"
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run" / "front.json").write_text("")
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run-2"
+    (tmp_path / "run-2" / "front.json").write_text("")
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_what_cannot_be_ends_in_a_sentence(example, records_file, tmp_path):
+    with pytest.raises(SystemExit, match=r"model\.name is .+: nothing could be loaded from there"):
+        example.main(["--model", str(tmp_path / "none"), "--data", str(records_file), "--output", str(tmp_path / "out")])
+
+
+def test_data_sets_have_their_loaders(example):
+    assert example.data_of("demo") == ("harm-pairs", None, {"prefer_labelled_on_both": True})
+    assert example.data_of("PKU-Alignment/PKU-SafeRLHF")[:2] == ("pku-saferlhf", "PKU-Alignment/PKU-SafeRLHF")
+    assert example.data_of("Anthropic/hh-rlhf")[:2] == ("hh-rlhf", "Anthropic/hh-rlhf")
+    assert example.data_of("mine.jsonl")[:2] == ("records", "mine.jsonl")

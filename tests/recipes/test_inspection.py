@@ -14,7 +14,7 @@ def test_labels_conflicts_lengths_and_leaks_are_counted(load, tmp_path):
     data = {"source": str(train), "test_source": str(test), "test_fraction": None, "max_response_length": 2}
     lines = inspect_data(load(data=data)).lines
     assert lines[:6] == [
-        "train: 3 pairs on 3 prompts; labelled on all objectives 2, of these 1 with opposite labels",
+        "train: 3 pairs on 3 prompts; labelled on all objectives 2, with opposite labels 1",
         "train: helpful: 3 labelled (1 prefer response_0, 2 response_1), 0 tied or not labelled",
         "train: harmless: 2 labelled (2 prefer response_0, 0 response_1), 1 tied or not labelled",
         "train: helpful and harmless: 2 labelled on both, 1 agree, 1 conflict",

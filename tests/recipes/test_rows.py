@@ -68,6 +68,6 @@ def test_what_is_the_same_at_every_step_is_computed_where_it_can_be():
 def test_a_summary_counts_records_prompts_and_labels():
     pairs = pair_records(8)
     prompts = len({pair["prompt"] for pair in pairs})
-    expected = f"8 pairs on {prompts} prompts; labelled on all objectives 6, of these 6 with opposite labels"
+    expected = f"8 pairs on {prompts} prompts; labelled on all objectives 6, with opposite labels 6"
     assert summary(KINDS["dpo"], pairs, NAMES) == expected
     assert summary(KINDS["sft"], responses(), NAMES) == "2 responses on 1 prompts"

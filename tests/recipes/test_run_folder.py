@@ -3,13 +3,22 @@ from dataclasses import replace
 
 import pytest
 
-from mopref.recipes import DataSettings, EvaluationSettings, Recipe, RecipeError, RunFolderError, TrainingSettings
+from mopref.recipes import (
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    Recipe,
+    RecipeError,
+    RunFolderError,
+    TrainingSettings,
+)
 from mopref.recipes.run_folder import (
     VERSIONS,
     check_new_folder,
     check_same_recipe,
     check_same_records,
     fingerprint,
+    located,
     newest_checkpoint,
     versions,
 )
@@ -93,3 +102,15 @@ def test_versions_name_packages_and_python():
     content = versions("abc")
     assert {"python", "system", "mopref", "torch", "transformers", "records"} <= content.keys()
     assert content["records"] == "abc"
+
+
+def test_paths_that_are_there_become_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "a.jsonl").write_text("")
+    data = DataSettings(source={"a": "a.jsonl", "b": "b.jsonl"}, test_source="a.jsonl")
+    recipe = located(Recipe(("a", "b"), data=data, model=ModelSettings("model", tokenizer="org/model")))
+    assert recipe.model == ModelSettings(str(tmp_path / "model"), tokenizer="org/model")
+    assert recipe.data.source == {"a": str(tmp_path / "a.jsonl"), "b": "b.jsonl"}
+    assert recipe.data.test_source == str(tmp_path / "a.jsonl")
+    assert located(Recipe(("a",))).model.name == "demo"

@@ -13,7 +13,7 @@ from mopref.llm.data import split_by_prompt, tokenize_records
 from mopref.llm.evaluation import preference_front
 from mopref.llm.policy import answer_prompts
 from mopref.objectives import DPO
-from mopref.recipes import RecipeError, RunFolderError, load_recipe, train
+from mopref.recipes import RecipeError, RunFolderError, load_recipe, open_run, train
 from mopref.recipes.training import prepare
 from mopref.samplers import UniformSampler
 from mopref.scalarizers import Tchebycheff
@@ -84,6 +84,17 @@ def test_the_folders_recipe_runs_the_run_again(trained, tmp_path):
     assert again.history == trained.history
     for name, value in trained.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[name]), name
+
+
+def test_a_run_begun_by_relative_paths_is_opened_from_anywhere(load, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny)
+    recipe = load(model={"name": "model"}, data={"source": "records.jsonl"}, training={"steps": 4})
+    run = train(recipe)
+    # The same recipe, said in the same words, goes on with it.
+    with pytest.warns(UserWarning, match="learning rate"):
+        assert train(replace(recipe, training=replace(recipe.training, steps=5)), resume=True).history[-1]["step"] == 5
+    monkeypatch.chdir(tmp_path)
+    assert len(open_run(run.folder, with_data=True).test_rows) == len(run.test_rows)
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(load, trained, tmp_path, monkeypatch):

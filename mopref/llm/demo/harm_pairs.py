@@ -76,6 +76,8 @@ def harm_pairs(
 
     Source: PyRIT 1.1.0, folder ``scorer_evals/harm``, MIT licence.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}: no record would be left, so it must be ≥ 1, or None for all records.")
     settings = _PairSettings(max_characters, pairs_per_prompt, harm_gap, relevance_gap, seed, prefer_labelled_on_both)
     key = {"format": _FORMAT, "sources": [PYRIT_HARM.key, MINILM.key], **asdict(settings)}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
