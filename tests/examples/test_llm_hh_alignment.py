@@ -138,7 +138,9 @@ def test_no_run_is_written_over(example, tmp_path):
 
 def test_what_cannot_be_ends_in_a_sentence(example, records_file, tmp_path):
     with pytest.raises(SystemExit, match=r"model\.name is .+: nothing could be loaded from there"):
-        example.main(["--model", str(tmp_path / "none"), "--data", str(records_file), "--output", str(tmp_path / "out")])
+        example.main(
+            ["--model", str(tmp_path / "none"), "--data", str(records_file), "--output", str(tmp_path / "out")]
+        )
 
 
 def test_data_sets_have_their_loaders(example):
