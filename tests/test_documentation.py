@@ -35,6 +35,7 @@ BLOCKS = [
     ("docs/data.md", "import load_beavertails"),
     ("docs/data.md", "tokenize_unpaired"),
     ("docs/data.md", "import LoadReport"),
+    ("docs/recipes.md", "mopref.recipes"),
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
@@ -268,3 +269,92 @@ def test_models_page_on_other_tools(tmp_path, monkeypatch, make_llama, randomise
     with torch.no_grad():
         expected = model(input_ids=ids, preferences={"helpful": 0.7, "harmless": 0.3}).logits
         torch.testing.assert_close(names["served"].eval()(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def blocks(language: str, page: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+def tiny_recipes(tmp_path, monkeypatch, make_llama):
+    """The recipes of the page, with a tiny model, few steps and own records, in the folder of the test."""
+    import json
+
+    save_tokenizer(tmp_path / "model")
+    make_llama(vocab_size=9).save_pretrained(tmp_path / "model")
+    names = ("helpful", "harmless", "brief")
+    texts = {"prompt": "why yes", "response_0": "yes yes", "response_1": "no"}
+    records = [
+        {
+            **texts,
+            "prompt": f"why {WORDS[i % 6]} {WORDS[i // 6 % 6]}",
+            **{name: (i >> k) % 2 for k, name in enumerate(names)},
+        }
+        for i in range(36)
+    ]
+    styles = [
+        {"prompt": record["prompt"], "response": style, "dimension": name}
+        for record in records
+        for style, name in (("yes", "brief"), ("no maybe", "polite"))
+    ]
+    for name, rows in (("records", records), ("styles", styles), ("prompts", records)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    def shortened(text: str) -> str:
+        for old, new in (("Qwen/Qwen2.5-0.5B-Instruct", "model"), ("steps: 500", "steps: 2"), ("steps=500", "steps=2")):
+            text = text.replace(old, new)
+        return text.replace("prompts: [How do I fall asleep faster?]", "prompts: [why Hello]\n  max_new_tokens: 3")
+
+    return shortened
+
+
+def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
+    """The page's records, recipe, commands and code, as they are written."""
+    import json
+    import shlex
+
+    from mopref.cli import main
+
+    (lines,) = blocks("json", "recipes.md")
+    assert [set(json.loads(line)) for line in lines.splitlines()] == [
+        {"prompt", "response_0", "response_1", "helpful", "harmless", "brief"}
+    ] * 2
+    recipe, *_ = blocks("yaml", "recipes.md")
+    assert len(recipe.splitlines()) == 10
+    (tmp_path / "recipe.yaml").write_text(tiny_recipes(recipe))
+    (commands,) = blocks("bash", "recipes.md")
+    for command in commands.splitlines():
+        program, *arguments = shlex.split(command.replace("steps 1000", "steps 3"))
+        assert program == "mopref"
+        assert main(arguments) == 0, command
+    for made in ("runs/first/front.png", "runs/first/answers.json", "runs/first-15/front.json", "runs/second/adapter"):
+        assert (tmp_path / made).exists(), made
+    assert (tmp_path / "lora-70-20-10" / "adapter_model.safetensors").is_file()
+    names: dict = {}
+    exec(tiny_recipes(code_block("mopref.recipes", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))), names)
+    assert names["model"].objectives == ("helpful", "harmless", "brief")
+
+    capsys.readouterr()
+    (tmp_path / "recipe.yaml").write_text(tiny_recipes(recipe).replace("steps:", "stepz:"))
+    assert main(["train", "recipe.yaml"]) == 2
+    assert capsys.readouterr().err in blocks("text", "recipes.md")
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_recipes_page_on_styles_and_rewards(tiny_recipes, tmp_path, number):
+    pytest.importorskip("vaderSentiment")
+    from mopref.cli import main
+
+    (tmp_path / "recipe.yaml").write_text(tiny_recipes(blocks("yaml", "recipes.md")[number]))
+    few = ["--training.steps", "2", "--data.test_fraction", "0.1"]
+    assert main(["train", "recipe.yaml", *few]) == 0
+
+
+def test_every_recipe_that_is_an_example_can_be_read():
+    from mopref.recipes import load_recipe
+
+    files = sorted((ROOT / "examples" / "recipes").glob("*.yaml"))
+    assert files
+    for file in files:
+        load_recipe(file)

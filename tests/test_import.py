@@ -10,6 +10,7 @@ HEAVY = {"scipy", "pymoo", "moocore", "pandas", "matplotlib", "seaborn", "transf
 # All but plotting, which is asked for where plots are wanted.
 FACES = (
     "mopref",
+    "mopref.cli",
     "mopref.conditioning",
     "mopref.front",
     "mopref.gradients",
@@ -23,6 +24,7 @@ FACES = (
     "mopref.llm.policy_gradient",
     "mopref.llm.rewards",
     "mopref.objectives",
+    "mopref.recipes",
     "mopref.samplers",
     "mopref.scalarizers",
     "mopref.training",
@@ -40,7 +42,7 @@ def imported(statement: str) -> set[str]:
 
 def test_importing_mopref_loads_torch_and_accelerate_and_nothing_heavier():
     """Beside what these two bring themselves."""
-    own, peers = imported("import mopref"), imported("import torch, accelerate")
+    own, peers = imported("from mopref import ParetoTrainer"), imported("import torch, accelerate")
     assert {"torch", "accelerate"} <= own
     assert not (own - peers) & HEAVY
 
@@ -85,5 +87,6 @@ def test_the_users_names_are_there():
         "even_preferences",
         "simplex_lattice",
     }
+    assert mopref.Front.__name__ == "Front"
     assert names <= set(vars(mopref))
     assert mopref.__version__

@@ -1,12 +1,15 @@
 """The main job from end to end, on a tiny random model and a file of records: nothing is downloaded."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from mopref import Front, PreferenceModel
 from mopref.llm.policy import Policy
+from mopref.recipes import load_recipe
 
 WORDS = ["red", "green", "blue", "cat", "dog", "runs", "sleeps", "eats", "here", "there", "now", "then"]
 
@@ -79,18 +82,6 @@ def test_adapter_reloads_with_its_base(example, model_folder, records_file, tmp_
     assert (ends[0] - ends[1]).abs().max() > 1e-2
 
 
-def test_a_second_run_replaces_the_first_or_is_refused_before_it_trains(
-    example, model_folder, records_file, tmp_path, monkeypatch
-):
-    few = ("--points", "2", "--steps", "2")
-    for seed in ("0", "1"):
-        example.main(arguments(model_folder, records_file, tmp_path / "out", *few, "--seed", seed))
-        assert json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())["seed"] == int(seed)
-    monkeypatch.setattr(example, "train", lambda *_: pytest.fail("trained"))
-    with pytest.raises(FileExistsError, match=r"holds the adapter of another training, .*\(it adapts other layers"):
-        example.main(arguments(model_folder, records_file, tmp_path / "out", *few, "--layers", "1"))
-
-
 def test_kept_activations_change_nothing(example, model_folder, records_file, tmp_path, monkeypatch):
     kept = example.main(arguments(model_folder, records_file, tmp_path / "kept"))
     monkeypatch.setattr(Policy, "keeps_lower_layers", lambda policy, tokens: False)
@@ -121,3 +112,39 @@ def test_every_scalarizer_it_offers_can_be_made(example):
     for name in example.SCALARIZERS:
         made = example.SCALARIZERS[name].between(ideal=[0.0, 0.0], nadir=example.REFERENCE_POINT)
         assert made(losses, preferences).isfinite().all(), name
+
+
+def test_without_flags_it_is_the_demos_recipe(example, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path(__file__).parents[2] / "examples" / "recipes" / "demo.yaml"
+    recipe, settings = load_recipe(file), example.Settings()
+    by_flags = example.recipe_of(settings).completed()
+    # The script writes out the scalarizer's defaults.
+    own = by_flags.scalarizer.options
+    assert {name: own[name] for name in recipe.scalarizer.options} == recipe.scalarizer.options
+    assert replace(by_flags, scalarizer=recipe.scalarizer) == recipe
+
+
+def test_no_run_is_written_over(example, tmp_path):
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run"
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run"
+    (tmp_path / "run" / "front.json").write_text("")
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run-2"
+    (tmp_path / "run-2" / "front.json").write_text("")
+    assert example.free_folder(tmp_path / "run") == tmp_path / "run-3"
+
+
+def test_what_cannot_be_ends_in_a_sentence(example, records_file, tmp_path):
+    with pytest.raises(SystemExit, match=r"model\.name is .+: nothing could be loaded from there"):
+        example.main(
+            ["--model", str(tmp_path / "none"), "--data", str(records_file), "--output", str(tmp_path / "out")]
+        )
+
+
+def test_data_sets_have_their_loaders(example):
+    assert example.data_of("demo") == ("harm-pairs", None, {"prefer_labelled_on_both": True})
+    assert example.data_of("PKU-Alignment/PKU-SafeRLHF")[:2] == ("pku-saferlhf", "PKU-Alignment/PKU-SafeRLHF")
+    assert example.data_of("Anthropic/hh-rlhf")[:2] == ("hh-rlhf", "Anthropic/hh-rlhf")
+    assert example.data_of("mine.jsonl")[:2] == ("records", "mine.jsonl")

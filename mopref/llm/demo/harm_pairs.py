@@ -49,6 +49,7 @@ def harm_pairs(
     seed: int = 0,
     prefer_labelled_on_both: bool = False,
     progress: bool = True,
+    limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Preference records labelled on ``helpful`` and ``harmless``, made once and kept in the cache folder.
 
@@ -67,6 +68,7 @@ def harm_pairs(
         seed: of all draws.
         prefer_labelled_on_both: draw pairs that are labelled on both objectives first.
         progress: show progress bars.
+        limit: only so many records from the start; ``None`` for all.
 
     Raises:
         AssetError: a download fails.
@@ -74,6 +76,8 @@ def harm_pairs(
 
     Source: PyRIT 1.1.0, folder ``scorer_evals/harm``, MIT licence.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}: no record would be left, so it must be ≥ 1, or None for all records.")
     settings = _PairSettings(max_characters, pairs_per_prompt, harm_gap, relevance_gap, seed, prefer_labelled_on_both)
     key = {"format": _FORMAT, "sources": [PYRIT_HARM.key, MINILM.key], **asdict(settings)}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
@@ -87,7 +91,7 @@ def harm_pairs(
 
     folder = build_once(cache_folder(cache_dir) / f"harm-pairs-{digest}", key, build)
     with (folder / "records.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in itertools.islice(lines, limit)]
 
 
 @dataclass(frozen=True)

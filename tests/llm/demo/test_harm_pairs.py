@@ -61,6 +61,14 @@ def test_by_name(tmp_path, no_assets):
     assert len(no_assets) == 1
 
 
+def test_a_limit_takes_the_first_records_of_the_same_pairs(tmp_path, no_assets):
+    every = harm_pairs(tmp_path, progress=False)
+    assert harm_pairs(tmp_path, progress=False, limit=2) == every[:2]
+    assert len(no_assets) == 1, "made once, whatever the limit"
+    with pytest.raises(ValueError, match="limit is 0: no record would be left"):
+        harm_pairs(tmp_path, progress=False, limit=0)
+
+
 def test_gaps_decide_what_is_labelled(tmp_path, no_assets):
     records = harm_pairs(tmp_path, harm_gap=0.6, relevance_gap=0.5, progress=False)
     labels = {

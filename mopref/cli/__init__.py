@@ -1,0 +1,102 @@
+"""The command line: ``mopref train recipe.yaml`` and its siblings, each in a file of its own.
+
+This file imports nothing that is heavy: a command's own module is imported when the command is called.
+"""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+__all__ = ["COMMANDS", "main"]
+
+# The commands, and what the list of them says; "data inspect" stands in the module data.
+COMMANDS = {
+    "init": "write a starter recipe with a comment on every setting",
+    "train": "train and evaluate what a recipe describes",
+    "evaluate": "measure a run's front again, at other preferences for example",
+    "generate": "answer prompts at one preference or at several, side by side",
+    "export": "write a run's model for other tools: a LoRA, a merged model, or a set of LoRAs",
+    "data": "look at the data of a recipe: labels, conflicts, lengths, leaks, rows as the model sees them",
+    "completion": "print the script that lets a shell complete these commands",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command of the command line.
+
+    Returns:
+        The exit code: 0 where all went right, 2 for a mistake of the user's (one sentence on standard error), and 1
+        for anything else (a traceback, which ``--debug`` shows in every case).
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"mopref {version('mopref')}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        like = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean `mopref {like[0]}`?" if like else f"there are {', '.join(COMMANDS)}."
+        print(f"mopref: there is no command {command!r}; {hint}", file=sys.stderr)
+        return 2
+    return _run(command, rest, debug)
+
+
+def _overview() -> str:
+    lines = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: mopref COMMAND …",
+            "",
+            "One language model for every balance of objectives: from preference data to a front.",
+            "",
+            *lines,
+            "",
+            "  mopref init recipe.yaml && mopref train recipe.yaml",
+            "",
+            "`mopref COMMAND --help` says what a command reads and writes. --debug shows the traceback of a mistake,",
+            "--version the version.",
+        ]
+    )
+
+
+def _run(command: str, arguments: list[str], debug: bool) -> int:
+    try:
+        # Their import takes seconds: only where a command is run.
+        from mopref.cli.mistakes import is_mistake
+        from mopref.cli.output import quiet_libraries
+
+        quiet_libraries()
+        module = import_module(f"mopref.cli.{command}")
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").startswith("mopref"):
+            raise
+        print(f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[llm]'.", file=sys.stderr)
+        return 2
+    try:
+        module.run(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except BrokenPipeError:
+        # Nobody reads any more, as in `mopref … | head`; the interpreter would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"mopref {command}: interrupted.", file=sys.stderr)
+        return 1
+    except Exception as error:
+        mistake = is_mistake(error)
+        if debug or not mistake:
+            traceback.print_exc()
+        if mistake:
+            print(f"mopref {command}: {error}", file=sys.stderr)
+        return 2 if mistake else 1
+    return 0

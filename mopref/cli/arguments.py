@@ -1,0 +1,102 @@
+"""Parsers of the commands: jsonargparse's, with help that keeps its lines, and mistakes in our words."""
+
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
+from torch import Tensor
+
+from mopref.cli.mistakes import UsageError
+from mopref.preferences import validate_preferences
+
+__all__ = ["command_parser", "first_argument", "named_preferences", "parsed", "take_switch", "take_value"]
+
+
+class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help whose description keeps its lines."""
+
+
+def command_parser(command: str, usage: str, description: str) -> ArgumentParser:
+    """A parser for the command of that name, whose usage goes on so."""
+    return ArgumentParser(
+        prog=f"mopref {command}",
+        usage=f"mopref {command} {usage}",
+        description=description,
+        formatter_class=_Formatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+
+
+def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
+    """What the parser makes of the arguments.
+
+    Raises:
+        UsageError: what it does not take.
+    """
+    try:
+        return parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{reason}: see `{parser.prog} --help` for what it takes.") from error
+
+
+def first_argument(arguments: Sequence[str], make_parser: Callable[[], ArgumentParser], what: str) -> str:
+    """The first argument, which must be no flag; ``--help`` anywhere prints the help and ends the program.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if "-h" in arguments or "--help" in arguments:
+        make_parser().print_help()
+        raise SystemExit(0)
+    if not arguments or arguments[0].startswith("-"):
+        raise UsageError(f"{what} comes first: see `{make_parser().prog} --help` for an example.")
+    return arguments[0]
+
+
+def take_switch(arguments: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    """Whether a switch is among the arguments, and the others."""
+    return name in arguments, [argument for argument in arguments if argument != name]
+
+
+def take_value(arguments: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of a flag among the arguments, and the others.
+
+    Raises:
+        UsageError: the flag has no value.
+    """
+    rest = list(arguments)
+    for place, argument in enumerate(rest):
+        flag, is_joined, value = argument.partition("=")
+        if flag != name:
+            continue
+        if is_joined:
+            return value, rest[:place] + rest[place + 1 :]
+        if place + 1 == len(rest):
+            raise UsageError(f"{name} has no value: write it behind.")
+        return rest[place + 1], rest[:place] + rest[place + 2 :]
+    return None, rest
+
+
+def named_preferences(texts: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Preferences such as "helpful=0.7,harmless=0.3", ``(N, m)``.
+
+    Raises:
+        UsageError: a text of another form.
+        ValueError: weights that are no preference.
+    """
+    example = ",".join(f"{name}={1 / len(names):.2g}" for name in names)
+    rows = []
+    for text in texts:
+        weights: dict[str, float] = {}
+        for part in text.split(","):
+            name, _, weight = part.partition("=")
+            try:
+                weights[name.strip()] = float(weight)
+            except ValueError:
+                problem = f"--preference is {text!r}: write a weight for each objective, as in {example}."
+                raise UsageError(problem) from None
+        rows.append(weights)
+    return validate_preferences(rows, names)

@@ -1,0 +1,33 @@
+"""Which errors are the user's to mend: those are told in a sentence, all others with their traceback."""
+
+from types import TracebackType
+
+from mopref.recipes import RecipeError, RunFolderError
+
+__all__ = ["UsageError", "is_mistake"]
+
+# What the library raises of data, files and settings; of these types errors may come from elsewhere, too.
+_TOLD = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, ImportError)
+
+
+class UsageError(ValueError):
+    """A command line that cannot be."""
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error is about what the user gave: a recipe, a run's folder, or what the library itself refuses.
+
+    An error of the same type from another library is none: it may be a fault of ours.
+    """
+    if isinstance(error, RecipeError | RunFolderError | UsageError):
+        return True
+    return isinstance(error, _TOLD) and _origin(error.__traceback__).split(".")[0] == "mopref"
+
+
+def _origin(traceback: TracebackType | None) -> str:
+    """The module that raised."""
+    name = ""
+    while traceback is not None:
+        name = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return name

@@ -1,0 +1,29 @@
+"""What the commands print: results on standard output, what is being done on standard error; plain in a file."""
+
+import logging
+import sys
+import warnings
+from typing import Any
+
+__all__ = ["quiet_libraries", "tell"]
+
+
+def tell(line: str) -> None:
+    """Say on standard error what is being done."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def quiet_libraries() -> None:
+    """Let warnings be sentences, and other libraries draw bars on a terminal only."""
+    warnings.showwarning = _show_warning
+    # What torchao says of its own files, on machines that have it.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not sys.stderr.isatty():
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+
+
+def _show_warning(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
+    tell(f"warning: {message}")

@@ -1,0 +1,56 @@
+"""``mopref train``: train and evaluate what a recipe describes."""
+
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+
+from mopref.cli.arguments import command_parser, first_argument, take_switch
+from mopref.cli.mistakes import UsageError
+from mopref.cli.output import tell
+from mopref.recipes import evaluate, load_recipe, train
+from mopref.recipes.reading import add_recipe_flags
+from mopref.recipes.trial import try_out
+
+__all__ = ["parser", "run"]
+
+_DESCRIPTION = """Train a model for every balance of the objectives, and measure its front on held-out data.
+
+  mopref train recipe.yaml
+  mopref train recipe.yaml --training.steps 100 --output runs/short
+  mopref train recipe.yaml --dry-run
+
+Reads the recipe, and what it names. Every flag below is a setting of it, and counts in place of the file's.
+Writes the folder that `output` names, which must be new or empty: recipe.yaml (complete; it runs this again),
+versions.json, log.jsonl, checkpoints where training.checkpoint_every is set, adapter/, front.json, front.csv,
+front.png and answers.json. What can be refused is refused before anything is written."""
+
+
+def parser() -> ArgumentParser:
+    """The command's parser."""
+    made = command_parser("train", "RECIPE.yaml [--resume] [--dry-run] [--SETTING VALUE …]", _DESCRIPTION)
+    made.add_argument("file", metavar="RECIPE.yaml", help="the recipe")
+    made.add_argument(
+        "--resume", action="store_true", help="go on with the run in the folder, from its newest checkpoint"
+    )
+    made.add_argument(
+        "--dry-run", action="store_true", help="try everything once, estimate time and memory, write nothing"
+    )
+    add_recipe_flags(made)
+    return made
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    path = first_argument(arguments, parser, "the recipe")
+    resume, flags = take_switch(arguments[1:], "--resume")
+    dry_run, flags = take_switch(flags, "--dry-run")
+    if resume and dry_run:
+        raise UsageError("--resume and --dry-run: a dry run begins nothing to go on with, so leave one out.")
+    recipe = load_recipe(path, flags)
+    if dry_run:
+        print(try_out(recipe, tell))
+        return
+    trained = train(recipe, resume=resume, tell=tell)
+    front = evaluate(trained, tell=tell, replace_front=resume)
+    print(front.summary())
+    tell(f"Written to {trained.folder}.")

@@ -1,0 +1,20 @@
+"""Recipes: a run as typed settings, and what trains and evaluates it."""
+
+from mopref._faces import public_names as _public_names
+
+from .evaluation import evaluate as evaluate
+from .mistakes import RecipeError as RecipeError, RunFolderError as RunFolderError
+from .reading import load_recipe as load_recipe, recipe_text as recipe_text, save_recipe as save_recipe
+from .recipe import (
+    AdapterSettings as AdapterSettings,
+    DataSettings as DataSettings,
+    EvaluationSettings as EvaluationSettings,
+    ModelSettings as ModelSettings,
+    PartSettings as PartSettings,
+    Recipe as Recipe,
+    TrainingSettings as TrainingSettings,
+)
+from .run import Run as Run, open_run as open_run
+from .training import train as train
+
+__all__ = _public_names(globals())

@@ -1,0 +1,34 @@
+"""The log of a run as a file: an entry a line, as it comes."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from mopref.training import TrainerCallback
+from mopref.training.callbacks import RunningTrainer
+
+__all__ = ["LogFile"]
+
+
+class LogFile(TrainerCallback):
+    """Write each new entry of ``trainer.history`` as a line of JSON; a resumed run keeps those up to its checkpoint.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, trainer: RunningTrainer) -> None:
+        """Write what was logged before."""
+        self.path.write_text("".join(map(_line, trainer.history)), encoding="utf-8")
+
+    def on_log(self, trainer: RunningTrainer, entry: Mapping[str, float]) -> None:
+        """Write the new entry."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(entry))
+
+
+def _line(entry: Mapping[str, float]) -> str:
+    return json.dumps(dict(entry)) + "\n"

@@ -1,0 +1,168 @@
+"""The parts of a run, made of a recipe: whatever one of them refuses is refused before any model or data is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+import torch
+
+from mopref.conditioning import SVDLoRAConfig
+from mopref.gradients import GRADIENT_WEIGHTINGS, GradientWeighting
+from mopref.llm.rewards import token_reward
+from mopref.objective import Objective
+from mopref.objective_names import checked_names
+from mopref.preferences import simplex_lattice, validate_preferences
+from mopref.recipes.mistakes import RecipeError, nearest, settings_at
+from mopref.recipes.part_options import make_part
+from mopref.recipes.recipe import Recipe, TrainingSettings
+from mopref.recipes.reward_parts import check_rewards
+from mopref.recipes.rows import KINDS, RowKind
+from mopref.recipes.sources import check_loader
+from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+from mopref.sampler import PreferenceSampler
+from mopref.scalarizer import Scalarizer
+from mopref.training import TrainerConfig
+
+__all__ = ["Parts", "make_objective", "make_parts", "trainer_config"]
+
+
+class Parts(NamedTuple):
+    """What a run is made of, beside model and data.
+
+    Attributes:
+        kind: what the objective learns from.
+        scalarizer: a scalarizer or gradient weighting.
+        sampler: draws the preferences.
+        adapter: the adapters' settings.
+        preferences: what the front is measured at, ``(N, m)``.
+        device: where the model goes.
+    """
+
+    kind: RowKind
+    scalarizer: Scalarizer | GradientWeighting
+    sampler: PreferenceSampler
+    adapter: SVDLoRAConfig
+    preferences: torch.Tensor
+    device: torch.device
+
+
+def make_parts(recipe: Recipe) -> Parts:
+    """Every part that needs neither the model nor the data; the others' options are checked.
+
+    Raises:
+        RecipeError: a part that does not exist, or a value that one refuses; the setting is named.
+    """
+    recipe = recipe.completed()
+    with settings_at("", ["objectives"]):
+        names = checked_names(recipe.objectives, "objectives")
+    if recipe.objective.name not in KINDS:
+        known = nearest(recipe.objective.name, KINDS)
+        raise RecipeError("objective.name", f"is {recipe.objective.name!r}: recipes know no such objective; {known}")
+    kind = KINDS[recipe.objective.name]
+    check_loader(recipe, kind)
+    check_rewards(recipe)
+    make_objective(recipe, None)
+    weighting = recipe.scalarizer.name in GRADIENT_WEIGHTINGS
+    scalarizer = make_part(GRADIENT_WEIGHTINGS if weighting else SCALARIZERS, recipe.scalarizer, "scalarizer")
+    _check_length(getattr(scalarizer, "origin", None), len(names), "scalarizer.options")
+    said = {"num_objectives": "objectives", "seed": "seed"}
+    sampler = make_part(SAMPLERS, recipe.sampler, "sampler", said, num_objectives=names)
+    settings = {setting.name: getattr(recipe.adapter, setting.name) for setting in fields(recipe.adapter)}
+    with settings_at("adapter", settings):
+        adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
+    with settings_at("", ["seed"]):
+        TrainerConfig(seed=recipe.seed)
+    trainer_config(recipe.training, 1)
+    preferences = _preferences(recipe)
+    _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
+    _check_data(recipe)
+    return Parts(kind, scalarizer, sampler, adapter, preferences, _device(recipe.model.device))
+
+
+def make_objective(recipe: Recipe, tokenizer: Any, rewards: Mapping[str, Any] | None = None) -> Objective:
+    """The objective; of one with rewards, without them, only the options are tried."""
+    if recipe.objective.name != "rlhf":
+        said = {"names": "objectives"}
+        objective: Objective = make_part(OBJECTIVES, recipe.objective, "objective", said, names=recipe.objectives)
+        return objective
+    parts = rewards if rewards is not None else dict.fromkeys(recipe.objectives, _no_reward)
+    said = {"rewards": "rewards", "tokenizer": "model", "seed": "seed"}
+    given = {"rewards": parts, "tokenizer": tokenizer, "seed": recipe.seed}
+    settings = recipe.objective
+    if rewards is None:
+        # What ends a response is the tokenizer's to say, which is not loaded yet.
+        sampling = settings.options.get("sampling") or {}
+        ended = {**sampling, "stop_token_ids": []} if isinstance(sampling, Mapping) else sampling
+        settings = replace(settings, options={**settings.options, "sampling": ended})
+    objective = make_part(OBJECTIVES, settings, "objective", said, **given)
+    return objective
+
+
+@token_reward
+def _no_reward(prompts: Sequence[Any], responses: Sequence[str]) -> Any:
+    raise AssertionError("only stands for a reward while options are tried.")
+
+
+def _check_length(point: Any, count: int, key: str) -> None:
+    if point is not None and len(point) != count:
+        raise RecipeError(key, f": a point has {len(point)} numbers, and there are {count} objectives; give one each.")
+
+
+def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> TrainerConfig:
+    """The trainer's settings; epochs become steps, of which one takes ``batch_size · accumulation`` rows.
+
+    Raises:
+        RecipeError: a value out of its range; the setting is named.
+    """
+    skipped = ("steps", "epochs", "checkpoint_every")
+    settings = {s.name: getattr(training, s.name) for s in fields(training) if s.name not in skipped}
+    with settings_at("training", [*settings, "steps", "checkpoint_every"]):
+        every = training.checkpoint_every
+        # Its range is the trainer's to check, also where no folder is named yet.
+        others = {"output_dir": "." if every is not None else None, **others, "checkpoint_every": every}
+        config = TrainerConfig(steps=1 if training.steps is None else training.steps, **settings, **others)
+        if config.batch_size % config.preferences_per_step:
+            raise ValueError(
+                f"batch_size is {config.batch_size}: preferences_per_step = {config.preferences_per_step} preferences "
+                "share its rows evenly, so it must be a multiple of them."
+            )
+    if training.epochs is None:
+        return config
+    in_step = config.batch_size * config.gradient_accumulation_steps
+    steps = max(1, -int(-training.epochs * rows // in_step))
+    return TrainerConfig(steps=steps, **settings, **others)
+
+
+def _preferences(recipe: Recipe) -> torch.Tensor:
+    """What the front is measured at."""
+    evaluation, names = recipe.evaluation, recipe.objectives
+    if evaluation.preferences is not None:
+        with settings_at("evaluation.preferences", []):
+            return validate_preferences(evaluation.preferences, names)
+    assert evaluation.points is not None
+    with settings_at("evaluation.points", []):
+        return simplex_lattice(len(names), evaluation.points)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; with "auto" the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RecipeError("model.device", f"is {name!r}: choose auto, cpu, cuda, or cuda:1 and so on.") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise RecipeError("model.device", f"is {name!r}: PyTorch sees no such device here; choose cpu or auto.")
+    return device
+
+
+def _check_data(recipe: Recipe) -> None:
+    data = recipe.data
+    for name in ("max_prompt_length", "max_response_length"):
+        if getattr(data, name) < 1:
+            raise RecipeError(
+                f"data.{name}", f"is {getattr(data, name)}: nothing would be left, so it must be ≥ 1 token."
+            )
+    if data.test_fraction is not None and not 0 < data.test_fraction < 1:
+        raise RecipeError("data.test_fraction", f"is {data.test_fraction}: it is a share, so it must be in (0, 1).")

@@ -1,0 +1,241 @@
+"""A run, said once: the settings that training, evaluation, the command line and a run's folder share.
+
+Each class is a section of a recipe, and its ``Args:`` are the help texts of the command line. Values are checked when
+the parts are made of them, see ``mopref.recipes.parts``.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+__all__ = [
+    "AdapterSettings",
+    "DataSettings",
+    "EvaluationSettings",
+    "ModelSettings",
+    "PartSettings",
+    "Recipe",
+    "TrainingSettings",
+]
+
+
+@dataclass(frozen=True)
+class PartSettings:
+    """A part by its name, with its options; in a file the name alone will do.
+
+    Args:
+        name: the name it is registered under.
+        options: options of the part, as its class takes them.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The language model that is adapted.
+
+    Args:
+        name: hub id or folder of a causal language model; "demo" fetches SmolLM2-135M-Instruct.
+        tokenizer: hub id or folder of the tokenizer, by default the model's own.
+        revision: the hub's branch, tag or commit of the model, and of the tokenizer where it is the model's own.
+        dtype: type of the weights; "auto" is bfloat16 on a GPU and float32 on a CPU.
+        quantization: load the weights in 4 or 8 bits, by bitsandbytes.
+        device: "auto" for a GPU where there is one, "cpu", "cuda", "cuda:1", and so on.
+    """
+
+    name: str = "demo"
+    tokenizer: str | None = None
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["4bit", "8bit"] | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The SVD-LoRA adapters, in which the preference is written.
+
+    Args:
+        rank: directions that all preferences share, ≥ 0.
+        preference_rank: directions that each λ_i scales, ≥ 1.
+        scaling: factor of the adapters' outputs.
+        initialization: "zero-output" starts as the base model; "paper" as the paper does.
+        target_modules: names of the linear layers to adapt; null or "all-linear" for all but the output head.
+        layers: indices of the blocks to adapt, negative ones counted from the last; null for all.
+    """
+
+    rank: int = 8
+    preference_rank: int = 4
+    scaling: float = 1.0
+    initialization: Literal["zero-output", "paper"] = "zero-output"
+    target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
+    layers: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The data, what is held out of it, and how long its texts may be.
+
+    Args:
+        loader: what reads the data; "records" reads files whose columns are prompt, response_0, response_1 and one
+            label (0, 1 or -1) for each objective.
+        source: file, folder or hub id, or a mapping where the loader takes one; null for the loader's own.
+        options: options of the loader, such as limit or split.
+        test_source: source of the records to evaluate on, read by the same loader.
+        test_options: options of the loader for the records to evaluate on, over those above, such as split.
+        test_fraction: share of the prompts that is held out to evaluate on, where no test records are named; 0.2 by
+            default.
+        max_prompt_length: most tokens of a prompt.
+        max_response_length: most tokens of a response; longer ones are cut.
+        on_long_prompt: what happens to a row with a longer prompt.
+    """
+
+    loader: str = "records"
+    source: str | dict[str, Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    test_source: str | dict[str, Any] | None = None
+    test_options: dict[str, Any] = field(default_factory=dict)
+    test_fraction: float | None = None
+    max_prompt_length: int = 512
+    max_response_length: int = 512
+    on_long_prompt: Literal["error", "truncate", "drop"] = "error"
+
+    def __post_init__(self) -> None:
+        if self.has_test_data and self.test_fraction is not None:
+            raise ValueError(
+                f"test_fraction is {self.test_fraction}: test_source or test_options name the records to evaluate on, "
+                "so that none need be held out; leave one of them out."
+            )
+
+    @property
+    def has_test_data(self) -> bool:
+        """Whether the records to evaluate on are read by themselves."""
+        return self.test_source is not None or bool(self.test_options)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how the adapters are trained.
+
+    Args:
+        steps: optimiser steps; 1000 where neither steps nor epochs are given.
+        epochs: passes over the data, in place of steps.
+        batch_size: rows in one forward; a multiple of preferences_per_step.
+        preferences_per_step: preferences drawn for one forward, which share its rows.
+        gradient_accumulation_steps: forwards in one step, each with its own rows and preferences.
+        learning_rate: its peak.
+        weight_decay: AdamW's.
+        lr_schedule: how the learning rate falls to 0 at the last step.
+        warmup_ratio: fraction of the steps over which the learning rate rises from 0.
+        max_grad_norm: gradients are scaled down to this norm; null for no clipping.
+        mixed_precision: null, "bf16" or "fp16".
+        checkpoint_every: steps between checkpoints, from which a run can be resumed; null for none.
+        log_every: steps between entries of the log.
+        trackers: accelerate's trackers by name, such as tensorboard.
+        progress: show progress.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int = 8
+    preferences_per_step: int = 4
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    lr_schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = 0.05
+    max_grad_norm: float | None = 1.0
+    mixed_precision: Literal["bf16", "fp16"] | None = None
+    checkpoint_every: int | None = None
+    log_every: int = 10
+    trackers: tuple[str, ...] = ()
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                f"steps is {self.steps}, and epochs is {self.epochs:g}: each says how long to train, so leave one of "
+                "them out, or set it to null."
+            )
+        if self.epochs is not None and not 0 < self.epochs < float("inf"):
+            raise ValueError(f"epochs is {self.epochs:g}: it is a number of passes over the data, so it must be > 0.")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What the front is measured at, after the training.
+
+    Args:
+        points: preferences on an even lattice, the corners among them; by default 5 for two objectives, and for more
+            of them the corners and the middle of every two.
+        preferences: preferences by name, such as [{helpful 0.7, harmless 0.3}], in place of points.
+        batch_size: rows in one forward.
+        reference_point: one value for each objective, worse than all that count; needed for the hypervolume.
+        prompts: prompts whose answers are written at every preference.
+        max_new_tokens: most tokens of such an answer.
+    """
+
+    points: int | None = None
+    preferences: list[dict[str, float]] | None = None
+    batch_size: int = 16
+    reference_point: tuple[float, ...] | None = None
+    prompts: tuple[str, ...] = ()
+    max_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        if self.points is not None and self.preferences is not None:
+            raise ValueError(
+                f"points is {self.points}, and preferences are given, too: each says where to evaluate, so leave one "
+                "of them out, or set it to null."
+            )
+        for name in ("points", "batch_size", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: it is a number of things, so it must be ≥ 1.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a run is made of.
+
+    Args:
+        objectives: the names of the objectives; for preference pairs they name the label columns of the data.
+        data: the data.
+        model: the language model.
+        adapter: the adapters.
+        objective: what is minimised, "dpo" or "sft" for example.
+        rewards: for the objective "rlhf", a reward for each objective.
+        scalarizer: how the losses of all objectives become one.
+        sampler: which preferences are drawn in training.
+        training: the training.
+        evaluation: the evaluation.
+        seed: seeds the split, the adapters and the training.
+        output: folder of the run, new or empty.
+    """
+
+    objectives: tuple[str, ...]
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    objective: PartSettings = PartSettings("dpo")
+    rewards: dict[str, PartSettings] = field(default_factory=dict)
+    scalarizer: PartSettings = PartSettings("tchebycheff")
+    sampler: PartSettings = PartSettings("uniform")
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    seed: int = 0
+    output: str = "runs/latest"
+
+    def completed(self) -> "Recipe":
+        """The same run with every default written out, also those that depend on another setting."""
+        data, training, evaluation = self.data, self.training, self.evaluation
+        if not data.has_test_data and data.test_fraction is None:
+            data = replace(data, test_fraction=0.2)
+        if training.steps is None and training.epochs is None:
+            training = replace(training, steps=1000)
+        if evaluation.points is None and evaluation.preferences is None:
+            count = len(self.objectives)
+            evaluation = replace(evaluation, points=5 if count == 2 else max(1, math.comb(count + 1, 2)))
+        return replace(self, data=data, training=training, evaluation=evaluation)

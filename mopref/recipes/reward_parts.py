@@ -1,0 +1,71 @@
+"""The rewards that a recipe names, by the names of its objectives."""
+
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any
+
+from mopref.llm.demo.assets import minilm
+from mopref.llm.rewards import REWARDS, shared_embedder
+from mopref.recipes.mistakes import RecipeError, nearest, settings_at
+from mopref.recipes.part_options import checked_options, find_part, parameters_of
+from mopref.recipes.recipe import Recipe
+
+__all__ = ["check_rewards", "make_rewards"]
+
+# Options that stand for what is loaded: a name or folder in place of the object.
+_LOADED: dict[str, Callable[[str], Any]] = {
+    "embedder": lambda name: shared_embedder(minilm() if name == "demo" else name)
+}
+
+
+def check_rewards(recipe: Recipe) -> None:
+    """Refuse rewards where none are read, and a reward that is missing, unknown, or has not the options it is given.
+
+    Raises:
+        RecipeError: the setting is named.
+    """
+    if recipe.objective.name != "rlhf":
+        if recipe.rewards:
+            raise RecipeError("rewards", f": the objective {recipe.objective.name!r} reads no rewards; leave them out.")
+        return
+    for name in recipe.rewards:
+        if name not in recipe.objectives:
+            raise RecipeError(f"rewards.{name}", f": there is no such objective; {nearest(name, recipe.objectives)}")
+    for name in recipe.objectives:
+        if name not in recipe.rewards:
+            raise RecipeError(f"rewards.{name}", f": this reward is missing; {nearest('', REWARDS)}")
+        _checked(recipe, name)
+
+
+def make_rewards(recipe: Recipe) -> dict[str, Any]:
+    """The rewards by the names of the objectives, in their order.
+
+    A class that loads its model by name is made by its ``from_pretrained``, and ``embedder`` names a sentence model.
+
+    Raises:
+        RecipeError: options that a reward refuses; the setting is named.
+    """
+    rewards = {}
+    for name in recipe.objectives:
+        make, options = _checked(recipe, name)
+        with settings_at(f"rewards.{name}.options", options):
+            rewards[name] = make(**{key: _LOADED.get(key, _as_is)(value) for key, value in options.items()})
+    return rewards
+
+
+def _checked(recipe: Recipe, name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What makes a reward, and its options."""
+    settings, key = recipe.rewards[name], f"rewards.{name}"
+    part = find_part(REWARDS, settings.name, f"{key}.name")
+    make = getattr(part, "from_pretrained", part)
+    options = checked_options(make, settings.options, f"{key}.options", {}, {})
+    known = {**parameters_of(make), **parameters_of(part)}
+    for option in options:
+        if option not in known or known[option].kind is Parameter.VAR_KEYWORD:
+            problem = f": there is no such option; {nearest(option, known, f'{key}.options.')}"
+            raise RecipeError(f"{key}.options.{option}", problem)
+    return make, options
+
+
+def _as_is(value: Any) -> Any:
+    return value

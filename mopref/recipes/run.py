@@ -1,0 +1,105 @@
+"""A run: what was trained, where it is, and what it is evaluated on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mopref.conditioning import PreferenceModel
+from mopref.llm.data import split_by_prompt
+from mopref.objective import Objective
+from mopref.recipes.mistakes import RunFolderError, settings_at
+from mopref.recipes.models import load_tokenizer, model_with_adapter
+from mopref.recipes.parts import Parts, make_objective, make_parts
+from mopref.recipes.reading import load_recipe
+from mopref.recipes.recipe import Recipe
+from mopref.recipes.reward_parts import make_rewards
+from mopref.recipes.rows import precomputed, tokenized, validated
+from mopref.recipes.run_folder import ADAPTER, RECIPE
+from mopref.recipes.sources import load_records
+
+__all__ = ["Run", "Tell", "open_run", "read_data", "run_objective", "silent"]
+
+# Says in a line what is being done.
+Tell: TypeAlias = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run.
+
+    Args:
+        recipe: its settings, complete.
+        folder: its folder.
+        model: the model with its adapters.
+        tokenizer: the model's.
+        objective: what was minimised.
+        scalarizer: what made one loss of them.
+        test_rows: the rows to evaluate on; nothing where a run was opened without its data.
+        history: the entries of its log.
+    """
+
+    recipe: Recipe
+    folder: Path
+    model: PreferenceModel
+    tokenizer: Any
+    objective: Objective
+    scalarizer: Any
+    test_rows: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def read_data(recipe: Recipe, parts: Parts) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records to train and to evaluate on, checked.
+
+    Raises:
+        FileNotFoundError, ValueError: as the loader and the check of the records do.
+    """
+    records = load_records(recipe)
+    if recipe.data.has_test_data:
+        train, test = records, load_records(recipe, test=True)
+    else:
+        assert recipe.data.test_fraction is not None
+        with settings_at("data", ["test_fraction"]):
+            train, test = split_by_prompt(records, recipe.data.test_fraction, seed=recipe.seed)
+    for part in (train, test):
+        validated(parts.kind, part, recipe.objectives)
+    return train, test
+
+
+def run_objective(recipe: Recipe, tokenizer: Any) -> Objective:
+    """The objective, with its rewards where it has any."""
+    rewards = make_rewards(recipe) if recipe.rewards else None
+    return make_objective(recipe, tokenizer, rewards)
+
+
+def open_run(folder: str | Path, with_data: bool = False) -> Run:
+    """A run from its folder, with the model that was trained.
+
+    Args:
+        folder: of a finished run.
+        with_data: also read the data, for an evaluation.
+
+    Raises:
+        RunFolderError: the folder holds no finished run.
+        RecipeError: its recipe, or what that names, is not there any more.
+    """
+    folder = Path(folder)
+    for name, remedy in ((RECIPE, "give the folder of a run"), (ADAPTER, "resume it with --resume")):
+        if not (folder / name).exists():
+            raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
+    recipe = load_recipe(folder / RECIPE)
+    parts = make_parts(recipe)
+    records = read_data(recipe, parts)[1] if with_data else []
+    tokenizer = load_tokenizer(recipe.model)
+    model = model_with_adapter(recipe.model, folder / ADAPTER, parts.device)
+    objective = run_objective(recipe, tokenizer)
+    rows = []
+    if with_data:
+        rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
+        rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
+    return Run(recipe, folder, model, tokenizer, objective, parts.scalarizer, rows)

@@ -1,0 +1,149 @@
+"""The folder of a run: which files are in it, and that no run is written over another."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
+from mopref.recipes.recipe import Recipe
+
+__all__ = [
+    "ADAPTER",
+    "ANSWERS",
+    "FRONT",
+    "LOG",
+    "RECIPE",
+    "VERSIONS",
+    "check_new_folder",
+    "check_same_recipe",
+    "check_same_records",
+    "fingerprint",
+    "located",
+    "newest_checkpoint",
+    "versions",
+]
+
+RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
+    "recipe.yaml",
+    "versions.json",
+    "adapter",
+    "log.jsonl",
+    "front.json",
+    "answers.json",
+)
+_PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
+# What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
+_FREE = ("training.steps", "training.epochs", "training.checkpoint_every", "training.progress", "evaluation", "output")
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse to write a run over something else.
+
+    Raises:
+        RecipeError: the folder holds anything, is a file, or cannot be made.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        what = "a run" if (folder / RECIPE).is_file() else "files"
+        remedy = "choose another folder, or go on with that run (--resume)"
+        raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
+    existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise RecipeError("output", f"is {str(folder)!r}: nothing can be written into {existing}; choose another.")
+
+
+def located(recipe: Recipe) -> Recipe:
+    """The recipe with whole paths in place of relative ones, so that its run can be opened from any folder.
+
+    Hub ids, and what is not there, stay as they are.
+    """
+    model = {name: _whole(getattr(recipe.model, name)) for name in ("name", "tokenizer")}
+    data = {name: _whole(getattr(recipe.data, name)) for name in ("source", "test_source")}
+    return replace(recipe, model=replace(recipe.model, **model), data=replace(recipe.data, **data))
+
+
+def _whole(name: Any) -> Any:
+    if isinstance(name, Mapping):
+        return {key: _whole(value) for key, value in name.items()}
+    return str(Path(name).absolute()) if isinstance(name, str) and Path(name).exists() else name
+
+
+def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
+    """Refuse to go on with a run by another recipe than it was begun with.
+
+    Raises:
+        RecipeError: a setting that differs.
+    """
+    new, old = _flat(asdict(recipe.completed())), _flat(asdict(earlier.completed()))
+    for key in {**old, **new}:
+        is_free = any(key == free or key.startswith(f"{free}.") for free in _FREE)
+        if not is_free and old.get(key) != new.get(key):
+            was = f"the run in {folder} was begun with {old.get(key)!r}"
+            raise RecipeError(key, f"is {new.get(key)!r}, and {was}: resume it with that.")
+
+
+def check_same_records(folder: Path, records: str) -> None:
+    """Refuse to go on with a run on other data, of which this is the fingerprint.
+
+    Raises:
+        RunFolderError: it is another one.
+    """
+    before = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["records"]
+    if before != records:
+        raise RunFolderError(f"the data of the run in {folder} have changed since it was begun: begin a new run.")
+
+
+def _flat(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        place = joined(key, name)
+        flat |= _flat(value, place) if isinstance(value, Mapping) and value else {place: value}
+    return flat
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """The checkpoint of the most steps.
+
+    Raises:
+        RunFolderError: there is no run in the folder, or one without a checkpoint.
+    """
+    if not (folder / RECIPE).is_file():
+        raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so begin one without resuming.")
+    numbers = [path.name.partition("-")[2] for path in folder.glob("checkpoint-*") if path.is_dir()]
+    steps = [int(number) for number in numbers if number.isdecimal()]
+    if not steps:
+        raise RunFolderError(
+            f"the run in {folder} has no checkpoint to resume from: remove the folder and begin anew, with "
+            "training.checkpoint_every set."
+        )
+    return folder / f"checkpoint-{max(steps)}"
+
+
+def fingerprint(records: Iterable[Mapping[str, Any]]) -> str:
+    """The SHA-256 of records, in their order, whatever the order of their columns.
+
+    Example:
+        >>> fingerprint([{"a": 1, "b": 2}]) == fingerprint([{"b": 2, "a": 1}])
+        True
+    """
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(json.dumps(record, sort_keys=True, default=str).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def versions(records: str) -> dict[str, Any]:
+    """What a run was made with: Python, packages, and the fingerprint of its records."""
+    packages = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "system": platform.platform(), **packages, "records": records}

@@ -1,0 +1,165 @@
+"""Train what a recipe describes."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mopref.conditioning import PreferenceModel
+from mopref.objective import Objective
+from mopref.recipes.log_file import LogFile
+from mopref.recipes.mistakes import RecipeError, settings_at
+from mopref.recipes.models import adapted_model, load_tokenizer
+from mopref.recipes.parts import Parts, make_parts, trainer_config
+from mopref.recipes.reading import load_recipe, save_recipe
+from mopref.recipes.recipe import Recipe
+from mopref.recipes.rows import precomputed, summary, tokenized
+from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
+from mopref.recipes.run_folder import (
+    ADAPTER,
+    LOG,
+    RECIPE,
+    VERSIONS,
+    check_new_folder,
+    check_same_recipe,
+    check_same_records,
+    fingerprint,
+    located,
+    newest_checkpoint,
+    versions,
+)
+from mopref.training import ParetoTrainer, TrainerCallback
+from mopref.training.batching import GroupBatchSampler
+
+__all__ = ["Preparation", "prepare", "train"]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that a training begins with.
+
+    Args:
+        recipe: complete.
+        parts: made of it.
+        model: with fresh adapters.
+        tokenizer: the model's.
+        objective: what is minimised.
+        train_rows: rows to train on.
+        test_rows: rows to evaluate on.
+        records: the fingerprint of the records that the rows were made of.
+    """
+
+    recipe: Recipe
+    parts: Parts
+    model: PreferenceModel
+    tokenizer: Any
+    objective: Objective
+    train_rows: list[dict[str, Any]]
+    test_rows: list[dict[str, Any]]
+    records: str
+
+    def trainer(self, folder: Path | None, callbacks: tuple[TrainerCallback, ...] = ()) -> ParetoTrainer:
+        """The trainer; without a folder it writes no checkpoints."""
+        training = self.recipe.training
+        others: dict[str, Any] = {"seed": self.recipe.seed, "cpu": self.parts.device.type == "cpu"}
+        if folder is not None:
+            others["output_dir"] = folder
+        config = trainer_config(training, len(self.train_rows), **others)
+        return ParetoTrainer(
+            self.model,
+            self.objective,
+            self.parts.scalarizer,
+            sampler=self.parts.sampler,
+            train_data=self.train_rows,
+            config=config,
+            callbacks=callbacks,
+        )
+
+
+def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
+    """Parts, data, model and rows, in the order of what they cost; nothing is written.
+
+    Args:
+        recipe: the settings.
+        tell: says what is being done.
+
+    Raises:
+        RecipeError: a setting that cannot be; it is named.
+        FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
+    """
+    recipe = recipe.completed()
+    parts = make_parts(recipe)
+    train, test = read_data(recipe, parts)
+    for side, records in (("train", train), ("held out", test)):
+        tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
+    tokenizer = load_tokenizer(recipe.model)
+    train_rows, test_rows = (
+        tokenized(parts.kind, tokenizer, part, recipe.objectives, recipe.data) for part in (train, test)
+    )
+    objective = run_objective(recipe, tokenizer)
+    _check_batches(recipe, objective, train_rows)
+    model = adapted_model(recipe.model, parts.adapter, parts.device)
+    if hasattr(objective, "precompute"):
+        tell("Computing what is the same at every step, once …")
+    train_rows, test_rows = (
+        precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
+        for rows in (train_rows, test_rows)
+    )
+    of_records = fingerprint([*train, *test])
+    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, of_records)
+
+
+def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, Any]]) -> None:
+    """Refuse, before a model is loaded, batches that the rows cannot fill."""
+    labelled, training = objective.labelled(rows), recipe.training
+    if labelled is not None:
+        with settings_at("training", ["batch_size"]):
+            GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
+
+
+def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
+    """Train a model for every balance, and write the run's folder.
+
+    Whatever can be refused is refused before anything is written. The folder then holds the complete recipe, the
+    versions of what it was made with, the log as it grows, checkpoints where they are asked for, and at the end the
+    adapter.
+
+    Args:
+        recipe: the settings.
+        resume: go on with the run in the recipe's folder from its newest checkpoint.
+        tell: says what is being done.
+
+    Raises:
+        RecipeError: a setting that cannot be, or a folder that holds something; the setting is named.
+        RunFolderError: a run that cannot be resumed.
+        FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("", "a recipe is run by one process so far: use ParetoTrainer itself on several.")
+    recipe = located(recipe.completed())
+    folder = Path(recipe.output)
+    checkpoint = newest_checkpoint(folder) if resume else None
+    if resume:
+        check_same_recipe(folder, recipe, load_recipe(folder / RECIPE))
+    else:
+        check_new_folder(folder)
+    ready = prepare(recipe, tell)
+    if resume:
+        check_same_records(folder, ready.records)
+    trainer = ready.trainer(folder, (LogFile(folder / LOG),))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_recipe(recipe, folder / RECIPE)
+    (folder / VERSIONS).write_text(json.dumps(versions(ready.records), indent=2) + "\n", encoding="utf-8")
+    trainer.train(resume_from=checkpoint)
+    ready.model.save_pretrained(folder / ADAPTER)
+    return Run(
+        recipe,
+        folder,
+        ready.model,
+        ready.tokenizer,
+        ready.objective,
+        trainer.scalarizer,
+        ready.test_rows,
+        trainer.history,
+    )

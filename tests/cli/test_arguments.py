@@ -1,0 +1,71 @@
+import pytest
+
+from mopref.cli.arguments import (
+    command_parser,
+    first_argument,
+    named_preferences,
+    parsed,
+    take_switch,
+    take_value,
+)
+from mopref.cli.mistakes import UsageError
+
+
+@pytest.fixture
+def parser():
+    made = command_parser("show", "RUN", "Shows.\n\n  mopref show RUN")
+    made.add_argument("folder")
+    made.add_argument("--count", type=int, default=1)
+    return made
+
+
+def test_what_a_parser_does_not_take_is_told_in_a_line(parser):
+    assert parsed(parser, ["x", "--count", "3"]).count == 3
+    for arguments, reason in (
+        ([], "required: folder"),
+        (["x", "--cuont", "3"], "--cuont"),
+        (["x", "--count", "y"], "count"),
+    ):
+        with pytest.raises(UsageError, match=rf"{reason}.*: see `mopref show --help` for what it takes\.$") as caught:
+            parsed(parser, arguments)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_first_argument_is_no_flag(parser, capsys):
+    assert first_argument(["a", "b"], lambda: parser, "the folder") == "a"
+    for arguments in ([], ["--count", "3"]):
+        with pytest.raises(UsageError, match=r"^the folder comes first: see `mopref show --help`"):
+            first_argument(arguments, lambda: parser, "the folder")
+    with pytest.raises(SystemExit):
+        first_argument(["a", "-h"], lambda: parser, "the folder")
+    assert "\n  mopref show RUN" in capsys.readouterr().out
+
+
+def test_switches_and_values_are_taken_out():
+    assert take_switch(["a", "--x", "b"], "--x") == (True, ["a", "b"])
+    assert take_switch(["a"], "--x") == (False, ["a"])
+    assert take_value(["a", "--x", "1", "b"], "--x") == ("1", ["a", "b"])
+    assert take_value(["--x=1=2", "b"], "--x") == ("1=2", ["b"])
+    assert take_value(["b"], "--x") == (None, ["b"])
+    with pytest.raises(UsageError, match="--x has no value: write it behind"):
+        take_value(["b", "--x"], "--x")
+
+
+def test_preferences_are_read_by_name():
+    made = named_preferences(["b=.25, a=.75", "a=1,b=0"], ("a", "b"))
+    assert made.tolist() == [[0.75, 0.25], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a", r"--preference is 'a': write a weight for each objective, as in a=0\.5,b=0\.5"),
+        ("a=x,b=1", r"--preference is 'a=x,b=1': write a weight"),
+        ("a=1", "has no weight for b"),
+        ("a=1,c=0", "has a weight for c|no weight for b"),
+        ("a=1,b=1", "sum"),
+    ],
+)
+def test_what_is_no_preference_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        named_preferences([text], ("a", "b"))

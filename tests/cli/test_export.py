@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from mopref.cli import main
+
+PREFERENCE = "helpful=0.75,harmless=0.25"
+
+
+def logits_at(model, **options):
+    ids = torch.tensor([[3, 6, 8, 10]])
+    with torch.no_grad():
+        return model.eval()(input_ids=ids, **options).logits
+
+
+def test_a_merged_model_is_the_model_at_the_preference(trained, tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    output = tmp_path / "merged"
+    arguments = ["--format", "merged", "--preference", PREFERENCE, "--output", str(output)]
+    assert main(["export", str(trained.folder), *arguments]) == 0
+    expected = logits_at(trained.model, preferences=[0.75, 0.25])
+    torch.testing.assert_close(logits_at(AutoModelForCausalLM.from_pretrained(output)), expected, atol=1e-4, rtol=1e-4)
+    assert AutoTokenizer.from_pretrained(output).chat_template == trained.tokenizer.chat_template
+
+
+def test_a_lora_is_the_model_at_the_preference(trained, tiny, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    output = tmp_path / "lora"
+    assert main(["export", str(trained.folder), "--preference", PREFERENCE, "--output", str(output)]) == 0
+    served = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny / "model"), output)
+    expected = logits_at(trained.model, preferences=[0.75, 0.25])
+    torch.testing.assert_close(logits_at(served), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_set_has_a_lora_for_each_objective(trained, tmp_path):
+    output = tmp_path / "set"
+    assert main(["export", str(trained.folder), "--format", "lora-set", "--output", str(output)]) == 0
+    assert {path.name for path in output.iterdir()} == {"shared", "helpful", "harmless"}
+
+
+def test_what_cannot_be_is_refused_before_a_model_is_loaded(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mopref.cli.export.open_run", None)
+    folder, output = str(trained.folder), str(tmp_path / "x")
+    assert main(["export", folder, "--output", output]) == 2
+    assert "--preference is missing: a lora is fixed at one" in capsys.readouterr().err
+    assert main(["export", folder, "--format", "lora-set", "--preference", PREFERENCE, "--output", output]) == 2
+    assert "a lora-set holds all preferences, so leave it out" in capsys.readouterr().err
+    assert main(["export", folder, "--format", "gguf", "--preference", PREFERENCE, "--output", output]) == 2
+    assert "gguf" in capsys.readouterr().err
+    assert main(["export", folder, "--preference", PREFERENCE]) == 2
+    assert "output" in capsys.readouterr().err
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "mine.txt").write_text("")
+    assert main(["export", folder, "--preference", PREFERENCE, "--output", output]) == 2
+    assert "holds files already: choose another folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine.txt"]

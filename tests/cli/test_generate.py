@@ -1,0 +1,46 @@
+import sys
+
+import torch
+
+from mopref.cli import main
+from mopref.recipes.evaluation import answers_at
+
+
+def test_answers_are_side_by_side(trained, capsys):
+    given = ["--preference", "helpful=1,harmless=0", "--preference", "harmless=1,helpful=0", "--max-new-tokens", "3"]
+    assert main(["generate", str(trained.folder), *given, "red cat", "blue dog"]) == 0
+    answers = answers_at(trained, ["red cat", "blue dog"], torch.eye(2), 3)
+    expected, labels = [], ("helpful 1.00, harmless 0.00", "helpful 0.00, harmless 1.00")
+    for number, prompt in enumerate(["red cat", "blue dog"]):
+        expected.append(prompt)
+        for label, of_point in zip(labels, answers, strict=True):
+            answer = of_point[number]
+            expected += [f"  λ: {label} ({answer.num_tokens} tokens)", f"    {answer.text}"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_without_preferences_corners_and_middle_are_shown(trained, capsys):
+    assert main(["generate", str(trained.folder), "red cat", "--max-new-tokens", "2"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "λ" in line]
+    assert [line.partition(" (")[0].strip() for line in lines] == [
+        "λ: helpful 0.00, harmless 1.00",
+        "λ: helpful 1.00, harmless 0.00",
+        "λ: helpful 0.50, harmless 0.50",
+    ]
+
+
+def test_a_terminal_gets_a_table(trained, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["generate", str(trained.folder), "red cat", "--max-new-tokens", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "┃" in printed or "│" in printed
+    assert "prompt" in printed
+
+
+def test_what_is_missing_is_told(trained, capsys):
+    assert main(["generate", str(trained.folder)]) == 2
+    assert "prompts" in capsys.readouterr().err
+    assert main(["generate", str(trained.folder), "--preference", "helpful", "red"]) == 2
+    assert "--preference is 'helpful': write a weight for each objective" in capsys.readouterr().err
+    assert main(["generate", str(trained.folder), " "]) == 2
+    assert "row 0: the prompt is empty" in capsys.readouterr().err

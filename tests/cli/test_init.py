@@ -1,0 +1,23 @@
+from mopref.cli import main
+from mopref.recipes import load_recipe
+
+
+def test_a_starter_recipe_is_complete_and_says_what_each_setting_is(tmp_path, capsys):
+    path = tmp_path / "new" / "recipe.yaml"
+    assert main(["init", str(path)]) == 0
+    recipe = load_recipe(path)
+    assert recipe.objectives == ("helpful", "harmless")
+    assert recipe == recipe.completed()
+    text = path.read_text(encoding="utf-8")
+    assert "# optimiser steps; 1000 where neither steps nor epochs are given." in text
+    assert '"response_0"' in text
+    assert f"mopref train {path}" in capsys.readouterr().err
+
+
+def test_nothing_is_written_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    (tmp_path / "recipe.yaml").write_text("mine")
+    assert main(["init"]) == 2
+    assert "recipe.yaml is there already: give another name, or remove it." in capsys.readouterr().err
+    assert (tmp_path / "recipe.yaml").read_text() == "mine"

@@ -1,0 +1,88 @@
+import pytest
+
+from mopref.recipes.mistakes import RecipeError
+from mopref.recipes.part_options import checked_options, find_part, make_part, parameters_of
+from mopref.recipes.recipe import PartSettings
+from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+
+
+def test_a_part_is_made_by_its_name_with_its_options():
+    made = make_part(SCALARIZERS, PartSettings("augmented-tchebycheff", {"ideal": [0, 1], "rho": 1}), "scalarizer")
+    assert made.ideal_point.tolist() == [0.0, 1.0]
+    assert made.rho == 1.0
+
+
+def test_what_the_recipe_gives_goes_with_the_options():
+    made = make_part(SAMPLERS, PartSettings("dirichlet", {"alpha": 0.5}), "sampler", num_objectives=("a", "b"))
+    assert made.names == ("a", "b")
+    assert made.alpha.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("registry", "settings", "message"),
+    [
+        (
+            SCALARIZERS,
+            PartSettings("pbi", {"tetha": 1}),
+            r"^part\.options\.tetha: there is no such option; did you mean part\.options\.theta\?$",
+        ),
+        (
+            SCALARIZERS,
+            PartSettings("linear", {"x": 1}),
+            r"^part\.options\.x: there is no such option; there are none\.$",
+        ),
+        (
+            SCALARIZERS,
+            PartSettings("lineal"),
+            r"^part\.name is 'lineal': there is no such scalarizer; did you mean linear\?$",
+        ),
+        (SCALARIZERS, PartSettings("pbi", {"theta": -1}), r"^part\.options\.theta is -1\.0: .+ must be ≥ 0\.$"),
+        (SCALARIZERS, PartSettings("pbi", {"theta": "x"}), r"^part\.options\.theta is 'x': it must be a number\.$"),
+        (
+            SCALARIZERS,
+            PartSettings("pbi", {"convention": "x"}),
+            r"^part\.options\.convention is 'x': it must be 'importance' or 'ray'\.$",
+        ),
+        (
+            SCALARIZERS,
+            PartSettings("hypervolume"),
+            r"^part\.options\.reference_point: this option is missing; it must be a list",
+        ),
+        (
+            SAMPLERS,
+            PartSettings("uniform", {"seed": 3}),
+            r"^part\.options\.seed: the setting seed of the recipe says it, so leave it out\.$",
+        ),
+        (
+            SAMPLERS,
+            PartSettings("uniform", {"num_objectives": 3}),
+            r"^part\.options\.num_objectives: another part of the recipe says it",
+        ),
+    ],
+)
+def test_options_that_cannot_be_are_named(registry, settings, message):
+    given = {"num_objectives": 2} if registry is SAMPLERS else {}
+    with pytest.raises(RecipeError, match=message):
+        make_part(registry, settings, "part", {"seed": "seed"}, **given)
+
+
+def test_an_option_that_is_a_part_is_made_by_its_name_and_options():
+    key = "objective"
+    said = {"rewards": "rewards", "tokenizer": "model"}
+    options = {"algorithm": {"name": "ppo", "options": {"epochs": 3}}}
+    made = checked_options(find_part(OBJECTIVES, "rlhf", key), options, key, said, {"rewards": {}, "tokenizer": None})
+    assert made["algorithm"].epochs == 3
+    options = {"algorithm": {"name": "ppo", "options": {"epochs": 0}}}
+    with pytest.raises(RecipeError, match=r"^objective\.algorithm\.options\.epochs is 0: it must be at least 1\.$"):
+        checked_options(find_part(OBJECTIVES, "rlhf", key), options, key, said, {"rewards": {}, "tokenizer": None})
+
+
+def test_an_option_that_is_a_record_of_settings_is_one():
+    options = checked_options(
+        OBJECTIVES["rlhf"], {"sampling": {"max_new_tokens": 3}}, "objective", {"rewards": "rewards"}, {}
+    )
+    assert options["sampling"].max_new_tokens == 3
+
+
+def test_parameters_are_those_of_the_class():
+    assert list(parameters_of(SCALARIZERS["tchebycheff"])) == ["ideal", "margin"]

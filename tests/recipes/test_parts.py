@@ -1,0 +1,93 @@
+"""Parts are made before any model or data is loaded, and what they refuse is named."""
+
+import pytest
+import torch
+
+from mopref.gradients import EPO
+from mopref.objectives import DPO, SFT
+from mopref.recipes import PartSettings, Recipe, RecipeError, TrainingSettings
+from mopref.recipes.parts import make_objective, make_parts, trainer_config
+from mopref.samplers import VertexBiasedSampler
+from mopref.scalarizers import Tchebycheff
+
+
+def test_parts_are_those_of_the_recipe(load):
+    parts = make_parts(load(sampler={"name": "vertex-biased", "options": {"vertex_probability": 0.5}}, seed=3))
+    assert isinstance(parts.scalarizer, Tchebycheff)
+    assert isinstance(parts.sampler, VertexBiasedSampler)
+    assert parts.sampler.names == ("helpful", "harmless")
+    assert (parts.adapter.objectives, parts.adapter.seed, parts.adapter.rank) == (("helpful", "harmless"), 3, 4)
+    assert parts.preferences.tolist() == [[0, 1], [0.5, 0.5], [1, 0]]
+    assert parts.device == torch.device("cpu")
+
+
+def test_nothing_is_loaded(load):
+    make_parts(load(data={"source": "nowhere.jsonl"}, model={"name": "nowhere/nothing"}))
+
+
+def test_a_gradient_weighting_may_stand_in_place_of_a_scalarizer(load):
+    recipe = load("--scalarizer.name", "epo")
+    assert isinstance(make_parts(recipe).scalarizer, EPO)
+
+
+def test_preferences_may_be_said_by_name(load):
+    given = [{"harmless": 0.25, "helpful": 0.75}]
+    parts = make_parts(load(evaluation={"preferences": given, "points": None}))
+    assert parts.preferences.tolist() == [[0.75, 0.25]]
+
+
+def test_objectives_take_the_recipes_names(load):
+    assert isinstance(make_objective(load(), None), DPO)
+    recipe = Recipe(("x", "y"), objective=PartSettings("sft", {"length_normalized": True}))
+    objective = make_objective(recipe, None)
+    assert isinstance(objective, SFT)
+    assert objective.names == ("x", "y")
+
+
+@pytest.mark.parametrize(("epochs", "rows", "steps"), [(1, 32, 4), (2, 32, 8), (0.5, 32, 2), (1, 33, 5), (0.01, 32, 1)])
+def test_epochs_become_steps(epochs, rows, steps):
+    training = TrainingSettings(epochs=epochs, batch_size=4, preferences_per_step=2, gradient_accumulation_steps=2)
+    assert trainer_config(training, rows, seed=1).steps == steps
+
+
+def test_the_trainers_settings_are_the_recipes():
+    training = TrainingSettings(steps=7, learning_rate=0.5, checkpoint_every=3, trackers=("tensorboard",))
+    config = trainer_config(training, 8, seed=5, output_dir="folder", cpu=True)
+    assert (config.steps, config.learning_rate, config.checkpoint_every, config.seed) == (7, 0.5, 3, 5)
+    assert (config.trackers, config.output_dir, config.cpu) == (("tensorboard",), "folder", True)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"objective": "kato"}, r"objective\.name is 'kato': recipes know no such objective; there are dpo"),
+        ({"objective": "zdt1"}, r"objective\.name is 'zdt1': recipes know no such objective"),
+        (
+            {"objective": {"name": "dpo", "options": {"names": ["a"]}}},
+            r"objective\.options\.names: the setting objectives",
+        ),
+        ({"training": {"preferences_per_step": 3}}, r"training\.batch_size is 4: preferences_per_step = 3"),
+        ({"evaluation": {"reference_point": [1, 1, 1]}}, r"evaluation\.reference_point: a point has 3 numbers"),
+        (
+            {"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}},
+            r"scalarizer\.options: a point has 1 numbers",
+        ),
+        ({"model": {"device": "cuda:77"}}, r"model\.device is 'cuda:77': PyTorch sees no such device here"),
+        ({"model": {"device": "fridge"}}, r"model\.device is 'fridge': choose auto, cpu, cuda"),
+        ({"data": {"max_prompt_length": 0}}, r"data\.max_prompt_length is 0: nothing would be left"),
+        ({"rewards": {"helpful": "sentiment"}}, r"rewards: the objective 'dpo' reads no rewards; leave them out"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_key(load, sections, message):
+    with pytest.raises(RecipeError, match=message):
+        load(**sections)
+
+
+def test_rlhf_is_tried_without_a_tokenizer(load):
+    rewards = {"helpful": "sentiment", "harmless": {"name": "conciseness", "options": {"target_length": 5}}}
+    options = {"sampling": {"max_new_tokens": 4, "temperature": 0.5}, "algorithm": "grpo"}
+    load(objective={"name": "rlhf", "options": options}, rewards=rewards)
+    with pytest.raises(RecipeError, match=r"objective\.options\.sampling\.temperature is -1\.0: it must be positive"):
+        load(objective={"name": "rlhf", "options": {"sampling": {"temperature": -1}}}, rewards=rewards)
+    with pytest.raises(RecipeError, match=r"objective\.options.* unknown .*algorithm 'pppo'"):
+        load(objective={"name": "rlhf", "options": {"algorithm": "pppo"}}, rewards=rewards)

@@ -1,0 +1,143 @@
+"""Recipes from files and flags: what is read, and the sentence for what cannot be."""
+
+import re
+from dataclasses import asdict
+
+import pytest
+import yaml
+from _broken_recipes import broken_files, broken_flags
+
+from mopref.recipes import PartSettings, RecipeError, load_recipe, recipe_text, save_recipe
+from mopref.recipes.reading import _keys
+from mopref.recipes.recipe import Recipe
+
+
+def test_a_file_becomes_a_recipe_with_defaults(load, tree):
+    recipe = load()
+    assert recipe.objectives == ("helpful", "harmless")
+    assert recipe.scalarizer == PartSettings("tchebycheff", {"ideal": [0, 0]})
+    assert recipe.adapter.layers == (-2, -1)
+    assert recipe.adapter.preference_rank == 4
+    assert recipe.sampler == PartSettings("uniform")
+
+
+def test_flags_count_in_place_of_the_files_settings(load):
+    recipe = load("--training.steps", "9", "--training.learning_rate=1e-4", "--output", "x", "--adapter.layers", "[-1]")
+    assert (recipe.training.steps, recipe.training.learning_rate, recipe.output) == (9, 1e-4, "x")
+    assert recipe.adapter.layers == (-1,)
+    assert recipe.training.batch_size == 4
+
+
+def test_options_of_parts_can_be_flags(load):
+    assert load("--scalarizer.options.margin", "0.5").scalarizer.options == {"ideal": [0, 0], "margin": 0.5}
+    assert load("--scalarizer.name", "linear", "--scalarizer.options", "{}").scalarizer == PartSettings("linear")
+
+
+def test_epochs_over_steps_are_refused_until_the_steps_are_taken_back(load):
+    with pytest.raises(RecipeError, match=r"^--training\.epochs: steps is 6, and epochs is 2: each says how long"):
+        load("--training.epochs", "2")
+    assert load("--training.epochs", "2", "--training.steps", "null").training.epochs == 2
+
+
+def test_the_name_alone_stands_for_a_part(load):
+    recipe = load(sampler="dirichlet")
+    assert recipe.sampler == PartSettings("dirichlet")
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1.0e-3", "+1E-3", "0.001", ".001"])
+def test_numbers_are_numbers_as_people_write_them(tree, tmp_path, text):
+    path = tmp_path / "recipe.yaml"
+    tree["training"]["learning_rate"] = "RATE"
+    path.write_text(yaml.safe_dump(tree).replace("RATE", text))
+    assert load_recipe(path).training.learning_rate == 0.001
+
+
+def test_dates_and_words_stay_texts(load):
+    assert load(output="2026-01-01").output == "2026-01-01"
+
+
+def test_a_complete_recipe_is_the_same_recipe(load, tmp_path):
+    recipe = load()
+    save_recipe(recipe, tmp_path / "again.yaml")
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    written = yaml.safe_load((tmp_path / "again.yaml").read_text())
+    assert written.keys() == asdict(recipe).keys()
+    assert written["training"].keys() == asdict(recipe)["training"].keys()
+
+
+def test_help_stands_above_each_setting(load, tmp_path):
+    recipe = load()
+    text = recipe_text(recipe, with_help=True)
+    for key in _keys(Recipe, ""):
+        name = key.rpartition(".")[2]
+        assert re.search(rf"(?m)^ *# .+\n *{name}:", text), key
+    (tmp_path / "help.yaml").write_text(text)
+    assert load_recipe(tmp_path / "help.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("objectives: [a", r"recipe.yaml: it is no YAML in line 1, column \d+ \(.+\); correct it there\."),
+        ("seed: 1\nseed: 2", r"recipe.yaml: it is no YAML in line 2, column 1 \(the key 'seed' is there twice\)"),
+        ("data: {source: x, source: y}", r"line 1, column 19 \(the key 'source' is there twice\)"),
+        ("- a", r"recipe.yaml: a recipe is a mapping of settings, as in `objectives: \[helpful, harmless\]`\."),
+        ("", "recipe.yaml: a recipe is a mapping of settings"),
+        ("seed: 1", r"recipe.yaml, objectives: this setting is missing; it must be a list, each entry a text"),
+        ("3: 4", r"recipe.yaml, 3: the name of a setting is a text, so put it in quotes\."),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path, text, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path)
+
+
+def test_a_missing_file_and_one_that_is_no_text(tmp_path):
+    with pytest.raises(RecipeError, match=r"none.yaml: there is no such file; write one with `mopref init`"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match=r"bytes.yaml: the file cannot be read .+; give a text file"):
+        load_recipe(tmp_path / "bytes.yaml")
+    with pytest.raises(RecipeError, match=r": the file cannot be read"):
+        load_recipe(tmp_path)
+
+
+def test_every_broken_file_is_told_in_a_sentence(tree, write_recipe):
+    count = 0
+    for broken in broken_files(tree):
+        path = write_recipe(broken.tree)
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path)
+        broken.check(str(caught.value), f"{path}, ")
+        count += 1
+    assert count > 150
+
+
+def test_every_broken_flag_is_told_in_a_sentence(tree, write_recipe):
+    path, count = write_recipe(tree), 0
+    for broken in broken_flags():
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(path, broken.flags)
+        broken.check(str(caught.value), "--")
+        count += 1
+    assert count > 40
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["other.yaml"], "recipe.yaml: 'other.yaml' is given beside it; a recipe is one file"),
+        (["--seed"], "^--seed: the flag has no value; it must be a whole number, so write it behind.$"),
+        (
+            ["--scalarizer", "linear"],
+            "^--scalarizer is 'linear': it is a section; write --scalarizer.name for example.$",
+        ),
+        (["--training.step", "3"], r"^--training.step: there is no such setting; did you mean --training.steps\?$"),
+        (["--rewards.h.nam", "x"], "^--rewards: 'nam' in it does not fit"),
+    ],
+)
+def test_flags_that_are_none(tree, write_recipe, flags, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(write_recipe(tree), flags)

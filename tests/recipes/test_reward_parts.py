@@ -1,0 +1,68 @@
+import pytest
+import torch
+
+from mopref.llm.rewards import Conciseness
+from mopref.recipes import PartSettings, Recipe, RecipeError, reward_parts
+from mopref.recipes.reward_parts import check_rewards, make_rewards
+
+CONCISE = PartSettings("conciseness", {"target_length": 5})
+
+
+def recipe(**rewards: PartSettings) -> Recipe:
+    return Recipe(("a", "b"), objective=PartSettings("rlhf"), rewards=rewards)
+
+
+def test_rewards_come_in_the_order_of_the_objectives():
+    made = make_rewards(recipe(b=CONCISE, a=PartSettings("conciseness", {"target_length": 9, "maximum": 2})))
+    assert list(made) == ["a", "b"]
+    assert isinstance(made["a"], Conciseness)
+    assert (made["a"].target_length, made["a"].maximum, made["b"].target_length) == (9, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        ({"a": CONCISE}, r"^rewards\.b: this reward is missing; there are .*conciseness"),
+        ({"a": CONCISE, "b": CONCISE, "bb": CONCISE}, r"^rewards\.bb: there is no such objective"),
+        (
+            {"a": CONCISE, "b": PartSettings("concise")},
+            r"^rewards\.b\.name is 'concise': .+ did you mean conciseness\?",
+        ),
+        (
+            {"a": CONCISE, "b": PartSettings("conciseness")},
+            r"^rewards\.b\.options\.target_length: this option is missing",
+        ),
+        (
+            {"a": CONCISE, "b": PartSettings("classifier", {"model": "x", "sign": 1, "lable": "y"})},
+            r"^rewards\.b\.options\.lable: there is no such option; did you mean rewards\.b\.options\.label\?",
+        ),
+    ],
+)
+def test_rewards_that_cannot_be_are_named(rewards, message):
+    with pytest.raises(RecipeError, match=message):
+        check_rewards(recipe(**rewards))
+
+
+def test_what_a_reward_refuses_is_named():
+    with pytest.raises(RecipeError, match=r"^rewards\.a\.options\.target_length is -1\.0: it must be a finite number"):
+        make_rewards(recipe(a=PartSettings("conciseness", {"target_length": -1}), b=CONCISE))
+
+
+def test_models_are_loaded_by_name(monkeypatch, tmp_path, make_llama, tiny):
+    from transformers import LlamaForSequenceClassification
+
+    config = make_llama(num_hidden_layers=1, vocab_size=17).config
+    config.num_labels = 1
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_text((tiny / "model" / name).read_text())
+    monkeypatch.setitem(reward_parts._LOADED, "embedder", lambda name: f"embedder of {name}")
+    made = make_rewards(
+        recipe(
+            a=PartSettings("classifier", {"model": str(tmp_path), "sign": 1}),
+            b=PartSettings("relevance", {"embedder": "demo"}),
+        )
+    )
+    assert made["a"](["red"], ["cat"]).shape == (1,)
+    assert made["b"].embedder == "embedder of demo"

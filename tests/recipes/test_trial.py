@@ -1,0 +1,47 @@
+import pytest
+
+from mopref.recipes import RecipeError, trial
+from mopref.recipes.trial import try_out
+
+
+def test_a_dry_run_says_what_the_run_takes_and_writes_nothing(load, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    lines = []
+    report = try_out(load(), lines.append)
+    assert "rows        " in report
+    assert "steps       6, each of 1 × 4 rows" in report
+    assert "GiB" in report
+    assert report.endswith("Nothing was written.")
+    assert lines[-1] == "Running one batch …"
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.suffix != ".yaml"] == before
+
+
+def test_time_is_that_of_all_forwards(load, monkeypatch):
+    monkeypatch.setattr(trial, "_forward_seconds", lambda *arguments: 10.0)
+    recipe = load(training={"gradient_accumulation_steps": 2})
+    # 6 steps of 2 forwards and backward passes.
+    assert "time        about 6 min to train" in try_out(recipe)
+
+
+def test_a_batch_is_run(load, monkeypatch):
+    seen = []
+    from mopref.objectives import DPO
+
+    losses = DPO.training_losses
+
+    def spy(self, model, batch, preferences):
+        seen.append((len(batch.labels), tuple(preferences.shape)))
+        return losses(self, model, batch, preferences)
+
+    monkeypatch.setattr(DPO, "training_losses", spy)
+    try_out(load())
+    assert seen == [(4, (1, 2))]
+
+
+def test_a_taken_folder_is_told_before_anything_is_loaded(load, tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, "prepare", None)
+    recipe = load()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    with pytest.raises(RecipeError, match=r"output is .+ holds a run already"):
+        try_out(recipe)
