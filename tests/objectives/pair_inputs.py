@@ -34,8 +34,9 @@ def mean_log_probabilities(models: Sequence[nn.Module], rows: list[dict]) -> Ten
     """log π(y|x) / |y| of both responses to each row, by the row's own plain model: ``(B, 2)``, float64."""
     return torch.stack(
         [
-            torch.stack([log_probabilities_of_tokens(model, row["prompt_ids"], row[f"response_{k}_ids"]).mean()
-                         for k in (0, 1)])
+            torch.stack(
+                [log_probabilities_of_tokens(model, row["prompt_ids"], row[f"response_{k}_ids"]).mean() for k in (0, 1)]
+            )
             for model, row in zip(models, rows, strict=True)
         ]
     )

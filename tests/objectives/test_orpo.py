@@ -78,7 +78,9 @@ def test_row_losses_equal_the_computation_row_by_row(orpo, base, model, rows, me
     values, labelled = orpo.row_losses(model, orpo.collate(rows), preferences)
     assert torch.equal(labelled, torch.tensor(LABELS) >= 0)
     torch.testing.assert_close(values[labelled].double(), expected[labelled], atol=2e-5, rtol=2e-5)
-    torch.testing.assert_close(orpo.scores(model, orpo.collate(rows), preferences).double(), scores, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        orpo.scores(model, orpo.collate(rows), preferences).double(), scores, atol=1e-5, rtol=1e-5
+    )
     assert expected[labelled].std() > 0.1, "it would say little of rows that are all alike"
     assert torch.isfinite(values).all()
     lengths = {len(row["response_0_ids"]) - len(row["response_1_ids"]) for row in rows}
@@ -269,8 +271,10 @@ def test_mean_losses_do_not_depend_on_the_batch_size(orpo, base, model, rows, me
     """The mean over all labelled rows, not one of batch means."""
     preferences = row_preferences()[:2]
     expected = torch.stack(
-        [expected_values(mean_log_probabilities([merge_by_hand(base, model, p)] * 8, rows), LABELS).nanmean(dim=0)
-         for p in preferences]
+        [
+            expected_values(mean_log_probabilities([merge_by_hand(base, model, p)] * 8, rows), LABELS).nanmean(dim=0)
+            for p in preferences
+        ]
     )
     for batch_size in (1, 3, 8):
         values = orpo.mean_losses(model, rows, preferences, batch_size)

@@ -77,7 +77,9 @@ def test_row_losses_equal_the_computation_row_by_row(simpo, base, model, rows, m
     values, labelled = simpo.row_losses(model, simpo.collate(rows), preferences)
     assert torch.equal(labelled, torch.tensor(LABELS) >= 0)
     torch.testing.assert_close(values[labelled].double(), expected[labelled], atol=2e-5, rtol=2e-5)
-    torch.testing.assert_close(simpo.scores(model, simpo.collate(rows), preferences).double(), scores, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        simpo.scores(model, simpo.collate(rows), preferences).double(), scores, atol=1e-5, rtol=1e-5
+    )
     assert expected[labelled].std() > 0.1, "it would say little of rows that are all alike"
     assert torch.isfinite(values).all()
     lengths = {len(row["response_0_ids"]) - len(row["response_1_ids"]) for row in rows}
@@ -246,8 +248,10 @@ def test_mean_losses_do_not_depend_on_the_batch_size(simpo, base, model, rows, m
     """The mean over all labelled rows, not one of batch means."""
     preferences = row_preferences()[:2]
     expected = torch.stack(
-        [expected_values(mean_log_probabilities([merge_by_hand(base, model, p)] * 8, rows), LABELS).nanmean(dim=0)
-         for p in preferences]
+        [
+            expected_values(mean_log_probabilities([merge_by_hand(base, model, p)] * 8, rows), LABELS).nanmean(dim=0)
+            for p in preferences
+        ]
     )
     for batch_size in (1, 3, 8):
         values = simpo.mean_losses(model, rows, preferences, batch_size)
