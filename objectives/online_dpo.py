@@ -133,7 +133,16 @@ class OnlineDPO(Objective):
         return PairBatch(sequences, labels.to(reference.device), reference)
 
     def losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
-        """The mean losses of each group's pairs, ``(G, m)``, for the batch of one of the :meth:`updates`."""
+        """The mean losses of each group's pairs, ``(G, m)``, for the batch of one of the :meth:`updates`.
+
+        Raises:
+            TypeError: a batch of prompts in place of pairs.
+        """
+        if not isinstance(batch, PairBatch):
+            raise TypeError(
+                f"the batch is a {type(batch).__name__}, but the losses are of sampled pairs: give the batch of one of "
+                "updates(model, batch, preferences)."
+            )
         row_preferences = spread_evenly(preferences, len(batch.labels))
         sums = Policy(model).sequence_log_probabilities(batch.sequences, row_preferences.repeat(2, 1))
         assert batch.reference_log_probabilities is not None

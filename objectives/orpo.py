@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from mopref.llm.pairs import PairBatch, PairObjective
-from mopref.llm.pairs.margin_losses import preference_signs
+from mopref.llm.pairs.margin_losses import signed_margins
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import python_value
 
@@ -27,6 +27,7 @@ class ORPO(PairObjective):
         ORPO_i = mean over the rows labelled on i of  −log p(y_w|x) − w · log σ(log odds(y_w|x) − log odds(y_l|x)),
 
     where y_w is the response preferred on i, and y_l the other one: which is which depends on i, the forward does not.
+    A log p above −1e-6 is taken for that in the odds, which have no end there; it is within the rounding of float32.
 
     The first term is the mean over the *response's* tokens, as in the paper; TRL's takes prompt and response together,
     averaged over all tokens of a batch, which is another loss.
@@ -63,6 +64,7 @@ class ORPO(PairObjective):
         """Scores ``(…, rows, 2)`` and labels ``(rows, m)`` to losses ``(…, rows, m)``."""
         bounded = scores.clamp(max=_LARGEST)
         log_odds = bounded - torch.log(-torch.expm1(bounded))
-        ratios = preference_signs(labels) * (log_odds[..., 0] - log_odds[..., 1]).unsqueeze(-1)
+        ratios = signed_margins(log_odds[..., 0] - log_odds[..., 1], labels)
         preferred = torch.where(labels == 1, scores[..., 1].unsqueeze(-1), scores[..., 0].unsqueeze(-1))
-        return -preferred - self.weight * logsigmoid(ratios)
+        # Without a label there is no preferred response, and the first may have a value that is not finite.
+        return torch.where(labels < 0, torch.zeros_like(preferred), -preferred) - self.weight * logsigmoid(ratios)

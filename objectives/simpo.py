@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from mopref.llm.pairs import PairBatch, PairObjective
-from mopref.llm.pairs.margin_losses import preference_signs
+from mopref.llm.pairs.margin_losses import signed_margins
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import python_value
 
@@ -61,5 +61,5 @@ class SimPO(PairObjective):
 
     def pair_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """−log σ(β c_i (h̄_0 − h̄_1) − γ): scores ``(…, rows, 2)`` and labels ``(rows, m)`` to ``(…, rows, m)``."""
-        margins = (scores[..., 0] - scores[..., 1]).unsqueeze(-1)
-        return -logsigmoid(self.beta * preference_signs(labels) * margins - self.gamma)
+        margins = scores[..., 0] - scores[..., 1]
+        return -logsigmoid(self.beta * signed_margins(margins, labels) - self.gamma)

@@ -19,6 +19,7 @@ __all__ = [
     "preference_signs",
     "robust_loss",
     "sigmoid_loss",
+    "signed_margins",
 ]
 
 
@@ -60,6 +61,13 @@ def preference_signs(labels: Tensor) -> Tensor:
     return torch.where(labels < 0, torch.zeros_like(labels), 1 - 2 * labels)
 
 
+def signed_margins(margins: Tensor, labels: Tensor) -> Tensor:
+    """c · d: margins ``(…, rows)`` and labels ``(rows, m)`` to ``(…, rows, m)``; 0 where unlabelled, whatever d is."""
+    signed = preference_signs(labels) * margins.unsqueeze(-1)
+    # where, not the sign alone: 0 times infinity is NaN.
+    return torch.where(labels < 0, torch.zeros_like(signed), signed)
+
+
 class MarginLoss(OptionsRepr):
     """ℓ(c · d) of margins d and labels.
 
@@ -90,4 +98,4 @@ class MarginLoss(OptionsRepr):
 
     def __call__(self, margins: Tensor, labels: Tensor) -> Tensor:
         """Margins ``(…, rows)`` and labels ``(rows, m)``, 0, 1 or −1, to losses ``(…, rows, m)``."""
-        return self._function(preference_signs(labels) * margins.unsqueeze(-1), self.beta, **self._options)
+        return self._function(signed_margins(margins, labels), self.beta, **self._options)
