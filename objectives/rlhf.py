@@ -202,14 +202,9 @@ class RLHF(Objective):
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
-        losses = policy_losses(
-            outputs.log_probabilities,
-            rollout.log_probabilities,
-            batch.advantages,
-            mask,
-            batch.estimates,
-            self.algorithm.clip_range,
-        )
+        log_probabilities = (outputs.log_probabilities, rollout.log_probabilities)
+        clip_range = self.algorithm.clip_range
+        losses = policy_losses(*log_probabilities, batch.advantages, mask, batch.estimates, clip_range)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:

@@ -10,14 +10,24 @@ from accelerate.utils import LoggerType
 from torch import nn
 
 from mopref.conditioning.conditioned_model import check_objectives
+from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Objective
 from mopref.objective_names import check_same_names
 from mopref.sampler import PreferenceSampler
+from mopref.scalarizer import Scalarizer
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
 
-__all__ = ["check_frozen_base", "check_groups", "check_kinds", "check_names", "check_outputs", "settle_convention"]
+__all__ = [
+    "check_frozen_base",
+    "check_groups",
+    "check_kinds",
+    "check_names",
+    "check_outputs",
+    "check_parts",
+    "settle_convention",
+]
 
 
 def check_kinds(model: Any, config: Any, callbacks: Any) -> None:
@@ -36,6 +46,26 @@ def check_kinds(model: Any, config: Any, callbacks: Any) -> None:
         if isinstance(callback, type) or not isinstance(callback, TrainerCallback):
             name = callback.__name__ if isinstance(callback, type) else type(callback).__name__
             raise TypeError(f"callbacks hold {name}: give instances of classes that derive from TrainerCallback.")
+
+
+def check_parts(
+    model: nn.Module,
+    objective: Objective,
+    scalarizer: Scalarizer | GradientWeighting,
+    sampler: PreferenceSampler,
+    config: TrainerConfig,
+) -> None:
+    """Refuse parts that do not go together.
+
+    Raises:
+        ValueError: what :func:`check_names`, :func:`check_frozen_base`, :func:`check_groups` and :func:`check_outputs`
+            refuse, or points of another number of objectives.
+    """
+    check_names(model, objective, sampler)
+    scalarizer.check_objectives(objective.num_objectives)
+    check_frozen_base(model)
+    check_groups(objective, config)
+    check_outputs(config)
 
 
 def check_names(model: nn.Module, objective: Objective, sampler: PreferenceSampler) -> None:

@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 
 from mopref.objective import Update
 from mopref.training.config import TrainerConfig
+from mopref.training.run_identity import check_identity
 
 __all__ = [
+    "check_checkpoint",
     "check_entries",
     "check_settings",
     "check_state",
@@ -55,6 +57,36 @@ def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
     # Both say the same.
     settings["mixed_precision"] = None if settings["mixed_precision"] == "no" else settings["mixed_precision"]
     return settings
+
+
+def check_checkpoint(
+    state: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    identity: Mapping[str, str],
+    config: TrainerConfig,
+    model: nn.Module,
+    optimizer: Optimizer,
+    folder: str | Path,
+) -> None:
+    """Refuse a checkpoint of another run, or a damaged one; a warning tells another learning rate.
+
+    Args:
+        state: what the checkpoint holds.
+        settings: of the resumed run, with :func:`fixed_settings`.
+        identity: of the resumed run, as ``run_identity`` makes it.
+        config: of the resumed run.
+        model: what is trained.
+        optimizer: of its parameters.
+        folder: the checkpoint, for the message.
+
+    Raises:
+        ValueError: the first thing that is missing, or differs.
+    """
+    check_entries(state, folder)
+    check_settings(settings, state["settings"], folder)
+    check_identity(identity, state["identity"], folder)
+    check_state(state, config, model, optimizer, folder)
+    tell_other_rate(config, state["step"], state["optimizer"]["param_groups"][0]["lr"], folder)
 
 
 def check_entries(state: Mapping[str, Any], folder: str | Path) -> None:
@@ -154,7 +186,7 @@ def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str |
             f"{folder} had the learning rate {rate:.3g} in its last step, where {config.lr_schedule!r} over steps = "
             f"{config.steps} has {own:.3g}, and goes on from there: the run began with another number of steps, and is "
             "not what a single run of this length would be.",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 

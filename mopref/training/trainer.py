@@ -30,24 +30,14 @@ from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
-from mopref.training.parts import (
-    check_frozen_base,
-    check_groups,
-    check_kinds,
-    check_names,
-    check_outputs,
-    settle_convention,
-)
+from mopref.training.parts import check_kinds, check_parts, settle_convention
 from mopref.training.process_state import ProcessState
 from mopref.training.random_state import random_state, set_random_state
-from mopref.training.run_identity import check_identity, run_identity
+from mopref.training.run_identity import run_identity
 from mopref.training.run_state import (
-    check_entries,
-    check_settings,
-    check_state,
+    check_checkpoint,
     fixed_settings,
     load_trained_state,
-    tell_other_rate,
     trained_state,
     undone_on_error,
 )
@@ -104,11 +94,7 @@ class ParetoTrainer:
         self.scalarizer = scalarizer_or_weighting(scalarizer)
         self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
         self.callbacks = tuple(callbacks)
-        check_names(model, objective, self.sampler)
-        self.scalarizer.check_objectives(objective.num_objectives)
-        check_frozen_base(model)
-        check_groups(objective, config)
-        check_outputs(config)
+        check_parts(model, objective, self.scalarizer, self.sampler, config)
         self.train_data = train_data
         labelled = labelled_rows(model, objective, train_data, config.mixed_precision)
         self._process = ProcessState()
@@ -343,12 +329,8 @@ class ParetoTrainer:
                 losses = self.objective.mean_losses(model, rows, preferences, self.config.batch_size)
                 return at_least_float32(losses.detach())
 
-        metadata = {
-            "seed": self.config.seed,
-            "steps": self.step,
-            "scalarizer": repr(self.scalarizer),
-            "precision": precision,
-        }
+        metadata: dict[str, Any] = {"seed": self.config.seed, "steps": self.step, "precision": precision}
+        metadata["scalarizer"] = repr(self.scalarizer)
         options: dict[str, Any] = {"spread": spread, "metadata": metadata, "convention": self._convention}
         return measured_front(losses_at, preferences, self.objective.names, **options)
 
@@ -385,9 +367,7 @@ class ParetoTrainer:
             "model": trained_state(self.unwrapped_model),
             "optimizer": self.optimizer.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
-            "scalarizer": self.scalarizer.state_dict(),
-            "sampler": self.sampler.state_dict(),
-            "objective": self.objective.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in ("scalarizer", "sampler", "objective")},
             "pending": [
                 [update._replace(metrics=dict(update.metrics)) for update in updates]
                 for updates in self._pending_updates
@@ -400,11 +380,8 @@ class ParetoTrainer:
 
     def _load_checkpoint(self, folder: str | Path) -> None:
         state = load_state(folder, self._record_types)
-        check_entries(state, folder)
-        check_settings(self._settings(), state["settings"], folder)
-        check_identity(self._identity, state["identity"], folder)
-        check_state(state, self.config, self.unwrapped_model, self.optimizer, folder)
-        tell_other_rate(self.config, state["step"], state["optimizer"]["param_groups"][0]["lr"], folder)
+        own = (self._settings(), self._identity, self.config, self.unwrapped_model, self.optimizer)
+        check_checkpoint(state, *own, folder)
         with undone_on_error(self._load_state, self._state(), folder):
             self._load_state(state, folder)
 

@@ -91,24 +91,29 @@ def load_preference_pairs(
         check_columns_map(source.columns, _COLUMNS)
     report = LoadReport() if report is None else report
 
-    def pairs() -> Iterator[LabelledPair]:
-        for objective, source in data_sets.items():
-            convert = _pair_maker(objective, has_prompt=source.columns.get("prompt", "") is not None)
-            count = repeats = 0
-            for pair in converted_rows(source.rows(), convert, report, on_malformed, objective):
-                count += 1
-                repeats += _repeats_prompt(pair)
-                yield pair
-            if 2 * repeats > count:
-                warnings.warn(
-                    f"{objective}: in {repeats} of {count} rows both answers begin with the prompt, which is then said "
-                    "twice: if they are whole texts, say by columns={'prompt': None} that the prompt is in them.",
-                    stacklevel=4,
-                )
-
-    records = joined_records(pairs(), objectives, seed, report)
+    pairs = _labelled_pairs(data_sets, on_malformed, report)
+    records = joined_records(pairs, objectives, seed, report)
     tell(report, records, objectives)
     return records
+
+
+def _labelled_pairs(
+    data_sets: Mapping[str, DataSource], on_malformed: OnMalformed, report: LoadReport
+) -> Iterator[LabelledPair]:
+    """The pairs of every objective's data set; a warning tells prompts that are said twice."""
+    for objective, source in data_sets.items():
+        convert = _pair_maker(objective, has_prompt=source.columns.get("prompt", "") is not None)
+        count = repeats = 0
+        for pair in converted_rows(source.rows(), convert, report, on_malformed, objective):
+            count += 1
+            repeats += _repeats_prompt(pair)
+            yield pair
+        if 2 * repeats > count:
+            warnings.warn(
+                f"{objective}: in {repeats} of {count} rows both answers begin with the prompt, which is then said "
+                "twice: if they are whole texts, say by columns={'prompt': None} that the prompt is in them.",
+                stacklevel=4,
+            )
 
 
 def _pair_maker(objective: str, has_prompt: bool) -> Callable[[Mapping[str, Any]], LabelledPair]:

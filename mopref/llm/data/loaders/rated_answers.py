@@ -106,18 +106,14 @@ def load_rated_answers(
         ('So.', True)
     """
     check_on_malformed(on_malformed)
-    own_columns = columns or {}
-    check_columns_map(own_columns, _COLUMNS)
-    named = checked_attributes(attributes)
-    objectives = tuple(named)
-    margins = checked_margins(margin, objectives)
-    checked_pair_choice(pairs)
+    check_columns_map(own_columns := columns or {}, _COLUMNS)
+    objectives = tuple(named := checked_attributes(attributes))
+    margins, pairs = checked_margins(margin, objectives), checked_pair_choice(pairs)
     report = LoadReport() if report is None else report
     # An entry of a list has the response, so its name is looked up there or in the row, whichever it is in.
-    response_name = own_columns.get("response") or "response"
     row_columns = {name: column for name, column in own_columns.items() if name != "response"}
     data_set = DataSource(source, split, limit, folder, subset, revision, row_columns)
-    convert = _answers_maker(named, response_name, report)
+    convert = _answers_maker(named, own_columns.get("response") or "response", report)
     answers = list(chain.from_iterable(converted_rows(data_set.rows(), convert, report, on_malformed)))
     _refuse_no_ratings(answers, named, report)
     records = joined_records(rated_pairs(answers, objectives, margins, pairs, seed, report), objectives, seed, report)
