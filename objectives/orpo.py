@@ -27,7 +27,7 @@ class ORPO(PairObjective):
         ORPO_i = mean over the rows labelled on i of  −log p(y_w|x) − w · log σ(log odds(y_w|x) − log odds(y_l|x)),
 
     where y_w is the response preferred on i, and y_l the other one: which is which depends on i, the forward does not.
-    A log p above −1e-6 is taken for that in the odds, which have no end there; it is within the rounding of float32.
+    A log p above −1e-6 is taken for that in the odds, which have no end there, so that they pull no further.
 
     The first term is the mean over the *response's* tokens, as in the paper; TRL's takes prompt and response together,
     averaged over all tokens of a batch, which is another loss.

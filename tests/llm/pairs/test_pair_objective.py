@@ -151,13 +151,15 @@ def test_collate(rows):
 
 
 @pytest.mark.parametrize("frozen_layers", [False, True])
-def test_without_a_reference_none_is_computed(frozen_layers, model, rows, forwards):
+def test_without_a_reference_none_is_computed(frozen_layers, model, rows, forwards, monkeypatch):
     objective = MeanToken(NAMES)
     batch = objective.collate(rows)
     assert objective.complete(model, batch) is batch
     objective.mean_losses(model, rows, PREFERENCES, 3)
     assert not forwards
     before = copy.deepcopy(rows)
+    if not frozen_layers:
+        monkeypatch.setattr("mopref.llm.pairs.pair_objective.map_rows", lambda *_: pytest.fail("nothing to compute"))
     cached = objective.precompute(model, rows, batch_size=2, frozen_layers=frozen_layers)
     assert rows == before
     assert not any(key.startswith("reference") for row in cached for key in row)
