@@ -99,7 +99,7 @@ def _with(tree: Any, key: str, value: Any) -> Any:
         place = place.setdefault(name, {"name": _DEFAULTS[name]} if name in _DEFAULTS else {})
     place[names[-1]] = value
     if key.startswith("sampler.options.alpha"):
-        copied["sampler"]["name"] = "dirichlet"
+        copied["sampler"] = {"name": "dirichlet", "options": {"alpha": value}}
     return copied
 
 

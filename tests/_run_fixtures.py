@@ -43,7 +43,9 @@ def load(tree, write_recipe):
     def load(*flags: str, **sections: Any):
         changed = dict(tree)
         for name, section in sections.items():
-            changed[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
+            changed[name] = (
+                {**tree[name], **section} if isinstance(tree.get(name), dict) and isinstance(section, dict) else section
+            )
         return load_recipe(write_recipe(changed), flags)
 
     return load

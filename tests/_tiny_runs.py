@@ -64,6 +64,7 @@ def recipe_tree(model: Path, records: Path, output: Path) -> dict[str, Any]:
         "model": {"name": str(model), "device": "cpu"},
         "adapter": {"rank": 4, "layers": [-2, -1]},
         "scalarizer": {"name": "tchebycheff", "options": {"ideal": [0, 0]}},
+        "sampler": {"name": "vertex-biased", "options": {"vertex_probability": 0.5}},
         "training": {
             "steps": 6,
             "batch_size": 4,

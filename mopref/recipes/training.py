@@ -59,13 +59,10 @@ class Preparation:
     test_rows: list[dict[str, Any]]
     records: str
 
-    def trainer(self, folder: Path | None, callbacks: tuple[TrainerCallback, ...] = ()) -> ParetoTrainer:
-        """The trainer; without a folder it writes no checkpoints."""
-        training = self.recipe.training
-        others: dict[str, Any] = {"seed": self.recipe.seed, "cpu": self.parts.device.type == "cpu"}
-        if folder is not None:
-            others["output_dir"] = folder
-        config = trainer_config(training, len(self.train_rows), **others)
+    def trainer(self, callbacks: tuple[TrainerCallback, ...] = ()) -> ParetoTrainer:
+        """The trainer, which writes nothing before it trains."""
+        others = {"seed": self.recipe.seed, "cpu": self.parts.device.type == "cpu", "output_dir": self.recipe.output}
+        config = trainer_config(self.recipe.training, len(self.train_rows), **others)
         return ParetoTrainer(
             self.model,
             self.objective,
@@ -147,7 +144,7 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     ready = prepare(recipe, tell)
     if resume:
         check_same_records(folder, ready.records)
-    trainer = ready.trainer(folder, (LogFile(folder / LOG),))
+    trainer = ready.trainer((LogFile(folder / LOG),))
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / RECIPE)
     (folder / VERSIONS).write_text(json.dumps(versions(ready.records), indent=2) + "\n", encoding="utf-8")

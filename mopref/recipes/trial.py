@@ -37,7 +37,7 @@ def try_out(recipe: Recipe, tell: Tell = silent) -> str:
     recipe = recipe.completed()
     check_new_folder(Path(recipe.output))
     ready = prepare(recipe, tell)
-    trainer = ready.trainer(None)
+    trainer = ready.trainer()
     tell("Running one batch …")
     seconds = _forward_seconds(ready, trainer.config.batch_size, trainer.config.preferences_per_step)
     forwards = trainer.config.steps * trainer.config.gradient_accumulation_steps

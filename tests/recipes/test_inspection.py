@@ -8,19 +8,20 @@ def test_labels_conflicts_lengths_and_leaks_are_counted(load, tmp_path):
         {"prompt": "red", "response_0": "cat", "response_1": "dog here", "helpful": 0, "harmless": 0},
         {"prompt": "blue", "response_0": "cat", "response_1": "dog", "helpful": 1, "harmless": 0},
         {"prompt": "green red", "response_0": "cat", "response_1": "dog", "helpful": 1, "harmless": -1},
+        {"prompt": "here", "response_0": "cat", "response_1": "dog", "helpful": 1, "harmless": 1},
     ]
     train = write_lines(records, tmp_path / "train.jsonl")
     test = write_lines([records[0], {**records[1], "prompt": "then"}], tmp_path / "test.jsonl")
     data = {"source": str(train), "test_source": str(test), "test_fraction": None, "max_response_length": 2}
     lines = inspect_data(load(data=data)).lines
     assert lines[:6] == [
-        "train: 3 pairs on 3 prompts; labelled on all objectives 2, with opposite labels 1",
-        "train: helpful: 3 labelled (1 prefer response_0, 2 response_1), 0 tied or not labelled",
-        "train: harmless: 2 labelled (2 prefer response_0, 0 response_1), 1 tied or not labelled",
-        "train: helpful and harmless: 2 labelled on both, 1 agree, 1 conflict",
+        "train: 4 pairs on 4 prompts; labelled on all objectives 3, with opposite labels 1",
+        "train: helpful: 4 labelled (1 prefer response_0, 3 response_1), 0 tied or not labelled",
+        "train: harmless: 3 labelled (2 prefer response_0, 1 response_1), 1 tied or not labelled",
+        "train: helpful and harmless: 3 labelled on both, 2 agree, 1 conflict",
         # A prompt is laid out with the turn's begin and end, and the beginning of the answer.
-        "train: prompt tokens: median 4, most 5; 0 of 3 beyond the limit of 512",
-        "train: response tokens: median 2, most 3; 1 of 6 beyond the limit of 2",
+        "train: prompt tokens: median 4, most 5; 0 of 4 beyond the limit of 512",
+        "train: response tokens: median 2, most 3; 1 of 8 beyond the limit of 2",
     ]
     assert lines[-1] == "leaks: 1 of 2 held-out records have a prompt of the training data"
 

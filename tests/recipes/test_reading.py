@@ -18,7 +18,7 @@ def test_a_file_becomes_a_recipe_with_defaults(load, tree):
     assert recipe.scalarizer == PartSettings("tchebycheff", {"ideal": [0, 0]})
     assert recipe.adapter.layers == (-2, -1)
     assert recipe.adapter.preference_rank == 4
-    assert recipe.sampler == PartSettings("uniform")
+    assert recipe.rewards == {}
 
 
 def test_flags_count_in_place_of_the_files_settings(load):

@@ -15,7 +15,7 @@ from mopref.llm.policy import answer_prompts
 from mopref.objectives import DPO
 from mopref.recipes import RecipeError, RunFolderError, load_recipe, open_run, train
 from mopref.recipes.training import prepare
-from mopref.samplers import UniformSampler
+from mopref.samplers import VertexBiasedSampler
 from mopref.scalarizers import Tchebycheff
 
 NAMES = ("helpful", "harmless")
@@ -37,7 +37,7 @@ def test_a_recipe_is_the_same_as_its_calls_by_hand(trained, tiny):
         model,
         objective,
         Tchebycheff(ideal=[0.0, 0.0]),
-        sampler=UniformSampler(NAMES),
+        sampler=VertexBiasedSampler(NAMES, vertex_probability=0.5),
         train_data=train_rows,
         config=TrainerConfig(**settings, seed=0, cpu=True, progress=False),
     )

@@ -16,6 +16,14 @@ def test_a_dry_run_says_what_the_run_takes_and_writes_nothing(load, tmp_path):
     assert [path for path in sorted(tmp_path.rglob("*")) if path.suffix != ".yaml"] == before
 
 
+def test_trackers_and_checkpoints_are_tried_as_in_the_run(load, tmp_path):
+    with pytest.raises(ValueError, match="unknown tracker 'nonsense'"):
+        try_out(load(training={"trackers": ["nonsense"]}))
+    pytest.importorskip("tensorboard")
+    try_out(load(training={"trackers": ["tensorboard"]}))
+    assert not (tmp_path / "run").exists()
+
+
 def test_time_is_that_of_all_forwards(load, monkeypatch):
     monkeypatch.setattr(trial, "_forward_seconds", lambda *arguments: 10.0)
     recipe = load(training={"gradient_accumulation_steps": 2})
