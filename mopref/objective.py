@@ -14,6 +14,7 @@ from mopref._masked import labelled_sum
 from mopref._repr import OptionsRepr
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
+from mopref.setting_types import checked_count
 
 __all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "spread_evenly"]
 
@@ -172,7 +173,8 @@ class RowObjective(Objective):
 
     def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
         """Row numbers of the batches that data are evaluated in; in their order here."""
-        return [list(range(start, min(start + batch_size, len(data)))) for start in range(0, len(data), batch_size)]
+        size = checked_count(batch_size, "batch_size")
+        return [list(range(start, min(start + size, len(data)))) for start in range(0, len(data), size)]
 
     def complete(self, model: nn.Module, batch: Any) -> Any:
         """A batch with what is the same for it at every preference, before it is evaluated at many; as it is here."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from mopref._repr import short_repr
 
-__all__ = ["checked_seed", "python_value", "python_values", "set_python_values"]
+__all__ = ["checked_count", "checked_seed", "python_value", "python_values", "set_python_values"]
 
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 _WANTED_LISTS = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}
@@ -64,6 +64,24 @@ def set_python_values(settings: object, kind: type, *names: str) -> None:
     """
     for name in names:
         object.__setattr__(settings, name, python_value(getattr(settings, name), kind, name))
+
+
+def checked_count(count: Any, name: str) -> int:
+    """A number of things as an int, 1 at least.
+
+    Raises:
+        ValueError: a number below 1.
+        TypeError: no whole number.
+
+    Example:
+        >>> checked_count(4.5, "batch_size")
+        Traceback (most recent call last):
+        TypeError: batch_size is 4.5, of type float: give a whole number.
+    """
+    number: int = python_value(count, int, name)
+    if number < 1:
+        raise ValueError(f"{name} is {number}: it must be at least 1.")
+    return number
 
 
 def checked_seed(seed: Any, name: str = "seed") -> int:

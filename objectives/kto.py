@@ -21,6 +21,7 @@ from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import python_value
 
 __all__ = ["KTO", "UnpairedBatch"]
 
@@ -77,12 +78,16 @@ class KTO(RowObjective):
 
     Raises:
         ValueError: names that are not distinct texts, or a value out of its range.
+        TypeError: a value of another type, named.
 
     Source: Ethayarajh et al., KTO: Model Alignment as Prospect Theoretic Optimization, arXiv 2402.01306, eqs. 7 and 8.
     """
 
     record_types = (UnpairedBatch, Sequences)
     fewest_rows = 4
+    beta: float
+    desirable_weight: float
+    undesirable_weight: float
 
     def __init__(
         self,
@@ -98,11 +103,11 @@ class KTO(RowObjective):
             ("desirable_weight", desirable_weight),
             ("undesirable_weight", undesirable_weight),
         ):
-            if not (value > 0 and math.isfinite(value)):
+            number = python_value(value, float, name)
+            if not (number > 0 and math.isfinite(number)):
                 raise ValueError(f"{name} is {value}: it must be positive and finite.")
-        self.beta = beta
-        self.desirable_weight, self.undesirable_weight = desirable_weight, undesirable_weight
-        self.disable_dropout = disable_dropout
+            setattr(self, name, number)
+        self.disable_dropout: bool = python_value(disable_dropout, bool, "disable_dropout")
 
     def prepare_model(self, model: nn.Module) -> None:
         """Turn dropout off, unless it is to stay."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
+from mopref.setting_types import checked_count, checked_seed, python_value, python_values, set_python_values
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,12 @@ def test_seeds_that_pytorch_takes(seed):
 def test_seeds_out_of_range(seed):
     with pytest.raises(ValueError, match=f"seed is {seed}: it must be at least −2⁶³ and less than 2⁶⁴"):
         checked_seed(seed)
+
+
+def test_a_count_is_1_at_least():
+    assert checked_count(np.int64(3), "batch_size") == 3
+    for count in (0, -4):
+        with pytest.raises(ValueError, match=f"batch_size is {count}: it must be at least 1"):
+            checked_count(count, "batch_size")
+    with pytest.raises(TypeError, match="batch_size is '4', of type str: give a whole number"):
+        checked_count("4", "batch_size")

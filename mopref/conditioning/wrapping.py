@@ -6,7 +6,7 @@ each forward.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
@@ -270,10 +270,12 @@ def block_index(name: str) -> int | None:
 
 
 def refuse_single_text(name: str, value: Any) -> None:
-    """Refuse a text where a list of texts is meant, since its letters would be taken for the entries.
+    """Refuse a text where a list of texts is meant, since its letters would be taken for the entries, and a set.
 
     Raises:
-        ValueError: ``value`` is a text.
+        ValueError: ``value`` is a text, or a set, whose order is another one in every process.
     """
     if isinstance(value, str):
         raise ValueError(f"{name} is the single text {value!r}: give a list, such as [{value!r}].")
+    if isinstance(value, Set):
+        raise ValueError(f"{name} is {value!r}, which has no order: give a list.")

@@ -297,3 +297,9 @@ def test_new_parameters_are_made_like_the_first_that_is_floating_point():
     assert weight_like(model) is model["layer"].weight
     with pytest.raises(ValueError, match="Module has no floating-point parameter: there is nothing to condition"):
         weight_like(model["packed"])
+
+
+@pytest.mark.parametrize("make", [lambda names: SVDLoRAConfig(objectives=names), objective_names])
+def test_a_set_of_names_has_no_order(make):
+    with pytest.raises(ValueError, match="which has no order: give a list"):
+        make({"helpful", "harmless"})

@@ -69,3 +69,26 @@ def test_groups_that_are_too_small_are_refused_when_the_trainer_is_made(model, r
 def test_too_few_rows_are_not_evaluated(model, rows):
     with pytest.raises(ValueError, match=r"a preference has 3 rows, too few .* give it 4 at least, by more data"):
         KTO(NAMES).mean_losses(model, rows[:3], torch.tensor([[0.5, 0.5]]), 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beta": "0.1"}, "beta is '0.1', of type str: give a number"),
+        ({"beta": True}, "beta is True"),
+        ({"undesirable_weight": True}, "undesirable_weight is True"),
+        ({"disable_dropout": "no"}, "disable_dropout is 'no', of type str: give True or False"),
+    ],
+)
+def test_settings_of_another_type_are_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        KTO(NAMES, **options)
+
+
+def test_a_batch_size_below_1_is_refused_where_rows_are_evaluated(model, rows):
+    for use in (
+        lambda: KTO(NAMES).mean_losses(model, rows, torch.tensor([[0.5, 0.5]]), -4),
+        lambda: KTO(NAMES).precompute(model, rows, batch_size=-4),
+    ):
+        with pytest.raises(ValueError, match="batch_size is -4: it must be at least 1"):
+            use()
