@@ -23,6 +23,8 @@ def real_array(values: Any, what: str) -> Array:
     if isinstance(values, Set | Iterator):
         reason = "a set has no order" if isinstance(values, Set) else "an iterator can be read only once"
         raise _no_real_array(what, reason)
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise _no_real_array(what, "some of its entries are masked")
     if hasattr(values, "detach"):
         refuse_tensor_without_numbers(values, what)
         # A tensor may need a gradient, live on a device, or be bfloat16, which numpy does not know.
@@ -135,8 +137,9 @@ def signs(maximize: Maximize, number_of_objectives: int) -> Array:
     """Factors ``(m,)`` that turn values into minimised ones: −1 where ``maximize``, else 1.
 
     Raises:
-        ValueError: ``maximize`` is no bool, or holds another number of bools than there are objectives.
+        ValueError: ``maximize`` is no bool, has labels, or holds another number of bools than there are objectives.
     """
+    refuse_labels(maximize, "maximize")
     flags = np.asarray(maximize)
     if flags.dtype != np.bool_:
         raise ValueError(f"maximize is {maximize!r}: give one bool for all objectives, or one for each.")

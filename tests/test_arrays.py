@@ -143,3 +143,16 @@ def test_tensors_without_rows_of_numbers_are_refused(values, message):
     for read in (real_array, as_float64, as_points):
         with pytest.raises(ValueError, match=message):
             read(values, "losses")
+
+
+def test_directions_with_labels_are_refused():
+    named = pd.Series([True, False], index=["harmless", "helpful"])
+    with pytest.raises(ValueError, match="maximize"):
+        signs(named, 2)
+    assert signs(named.to_numpy(), 2).tolist() == [-1.0, 1.0]
+
+
+def test_masked_entries_are_no_numbers():
+    with pytest.raises(ValueError, match="some of its entries are masked"):
+        real_array(np.ma.array([1.0, 999.0], mask=[False, True]), "losses")
+    assert real_array(np.ma.array([1.0, 2.0]), "losses").tolist() == [1.0, 2.0]
