@@ -120,7 +120,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_option(part_and_option, val
 
 @pytest.mark.parametrize(("name", "option", "default"), OPTIONS, ids=lambda value: str(value)[:20])
 def test_every_option_refuses_a_text_none_and_nan(name, option, default):
-    for value in ("no such", None, math.nan):
+    for value in ("no such", None, math.nan, torch.zeros(3, 2)):
         if not (value is None and (default is None or option in OPTIONAL)):
             assert option in str(refusal(name, **{option: value}).value)
 

@@ -40,7 +40,9 @@ class PretrainingTerm:
     def __post_init__(self) -> None:
         if len(checked_rows(self.data, "data")) == 0:
             raise ValueError("the pre-training data has no row: leave the term out, or give at least one.")
-        check_columns(self.data, ("prompt_ids", "response_ids"), "use plain_text_rows(tokenizer, texts)")
+        check_columns(
+            self.data, ("prompt_ids", "response_ids"), "use plain_text_rows(tokenizer, texts) to make the data"
+        )
         set_python_values(self, float, "coefficient")
         set_python_values(self, int, "batch_size")
         if not 0 < self.coefficient < math.inf:
