@@ -1,7 +1,7 @@
 """Objective: what is minimised. From a model, a batch and preferences to one vector of m losses per preference."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from mopref._masked import labelled_sum
+from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
@@ -234,6 +235,39 @@ class RowObjective(Objective):
                 counts += labelled.sum(dim=0).double().cpu()
         self.refuse_unlabelled(counts)
         return totals / counts
+
+    def at_every_preference(
+        self,
+        function: Callable[[nn.Module, Any, Tensor], Tensor],
+        size: int,
+        model: nn.Module,
+        data: Sequence[Any],
+        preferences: Tensor,
+        batch_size: int,
+        progress: bool = False,
+    ) -> Tensor:
+        """Numbers of every row at every preference: ``(N, rows, size)``, float64 on the CPU, without gradients.
+
+        Args:
+            function: the model, a batch of B rows and their preferences ``(B, m)`` to ``(B, size)``.
+            size: how many numbers a row has.
+            model: what is evaluated.
+            data: rows.
+            preferences: ``(N, m)``.
+            batch_size: rows in one forward.
+            progress: show a progress bar.
+        """
+        device, batches = next(model.parameters()).device, self.evaluation_batches(data, batch_size)
+        numbers = torch.zeros(len(preferences), len(data), size, dtype=torch.float64)
+        forwards = len(batches) * len(preferences)
+        with torch.no_grad(), progress_bar(None, "evaluation", enabled=progress, total=forwards) as bar:
+            for indices in batches:
+                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
+                for number, preference in enumerate(preferences.to(device)):
+                    of_batch = function(model, batch, preference.expand(len(indices), -1))
+                    numbers[number, indices] = of_batch.double().cpu()
+                    bar.update()
+        return numbers
 
     def _checked_evaluation(self, model: nn.Module, data: Sequence[Any] | None) -> tuple[Sequence[Any], torch.device]:
         """The rows, if the model can be evaluated on them, and where it is; raises as :meth:`mean_losses`."""

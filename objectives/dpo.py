@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mopref.llm.pairs import PairBatch, PairObjective
+from mopref.llm.pairs import PairBatch, PairObjective, log_ratios
 from mopref.llm.pairs.margin_losses import (
     LOSSES,
     MarginLoss,
@@ -15,7 +15,6 @@ from mopref.llm.pairs.margin_losses import (
     robust_loss,
     sigmoid_loss,
 )
-from mopref.llm.policy.policy import Policy
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import python_value
 
@@ -82,13 +81,11 @@ class DPO(PairObjective):
     def scores(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
         """h of both responses of each pair, ``(B, 2)``."""
         # Before the policy's forward: some models change their weights in place on entering evaluation mode.
-        reference = self.complete(model, batch).reference_log_probabilities
-        log_probabilities = Policy(model).sequence_log_probabilities(batch.sequences, preferences.repeat(2, 1))
-        assert reference is not None
-        h = log_probabilities - reference.to(log_probabilities)
+        batch = self.complete(model, batch)
+        h = log_ratios(model, batch, preferences)
         if self.length_normalized:
-            h = h / batch.sequences.response_lengths
-        return torch.stack(h.chunk(2), dim=1)
+            h = h / torch.stack(batch.sequences.response_lengths.chunk(2), dim=1)
+        return h
 
     def pair_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """ℓ(c_i · d): scores ``(…, rows, 2)`` and labels ``(rows, m)`` to losses ``(…, rows, m)``."""

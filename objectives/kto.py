@@ -9,15 +9,14 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
-from mopref._progress import progress_bar
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
-from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import check_references, map_rows, rows_without_states
-from mopref.mixed_precision import autocast, check_row_precision, precision_name
+from mopref.llm.policy.precompute import check_reference_rows, map_rows, rows_without_states
+from mopref.mixed_precision import autocast, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES
@@ -25,8 +24,8 @@ from mopref.setting_types import python_value
 
 __all__ = ["KTO", "UnpairedBatch"]
 
-_TOKENS = ("prompt_ids", "response_ids", "mismatched_response_ids")
-_COLUMNS = (*_TOKENS, "labels")
+_RESPONSES = ("response_ids", "mismatched_response_ids")
+_COLUMNS = ("prompt_ids", *_RESPONSES, "labels")
 _REMEDY = "use with_mismatches(tokenize_unpaired(tokenizer, records, objectives)) to make such rows"
 
 
@@ -156,7 +155,7 @@ class KTO(RowObjective):
 
     def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
         """Rows of like length together."""
-        return batches_of_like_length(_lengths(data), batch_size)
+        return batches_of_like_length(sequence_lengths(data, _RESPONSES), batch_size)
 
     # Losses.
 
@@ -212,17 +211,7 @@ class KTO(RowObjective):
         self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
     ) -> Tensor:
         """h of every row and of its mismatch at every preference ``(N, m)``: ``(N, rows, 2)``, on the CPU."""
-        device, batches = Policy(model).device, self.evaluation_batches(data, batch_size)
-        ratios = torch.zeros(len(preferences), len(data), 2, dtype=torch.float64)
-        forwards = len(batches) * len(preferences)
-        with torch.no_grad(), progress_bar(None, "evaluation", enabled=progress, total=forwards) as bar:
-            for indices in batches:
-                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
-                for number, preference in enumerate(preferences.to(device)):
-                    of_batch = self.log_ratios(model, batch, preference.expand(len(indices), -1))
-                    ratios[number, indices] = of_batch.double().cpu()
-                    bar.update()
-        return ratios
+        return self.at_every_preference(self.log_ratios, 2, model, data, preferences, batch_size, progress)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
@@ -272,7 +261,7 @@ class KTO(RowObjective):
         self.labels(data)
         check_objectives(model, self.names, "KTO")
         policy = Policy(model)
-        lengths = _checked_lengths(policy, data)
+        lengths = policy.checked_lengths(data, _RESPONSES)
         notes = {"reference_precision": precision_name(model, mixed_precision), "reference_model": policy.origin()}
 
         def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
@@ -304,19 +293,5 @@ class KTO(RowObjective):
                 another precision.
         """
         policy = Policy(model)
-        check_references(data)
-        check_row_precision(data, "reference", "reference_log_probabilities", precision)
-        policy.check_origin(data, "reference")
-        _checked_lengths(policy, data)
-
-
-def _lengths(data: Sequence[Any]) -> list[int]:
-    return [len(row["prompt_ids"]) + max(len(row["response_ids"]), len(row["mismatched_response_ids"])) for row in data]
-
-
-def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
-    """The tokens of each row's longest sequence, once the model has them all and positions for them."""
-    counts = policy.token_counts(data, _TOKENS)
-    lengths = [prompt + max(responses) for prompt, *responses in counts]
-    policy.check_lengths(lengths)
-    return lengths
+        check_reference_rows(policy, data, precision)
+        policy.checked_lengths(data, _RESPONSES)

@@ -10,7 +10,7 @@ from mopref._masked import labelled_sum
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
-from mopref.llm.pairs import MarginLoss, PairBatch
+from mopref.llm.pairs import MarginLoss, PairBatch, log_ratios
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.history import RolloutHistory
@@ -144,9 +144,7 @@ class OnlineDPO(Objective):
                 "updates(model, batch, preferences)."
             )
         row_preferences = spread_evenly(preferences, len(batch.labels))
-        sums = Policy(model).sequence_log_probabilities(batch.sequences, row_preferences.repeat(2, 1))
-        assert batch.reference_log_probabilities is not None
-        first, second = (sums - batch.reference_log_probabilities.to(sums)).chunk(2)
+        first, second = log_ratios(model, batch, row_preferences).unbind(dim=1)
         margins = first - second
         shape = (len(preferences), -1, len(self.names))
         losses, labelled = self._margin_loss(margins, batch.labels).view(shape), (batch.labels >= 0).view(shape)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_flag
-from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import keeps_states, map_rows, rows_without_states
@@ -33,8 +33,8 @@ class ResponseBatch(NamedTuple):
     dimensions: Tensor
 
 
-_TOKENS = ("prompt_ids", "response_ids")
-_COLUMNS = (*_TOKENS, "dimensions")
+_RESPONSES = ("response_ids",)
+_COLUMNS = ("prompt_ids", *_RESPONSES, "dimensions")
 _REMEDY = "use tokenize_responses(tokenizer, records, dimensions) to make such rows"
 
 
@@ -114,7 +114,7 @@ class SFT(RowObjective):
 
     def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
         """Rows of like length together."""
-        return batches_of_like_length(_lengths(data), batch_size)
+        return batches_of_like_length(sequence_lengths(data, _RESPONSES), batch_size)
 
     def precompute(
         self,
@@ -149,7 +149,7 @@ class SFT(RowObjective):
         self.labelled(data)
         check_objectives(model, self.names, "SFT")
         policy = Policy(model)
-        lengths = _checked_lengths(policy, data)
+        lengths = policy.checked_lengths(data, _RESPONSES)
         plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
 
         def sequences_of(rows: list[Any]) -> Sequences:
@@ -182,15 +182,4 @@ class SFT(RowObjective):
         policy = Policy(model)
         check_row_precision(data, "hidden_states", "hidden_states", precision)
         policy.check_origin(data, "hidden_states", with_states=True)
-        _checked_lengths(policy, data)
-
-
-def _lengths(data: Sequence[Any]) -> list[int]:
-    return [len(row["prompt_ids"]) + len(row["response_ids"]) for row in data]
-
-
-def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
-    """The tokens of each row, once the model has them all and positions for them."""
-    lengths = [sum(counts) for counts in policy.token_counts(data, _TOKENS)]
-    policy.check_lengths(lengths)
-    return lengths
+        policy.checked_lengths(data, _RESPONSES)

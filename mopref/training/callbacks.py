@@ -15,8 +15,8 @@ from mopref._repr import OptionsRepr
 from mopref.data_rows import checked_rows
 from mopref.front import Front
 from mopref.objective import Objective
+from mopref.setting_types import python_value
 from mopref.training.random_state import random_state, set_random_state
-from mopref.training.setting_types import python_value
 
 __all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
 

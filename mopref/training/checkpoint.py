@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["check_replaceable", "load_state", "plain_state", "save_state"]
+__all__ = ["check_replaceable", "damage", "load_state", "plain_state", "save_state"]
 
 _TENSORS, _TREE = "state.safetensors", "state.json"
 
@@ -73,11 +73,11 @@ def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[st
     try:
         tensors = load_file(folder / _TENSORS)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise _damage(folder, f"{_TENSORS} cannot be read ({error})") from error
+        raise damage(folder, f"{_TENSORS} cannot be read ({error})") from error
     try:
         tree = json.loads((folder / _TREE).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise _damage(folder, f"{_TREE} cannot be read ({error})") from error
+        raise damage(folder, f"{_TREE} cannot be read ({error})") from error
     return _joined(tree, tensors, record_types, folder)
 
 
@@ -93,13 +93,14 @@ def _joined(tree: Any, tensors: dict[str, Tensor], record_types: Sequence[type],
         ) from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         fault = f"{_TREE} does not say what {_TENSORS} holds ({type(error).__name__}: {error})"
-        raise _damage(folder, fault) from error
+        raise damage(folder, fault) from error
     if waiting or not isinstance(state, dict):
-        raise _damage(folder, f"{_TREE} does not say what {_TENSORS} holds")
+        raise damage(folder, f"{_TREE} does not say what {_TENSORS} holds")
     return state
 
 
-def _damage(folder: Path, fault: str) -> ValueError:
+def damage(folder: str | Path, fault: str) -> ValueError:
+    """The error that says what is wrong with a damaged checkpoint."""
     return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
 
 

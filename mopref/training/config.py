@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mopref.training.setting_types import python_value
+from mopref.setting_types import python_value
 
 __all__ = ["TrainerConfig"]
 

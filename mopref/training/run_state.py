@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref.objective import Update
+from mopref.training.checkpoint import damage
 from mopref.training.config import TrainerConfig
 from mopref.training.run_identity import check_identity
 
@@ -103,7 +104,7 @@ def check_entries(state: Mapping[str, Any], folder: str | Path) -> None:
     for name, kind in _ENTRIES.items():
         if name not in state or not isinstance(state[name], kind):
             what = f"is a {type(state[name]).__name__}" if name in state else "is missing"
-            raise _damage(folder, f"its {name!r} {what}")
+            raise damage(folder, f"its {name!r} {what}")
 
 
 def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder: str | Path) -> None:
@@ -149,11 +150,7 @@ def check_state(
         ("history", all(isinstance(entry, dict) for entry in state["history"])),
     ):
         if not is_whole:
-            raise _damage(folder, f"its {name!r} is not one of this run")
-
-
-def _damage(folder: str | Path, fault: str) -> ValueError:
-    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
+            raise damage(folder, f"its {name!r} is not one of this run")
 
 
 def _check_steps(config: TrainerConfig, step: int, folder: str | Path) -> None:

@@ -1,7 +1,6 @@
 """The preference in force, and which row of it belongs to which row of an activation."""
 
 import copy
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -161,8 +160,9 @@ def test_a_recomputation_is_seen_by_its_thread_alone():
     assert state.record is last
 
 
-def test_a_pickled_state_takes_turns_and_recomputes():
-    state = pickle.loads(pickle.dumps(state_of(4)))
+def test_a_state_made_from_anothers_content_takes_turns_and_recomputes():
+    """As whatever copies or stores objects makes it."""
+    state = copy.copy(state_of(4))
     assert torch.equal(state.preferences, ROWS)
     with state.turn, state.recomputation(OTHER):
         assert state.record is OTHER

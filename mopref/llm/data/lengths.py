@@ -1,10 +1,11 @@
 """Batches of rows of like length."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mopref.setting_types import checked_count
 
-__all__ = ["batches_of_like_length"]
+__all__ = ["batches_of_like_length", "sequence_lengths"]
 
 
 def batches_of_like_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -25,3 +26,14 @@ def batches_of_like_length(lengths: Sequence[int], batch_size: int) -> list[list
     batch_size = checked_count(batch_size, "batch_size")
     order = sorted(range(len(lengths)), key=lambda row: lengths[row])
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def sequence_lengths(rows: Sequence[Mapping[str, Any]], responses: Sequence[str]) -> list[int]:
+    """The tokens of each row's longest sequence: its prompt with one of its responses, which stand in these columns.
+
+    Example:
+        >>> sequence_lengths([{"prompt_ids": [5, 6], "response_0_ids": [7], "response_1_ids": [8, 9]}],
+        ...                  ("response_0_ids", "response_1_ids"))
+        [4]
+    """
+    return [len(row["prompt_ids"]) + max(len(row[column]) for column in responses) for row in rows]

@@ -218,14 +218,7 @@ def tokenize_records(
     names = check_objectives(objectives)
     records = _replayable(records)
     validate_records(records, names)
-    pairs = PairTokenizer.of(tokenizer)
-
-    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
-        pair = _pair_ids(pairs, record, limits, number)
-        labels = {"labels": [int(record[name]) for name in names], "objectives": names}
-        return None if pair is None else pair._replace(columns=pair.columns | labels)
-
-    rows = _remaining_rows(make_row, records, limits, progress)
+    rows = _tokenized(tokenizer, records, limits, _pair_ids, lambda record: _labels(record, names), progress)
     _warn_of_equal_responses(rows, limits)
     return rows
 
@@ -263,14 +256,12 @@ def tokenize_responses(
     names = check_dimensions(dimensions)
     records = _replayable(records)
     validate_response_records(records, names)
-    pairs = PairTokenizer.of(tokenizer)
 
-    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
-        row, own_names = _response_ids(pairs, record, limits, number), record_dimensions(record)
-        flags = {"dimensions": [name in own_names for name in names], "objectives": names}
-        return None if row is None else row._replace(columns=row.columns | flags)
+    def flags(record: Mapping[str, Any]) -> dict[str, Any]:
+        own_names = record_dimensions(record)
+        return {"dimensions": [name in own_names for name in names], "objectives": names}
 
-    return _remaining_rows(make_row, records, limits, progress)
+    return _tokenized(tokenizer, records, limits, _response_ids, flags, progress)
 
 
 def tokenize_unpaired(
@@ -306,14 +297,7 @@ def tokenize_unpaired(
     names = check_unpaired_objectives(objectives)
     records = _replayable(records)
     validate_unpaired_records(records, names)
-    pairs = PairTokenizer.of(tokenizer)
-
-    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
-        row = _response_ids(pairs, record, limits, number)
-        labels = {"labels": [int(record[name]) for name in names], "objectives": names}
-        return None if row is None else row._replace(columns=row.columns | labels)
-
-    return _remaining_rows(make_row, records, limits, progress)
+    return _tokenized(tokenizer, records, limits, _response_ids, lambda record: _labels(record, names), progress)
 
 
 def tokenize_prompts(
@@ -340,13 +324,12 @@ def tokenize_prompts(
     """
     limits = LengthLimits(max_prompt_length, on_long_prompt=on_long_prompt)
     records = [{"prompt": prompt} for prompt in prompt_list(prompts)]
-    pairs = PairTokenizer.of(tokenizer)
 
-    def make_row(record: Mapping[str, Any], number: int) -> _Row | None:
+    def ids_of(pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, number: int) -> _Row | None:
         ids = limits.prompt_ids(pairs, record["prompt"], number)
-        return None if ids is None else _Row({"prompt": record["prompt"], "prompt_ids": ids}, 0)
+        return None if ids is None else _Row({"prompt_ids": ids}, 0)
 
-    return _remaining_rows(make_row, records, limits, progress=False)
+    return _tokenized(tokenizer, records, limits, ids_of, lambda record: {"prompt": record["prompt"]})
 
 
 def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512) -> list[dict[str, list[int]]]:
@@ -415,21 +398,38 @@ def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, A
     return records if hasattr(records, "__len__") else list(records)
 
 
-def _remaining_rows(
-    make_row: Callable[[Mapping[str, Any], int], _Row | None],
+def _labels(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The label columns of a record as those of a row."""
+    return {"labels": [int(record[name]) for name in names], "objectives": names}
+
+
+def _tokenized(
+    tokenizer: Any,
     records: Iterable[Mapping[str, Any]],
     limits: LengthLimits,
-    progress: bool,
+    ids_of: Callable[[PairTokenizer, Mapping[str, Any], LengthLimits, int], _Row | None],
+    columns_of: Callable[[Mapping[str, Any]], dict[str, Any]],
+    progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """What ``make_row`` makes of each record and its number, without the records that it drops."""
+    """The rows of checked records, without those that are dropped.
+
+    Args:
+        tokenizer: lays out and tokenises.
+        records: checked.
+        limits: of their lengths.
+        ids_of: the token ids of a record, by its number; ``None`` to drop it.
+        columns_of: what else its row holds.
+        progress: show a progress bar.
+    """
+    pairs = PairTokenizer.of(tokenizer)
     rows: list[dict[str, Any]] = []
     drops = cuts = 0
     for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
-        row = make_row(record, number)
+        row = ids_of(pairs, record, limits, number)
         if row is None:
             drops += 1
         else:
-            rows.append(row.columns)
+            rows.append(row.columns | columns_of(record))
             cuts += row.cuts
     if not rows:
         raise ValueError(

@@ -1,18 +1,16 @@
-"""What the examples print: answers at preferences, label counts, time and memory."""
+"""What the examples print: answers at preferences, time and memory."""
 
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 from torch import nn
 
-from mopref.llm.data.records import label_counts
 from mopref.llm.policy.generation import Answer
 
-__all__ = ["cost", "precision_of", "preference_text", "print_answer", "print_label_counts", "say"]
+__all__ = ["cost", "precision_of", "preference_text", "print_answer", "say"]
 
 _console = Console(highlight=False, soft_wrap=True)
 
@@ -33,16 +31,6 @@ def print_answer(answer: Answer, label: str) -> None:
 def preference_text(names: Sequence[str], preference: Sequence[float]) -> str:
     """A preference in words, such as "helpful 0.25, harmless 0.75"."""
     return ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, preference, strict=True))
-
-
-def print_label_counts(parts: Mapping[str, Sequence[Mapping[str, Any]]], objectives: Sequence[str]) -> None:
-    """Print how many pairs each part of a data set holds, and how they are labelled."""
-    for part, records in parts.items():
-        counts = label_counts(records, objectives)
-        say(
-            f"{part}: {counts.records} pairs on {counts.prompts} prompts; labelled on all objectives "
-            f"{counts.labelled_on_all}, of these {counts.in_conflict} with opposite labels"
-        )
 
 
 def precision_of(model: nn.Module) -> str:

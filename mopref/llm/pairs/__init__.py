@@ -3,6 +3,6 @@
 from mopref._faces import public_names as _public_names
 
 from .margin_losses import LOSSES as LOSSES, MarginLoss as MarginLoss
-from .pair_objective import PairBatch as PairBatch, PairObjective as PairObjective
+from .pair_objective import PairBatch as PairBatch, PairObjective as PairObjective, log_ratios as log_ratios
 
 __all__ = _public_names(globals())

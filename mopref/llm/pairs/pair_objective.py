@@ -5,26 +5,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
-from mopref._progress import progress_bar
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
-from mopref.llm.data.lengths import batches_of_like_length
+from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import check_references, keeps_states, map_rows, rows_without_states
+from mopref.llm.policy.precompute import check_reference_rows, keeps_states, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import RowLosses, RowObjective
 from mopref.objective_names import check_row_names, checked_names
 
-__all__ = ["PairBatch", "PairObjective"]
+__all__ = ["PairBatch", "PairObjective", "log_ratios"]
 
-_TOKENS = ("prompt_ids", "response_0_ids", "response_1_ids")
-_COLUMNS = (*_TOKENS, "labels")
+_RESPONSES = ("response_0_ids", "response_1_ids")
+_COLUMNS = ("prompt_ids", *_RESPONSES, "labels")
 _REMEDY = "use tokenize_records(tokenizer, records, objectives) to make such rows"
 
 
@@ -40,6 +38,17 @@ class PairBatch(NamedTuple):
     sequences: Sequences
     labels: Tensor
     reference_log_probabilities: Tensor | None = None
+
+
+def log_ratios(model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
+    """h = log π − log π_ref of both responses of B pairs under their preferences ``(B, m)``: ``(B, 2)``.
+
+    The batch holds the reference's log-probabilities.
+    """
+    log_probabilities = Policy(model).sequence_log_probabilities(batch.sequences, preferences.repeat(2, 1))
+    assert batch.reference_log_probabilities is not None
+    h = log_probabilities - batch.reference_log_probabilities.to(log_probabilities)
+    return torch.stack(h.chunk(2), dim=1)
 
 
 class PairObjective(RowObjective):
@@ -132,7 +141,7 @@ class PairObjective(RowObjective):
 
     def evaluation_batches(self, data: Sequence[Any], batch_size: int) -> list[list[int]]:
         """Rows of like length together."""
-        return batches_of_like_length(_lengths(data), batch_size)
+        return batches_of_like_length(sequence_lengths(data, _RESPONSES), batch_size)
 
     # Losses.
 
@@ -162,17 +171,7 @@ class PairObjective(RowObjective):
         self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
     ) -> Tensor:
         """Scores of every row at every preference ``(N, m)``: ``(N, rows, 2)``, on the CPU, without gradients."""
-        device, batches = Policy(model).device, self.evaluation_batches(data, batch_size)
-        scores = torch.zeros(len(preferences), len(data), 2, dtype=torch.float64)
-        forwards = len(batches) * len(preferences)
-        with torch.no_grad(), progress_bar(None, "evaluation", enabled=progress, total=forwards) as bar:
-            for indices in batches:
-                batch = self.complete(model, send_to_device(self.collate([data[i] for i in indices]), device))
-                for number, preference in enumerate(preferences.to(device)):
-                    of_batch = self.scores(model, batch, preference.expand(len(indices), -1))
-                    scores[number, indices] = of_batch.double().cpu()
-                    bar.update()
-        return scores
+        return self.at_every_preference(self.scores, 2, model, data, preferences, batch_size, progress)
 
     def losses_of_scores(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean losses over labelled rows, from scores ``(N, rows, 2)`` and labels ``(rows, m)``: ``(N, m)``.
@@ -220,7 +219,7 @@ class PairObjective(RowObjective):
         self.labels(data)
         check_objectives(model, self.names, type(self).__name__)
         policy = Policy(model)
-        lengths = _checked_lengths(policy, data)
+        lengths = policy.checked_lengths(data, _RESPONSES)
         plain, precision = rows_without_states(data), precision_name(model, mixed_precision)
 
         def sequences_of(rows: list[Any]) -> Sequences:
@@ -267,25 +266,11 @@ class PairObjective(RowObjective):
         """
         policy = Policy(model)
         if self.needs_reference:
-            check_references(data)
-            check_row_precision(data, "reference", "reference_log_probabilities", precision)
-            policy.check_origin(data, "reference")
+            check_reference_rows(policy, data, precision)
         check_row_precision(data, "hidden_states", "hidden_states_0", precision)
         policy.check_origin(data, "hidden_states", with_states=True)
-        _checked_lengths(policy, data)
+        policy.checked_lengths(data, _RESPONSES)
 
 
 def _tokens(row: Mapping[str, Any]) -> int:
     return 2 * len(row["prompt_ids"]) + len(row["response_0_ids"]) + len(row["response_1_ids"])
-
-
-def _lengths(data: Sequence[Any]) -> list[int]:
-    return [len(row["prompt_ids"]) + max(len(row["response_0_ids"]), len(row["response_1_ids"])) for row in data]
-
-
-def _checked_lengths(policy: Policy, data: Sequence[Any]) -> list[int]:
-    """The tokens of each row's longest sequence, once the model has them all and positions for them."""
-    counts = policy.token_counts(data, _TOKENS)
-    lengths = [prompt + max(responses) for prompt, *responses in counts]
-    policy.check_lengths(lengths)
-    return lengths

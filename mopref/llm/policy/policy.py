@@ -117,6 +117,22 @@ class Policy:
         """
         return token_counts(self._base, data, columns, what)
 
+    def checked_lengths(self, data: Sequence[Any], responses: Sequence[str], what: str = "row") -> list[int]:
+        """The tokens of each row's longest sequence, all of which the model has, and positions for them.
+
+        Args:
+            data: rows with ``prompt_ids``.
+            responses: the columns of their responses.
+            what: the rows' name, for the message.
+
+        Raises:
+            ValueError: such a row; see :meth:`token_counts` and :meth:`check_lengths`.
+        """
+        counts = self.token_counts(data, ("prompt_ids", *responses), what)
+        lengths = [prompt + max(of_responses) for prompt, *of_responses in counts]
+        self.check_lengths(lengths, what)
+        return lengths
+
     def check_prompts(self, data: Sequence[Any]) -> None:
         """Refuse prompts that cannot be answered: of other tokens than the model's, or too long.
 

@@ -9,8 +9,9 @@ from mopref._progress import progress_bar
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.policy import Policy
+from mopref.mixed_precision import check_row_precision
 
-__all__ = ["check_references", "keeps_states", "map_rows", "rows_without_states"]
+__all__ = ["check_reference_rows", "check_references", "keeps_states", "map_rows", "rows_without_states"]
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,17 @@ def check_references(data: Sequence[Mapping[str, Any]]) -> None:
         problem = None if pair is None else _problem(pair)
         if problem is not None:
             raise ValueError(f"row {index} has {column} {problem}: {remedy}.")
+
+
+def check_reference_rows(policy: Policy, data: Sequence[Mapping[str, Any]], precision: str) -> None:
+    """Refuse rows whose reference is not the one that this policy has, in the precision that it is to run in.
+
+    Raises:
+        ValueError: what :func:`check_references` refuses, or a reference of another model or precision.
+    """
+    check_references(data)
+    check_row_precision(data, "reference", "reference_log_probabilities", precision)
+    policy.check_origin(data, "reference")
 
 
 def _problem(pair: Any) -> str | None:

@@ -68,9 +68,7 @@ class PretrainingTerm:
         Raises:
             ValueError: such a row.
         """
-        what = "row of the pre-training data"
-        counts = policy.token_counts(self.data, ("prompt_ids", "response_ids"), what)
-        policy.check_lengths([sum(tokens) for tokens in counts], what)
+        policy.checked_lengths(self.data, ("response_ids",), "row of the pre-training data")
 
     def loss(self, policy: Policy, preferences: Tensor) -> Tensor:
         """The term, a scalar; the rows share the preferences ``(G, m)`` in turn.

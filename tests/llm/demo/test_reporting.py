@@ -3,7 +3,7 @@
 import re
 import time
 
-from mopref.llm.demo.reporting import cost, preference_text, print_answer, print_label_counts, say
+from mopref.llm.demo.reporting import cost, preference_text, print_answer, say
 from mopref.llm.policy import Answer
 
 
@@ -23,18 +23,6 @@ def test_an_answer_is_indented_and_its_markup_is_text(capsys):
 def test_say_reads_markup_and_adds_no_colours(capsys):
     say("[bold]loud[/bold] 1.5")
     assert capsys.readouterr().out == "loud 1.5\n"
-
-
-def test_label_counts_by_hand(capsys):
-    texts = {"response_0": "a", "response_1": "b"}
-    records = [
-        {"prompt": "p", **texts, "x": 0, "y": 1},
-        {"prompt": "p", **texts, "x": 1, "y": 1},
-        {"prompt": "q", **texts, "x": -1, "y": 0},
-    ]
-    print_label_counts({"train": records}, ("x", "y"))
-    expected = "train: 3 pairs on 2 prompts; labelled on all objectives 2, of these 1 with opposite labels\n"
-    assert capsys.readouterr().out == expected
 
 
 def test_cost_tells_minutes_and_memory():

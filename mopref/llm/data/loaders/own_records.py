@@ -3,10 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, refuse_other_inputs, validate_records
+from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, validate_records
 
-from .loader import LOADERS, Record, read_rows, require_columns
-from .sources import ColumnMap, check_columns_map, renamed_rows
+from .loader import LOADERS, Record
+from .sources import ColumnMap, own_records
 
 __all__ = ["load_records"]
 
@@ -37,14 +37,6 @@ def load_records(
         ValueError: a file that cannot be read, or what ``validate_records`` refuses; row and column are named.
     """
     names = check_objectives(objectives)
-    columns = columns or {}
-    check_columns_map(columns, (*TEXT_COLUMNS, *names))
-    label_columns = [columns.get(name) or name for name in names]
-    records = []
-    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
-    for number, row in enumerate(rows):
-        refuse_other_inputs(row, number, names)
-        require_columns(row, number, (*TEXT_COLUMNS, *names))
-        records.append({name: row[name] for name in (*TEXT_COLUMNS, *names)})
+    records = own_records(path, TEXT_COLUMNS, names, split, limit, columns, revision)
     validate_records(records, names)
     return records

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Sequence
 
-from mopref.llm.data.records import refuse_other_inputs
 from mopref.llm.data.unpaired_records import UNPAIRED_COLUMNS, check_unpaired_objectives, validate_unpaired_records
 
-from .loader import Record, read_rows, require_columns
-from .sources import ColumnMap, check_columns_map, renamed_rows
+from .loader import Record
+from .sources import ColumnMap, own_records
 
 __all__ = ["load_unpaired_records"]
 
@@ -36,14 +35,6 @@ def load_unpaired_records(
         ValueError: a file that cannot be read, or what ``validate_unpaired_records`` refuses; row and column are named.
     """
     names = check_unpaired_objectives(objectives)
-    columns = columns or {}
-    check_columns_map(columns, (*UNPAIRED_COLUMNS, *names))
-    label_columns = [columns.get(name) or name for name in names]
-    records = []
-    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
-    for number, row in enumerate(rows):
-        refuse_other_inputs(row, number, names)
-        require_columns(row, number, (*UNPAIRED_COLUMNS, *names))
-        records.append({name: row[name] for name in (*UNPAIRED_COLUMNS, *names)})
+    records = own_records(path, UNPAIRED_COLUMNS, names, split, limit, columns, revision)
     validate_unpaired_records(records, names)
     return records

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
-from mopref.llm.data.records import refuse_columns
+from mopref.llm.data.records import refuse_columns, refuse_other_inputs
 
-from .loader import read_rows
+from .loader import Record, read_rows, require_columns
 
-__all__ = ["ColumnMap", "DataSource", "Rows", "check_columns_map", "renamed_rows", "source_of_each"]
+__all__ = ["ColumnMap", "DataSource", "Rows", "check_columns_map", "own_records", "renamed_rows", "source_of_each"]
 
 # How many rows are looked at for a mapped column before it is said that there is none.
 _HEAD = 1000
@@ -157,3 +157,39 @@ def check_columns_map(columns: ColumnMap, names: Sequence[str]) -> None:
     double = next((column for column in used if used.count(column) > 1), None)
     if double is not None:
         raise ValueError(f"columns maps two names to {double!r}: one column cannot hold both.")
+
+
+def own_records(
+    path: str | os.PathLike[str],
+    text_columns: Sequence[str],
+    names: Sequence[str],
+    split: str,
+    limit: int | None,
+    columns: ColumnMap | None,
+    revision: str | None,
+) -> list[Record]:
+    """The rows of files that hold records as they are, with these columns only; no row is dropped.
+
+    Args:
+        path: as ``read_rows`` takes it.
+        text_columns: the columns of texts.
+        names: the label columns.
+        split: the split of a folder or hub data set.
+        limit: only so many rows from the start; ``None`` for all.
+        columns: maps these names to the file's columns.
+        revision: the branch, tag or commit of a hub data set.
+
+    Raises:
+        FileNotFoundError: what ``read_rows`` does not find.
+        ValueError: what it refuses, or a row that lacks a column, or holds what would be left out unsaid.
+    """
+    columns, own_columns = columns or {}, (*text_columns, *names)
+    check_columns_map(columns, own_columns)
+    label_columns = [columns.get(name) or name for name in names]
+    rows = renamed_rows(read_rows(path, split, limit, label_columns=label_columns, revision=revision), columns)
+    records = []
+    for number, row in enumerate(rows):
+        refuse_other_inputs(row, number, names)
+        require_columns(row, number, own_columns)
+        records.append({name: row[name] for name in own_columns})
+    return records
