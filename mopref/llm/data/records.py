@@ -26,8 +26,10 @@ __all__ = [
     "TEXT_COLUMNS",
     "LabelCounts",
     "check_dimensions",
+    "check_label",
     "check_objectives",
     "check_record",
+    "check_texts",
     "holds_something",
     "is_empty_text",
     "label_counts",
@@ -51,6 +53,9 @@ _RESPONSE_COLUMNS = ("prompt", "response", "dimension")
 _OTHER_INPUTS = ("tools", "documents", "chat_template_kwargs", "image", "images", "video", "videos", "audio")
 # What the assistant's messages may hold beside their content, and a response, which is their contents, cannot.
 _OTHER_PARTS = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking", "image", "images", "audio")
+
+# What a label says, to follow "neither".
+_MEANING = "0 nor 1 (index of the preferred response) nor −1 (not labelled or tied)"
 
 # A dialogue laid out as text, as prompts without a chat template are.
 _PLAIN_DIALOGUE = re.compile(
@@ -99,9 +104,9 @@ def check_record(record: Mapping[str, Any], objectives: Sequence[str], row: int)
     Raises:
         ValueError: as ``validate_records`` does, naming ``row``.
     """
-    _check_texts(record, TEXT_COLUMNS, objectives, row)
+    check_texts(record, TEXT_COLUMNS, objectives, row)
     for name in objectives:
-        _check_label(record[name], row, name)
+        check_label(record[name], row, name)
 
 
 def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: Sequence[str]) -> None:
@@ -116,7 +121,7 @@ def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: 
     refuse_columns(records)
     row = -1
     for row, record in enumerate(records):
-        _check_texts(record, text_columns, (label_column,), row)
+        check_texts(record, text_columns, (label_column,), row)
         _check_dimension(record, names, row)
     refuse_no_records(row + 1)
 
@@ -186,17 +191,17 @@ def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]
     return LabelCounts(total, len(prompts), labelled, on_all, conflict)
 
 
-def check_objectives(objectives: Sequence[str]) -> tuple[str, ...]:
-    """The objectives' names, which are columns of a preference record, as a tuple.
+def check_objectives(objectives: Sequence[str], text_columns: Sequence[str] = TEXT_COLUMNS) -> tuple[str, ...]:
+    """The objectives' names, which are columns of a record beside those of its texts, as a tuple.
 
     Raises:
         ValueError: no names, names that are not distinct texts, or the name of a text column.
     """
     names = _distinct_names(objectives)
-    if not names or set(names) & set(TEXT_COLUMNS):
+    if not names or set(names) & set(text_columns):
         raise ValueError(
             f"objectives is {objectives!r}: it names the label columns, so it must be a sequence of distinct names, "
-            f"none of them one of {', '.join(TEXT_COLUMNS)}, for example ('helpful', 'harmless')."
+            f"none of them one of {', '.join(text_columns)}, for example ('helpful', 'harmless')."
         )
     return names
 
@@ -379,9 +384,7 @@ def other_input(record: Mapping[str, Any], label_columns: Sequence[str] = ()) ->
     return next(present, None)
 
 
-def _check_texts(
-    record: Mapping[str, Any], text_columns: Sequence[str], label_columns: Sequence[str], row: int
-) -> None:
+def check_texts(record: Mapping[str, Any], text_columns: Sequence[str], label_columns: Sequence[str], row: int) -> None:
     """Check that a record has the columns, and texts where they belong."""
     _check_columns(record, (*text_columns, *label_columns), row)
     refuse_other_inputs(record, row, label_columns)
@@ -438,16 +441,24 @@ def _check_columns(record: Any, columns: Sequence[str], row: int) -> None:
             )
 
 
-def _check_label(value: Any, row: int, column: str) -> None:
+def check_label(value: Any, row: int, column: str, meaning: str = _MEANING) -> None:
+    """Refuse a label that is none of the whole numbers 0, 1 and −1.
+
+    Args:
+        value: the label.
+        row: the record's number.
+        column: the objective.
+        meaning: what the three say, for the message.
+
+    Raises:
+        ValueError: another value; row and column are named.
+    """
     if isinstance(value, Integral) and not isinstance(value, bool) and value in (0, 1, -1):
         return
     kind = type(value).__name__
     label_text = f"{value!r} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
     remedy = "leave no cell blank, −1 stands for not labelled" if value is None or value != value else "convert it"
-    raise ValueError(
-        f"row {row}, column {column!r}: the label is {label_text}, which is neither 0 nor 1 (index of the preferred "
-        f"response) nor −1 (not labelled or tied): {remedy}."
-    )
+    raise ValueError(f"row {row}, column {column!r}: the label is {label_text}, which is neither {meaning}: {remedy}.")
 
 
 def _check_dimension(record: Mapping[str, Any], names: tuple[str, ...], row: int) -> None:
