@@ -17,7 +17,7 @@ from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
 from mopref.setting_types import checked_count
 
-__all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "spread_evenly"]
+__all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "is_as_defined", "spread_evenly"]
 
 
 class Losses(NamedTuple):
@@ -26,17 +26,22 @@ class Losses(NamedTuple):
     Attributes:
         values: the m losses of each of G preferences, ``(G, m)``, which the scalarizer makes one of.
         auxiliary: a scalar to be minimised beside them, whatever λ, such as a critic's loss; ``None`` for nothing.
+        metrics: what to log with the step, by name, as an :class:`Update` has them.
     """
 
     values: Tensor
     auxiliary: Tensor | None = None
+    metrics: "Mapping[str, Metric | float]" = MappingProxyType({})
 
 
 class Metric(NamedTuple):
-    """A number to be logged: what the log shows is the mean over its interval, Σ weight · value / Σ weight."""
+    """A number to be logged: what the log shows is the mean over its interval, Σ weight · value / Σ weight.
 
-    value: float
-    weight: float = 1.0
+    Tensors of one number are read when the entry is made, so that no step waits for the device.
+    """
+
+    value: float | Tensor
+    weight: float | Tensor = 1.0
 
 
 class Update(NamedTuple):
@@ -188,8 +193,15 @@ class RowObjective(Objective):
             ValueError: rows that cannot be shared evenly, or a group without any row labelled on some objective.
         """
         row_preferences = spread_evenly(preferences, self.num_rows(batch))
-        shape = (len(preferences), -1, self.num_objectives)
-        values, labelled = (part.view(shape) for part in self._checked_row_losses(model, batch, row_preferences))
+        return self.group_means(self._checked_row_losses(model, batch, row_preferences), len(preferences))
+
+    def group_means(self, losses: RowLosses, groups: int) -> Tensor:
+        """Means over the labelled rows of each of G groups, which share the rows evenly, in order: ``(G, m)``.
+
+        Raises:
+            ValueError: a group without any row labelled on some objective.
+        """
+        values, labelled = (part.view(groups, -1, self.num_objectives) for part in losses)
         counts = labelled.sum(dim=1)
         if (counts == 0).any():
             group, objective = (int(i) for i in (counts == 0).nonzero()[0])
@@ -284,6 +296,11 @@ class RowObjective(Objective):
         """Refuse data without any row labelled on some objective, by the numbers of labelled rows ``(m,)``."""
         if (counts == 0).any():
             raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
+
+
+def is_as_defined(method: Callable[..., Any], function: Callable[..., Any]) -> bool:
+    """Whether an object's method is still this function, not one that a subclass or a user defined anew."""
+    return getattr(method, "__func__", None) is function
 
 
 def spread_evenly(preferences: Tensor, rows: int) -> Tensor:

@@ -87,6 +87,10 @@ class DPO(PairObjective):
             h = h / torch.stack(batch.sequences.response_lengths.chunk(2), dim=1)
         return h
 
+    def implicit_rewards(self, scores: Tensor) -> Tensor:
+        """β h."""
+        return self.beta * scores
+
     def pair_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """ℓ(c_i · d): scores ``(…, rows, 2)`` and labels ``(rows, m)`` to losses ``(…, rows, m)``."""
         return self._margin_loss(scores[..., 0] - scores[..., 1], labels)

@@ -17,7 +17,7 @@ from mopref.llm.data.sequences import Sequences, collate_sequences, optional_col
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import check_reference_rows, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, precision_name
-from mopref.objective import RowLosses, RowObjective
+from mopref.objective import Losses, Metric, RowLosses, RowObjective, is_as_defined, spread_evenly
 from mopref.objective_names import check_row_names, checked_names
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import python_value
@@ -186,12 +186,40 @@ class KTO(RowObjective):
         Raises:
             ValueError: fewer than four rows under one preference.
         """
+        return self._row_losses(*self._gains(model, batch, preferences), batch)
+
+    def training_losses(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> Losses:
+        """The losses, with implicit rewards β h of good and bad answers, accuracies, and z as ``kl``."""
+        own = is_as_defined(self.losses, RowObjective.losses)
+        if not own or not is_as_defined(self.row_losses, KTO.row_losses):
+            # Losses that were defined anew are what is descended on.
+            return super().training_losses(model, batch, preferences)
+        ratios, points = self._gains(model, batch, spread_evenly(preferences, self.num_rows(batch)))
+        values = self.group_means(self._row_losses(ratios, points, batch), len(preferences))
+        return Losses(values, metrics=self._metrics(ratios.detach(), points, batch.labels))
+
+    def _row_losses(self, log_ratios: Tensor, reference_points: Tensor, batch: UnpairedBatch) -> RowLosses:
+        return RowLosses(self._answer_losses(log_ratios, reference_points, batch.labels), batch.labels >= 0)
+
+    def _gains(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> tuple[Tensor, Tensor]:
+        """h and z of each of B answers, ``(B,)`` each."""
         _, group, counts = torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
         self._refuse_few_rows(int(counts.min()), "by larger batches or fewer preferences per step")
         own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
         sums = torch.zeros(len(counts), device=own.device, dtype=own.dtype).index_add(0, group, mismatched.detach())
-        reference_points = (sums / counts).clamp(min=0)[group]
-        return RowLosses(self._answer_losses(own, reference_points, batch.labels), batch.labels >= 0)
+        return own, (sums / counts).clamp(min=0)[group]
+
+    def _metrics(self, log_ratios: Tensor, reference_points: Tensor, labels: Tensor) -> dict[str, Metric | float]:
+        rewards, above = self.beta * log_ratios.unsqueeze(1), torch.sign(log_ratios - reference_points).unsqueeze(1)
+        good, bad = labels == 1, labels == 0
+        correct = 0.5 * (1 + torch.where(good, above, -above))
+        columns = {"reward_good": (rewards, good), "reward_bad": (rewards, bad), "accuracy": (correct, labels >= 0)}
+        metrics: dict[str, Metric | float] = {"kl": Metric(reference_points.mean(), len(labels))}
+        for column, (values, counted) in columns.items():
+            counts = counted.sum(dim=0)
+            means = labelled_sum(values, counted, dim=0) / counts.clamp(min=1)
+            metrics |= {f"{column}/{name}": Metric(means[i], counts[i]) for i, name in enumerate(self.names)}
+        return metrics
 
     def _refuse_few_rows(self, count: int, way: str) -> None:
         if count < self.fewest_rows:

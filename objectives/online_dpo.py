@@ -11,12 +11,13 @@ from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.pairs import MarginLoss, PairBatch, log_ratios
+from mopref.llm.pairs.pair_metrics import pair_metrics
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
-from mopref.objective import Metric, Objective, Update, spread_evenly
+from mopref.objective import Losses, Metric, Objective, Update, spread_evenly
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import checked_seed
 
@@ -133,7 +134,11 @@ class OnlineDPO(Objective):
         return PairBatch(sequences, labels.to(reference.device), reference)
 
     def losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
-        """The mean losses of each group's pairs, ``(G, m)``, for the batch of one of the :meth:`updates`.
+        """The mean losses of each group's pairs, ``(G, m)``, for the batch of one of the :meth:`updates`."""
+        return self.training_losses(model, batch, preferences).values
+
+    def training_losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Losses:
+        """The losses, with implicit rewards, margins and accuracies.
 
         Raises:
             TypeError: a batch of prompts in place of pairs.
@@ -144,13 +149,14 @@ class OnlineDPO(Objective):
                 "updates(model, batch, preferences)."
             )
         row_preferences = spread_evenly(preferences, len(batch.labels))
-        first, second = log_ratios(model, batch, row_preferences).unbind(dim=1)
-        margins = first - second
+        scores = log_ratios(model, batch, row_preferences)
+        margins = scores[:, 0] - scores[:, 1]
         shape = (len(preferences), -1, len(self.names))
         losses, labelled = self._margin_loss(margins, batch.labels).view(shape), (batch.labels >= 0).view(shape)
         counts = labelled.sum(dim=1)
         neutral = self._margin_loss(torch.zeros_like(margins[:1]), torch.full_like(batch.labels[:1], -1))
-        return torch.where(counts > 0, labelled_sum(losses, labelled, dim=1) / counts.clamp(min=1), neutral)
+        values = torch.where(counts > 0, labelled_sum(losses, labelled, dim=1) / counts.clamp(min=1), neutral)
+        return Losses(values, metrics=pair_metrics(self.names, self._margin_loss.beta * scores, batch.labels))
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
         """−E r_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call."""

@@ -59,6 +59,10 @@ class SimPO(PairObjective):
         """h̄ of both responses of each pair, ``(B, 2)``."""
         return self.mean_log_probabilities(model, batch, preferences)
 
+    def implicit_rewards(self, scores: Tensor) -> Tensor:
+        """β h̄."""
+        return self.beta * scores
+
     def pair_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
         """−log σ(β c_i (h̄_0 − h̄_1) − γ): scores ``(…, rows, 2)`` and labels ``(rows, m)`` to ``(…, rows, m)``."""
         margins = scores[..., 0] - scores[..., 1]

@@ -56,6 +56,10 @@ class TrainerCallback:
     def on_train_end(self, trainer: RunningTrainer) -> None:
         """Called after the last step."""
 
+    def shown(self) -> str:
+        """What the progress bar shows of it beside the losses, such as "hypervolume=0.1523"; nothing here."""
+        return ""
+
 
 class HypervolumeCallback(OptionsRepr, TrainerCallback):
     """Measure the front's hypervolume before the first step, every so many steps, and after the last one.

@@ -11,8 +11,8 @@ from mopref.objective import Metric
 
 __all__ = ["IntervalLog"]
 
-# Of each metric: Σ weight · value and Σ weight.
-_Sums: TypeAlias = dict[str, list[float]]
+# Of each metric: Σ weight · value and Σ weight, on the device until they are read.
+_Sums: TypeAlias = dict[str, list[Any]]
 
 
 class IntervalLog:
@@ -29,16 +29,15 @@ class IntervalLog:
     def add(self, metrics: Mapping[str, Metric | float]) -> None:
         """Count metrics of an update."""
         for name, metric in metrics.items():
-            value, weight = metric if isinstance(metric, Metric) else Metric(float(metric))
+            value, weight = metric if isinstance(metric, Metric) else Metric(metric)
             sums = self._metrics.setdefault(name, [0.0, 0.0])
-            # As Python's own numbers: the history is part of a checkpoint.
-            sums[0], sums[1] = sums[0] + float(weight * value), sums[1] + float(weight)
+            sums[0], sums[1] = sums[0] + _summand(weight * value), sums[1] + _summand(weight)
 
     def entry(self, accelerator: Accelerator, names: tuple[str, ...]) -> dict[str, float]:
         """One entry of all that was counted, the same on every process but for the metrics; counting starts anew."""
         mean = accelerator.reduce(torch.stack(self.steps).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in names), "learning_rate", "gradient_norm"]
-        metrics = {name: total / weight for name, (total, weight) in self._metrics.items() if weight}
+        metrics = {name: total / weight for name, (total, weight) in self._read().items() if weight}
         self.steps.clear()
         self._metrics.clear()
         return dict(zip(keys, mean, strict=True)) | metrics
@@ -60,9 +59,20 @@ class IntervalLog:
 
     def state_dict(self) -> list[Any]:
         """What a checkpoint must hold."""
-        return [list(self.steps), self.metrics]
+        return [list(self.steps), self._read()]
 
     def load_state_dict(self, state: list[Any], device: torch.device) -> None:
         """Continue from a state given by :meth:`state_dict`."""
         steps, self.metrics = state
         self.steps = [values.to(device) for values in steps]
+
+    def _read(self) -> _Sums:
+        """The metrics' sums as Python's own numbers, since the history and they are part of a checkpoint."""
+        return {name: [float(total), float(weight)] for name, (total, weight) in self._metrics.items()}
+
+
+def _summand(number: Any) -> Any:
+    """A number of any library; a tensor's stays on its device, in double precision where that has it."""
+    if not isinstance(number, Tensor):
+        return float(number)
+    return number.detach().to(torch.float32 if number.device.type == "mps" else torch.float64)

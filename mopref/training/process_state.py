@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from mopref.training.config import TrainerConfig
 
-__all__ = ["ProcessState"]
+__all__ = ["ProcessState", "start_trackers"]
 
 # Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
 _SHARED: tuple[dict[str, Any], ...] = tuple(
@@ -81,6 +81,12 @@ class ProcessState:
             self._content = [dict(shared) for shared in _SHARED]
             # Where there was none before, this one stays, for accelerate's own tools such as its logger.
             _fill([old or new for old, new in zip(previous, self._content, strict=True)])
+
+
+def start_trackers(accelerator: Accelerator, config: TrainerConfig) -> None:
+    """Start the config's trackers; after a training that broke off they are at work still, and would get all twice."""
+    if config.trackers and not accelerator.trackers:
+        accelerator.init_trackers("mopref", config={name: str(value) for name, value in vars(config).items()})
 
 
 def _fill(contents: list[dict[str, Any]]) -> None:

@@ -19,7 +19,7 @@ from mopref.front import Front
 from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
 from mopref.mixed_precision import precision_name
-from mopref.objective import Metric, Objective, Update
+from mopref.objective import Losses, Metric, Objective, Update
 from mopref.registry import OBJECTIVES, SAMPLERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
@@ -31,7 +31,7 @@ from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.parts import check_kinds, check_parts, settle_convention
-from mopref.training.process_state import ProcessState
+from mopref.training.process_state import ProcessState, start_trackers
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import run_identity
 from mopref.training.run_state import (
@@ -168,7 +168,7 @@ class ParetoTrainer:
                 self._load_checkpoint(resume_from)
             elif self.step == 0:
                 set_seed(self.config.seed, device_specific=True)
-            self._start_trackers()
+            start_trackers(self.accelerator, self.config)
             self._call("on_train_begin")
             self.model.train()
             self._run_loop()
@@ -177,12 +177,6 @@ class ParetoTrainer:
                 self.accelerator.end_training()
                 self.accelerator.trackers = []
         return self.history
-
-    def _start_trackers(self) -> None:
-        # After a training that broke off they are at work still, and would get every entry twice.
-        if self.config.trackers and not self.accelerator.trackers:
-            settings = {name: str(value) for name, value in vars(self.config).items()}
-            self.accelerator.init_trackers("mopref", config=settings)
 
     def _run_loop(self) -> None:
         config = self.config
@@ -197,7 +191,7 @@ class ParetoTrainer:
                 if self.step % config.log_every == 0 or self.step == config.steps:
                     self._log_entry()
                 if shows_progress:
-                    bar.set_postfix_str(self._log.progress(self.history, self.objective.names), refresh=False)
+                    bar.set_postfix_str(self._shown(), refresh=False)
                 bar.update()
                 self._call("on_step_end")
                 if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
@@ -205,6 +199,10 @@ class ParetoTrainer:
                     folder = Path(config.output_dir) / f"checkpoint-{self.step}"
                     self.save_checkpoint(folder)
                     self._call("on_checkpoint", folder)
+
+    def _shown(self) -> str:
+        parts = [self._log.progress(self.history, self.objective.names), *(part.shown() for part in self.callbacks)]
+        return ", ".join(filter(None, parts))
 
     def _training_step(self) -> Tensor:
         """One optimiser step; returns ``[scalarized loss, m losses, learning rate, gradient norm]``."""
@@ -256,7 +254,8 @@ class ParetoTrainer:
         """Add one forward's share to the gradients; ``[scalarized loss, m losses]``, means over the preferences."""
         accelerator, preferences = self.accelerator, update.preferences
         with accelerator.autocast():
-            losses, auxiliary = self.objective.training_losses(self.model, update.batch, preferences)
+            losses, auxiliary, metrics = Losses(*self.objective.training_losses(self.model, update.batch, preferences))
+        self._log.add(metrics)
         check_losses(losses, preferences, self.objective, self.step)
         # Points are tracked from the losses of all processes, and before they are measured from: z ≤ f holds.
         self.scalarizer.observe(accelerator.gather(losses.detach()))

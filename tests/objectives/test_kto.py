@@ -440,3 +440,31 @@ def test_repr_tells_the_options():
     kto = KTO(("a", "b"), beta=0.2, desirable_weight=1.5, undesirable_weight=0.5, disable_dropout=False)
     expected = "KTO(names=('a', 'b'), beta=0.2, desirable_weight=1.5, undesirable_weight=0.5, disable_dropout=False)"
     assert repr(kto) == expected
+
+
+def test_a_training_logs_rewards_accuracies_and_the_estimate_of_the_kl(base, model, rows, preferences, policies):
+    kto = KTO(NAMES, beta=BETA)
+    losses = kto.training_losses(model, kto.collate(rows), preferences)
+    torch.testing.assert_close(losses.values, kto.losses(model, kto.collate(rows), preferences))
+    points, ratios = [], []
+    for group, policy in zip(GROUPS, policies, strict=True):
+        members = [rows[i] for i in group]
+        mismatched = [log_ratio(policy, base, row, MISMATCHED).item() for row in members]
+        points += [max(0.0, sum(mismatched) / 4)] * 4
+        ratios += [log_ratio(policy, base, row, "response_ids").item() for row in members]
+    shown = {name: float(metric.value) for name, metric in losses.metrics.items()}
+    assert shown.pop("kl") == pytest.approx(sum(points) / 12, abs=1e-5)
+    expected = {}
+    for index, name in enumerate(NAMES):
+        labels = [row["labels"][index] for row in rows]
+        good, bad = ([BETA * h for h, label in zip(ratios, labels, strict=True) if label == which] for which in (1, 0))
+        correct = [(h > z) == (label == 1) for h, z, label in zip(ratios, points, labels, strict=True) if label >= 0]
+        expected |= {
+            f"reward_good/{name}": sum(good) / len(good),
+            f"reward_bad/{name}": sum(bad) / len(bad),
+            f"accuracy/{name}": sum(correct) / len(correct),
+        }
+    assert shown == pytest.approx(expected, abs=1e-5)
+    weights = {name: int(metric.weight) for name, metric in losses.metrics.items()}
+    assert weights["kl"] == 12
+    assert weights["reward_good/helpful"] == sum(row["labels"][0] == 1 for row in rows)

@@ -13,10 +13,11 @@ from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
+from mopref.llm.pairs.pair_metrics import pair_metrics
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import check_reference_rows, keeps_states, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
-from mopref.objective import RowLosses, RowObjective
+from mopref.objective import Losses, RowLosses, RowObjective, is_as_defined, spread_evenly
 from mopref.objective_names import check_row_names, checked_names
 
 __all__ = ["PairBatch", "PairObjective", "log_ratios"]
@@ -85,6 +86,10 @@ class PairObjective(RowObjective):
 
         It has no label in it, so that one forward serves all objectives.
         """
+
+    def implicit_rewards(self, scores: Tensor) -> Tensor:
+        """Scores as the rewards that the policy is optimal for, up to a term that both responses share; as they are."""
+        return scores
 
     @abstractmethod
     def pair_losses(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -165,7 +170,20 @@ class PairObjective(RowObjective):
 
     def row_losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> RowLosses:
         """The loss of every pair and objective: ``(B, m)``."""
-        return RowLosses(self.pair_losses(self.scores(model, batch, preferences), batch.labels), batch.labels >= 0)
+        return self._row_losses(self.scores(model, batch, preferences), batch)
+
+    def _row_losses(self, scores: Tensor, batch: PairBatch) -> RowLosses:
+        return RowLosses(self.pair_losses(scores, batch.labels), batch.labels >= 0)
+
+    def training_losses(self, model: nn.Module, batch: PairBatch, preferences: Tensor) -> Losses:
+        """The losses, with implicit rewards, margins and accuracies; see ``pair_metrics``."""
+        own = is_as_defined(self.losses, RowObjective.losses)
+        if not own or not is_as_defined(self.row_losses, PairObjective.row_losses):
+            # Losses that were defined anew are what is descended on.
+            return super().training_losses(model, batch, preferences)
+        scores = self.scores(model, batch, spread_evenly(preferences, self.num_rows(batch)))
+        values = self.group_means(self._row_losses(scores, batch), len(preferences))
+        return Losses(values, metrics=pair_metrics(self.names, self.implicit_rewards(scores), batch.labels))
 
     def all_scores(
         self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False

@@ -1,0 +1,48 @@
+"""What a log shows of pairs beside their losses: implicit rewards, margins and accuracies of each objective."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mopref._masked import labelled_sum
+from mopref.objective import Metric
+
+__all__ = ["pair_metrics"]
+
+
+def pair_metrics(names: Sequence[str], rewards: Tensor, labels: Tensor) -> dict[str, Metric | float]:
+    """Means over the pairs that are labelled on each objective, weighted by their number.
+
+    Args:
+        names: of the m objectives.
+        rewards: the implicit reward of both responses, ``(B, 2)``, higher is better.
+        labels: 0, 1 or −1 (not labelled), shape ``(B, m)``.
+
+    Returns:
+        For each objective ``reward_chosen/<name>`` and ``reward_rejected/<name>``; ``margin/<name>``, the first less
+        the second; and ``accuracy/<name>``, the share of pairs with a margin above 0, a draw counted half.
+
+    Example:
+        >>> metrics = pair_metrics(["brief"], torch.tensor([[2.0, 1.0], [0.5, 0.0]]), torch.tensor([[0], [1]]))
+        >>> {name: float(metric.value) for name, metric in metrics.items()}
+        {'reward_chosen/brief': 1.0, 'reward_rejected/brief': 0.75, 'margin/brief': 0.25, 'accuracy/brief': 0.5}
+    """
+    rewards, labelled = rewards.detach().unsqueeze(1), labels >= 0
+    is_second = labels == 1
+    chosen = torch.where(is_second, rewards[..., 1], rewards[..., 0])
+    rejected = torch.where(is_second, rewards[..., 0], rewards[..., 1])
+    margins = chosen - rejected
+    columns = {
+        "reward_chosen": chosen,
+        "reward_rejected": rejected,
+        "margin": margins,
+        "accuracy": 0.5 * (1 + torch.sign(margins)),
+    }
+    counts = labelled.sum(dim=0)
+    means = {column: labelled_sum(part, labelled, dim=0) / counts.clamp(min=1) for column, part in columns.items()}
+    return {
+        f"{column}/{name}": Metric(mean[index], counts[index])
+        for column, mean in means.items()
+        for index, name in enumerate(names)
+    }
