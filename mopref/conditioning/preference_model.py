@@ -319,11 +319,28 @@ class PreferenceModel(ConditionedModel):
         blocked = layers_without_gradient({name: layer.base_layer for name, layer in model.adapters.items()})
         if blocked:
             warnings.warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.", stacklevel=2)
+        model._take_on(content)
+        return model
+
+    def restore(self, folder: str | Path) -> None:
+        """Take on the values of an adapter that :meth:`save_pretrained` wrote of this model, at an earlier step say.
+
+        Raises:
+            FileNotFoundError, ValueError: as :meth:`load`, or an adapter of other settings or layers than this one's;
+                nothing is changed then.
+        """
+        content = adapter_files.read_adapter(checked_folder(folder), self.base_model)
+        if content.config != self.adapter_config or set(content.layers) != set(self.adapters):
+            raise ValueError(
+                f"{folder} holds an adapter of other settings or layers than this model's: load that anew."
+            )
+        self._take_on(content)
+
+    def _take_on(self, content: adapter_files.AdapterContent) -> None:
         with torch.no_grad():
-            for name, layer in model.adapters.items():
+            for name, layer in self.adapters.items():
                 for part in PARTS:
                     getattr(layer, part).copy_(content.tensors[f"{name}.{part}"])
-        return model
 
     @classmethod
     def from_pretrained(

@@ -472,3 +472,27 @@ def test_an_adapter_that_names_itself_as_its_base_is_refused(folder):
     (folder / SETTINGS).write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="names itself as its base model, of which it holds no weights: load the base"):
         PreferenceModel.from_pretrained(folder)
+
+
+def test_an_earlier_adapter_is_restored_in_place(base, model, randomise, tmp_path, token_batch):
+    preference = torch.tensor([[0.25, 0.75]])
+    expected = logits(model, token_batch, preference)
+    model.save_pretrained(tmp_path / "earlier")
+    randomise(model, seed=5)
+    assert not torch.equal(logits(model, token_batch, preference), expected)
+    parameters = dict(model.named_parameters())
+    model.restore(tmp_path / "earlier")
+    assert torch.equal(logits(model, token_batch, preference), expected)
+    assert all(parameter is parameters[name] for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("change", [{"scaling": 0.5}, {"layers": [0]}, {"objectives": ("harmless", "helpful")}])
+def test_an_adapter_of_other_settings_is_not_restored(change, base, model, randomise, tmp_path):
+    from dataclasses import replace
+
+    other = randomise(PreferenceModel(copy.deepcopy(base), replace(CONFIG, **change)), seed=3)
+    other.save_pretrained(tmp_path / "other")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match="other settings or layers than this model's"):
+        model.restore(tmp_path / "other")
+    assert_unchanged(model, before)

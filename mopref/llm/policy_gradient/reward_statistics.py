@@ -1,6 +1,6 @@
 """Mean rewards of a model at each preference, on fresh samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSett
 from mopref.objective import spread_evenly
 from mopref.preferences import validate_preferences
 
-__all__ = ["RewardStatistics", "evaluate_rewards"]
+__all__ = ["RewardStatistics", "evaluate_rewards", "sampled_batches"]
 
 
 class RewardStatistics(NamedTuple):
@@ -82,6 +82,34 @@ def evaluate_rewards(
     count, m = 1 if preferences is None else len(preferences), len(settings.names)
     # For each preference and prompt: means over the samples of rewards, KL, length and whether cut.
     table = torch.zeros(count, len(data), m + 3, dtype=torch.float64)
+    for indices, rows, row_preferences in sampled_batches(policy, data, preferences, batch_size, seed, progress):
+        batch = settings.collate([data[row] for row in rows.tolist()])
+        columns = _measure(policy, settings, batch, row_preferences, with_kl)
+        table[indices, rows] = columns.view(len(rows), -1, m + 3).mean(dim=1)
+    means = table.mean(dim=1)
+    errors = table.std(dim=1)[:, :m] / len(data) ** 0.5 if len(data) > 1 else torch.full((count, m), torch.nan)
+    return RewardStatistics(means[:, :m], errors, means[:, m], means[:, m + 1], means[:, m + 2])
+
+
+def sampled_batches(
+    policy: Policy, data: Sequence[Any], preferences: Tensor | None, batch_size: int, seed: int, progress: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Every prompt at every preference, those of like length together; randomness within comes from the seed.
+
+    The model is in evaluation mode, and there are no gradients, while a batch is worked on.
+
+    Args:
+        policy: the model.
+        data: rows with ``prompt_ids``.
+        preferences: ``(N, m)``; ``None`` for the base model, as one preference.
+        batch_size: prompts in one batch.
+        seed: of PyTorch's global generators, which are put back.
+        progress: show a progress bar.
+
+    Yields:
+        Numbers of preferences and of rows ``(B,)``, and the preferences themselves ``(B, m)`` or ``None``.
+    """
+    count = 1 if preferences is None else len(preferences)
     jobs = [(index, row) for row in range(len(data)) for index in range(count)]
     batches = batches_of_like_length([len(data[row]["prompt_ids"]) for _, row in jobs], batch_size)
     devices = [policy.device] if policy.device.type == "cuda" else []
@@ -89,13 +117,8 @@ def evaluate_rewards(
         torch.manual_seed(seed)
         for numbers in progress_bar(batches, "evaluation", enabled=progress):
             indices, rows = (torch.tensor(part) for part in zip(*(jobs[number] for number in numbers), strict=True))
-            batch = settings.collate([data[row] for row in rows.tolist()])
-            row_preferences = None if preferences is None else preferences.to(policy.device)[indices.to(policy.device)]
-            columns = _measure(policy, settings, batch, row_preferences, with_kl)
-            table[indices, rows] = columns.view(len(numbers), -1, m + 3).mean(dim=1)
-    means = table.mean(dim=1)
-    errors = table.std(dim=1)[:, :m] / len(data) ** 0.5 if len(data) > 1 else torch.full((count, m), torch.nan)
-    return RewardStatistics(means[:, :m], errors, means[:, m], means[:, m + 1], means[:, m + 2])
+            at = None if preferences is None else preferences.to(policy.device)[indices.to(policy.device)]
+            yield indices, rows, at
 
 
 def _measure(

@@ -1,0 +1,223 @@
+"""Held-out figures while a model is trained: measured, logged, the best model kept, and the training ended in time."""
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mopref import indicators
+from mopref._arrays import as_float64, as_vector
+from mopref._repr import OptionsRepr
+from mopref.front import Front
+from mopref.setting_types import python_value
+from mopref.training.callbacks import RunningTrainer, TrainerCallback
+from mopref.training.random_state import random_state, set_random_state
+
+__all__ = ["EvaluationCallback", "evaluation_figures", "point_label"]
+
+
+class EvaluationCallback(OptionsRepr, TrainerCallback):
+    """Measure held-out figures before the first step, every so many steps, and after the last one.
+
+    A new one implements :meth:`measure`, which gives a front: the figures of a few preferences, in any columns. The
+    training is the same as without, bit for bit: the global random generators are put back. The figures go to the
+    trainer's trackers as ``evaluation/<preference>/<column>``, and the hypervolume as ``evaluation/hypervolume``.
+
+    Args:
+        every: steps between two evaluations.
+        reference_point: ``(m,)``, worse than every value that should count; without it there is no hypervolume.
+        patience: the training ends after so many evaluations in a row whose hypervolume is no larger than the largest
+            before them; ``None`` to train to the end.
+        best_folder: the model is saved here, by its ``save_pretrained``, whenever the hypervolume is the largest so
+            far.
+
+    Attributes:
+        records: one dict for each evaluation: ``step``, ``hypervolume`` (``None`` without a reference point),
+            ``seconds`` and ``points``, a dict for each preference: ``preference`` and the figures. A training that
+            begins again at an earlier step drops what was measured after it.
+
+    Raises:
+        ValueError: ``every`` or ``patience`` below 1, a reference point that is not m finite numbers, or ``patience``
+            or ``best_folder`` without one.
+        TypeError: a value of another type, named.
+    """
+
+    def __init__(
+        self,
+        every: int = 100,
+        reference_point: ArrayLike | None = None,
+        patience: int | None = None,
+        best_folder: str | Path | None = None,
+    ) -> None:
+        self.every, self.patience = _count(every, "every"), None if patience is None else _count(patience, "patience")
+        self.reference_point = None if reference_point is None else as_float64(reference_point, "reference_point")
+        self.best_folder = None if best_folder is None else Path(best_folder)
+        for name in ("patience", "best_folder"):
+            if getattr(self, name) is not None and reference_point is None:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}: the best is that of the largest hypervolume, so give the "
+                    "reference_point that it is measured from."
+                )
+        self.records: list[dict[str, Any]] = []
+
+    def options(self) -> dict[str, Any]:
+        """How often it measures, and what for."""
+        return {name: getattr(self, name) for name in ("every", "reference_point", "patience", "best_folder")}
+
+    @abstractmethod
+    def measure(self, trainer: RunningTrainer) -> Front:
+        """The figures at a few preferences, by the model as it is."""
+
+    def recorded(self, record: Mapping[str, Any]) -> None:
+        """Called with each new record; does nothing here."""
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The record with the largest hypervolume, the first of equals; ``None`` where none has any."""
+        records = [record for record in self.records if _volume(record) is not None]
+        return max(records, key=lambda record: record["hypervolume"], default=None)
+
+    def shown(self) -> str:
+        """The last hypervolume."""
+        volume = _volume(self.records[-1]) if self.records else None
+        return "" if volume is None else f"hypervolume={volume:.4f}"
+
+    def on_train_begin(self, trainer: RunningTrainer) -> None:
+        """Measure where the training starts, unless it goes on from what was measured before.
+
+        Raises:
+            ValueError: a reference point of another number of objectives, or a model that cannot be saved as the best;
+                before anything is measured.
+        """
+        if self.reference_point is not None:
+            as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
+        if self.best_folder is not None and not hasattr(trainer.unwrapped_model, "save_pretrained"):
+            name = type(trainer.unwrapped_model).__name__
+            raise ValueError(
+                f"best_folder is {str(self.best_folder)!r}, but {name} has no save_pretrained: leave it out."
+            )
+        self.records[:] = [record for record in self.records if record["step"] <= trainer.step]
+        if not self.records:
+            self._evaluate(trainer)
+
+    def on_step_end(self, trainer: RunningTrainer) -> None:
+        """Measure every so many steps, and end the training where it gets no better."""
+        if trainer.step % self.every:
+            return
+        self._evaluate(trainer)
+        if self.patience is not None and self._since_best() >= self.patience:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: RunningTrainer) -> None:
+        """Measure where the training ends."""
+        if not self._is_measured(trainer):
+            self._evaluate(trainer)
+
+    def _is_measured(self, trainer: RunningTrainer) -> bool:
+        return bool(self.records) and self.records[-1]["step"] == trainer.step
+
+    def _since_best(self) -> int:
+        best = self.best
+        return 0 if best is None else len(self.records) - 1 - self.records.index(best)
+
+    def _evaluate(self, trainer: RunningTrainer) -> None:
+        start = time.perf_counter()
+        # An evaluation may draw random numbers, in a generation for example.
+        state = random_state()
+        try:
+            front = self.measure(trainer)
+        finally:
+            set_random_state(state)
+        record = {
+            "step": trainer.step,
+            "hypervolume": self._hypervolume(front),
+            "seconds": time.perf_counter() - start,
+            "points": evaluation_figures(front),
+        }
+        self.records.append(record)
+        trainer.accelerator.log(_flat(record, front), step=trainer.step)
+        if self.best_folder is not None and self.best is record and trainer.accelerator.is_main_process:
+            trainer.unwrapped_model.save_pretrained(self.best_folder)  # type: ignore[operator]
+        self.recorded(record)
+
+    def _hypervolume(self, front: Front) -> float | None:
+        if self.reference_point is None:
+            return None
+        return indicators.hypervolume_with_method(front.values, self.reference_point, front.maximize).value
+
+
+def evaluation_figures(front: Front) -> list[dict[str, Any]]:
+    """A dict for each point of a front: ``preference`` by name, and every number beside it.
+
+    An objective's value is ``loss/<name>``, or ``reward/<name>`` where it is maximised; an extra column such as
+    ``accuracy_<name>`` is ``accuracy/<name>``, any other is called as it is. A figure that is not known (NaN) is
+    ``None``.
+    """
+    kinds = ["reward" if flag else "loss" for flag in front.is_maximized()]
+    columns = {
+        f"{kind}/{name}": front.values[:, i] for i, (kind, name) in enumerate(zip(kinds, front.names, strict=True))
+    }
+    columns |= {_figure(name, front.names): column for name, column in front.extra.items()}
+    return [
+        {
+            "preference": dict(zip(front.names, weights, strict=True)),
+            **{name: _plain(column[index]) for name, column in columns.items()},
+        }
+        for index, weights in enumerate(front.preferences.tolist())
+    ]
+
+
+def point_label(names: Sequence[str], preference: Sequence[float]) -> str:
+    """A preference in a word or few: the objective's name at a corner, "even" in the middle, else the weights.
+
+    Example:
+        >>> point_label(["helpful", "harmless"], [1.0, 0.0]), point_label(["helpful", "harmless"], [0.25, 0.75])
+        ('helpful', 'helpful 0.25, harmless 0.75')
+    """
+    for name, weight in zip(names, preference, strict=True):
+        if math.isclose(weight, 1.0, abs_tol=1e-6):
+            return name
+    if np.ptp(np.asarray(preference)) < 1e-6:
+        return "even"
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, preference, strict=True))
+
+
+def _figure(column: str, names: Sequence[str]) -> str:
+    """``accuracy_helpful`` as ``accuracy/helpful``; the longest name that fits counts."""
+    for name in sorted(names, key=len, reverse=True):
+        if column.endswith(f"_{name}"):
+            return f"{column.removesuffix(f'_{name}')}/{name}"
+    return column
+
+
+def _plain(cell: Any) -> Any:
+    value = cell.item() if isinstance(cell, np.generic) else cell
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _flat(record: Mapping[str, Any], front: Front) -> dict[str, float]:
+    """A record's numbers by one name each, as trackers take them."""
+    flat = {} if record["hypervolume"] is None else {"evaluation/hypervolume": record["hypervolume"]}
+    preferences: list[NDArray[Any]] = list(front.preferences)
+    for preference, point in zip(preferences, record["points"], strict=True):
+        label = point_label(front.names, preference.tolist())
+        numbers = {name: value for name, value in point.items() if isinstance(value, int | float)}
+        flat |= {f"evaluation/{label}/{name}": float(value) for name, value in numbers.items()}
+    return flat
+
+
+def _volume(record: Mapping[str, Any]) -> float | None:
+    value = record["hypervolume"]
+    return None if value is None else float(value)
+
+
+def _count(value: Any, name: str) -> int:
+    number = int(python_value(value, int, name))
+    if number < 1:
+        raise ValueError(f"{name} is {value}: it is a number of steps or evaluations, so at least 1.")
+    return number
