@@ -81,7 +81,9 @@ def bootstrap_means(values: Any, counted: Any, units: Any, *, resamples: int = 1
 
 
 def percentile_interval(resampled: Any, level: float = 0.9) -> Array:
-    """The interval between the (1 − level)/2 and (1 + level)/2 quantiles of resampled figures (Efron and Tibshirani 1993, ch. 13).
+    """The interval between the (1 − level)/2 and the (1 + level)/2 quantile of resampled figures.
+
+    Efron and Tibshirani 1993, chapter 13.
 
     Args:
         resampled: ``(resamples, …)``: means of :func:`bootstrap_means`, or differences or hypervolumes of them. NaN
