@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from mopref._arrays import Maximize
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
-__all__ = ["PREFERENCE_PREFIX", "FrontContent", "from_csv", "from_json", "to_csv", "to_json"]
+__all__ = [
+    "PREFERENCE_PREFIX",
+    "FrontContent",
+    "from_csv",
+    "from_json",
+    "is_csv",
+    "to_csv",
+    "to_json",
+    "told_convention",
+]
 
 PREFERENCE_PREFIX = "preference_"
 _FORMAT = "mopref front"
@@ -125,6 +136,40 @@ def from_csv(text: str, maximize: Maximize, convention: RecordedConvention | Non
         metadata={},
         convention=convention,
     )
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a file's name is a table's; any other must be a .json file's.
+
+    Raises:
+        ValueError: a name with another ending.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".json", ".csv"):
+        raise ValueError(f"{path.name!r} names no file of a front: it must end in .json or .csv.")
+    return suffix == ".csv"
+
+
+def told_convention(
+    recorded: RecordedConvention | None, given: RecordedConvention | None, path: Path
+) -> RecordedConvention:
+    """The convention that a .json file records, or that is given beside it; a warning where neither tells it.
+
+    Raises:
+        ValueError: a convention beside the file's own.
+    """
+    if recorded is not None and given is not None:
+        raise ValueError(f"{path} holds the convention of its preferences itself: leave convention out.")
+    told = given if recorded is None else recorded
+    if told is None:
+        warnings.warn(
+            f"{path} is of version 1, which does not record what its preferences say: the front's convention is "
+            "'unrecorded'. Look up the scalarizer it was trained with: under PBI, modified Tchebycheff, an achievement "
+            "function or COSMOS of version 0.1 a LARGER λ_i asked for a larger loss i, so load it with "
+            "convention='ray'; under any other with convention='importance'; and save it again.",
+            stacklevel=3,
+        )
+    return "unrecorded" if told is None else told
 
 
 def _parsed(cells: list[str]) -> list[Any]:

@@ -1,7 +1,6 @@
 """A front as a model reached it: which preference led to which values, with indicators, table, files and plot."""
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,14 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from mopref import indicators
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, named_array, signs
 from mopref._atomic_writes import write_atomically
-from mopref.front.arguments import (
-    checked_extra,
-    checked_metadata,
-    checked_names,
-    checked_preferences,
+from mopref.front.arguments import checked_extra, checked_metadata, checked_names, checked_preferences
+from mopref.front.files import (
+    PREFERENCE_PREFIX,
+    FrontContent,
+    from_csv,
+    from_json,
+    is_csv,
+    to_csv,
+    to_json,
+    told_convention,
 )
-from mopref.front.files import PREFERENCE_PREFIX, FrontContent, from_csv, from_json, to_csv, to_json
-from mopref.front.table import convention_lines, indicator_lines, table_lines
+from mopref.front.intervals import bound_columns, check_intervals, hypervolume_interval, interval_level, intervals
+from mopref.front.table import convention_lines, indicator_lines, interval_lines, table_lines
 from mopref.indicators import PreferenceRegret
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 from mopref.scalarizer import Scalarizer
@@ -42,9 +46,11 @@ class Front:
         names: one name per objective, all different.
         maximize: whether higher is better: one bool, or one per objective. Kept as one bool where all agree.
         extra: more columns of N numbers, bools or strings each, such as ``mean_response_length``. A number that was not
-            measured is NaN or None.
+            measured is NaN or None. ``<column>_low`` and ``<column>_high`` are the interval of an objective or of
+            another extra column; see :mod:`mopref.front.intervals`.
         metadata: anything that JSON can hold, such as ``seed``, ``reference_point``, ``model``. ``reference_point`` is
-            the default of every method that needs one; ``seed`` is shown in :meth:`summary`.
+            the default of every method that needs one; ``seed``, ``interval_level`` and ``hypervolume_interval`` are
+            shown in :meth:`summary`.
         convention: what λ says: "importance", where a larger λ_i asks for a smaller loss i (or a higher value, where it
             is maximised), "ray" where the losses were to lie along λ (a scalarizer with ``convention="ray"``), or
             "unrecorded" where nobody knows, as of files of version 1.
@@ -54,7 +60,8 @@ class Front:
 
     Raises:
         ValueError: arguments of shapes that do not match, preferences that do not lie on the simplex, values that are
-            not finite, a name that is there twice, metadata that JSON cannot hold, or an unknown convention.
+            not finite, a name that is there twice, metadata that JSON cannot hold, an unknown convention, or an
+            interval that is none: one bound without the other, or a lower one above the upper.
 
     Example:
         >>> front = Front([[1, 0], [0.5, 0.5], [0, 1]], [[0, 2], [1, 1], [2, 0]], names=("helpful", "harmless"))
@@ -95,6 +102,7 @@ class Front:
                 f"columns are {columns}, where one is there twice or an extra one starts with {PREFERENCE_PREFIX!r}: "
                 "rename the extra column or the objective."
             )
+        check_intervals(self)
 
     @property
     def convention(self) -> RecordedConvention:
@@ -115,6 +123,11 @@ class Front:
     def columns(self) -> list[str]:
         """Names of the table's columns: ``preference_<name>`` and ``<name>`` per objective, then the extra ones."""
         return [PREFERENCE_PREFIX + name for name in self.names] + list(self.names) + list(self.extra)
+
+    @property
+    def intervals(self) -> dict[str, Array]:
+        """Lower and upper bounds ``(N, 2)`` of the columns that have an interval, by name; NaN where not known."""
+        return intervals(self)
 
     def is_maximized(self) -> tuple[bool, ...]:
         """One bool per objective, also where :attr:`maximize` is a single one."""
@@ -268,22 +281,28 @@ class Front:
     ) -> str:
         """A table of all points, and the indicators below it, as plain text without escape codes.
 
-        Where the preferences do not say importance, the head of the table says what they do.
+        Where the preferences do not say importance, the head of the table says what they do. A column with an interval
+        is written as ``0.598 [0.571, 0.624]``; the line below the table says of which level. The hypervolume has
+        its own where its reference point is that of the metadata.
         """
-        arrows = ["↑" if flag else "↓" for flag in self.is_maximized()]
         symbol = "λ" if self.convention == "importance" else f"λ ({self.convention})"
-        headers = [
-            *(f"{symbol} {name}" for name in self.names),
-            *(f"{name} {arrow}" for name, arrow in zip(self.names, arrows, strict=True)),
-            *self.extra,
-        ]
-        points = table_lines(
-            headers, self.column_arrays(), dominated=~indicators.non_dominated(self.values, self.maximize)
-        )
+        arrows = {name: "↑" if flag else "↓" for name, flag in zip(self.names, self.is_maximized(), strict=True)}
+        headers = [f"{symbol} {name}" for name in self.names] + [f"{name} {arrow}" for name, arrow in arrows.items()]
+        known = self.intervals
+        hidden = bound_columns(known)
+        cells = zip(self.columns(), [*headers, *self.extra], self.column_arrays(), strict=True)
+        shown = [(header, column, known.get(name)) for name, header, column in cells if name not in hidden]
+        dominated = ~indicators.non_dominated(self.values, self.maximize)
+        points = table_lines(*zip(*shown, strict=True), dominated=dominated)
         numbers = self.indicators(reference_point, true_front, scalarizer)
+        own = self._reference_point(None)
+        is_own = own is not None and numbers["reference_point"] == own.tolist()
+        volume_interval = hypervolume_interval(self.metadata) if is_own else None
+        lines = [*convention_lines(self.convention), *points]
+        if volume_interval is not None or any(np.isfinite(bounds).any() for bounds in known.values()):
+            lines += interval_lines(interval_level(self.metadata))
         seed = self.metadata.get("seed", "not recorded")
-        lines = [*convention_lines(self.convention), *points, "", *indicator_lines(numbers, len(self), seed)]
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *indicator_lines(numbers, len(self), seed, volume_interval)])
 
     def plot(
         self,
@@ -320,14 +339,14 @@ class Front:
             ValueError: a name with another ending, or a front that was changed since and could not be loaded again.
         """
         path = Path(path)
-        is_csv = _is_csv(path)
+        as_csv = is_csv(path)
         try:
             front = Front(*self._content()[:-1], convention=self.convention)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"the front was changed after it was made, and neither JSON nor CSV could be loaded again: {error}"
             ) from error
-        text = to_csv(front.columns(), front.column_arrays()) if is_csv else to_json(front._content())
+        text = to_csv(front.columns(), front.column_arrays()) if as_csv else to_json(front._content())
         write_atomically(path, text.encode())
 
     def _content(self) -> FrontContent:
@@ -353,7 +372,7 @@ class Front:
                 or a convention beside the file's own.
         """
         path = Path(path)
-        if _is_csv(path) == (maximize is None):
+        if is_csv(path) == (maximize is None):
             raise ValueError(
                 f"{path} does not say whether higher is better: give maximize=... (a .json file would hold it)."
                 if maximize is None
@@ -366,31 +385,5 @@ class Front:
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is not a front that Front.save wrote, or it was damaged: {error}") from error
         if maximize is None:
-            _tell_convention(front, content.convention, convention, path)
+            front.convention = told_convention(content.convention, convention, path)
         return front
-
-
-def _tell_convention(
-    front: Front, recorded: RecordedConvention | None, convention: RecordedConvention | None, path: Path
-) -> None:
-    """Give a front of a .json file the convention that its file does not record, or warn that nobody tells it."""
-    if recorded is not None and convention is not None:
-        raise ValueError(f"{path} holds the convention of its preferences itself: leave convention out.")
-    if convention is not None:
-        front.convention = convention
-    elif recorded is None:
-        warnings.warn(
-            f"{path} is of version 1, which does not record what its preferences say: the front's convention is "
-            "'unrecorded'. Look up the scalarizer it was trained with: under PBI, modified Tchebycheff, an achievement "
-            "function or COSMOS of version 0.1 a LARGER λ_i asked for a larger loss i, so load it with "
-            "convention='ray'; under any other with convention='importance'; and save it again.",
-            stacklevel=3,
-        )
-
-
-def _is_csv(path: Path) -> bool:
-    """Whether a file's name is a table's; any other must be a .json file's."""
-    suffix = path.suffix.lower()
-    if suffix not in (".json", ".csv"):
-        raise ValueError(f"{path.name!r} names no file of a front: it must end in .json or .csv.")
-    return suffix == ".csv"

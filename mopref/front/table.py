@@ -1,4 +1,4 @@
-"""The text of a front's summary: a table of all points, and a line for each indicator."""
+"""The text of a front's summary: a table of all points with their intervals, and a line for each indicator."""
 
 import io
 import math
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["convention_lines", "indicator_lines", "table_lines"]
+from mopref._arrays import Array
+
+__all__ = ["convention_lines", "indicator_lines", "interval_lines", "table_lines"]
 
 _LABELS = {
     "inner_product": "inner product",
@@ -25,12 +27,19 @@ _LABELS = {
 }
 
 
-def table_lines(headers: Sequence[str], columns: Sequence[NDArray[Any]], dominated: NDArray[np.bool_]) -> list[str]:
+def table_lines(
+    headers: Sequence[str],
+    columns: Sequence[NDArray[Any]],
+    intervals: Sequence[Array | None] | None = None,
+    *,
+    dominated: NDArray[np.bool_],
+) -> list[str]:
     """The lines of a table without escape codes, never cut.
 
     Args:
         headers: one for each column.
         columns: N numbers, bools or strings each.
+        intervals: one for each column, ``(N, 2)`` or ``None``, written in brackets behind its numbers.
         dominated: ``(N,)``; one more column names the points where it is true, if there are any.
     """
     from rich import box
@@ -38,7 +47,11 @@ def table_lines(headers: Sequence[str], columns: Sequence[NDArray[Any]], dominat
     from rich.table import Table
     from rich.text import Text
 
-    cells = [_formatted(column) for column in columns]
+    bounds = intervals or [None] * len(columns)
+    cells = [
+        _formatted(column) if interval is None else _with_interval(column, interval)
+        for column, interval in zip(columns, bounds, strict=True)
+    ]
     if dominated.any():
         headers = [*headers, ""]
         cells.append(["dominated" if flag else "" for flag in dominated])
@@ -65,12 +78,26 @@ def convention_lines(convention: str) -> list[str]:
     return [lines[convention]] if convention in lines else []
 
 
-def indicator_lines(indicators: Mapping[str, Any], count: int, seed: Any) -> list[str]:
-    """A line for each indicator of a front of ``count`` points, by the keys of ``Front.indicators``."""
+def interval_lines(level: float | None) -> list[str]:
+    """A line on what brackets are, with their level where it is known."""
+    what = (
+        "intervals of a level not recorded" if level is None else f"{100 * level:g} % intervals, bootstrap over prompts"
+    )
+    return [f"[low, high]     {what}"]
+
+
+def indicator_lines(
+    indicators: Mapping[str, Any], count: int, seed: Any, hypervolume_interval: tuple[float, float] | None = None
+) -> list[str]:
+    """A line for each indicator of a front of ``count`` points, by the keys of ``Front.indicators``.
+
+    The interval is that of the hypervolume under the reference point of these indicators.
+    """
     if "hypervolume" in indicators:
         how = "" if indicators["hypervolume_exact"] else ", approximate"
         reference = f"(reference point {indicators['reference_point']}{how})"
-        lines = [f"hypervolume     {indicators['hypervolume']:.6g}  {reference}"]
+        bounds = "" if hypervolume_interval is None else " [{:.6g}, {:.6g}]".format(*hypervolume_interval)
+        lines = [f"hypervolume     {indicators['hypervolume']:.6g}{bounds}  {reference}"]
     else:
         lines = ["hypervolume     needs a reference point"]
     lines += [f"{label:<15} {indicators[key]:.6g}" for key, label in _LABELS.items() if key in indicators]
@@ -82,9 +109,33 @@ def indicator_lines(indicators: Mapping[str, Any], count: int, seed: Any) -> lis
     return lines
 
 
+def _with_interval(column: NDArray[Any], interval: Array) -> list[str]:
+    """Numbers with their intervals, such as ``0.598 [0.571, 0.624]``: two digits of a usual interval's width show."""
+    numbers = column.astype(np.float64)
+    style = _style(np.concatenate([numbers[:, None], interval], axis=1))
+    widths = np.diff(interval, axis=1)
+    widths = widths[widths > 0]
+    if style.endswith("f") and len(widths):
+        style = f".{int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))}f"
+    cells = []
+    for number, (low, high) in zip(numbers.tolist(), interval.tolist(), strict=True):
+        known = "" if math.isnan(low) else f" [{low:{style}}, {high:{style}}]"
+        cells.append(f"{_written(number, style)}{known}".strip())
+    return cells
+
+
 def _formatted(column: NDArray[Any]) -> list[str]:
     if column.dtype.kind != "f":
         return [str(item) for item in column.tolist()]
-    largest = np.nanmax(np.abs(column), initial=0.0)
-    style = ".4f" if largest == 0 or 0.01 <= largest < 1e5 else ".4g"
-    return ["" if math.isnan(item) else f"{item:{style}}" for item in column.tolist()]
+    style = _style(column)
+    return [_written(item, style) for item in column.tolist()]
+
+
+def _style(numbers: NDArray[Any]) -> str:
+    """One style for all numbers of a column."""
+    largest = np.nanmax(np.abs(numbers), initial=0.0)
+    return ".4f" if largest == 0 or 0.01 <= largest < 1e5 else ".4g"
+
+
+def _written(number: float, style: str) -> str:
+    return "" if math.isnan(number) else f"{number:{style}}"

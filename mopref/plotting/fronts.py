@@ -29,7 +29,8 @@ def plot_front(
 
     The colour is the first objective's preference. Dominated points are squares with a dark edge (a dashed line in
     parallel coordinates). With two objectives, a thin line joins the points in the order of their preferences: where it
-    turns back, a preference did not get what it asked for.
+    turns back, a preference did not get what it asked for. Intervals of the objectives (see
+    :mod:`mopref.front.intervals`) are thin bars in the colours of their points.
 
     Args:
         front: what to draw, of two objectives or more.

@@ -5,25 +5,39 @@ from collections.abc import Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 from mopref._arrays import Array
 from mopref.front import Front
-from mopref.plotting.style import DARK, GREY, POINT_SIZE, add_color_bar, axis_label, point_looks, preference_colors
+from mopref.plotting.style import (
+    DARK,
+    GREY,
+    POINT_SIZE,
+    add_color_bar,
+    axis_label,
+    interval_bars,
+    point_looks,
+    preference_colors,
+)
 
 __all__ = ["draw_plane"]
 
 
 def draw_plane(figure: Figure, front: Front, true_points: Array | None, marks: dict[str, Array]) -> Axes:
-    """Draw a front of two objectives, the known front as a line, and labelled marks."""
+    """Draw a front of two objectives with its intervals, the known front as a line, and labelled marks."""
     axes = figure.add_subplot()
     color_map, scale = preference_colors()
     if true_points is not None:
         axes.plot(*_as_broken_line(true_points).T, color=GREY, linewidth=2.5, zorder=1, label="true front")
     order = np.argsort(front.preferences[:, 0], kind="stable")
     axes.plot(*front.values[order].T, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=2)
+    bars = interval_bars(front)
+    if len(bars.ends):
+        axes.add_collection(LineCollection(list(bars.ends), zorder=2.5, **bars.look))
+        axes.scatter([], [], marker="+", **bars.key)
     for rows, look in point_looks(front):
         axes.scatter(
             front.values[rows, 0],
@@ -64,8 +78,10 @@ def _as_broken_line(points: Array) -> Array:
 def _label_without_overlap(figure: Figure, axes: Axes, marks: dict[str, Array]) -> None:
     """Write each label next to its mark, on the side where it hides the least of the points, lines and other labels."""
     figure.draw_without_rendering()  # Places are known in pixels only once the layout is.
-    dots = [np.asarray(collection.get_offsets()) for collection in axes.collections]
+    bars = [collection for collection in axes.collections if isinstance(collection, LineCollection)]
+    dots = [np.asarray(collection.get_offsets()) for collection in axes.collections if collection not in bars]
     lines = [_densely(np.asarray(line.get_xydata())) for line in axes.lines]
+    lines += [_densely(np.asarray(segment)) for bar in bars for segment in bar.get_segments()]
     pixels = axes.transData.transform(np.vstack([*dots, *lines]))
     legend = axes.get_legend()
     obstacles = [axes.bbox] if legend is None else [axes.bbox, legend.get_window_extent()]

@@ -6,11 +6,20 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mpl_toolkits.mplot3d.art3d import Line3DCollection
 from numpy.typing import NDArray
 
 from mopref._arrays import Array, signs
 from mopref.front import Front
-from mopref.plotting.style import DARK, POINT_SIZE, add_color_bar, axis_label, point_looks, preference_colors
+from mopref.plotting.style import (
+    DARK,
+    POINT_SIZE,
+    add_color_bar,
+    axis_label,
+    interval_bars,
+    point_looks,
+    preference_colors,
+)
 
 __all__ = ["draw_space"]
 
@@ -19,7 +28,7 @@ _LONGEST_EDGE = 4.0
 
 
 def draw_space(figure: Figure, front: Front, true_points: Array | None, marks: dict[str, Array]) -> Axes:
-    """Draw a front of three objectives, the known front as a light surface with its points, and labelled marks."""
+    """Draw a front of three objectives with its intervals, the known front as a light surface, and labelled marks."""
     axes: Any = figure.add_subplot(projection="3d", computed_zorder=False)
     color_map, scale = preference_colors()
     if true_points is not None:
@@ -29,6 +38,12 @@ def draw_space(figure: Figure, front: Front, true_points: Array | None, marks: d
                 *true_points.T, triangles=triangles, color="0.92", shade=False, linewidth=0, antialiased=False, zorder=1
             )
         axes.scatter(*true_points.T, color="0.75", s=4, depthshade=False, linewidths=0, zorder=2, label="true front")
+    bars = interval_bars(front)
+    if len(bars.ends):
+        axes.add_collection3d(Line3DCollection(list(bars.ends), zorder=2.5, **bars.look))
+        # Older versions of matplotlib make no room for a collection.
+        axes.auto_scale_xyz(*bars.ends.reshape(-1, 3).T, had_data=True)
+        axes.scatter([], [], marker="+", **bars.key)
     for rows, look in point_looks(front):
         axes.scatter(
             *front.values[rows].T,
@@ -42,9 +57,11 @@ def draw_space(figure: Figure, front: Front, true_points: Array | None, marks: d
         )
         if look["marker"] != "o":
             axes.scatter([], [], s=POINT_SIZE, facecolors="none", label="dominated", **look)
-    for label, mark in marks.items():
+    for index, (label, mark) in enumerate(marks.items()):
+        # Marks on the diagonal, such as equal losses, are seen almost as one: their labels go above and below.
+        side = "bottom" if index % 2 == 0 else "top"
         axes.scatter(*mark[:, None], marker="X", s=80, color=DARK, depthshade=False, zorder=4)
-        axes.text(*mark, f"   {label}", fontsize="small", color=DARK, va="bottom", zorder=5)
+        axes.text(*mark, f"   {label}", fontsize="small", color=DARK, va=side, zorder=5)
     for objective, axis in enumerate((axes.xaxis, axes.yaxis, axes.zaxis)):
         axis.set_label_text(axis_label(front, objective).strip("←→ ").replace(" (", "\n("))
         axis.labelpad = 12

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mopref import indicators
-from mopref._arrays import as_points
+from mopref._arrays import Array, as_points
 from mopref._atomic_writes import write_atomically
 from mopref.front import Front
+from mopref.front.intervals import interval_level, objective_intervals
 
 GREY = "0.6"
 DARK = "0.25"
@@ -108,6 +109,38 @@ def point_looks(front: Front) -> list[tuple[NDArray[np.intp], dict[str, Any]]]:
         (~on_front, {"marker": "s", "edgecolors": "black", "linewidths": 1.6}),
     )
     return [(np.flatnonzero(mask), look) for mask, look in looks if mask.any()]
+
+
+class IntervalBars(NamedTuple):
+    """A bar for each interval of an objective that is known, K of them.
+
+    Attributes:
+        rows: of the points that the bars go through, ``(K,)``.
+        objectives: along whose axes they lie, ``(K,)``.
+        ends: the lower and the upper one, ``(K, 2, m)``.
+        look: thin, in the colours of the points.
+        key: the look of their entry in a legend, which tells their level.
+    """
+
+    rows: NDArray[np.intp]
+    objectives: NDArray[np.intp]
+    ends: Array
+    look: dict[str, Any]
+    key: dict[str, Any]
+
+
+def interval_bars(front: Front) -> IntervalBars:
+    """The bars of a front's intervals, and how they are drawn."""
+    bounds = objective_intervals(front)
+    rows, objectives = np.nonzero(np.isfinite(bounds).all(axis=2))
+    ends = np.repeat(front.values[rows][:, None], 2, axis=1)
+    ends[np.arange(len(rows)), :, objectives] = bounds[rows, objectives]
+    color_map, scale = preference_colors()
+    level = interval_level(front.metadata)
+    thin = {"linewidths": 1.1, "alpha": 0.6}
+    look = {"colors": color_map(scale(front.preferences[rows, 0])), **thin}
+    label = "interval" if level is None else f"{100 * level:g} % interval"
+    return IntervalBars(rows, objectives, ends, look, {"color": DARK, "s": 3 * POINT_SIZE, "label": label, **thin})
 
 
 def line_looks(count: int) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ import numpy as np
 from front_inputs import small
 
 from mopref.front import Front
-from mopref.front.table import indicator_lines, table_lines
+from mopref.front.intervals import interval_columns
+from mopref.front.table import indicator_lines, interval_lines, table_lines
 
 NUMBERS = {
     "inner_product": -1.0,
@@ -27,8 +28,8 @@ def test_a_column_is_written_in_one_style():
 
 def test_dominated_points_are_named_where_there_are_any():
     columns = [np.array([1, 2])]
-    assert "dominated" not in " ".join(table_lines(["a"], columns, np.array([False, False])))
-    lines = table_lines(["a"], columns, np.array([False, True]))
+    assert "dominated" not in " ".join(table_lines(["a"], columns, dominated=np.array([False, False])))
+    lines = table_lines(["a"], columns, dominated=np.array([False, True]))
     assert [line.split() for line in lines[2:]] == [["1"], ["2", "dominated"]]
 
 
@@ -100,3 +101,61 @@ def test_summary_is_never_cut():
     lines = front.summary().split("\n\n")[0].splitlines()
     assert len(lines) == 2 + 8
     assert all(f"{name} ↓" in lines[0] and f"λ {name}" in lines[0] for name in names)
+
+
+def test_an_interval_stands_in_the_cell_of_its_number():
+    columns = [np.array([0.598, 0.7, np.nan]), np.array([100, 2000, 3]), np.array([0.5, 0.25, 0.125])]
+    bounds = [np.array([[0.571, 0.624], [np.nan, np.nan], [0.1, 0.2]]), np.array([[88.0, 112.4]] * 3), None]
+    lines = table_lines(["a", "b", "c"], columns, bounds, dominated=np.zeros(3, dtype=bool))
+    cells = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines[2:]]
+    assert cells == [
+        ["0.598 [0.571, 0.624]", "100 [88, 112]", "0.5000"],
+        ["0.700", "2000 [88, 112]", "0.2500"],
+        ["[0.100, 0.200]", "3 [88, 112]", "0.1250"],
+    ]
+
+
+def test_two_digits_of_an_interval_s_width_show_where_numbers_are_neither_huge_nor_tiny():
+    def cell(number, low, high):
+        lines = table_lines(["a"], [np.array([number])], [np.array([[low, high]])], dominated=np.array([False]))
+        return lines[2].strip()
+
+    assert cell(0.69312, 0.69304, 0.69321) == "0.69312 [0.69304, 0.69321]"
+    assert cell(-12.34, -25.0, 5.5) == "-12 [-25, 6]"
+    assert cell(1.0, 1.0, 1.0) == "1.0000 [1.0000, 1.0000]"
+    assert cell(1e6, 0.9e6, 1.1e6) == "1e+06 [9e+05, 1.1e+06]"
+    assert cell(1e-5, 0.0, 2e-5) == "1e-05 [0, 2e-05]"
+
+
+def test_a_line_says_what_brackets_are():
+    assert interval_lines(0.9) == ["[low, high]     90 % intervals, bootstrap over prompts"]
+    assert interval_lines(0.975)[0].endswith("97.5 % intervals, bootstrap over prompts")
+    assert interval_lines(None) == ["[low, high]     intervals of a level not recorded"]
+
+
+def test_summary_puts_intervals_in_one_cell_and_says_what_they_are():
+    bounds = np.array([[-0.1, 0.1], [0.8, 1.2], [1.4, 1.6], [1.9, 2.1]])
+    extra = {"length": [10, 20, 30, 40]} | interval_columns("helpful", bounds)
+    metadata = {"reference_point": [3, 3], "interval_level": 0.8, "hypervolume_interval": [5.75, 6.5]}
+    text = small(extra=extra, metadata=metadata).summary()
+    points, below = text.split("\n\n")
+    header, _, *rows, legend = points.splitlines()
+    assert "_low" not in text
+    assert header.split()[-3:] == ["harmless", "↓", "length"]
+    assert [row.split()[2:] for row in rows[:2]] == [
+        ["0.00", "[-0.10,", "0.10]", "2.0000", "10"],
+        ["1.00", "[0.80,", "1.20]", "1.0000", "20"],
+    ]
+    assert legend == "[low, high]     80 % intervals, bootstrap over prompts"
+    assert below.splitlines()[0] == "hypervolume     6 [5.75, 6.5]  (reference point [3.0, 3.0])"
+
+
+def test_the_hypervolume_has_its_interval_under_its_own_reference_point_only():
+    metadata = {"reference_point": {"harmless": 3, "helpful": 4}, "hypervolume_interval": [7, 10]}
+    front = small(metadata=metadata)
+    for same in (None, [4, 3], {"helpful": 4.0, "harmless": 3.0}):
+        assert " [7, 10]  (reference point [4.0, 3.0])" in front.summary(same)
+        assert "[low, high]     intervals of a level not recorded" in front.summary(same)
+    assert "[7, 10]" not in front.summary([3, 4])
+    assert "[low, high]" not in front.summary([3, 4])
+    assert "[7, 10]" not in small(metadata={"hypervolume_interval": [7, 10]}).summary([4, 3])

@@ -1,10 +1,15 @@
 """Two objectives: every point where it belongs, in its colour, and labels that hide nothing."""
 
 import numpy as np
-from plotting_inputs import by_row, front_of, scatters, texts
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba_array
+from plotting_inputs import bars_of, by_row, front_of, scatters, texts, with_intervals
 from seaborn.utils import relative_luminance
 
 from mopref.front import Front
+from mopref.front.intervals import interval_columns
+from mopref.plotting.style import interval_bars
 
 
 def test_two_objectives_draw_every_point_with_its_color():
@@ -66,3 +71,39 @@ def test_reference_point_and_values_are_labelled_without_overlap():
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 for box in boxes)
+
+
+def test_intervals_are_thin_bars_behind_the_points_in_their_colors():
+    front = with_intervals(front_of(2))
+    axes = front.plot().axes[0]
+    bars, expected = bars_of(axes), interval_bars(front)
+    assert np.array(bars.get_segments()) == pytest.approx(expected.ends)
+    assert bars.get_colors()[:, :3] == pytest.approx(to_rgba_array(expected.look["colors"])[:, :3])
+    points = [c for c in axes.collections if c.get_array() is not None]
+    assert all(bars.get_zorder() < c.get_zorder() for c in points)
+    assert max(bars.get_linewidths()) < 1.5
+    assert by_row(scatters(axes)[0]).tolist() == by_row(front.values).tolist()
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["90 % interval", "dominated"]
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert ((expected.ends > [left, bottom]) & (expected.ends < [right, top])).all()
+
+
+def test_without_intervals_there_are_no_bars():
+    axes = front_of(2).non_dominated().plot().axes[0]
+    assert not any(isinstance(c, LineCollection) for c in axes.collections)
+    assert axes.get_legend() is None
+
+
+def test_labels_keep_off_the_bars():
+    # Only to the left of the mark, and below it, nothing is drawn.
+    extra = interval_columns("a", [[0.0, 1.0]] * 3) | interval_columns("b", np.full((3, 2), np.nan))
+    front = Front([[1, 0], [0.5, 0.5], [0, 1]], [[1, 0.53], [1, 0.5], [1, 0.47]], ("a", "b"), extra=extra)
+    figure = front.plot(reference_values={"base": [0.0, 0.5], "far": [2.0, -4.0]})
+    axes = figure.axes[0]
+    figure.draw_without_rendering()
+    (label,) = [text for text in axes.texts if text.get_text() == "base"]
+    box = label.get_window_extent()
+    for ends in axes.transData.transform(np.array(bars_of(axes).get_segments()).reshape(-1, 2)).reshape(-1, 2, 2):
+        along = ends[0] + np.linspace(0, 1, 500)[:, None] * (ends[1] - ends[0])
+        assert box.count_contains(along) == 0

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from plotting_inputs import by_row, front_of, scatters, texts
+from mpl_toolkits.mplot3d import proj3d
+from plotting_inputs import bars_of, by_row, front_of, scatters, texts, with_intervals
 
 from mopref.front import Front
 from mopref.plotting.space import _surface
+from mopref.plotting.style import interval_bars
 
 
 def test_three_objectives_draw_every_point():
@@ -46,3 +48,29 @@ def test_a_true_front_without_an_area_is_drawn_as_points(true_front):
     assert len(_surface(np.asarray(true_front, dtype=float), front)) == 0
     (scatter,) = [c for c in front.plot(true_front=true_front).axes[0].collections if c.get_label() == "true front"]
     assert len(scatter._offsets3d[0]) == len(true_front)
+
+
+def test_intervals_are_segments_in_space():
+    front = with_intervals(front_of(3))
+    axes = front.plot().axes[0]
+    ends = interval_bars(front).ends
+    assert np.array(bars_of(axes)._segments3d) == pytest.approx(ends)
+    assert by_row(scatters(axes, three_dimensional=True)[0]).tolist() == by_row(front.values).tolist()
+    limits = np.array([axes.get_xlim(), axes.get_ylim(), axes.get_zlim()])
+    everything = np.vstack([front.values, *ends])
+    assert (everything > limits[:, 0]).all()
+    assert (everything < limits[:, 1]).all()
+    assert (np.ptp(everything, axis=0) > 0.8 * np.ptp(limits, axis=1)).all(), "no room for what is not there"
+    assert "90 % interval" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_two_marks_with_equal_numbers_have_labels_apart():
+    figure = front_of(3).plot(reference_values={"base model": [0.7] * 3}, reference_point=[0.75] * 3)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    first, second = axes.texts
+    for text in (first, second):
+        # Matplotlib puts a text of space where it is seen only while drawing it.
+        across, up, _ = proj3d.proj_transform(*text.get_position_3d(), axes.get_proj())
+        text.set_position((across, up))
+    assert not first.get_window_extent().padded(-3).overlaps(second.get_window_extent())

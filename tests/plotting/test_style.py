@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from plotting_inputs import front_of
+from plotting_inputs import front_of, with_intervals
 from seaborn.utils import relative_luminance
 
 from mopref.front import Front
-from mopref.plotting.style import check_front, line_looks
+from mopref.plotting.style import check_front, interval_bars, line_looks, preference_colors
 
 
 def test_the_colors_of_preferences_are_ordered_in_grey():
@@ -68,3 +68,23 @@ def test_a_failing_save_leaves_the_old_picture(tmp_path, monkeypatch):
         assert [file.name for file in tmp_path.iterdir()] == ["front.png"]
     front_of(2).plot(path)
     assert imread(path).shape[2] == 4
+
+
+def test_a_bar_goes_through_its_point_along_the_axis_of_its_objective():
+    front = with_intervals(front_of(3, points=4))
+    bars = interval_bars(front)
+    assert sorted(zip(bars.rows.tolist(), bars.objectives.tolist(), strict=True)) == [
+        (row, objective) for row in (1, 2, 3) for objective in range(3)
+    ]
+    for row, objective, ends in zip(bars.rows, bars.objectives, bars.ends, strict=True):
+        step = np.eye(3)[objective]
+        assert ends == pytest.approx(np.stack([front.values[row] - 0.05 * step, front.values[row] + 0.1 * step]))
+    color_map, scale = preference_colors()
+    assert np.array_equal(bars.look["colors"], color_map(scale(front.preferences[bars.rows, 0])))
+
+
+def test_bars_are_named_with_the_level_that_is_known():
+    assert interval_bars(with_intervals(front_of(2))).key["label"] == "90 % interval"
+    assert interval_bars(with_intervals(front_of(2), 0.975)).key["label"] == "97.5 % interval"
+    assert interval_bars(with_intervals(front_of(2), None)).key["label"] == "interval"
+    assert interval_bars(front_of(2)).ends.shape == (0, 2, 2)
