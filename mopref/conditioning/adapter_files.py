@@ -26,6 +26,7 @@ from mopref.conditioning.adapter_description import (
     check_tensors,
     checked_settings,
     difference_of_base,
+    difference_of_kind,
     read_config,
 )
 from mopref.conditioning.adapter_folder import TENSOR_FILE, check_replaceable, model_weights, write_adapter
@@ -220,6 +221,23 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
     _tell_convention(settings.convention, folder)
     _tell_storage(settings, base_model, folder)
     return AdapterContent(settings.config, tuple(settings.sizes), tensors, settings.convention)
+
+
+def read_values(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of an adapter that was saved of these adapters, at an earlier step say.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_adapter`, or an adapter of another base or of other settings.
+    """
+    description = read_config(folder)
+    settings = checked_settings(description)
+    difference = difference_of_kind(description, kind_of(adapters, config, base_model), base_model)
+    if difference is not None or settings.config != config:
+        reason = difference or "other settings"
+        raise ValueError(
+            f"{folder} holds another adapter than this model's ({reason}): load it by PreferenceModel.load."
+        )
+    return _read_tensors(folder / TENSOR_FILE, settings.shapes)
 
 
 def _read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """PreferenceModel: any network with linear layers, conditioned on a preference by SVD-LoRA adapters."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -319,7 +319,7 @@ class PreferenceModel(ConditionedModel):
         blocked = layers_without_gradient({name: layer.base_layer for name, layer in model.adapters.items()})
         if blocked:
             warnings.warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.", stacklevel=2)
-        model._take_on(content)
+        model._take_on(content.tensors)
         return model
 
     def restore(self, folder: str | Path) -> None:
@@ -329,18 +329,14 @@ class PreferenceModel(ConditionedModel):
             FileNotFoundError, ValueError: as :meth:`load`, or an adapter of other settings or layers than this one's;
                 nothing is changed then.
         """
-        content = adapter_files.read_adapter(checked_folder(folder), self.base_model)
-        if content.config != self.adapter_config or set(content.layers) != set(self.adapters):
-            raise ValueError(
-                f"{folder} holds an adapter of other settings or layers than this model's: load that anew."
-            )
-        self._take_on(content)
+        path = checked_folder(folder)
+        self._take_on(adapter_files.read_values(path, self.adapters, self.adapter_config, self.base_model))
 
-    def _take_on(self, content: adapter_files.AdapterContent) -> None:
+    def _take_on(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, layer in self.adapters.items():
                 for part in PARTS:
-                    getattr(layer, part).copy_(content.tensors[f"{name}.{part}"])
+                    getattr(layer, part).copy_(tensors[f"{name}.{part}"])
 
     @classmethod
     def from_pretrained(

@@ -493,6 +493,6 @@ def test_an_adapter_of_other_settings_is_not_restored(change, base, model, rando
     other = randomise(PreferenceModel(copy.deepcopy(base), replace(CONFIG, **change)), seed=3)
     other.save_pretrained(tmp_path / "other")
     before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match="other settings or layers than this model's"):
+    with pytest.raises(ValueError, match="another adapter than this model's"):
         model.restore(tmp_path / "other")
     assert_unchanged(model, before)
