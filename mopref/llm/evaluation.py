@@ -1,4 +1,4 @@
-"""Fronts of a trained language model on held-out data: of losses on pairs and on single answers, and of mean rewards."""
+"""Fronts of a trained language model on held-out data: of losses on pairs and on single answers, and of rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

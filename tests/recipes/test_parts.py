@@ -91,3 +91,16 @@ def test_rlhf_is_tried_without_a_tokenizer(load):
         load(objective={"name": "rlhf", "options": {"sampling": {"temperature": -1}}}, rewards=rewards)
     with pytest.raises(RecipeError, match=r"objective\.options.* unknown .*algorithm 'pppo'"):
         load(objective={"name": "rlhf", "options": {"algorithm": "pppo"}}, rewards=rewards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nadir": [1, 1, 1]}, r"scalarizer\.options: nadir has 3 numbers, but there are 2 objectives"),
+        ({"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}}, r"ideal has 1 numbers, but there are 2"),
+        ({"ideal": [1, 1], "nadir": [1, 2]}, r"scalarizer\.options: nadir's entry 0 is 1, not above ideal's 1"),
+    ],
+)
+def test_points_of_a_normalized_scalarizer_are_of_all_objectives(load, options, message):
+    with pytest.raises(RecipeError, match=message):
+        load(scalarizer={"name": "normalized", "options": {"scalarizer": "linear", **options}})
