@@ -61,7 +61,9 @@ class Settings:
         default="demo", help="'demo', PKU-Alignment/PKU-SafeRLHF, Anthropic/hh-rlhf, or a file of records"
     )
     scalarizer: str = HfArg(
-        default="tchebycheff", help="how the two losses become one", metadata={"choices": sorted(SCALARIZERS)}
+        default="tchebycheff",
+        help="how the two losses become one",
+        metadata={"choices": sorted(name for name in SCALARIZERS if name != "normalized")},
     )
     steps: int = HfArg(default=32, help="optimiser steps")
     seed: int = HfArg(default=0, help="seeds the split, the adapters and the training")

@@ -204,7 +204,7 @@ class KTO(RowObjective):
     def _gains(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> tuple[Tensor, Tensor]:
         """h and z of each of B answers, ``(B,)`` each."""
         _, group, counts = torch.unique(preferences, dim=0, return_inverse=True, return_counts=True)
-        self._refuse_few_rows(int(counts.min()), "by larger batches or fewer preferences per step")
+        self.refuse_few_rows(int(counts.min()), "by larger batches or fewer preferences per step")
         own, mismatched = self.log_ratios(model, batch, preferences).unbind(dim=1)
         sums = torch.zeros(len(counts), device=own.device, dtype=own.dtype).index_add(0, group, mismatched.detach())
         return own, (sums / counts).clamp(min=0)[group]
@@ -221,7 +221,12 @@ class KTO(RowObjective):
             metrics |= {f"{column}/{name}": Metric(means[i], counts[i]) for i, name in enumerate(self.names)}
         return metrics
 
-    def _refuse_few_rows(self, count: int, way: str) -> None:
+    def refuse_few_rows(self, count: int, way: str) -> None:
+        """Refuse fewer rows under a preference than the reference point is estimated from; ``way`` says what to do.
+
+        Raises:
+            ValueError: fewer than four.
+        """
         if count < self.fewest_rows:
             raise ValueError(
                 f"a preference has {count} rows, too few to estimate KTO's reference point from: give it "
@@ -248,7 +253,7 @@ class KTO(RowObjective):
         for fewer than four rows.
         """
         rows, _ = self._checked_evaluation(model, data)
-        self._refuse_few_rows(len(rows), "by more data")
+        self.refuse_few_rows(len(rows), "by more data")
         ratios = self.all_log_ratios(model, rows, preferences, batch_size)
         return self.losses_of_log_ratios(ratios, self.labels(rows))
 
@@ -260,9 +265,13 @@ class KTO(RowObjective):
         """
         counts = (labels >= 0).sum(dim=0)
         self.refuse_unlabelled(counts)
-        own, mismatched = ratios.unbind(dim=-1)
-        reference_points = mismatched.mean(dim=-1, keepdim=True).clamp(min=0)
-        return labelled_sum(self._answer_losses(own, reference_points, labels), labels >= 0, dim=1) / counts
+        losses = self._answer_losses(ratios[..., 0], self.reference_points(ratios), labels)
+        return labelled_sum(losses, labels >= 0, dim=1) / counts
+
+    @staticmethod
+    def reference_points(ratios: Tensor) -> Tensor:
+        """z of each preference from the log-ratios of all rows, ``(N, rows, 2)`` to ``(N, 1)``."""
+        return ratios[..., 1].mean(dim=-1, keepdim=True).clamp(min=0)
 
     # What is the same at every step.
 

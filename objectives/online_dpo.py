@@ -17,6 +17,7 @@ from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
+from mopref.llm.policy_gradient.sampling_check import check_log_probabilities
 from mopref.objective import Losses, Metric, Objective, Update, spread_evenly
 from mopref.registry import OBJECTIVES
 from mopref.setting_types import checked_seed
@@ -81,7 +82,7 @@ class OnlineDPO(Objective):
         self.names = self.settings.names
         self._margin_loss = MarginLoss(loss, beta, label_smoothing)
         self.seed = checked_seed(seed)
-        self._history = RolloutHistory(self.names)
+        self._history, self._rollouts_checked = RolloutHistory(self.names), False
 
     def options(self) -> dict[str, Any]:
         """What it was made with, for its ``repr``."""
@@ -112,10 +113,15 @@ class OnlineDPO(Objective):
         """One step, on a pair of fresh responses to each prompt under its preference.
 
         Raises:
-            ValueError: prompts that cannot be shared evenly among preferences, or are too long.
+            ValueError: prompts that cannot be shared evenly among preferences, or are too long; or a model whose
+                ``generate`` samples from another distribution than its forward gives.
         """
         row_preferences = spread_evenly(preferences, len(batch.prompt_ids))
-        rollout = self.settings.roll_out(Policy(model, self.settings.sampling), batch, row_preferences)
+        policy = Policy(model, self.settings.sampling)
+        rollout = self.settings.roll_out(policy, batch, row_preferences)
+        if not self._rollouts_checked:
+            check_log_probabilities(policy, rollout, row_preferences)
+            self._rollouts_checked = True
         pairs = self._pairs(model, rollout)
         metrics: dict[str, Metric | float] = {**self._history.add(rollout, preferences)}
         shares = (pairs.labels >= 0).double().mean(dim=0).tolist()

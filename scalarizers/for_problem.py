@@ -37,8 +37,8 @@ def scalarizer_for_problem(
         **options: further options of the scalarizer, in normalised units.
 
     Raises:
-        ValueError: an unknown name or convention, one that the scalarizer does not have, or a problem whose points are
-            not known.
+        ValueError: an unknown name or convention, one that the scalarizer does not have, "normalized", or a problem
+            whose points are not known.
 
     Example:
         >>> import torch
@@ -54,6 +54,8 @@ def scalarizer_for_problem(
             "tracks them."
         )
     kind = cast(type[Scalarizer], SCALARIZERS.find(name))
+    if kind is Normalized:
+        raise ValueError(f"the losses are normalised already: name the scalarizer that is to see them, not {name!r}.")
     if checked_convention(convention) not in kind.conventions:
         raise ValueError(
             f"convention is {convention!r}, but {name!r} knows 'importance' only: it aims along no ray, so leave the "

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from mopref.option_checks import Convention, Point, check_order, checked_positive, matching_point
+from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
 from mopref.tracked_points import TrackedIdeal, TrackedNadir
 
 __all__ = ["Normalized"]
 
 
+@SCALARIZERS.register("normalized")
 class Normalized(Scalarizer):
     """g(f; λ) = inner((f − z) / (n − z); λ): the inner scalarizer sees an ideal point 0 and a nadir point 1.
 

@@ -77,3 +77,49 @@ def recipe_tree(model: Path, records: Path, output: Path) -> dict[str, Any]:
         "evaluation": {"points": 3, "reference_point": [1, 1], "prompts": ["red cat", "blue dog"], "max_new_tokens": 4},
         "output": str(output),
     }
+
+
+def answer_records(count: int = 40) -> list[dict[str, Any]]:
+    """Single answers: "helpful" likes cats and "harmless" dogs, which says nothing of every fifth answer."""
+    return [
+        {
+            "prompt": pair["prompt"],
+            "response": (response := pair[f"response_{index % 2}"]),
+            "helpful": int(response.startswith("cat")),
+            "harmless": int(response.startswith("dog")) if index % 5 else -1,
+        }
+        for index, pair in enumerate(pair_records(count))
+    ]
+
+
+def style_records(count: int = 40) -> list[dict[str, Any]]:
+    """Responses of two styles."""
+    return [
+        {"prompt": pair["prompt"], "response": pair["response_0"], "dimension": ("helpful", "harmless")[index % 2]}
+        for index, pair in enumerate(pair_records(count))
+    ]
+
+
+def kind_sections(kind: str, folder: Path) -> dict[str, Any]:
+    """What a recipe says of an objective and its data, which are written into the folder."""
+    sampled: dict[str, Any] = {
+        "rewards": {
+            "helpful": {"name": "conciseness", "options": {"target_length": 2}},
+            "harmless": {"name": "conciseness", "options": {"target_length": 4}},
+        },
+        "data": {"source": str(write_lines(pair_records(), folder / "prompts.jsonl")), "loader": "prompts"},
+        "scalarizer": {"name": "linear", "options": {}},
+    }
+    sampling = {"sampling": {"max_new_tokens": 3}}
+    answers = {"source": str(write_lines(answer_records(), folder / "answers.jsonl")), "loader": "unpaired-records"}
+    styles = {"source": str(write_lines(style_records(), folder / "styles.jsonl")), "loader": "responses"}
+    sections: dict[str, dict[str, Any]] = {
+        "dpo": {"objective": "dpo"},
+        "simpo": {"objective": {"name": "simpo", "options": {"gamma": 0.5}}},
+        "orpo": {"objective": {"name": "orpo", "options": {"weight": 0.2}}},
+        "kto": {"objective": {"name": "kto", "options": {"desirable_weight": 1.5}}, "data": answers},
+        "sft": {"objective": "sft", "data": styles},
+        "rlhf": {"objective": {"name": "rlhf", "options": {**sampling, "samples_per_prompt": 2}}, **sampled},
+        "online-dpo": {"objective": {"name": "online-dpo", "options": sampling}, **sampled},
+    }
+    return sections[kind]

@@ -98,6 +98,7 @@ def test_a_decorator_without_its_name_is_refused():
         ),
         (SCALARIZERS, "achievement", {}, r"scalarizer 'achievement' needs .*: make it yourself, as Achievement"),
         (SCALARIZERS, "augmented-achievement", {}, r"scalarizer 'augmented-achievement' needs "),
+        (SCALARIZERS, "normalized", {}, r"scalarizer 'normalized' needs scalarizer: make it yourself, as Normalized\("),
         (OBJECTIVES, "dpo", {}, r"objective 'dpo' needs names: make it yourself, as DPO\(names=…\), and give that"),
         (OBJECTIVES, "rlhf", {}, r"objective 'rlhf' needs rewards: make it yourself, as RLHF\(rewards=…\)"),
         (

@@ -16,7 +16,7 @@ from mopref.objectives import DTLZ4, RE21, ZDT2, Quadratic, ScaledZDT1
 from mopref.problem import Problem
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.samplers import AdaptiveSampler, VertexBiasedSampler
-from mopref.scalarizers import ModifiedTchebycheff, Normalized, SmoothTchebycheff, Tchebycheff
+from mopref.scalarizers import Linear, ModifiedTchebycheff, Normalized, SmoothTchebycheff, Tchebycheff
 from mopref.tracked_points import TrackedIdeal, TrackedNadir
 from mopref.training.batching import GroupBatchSampler
 from mopref.training.callbacks import HypervolumeCallback
@@ -26,6 +26,7 @@ REQUIRED = {
     "achievement": {"reference_point": [0.5, 0.25]},
     "augmented-achievement": {"reference_point": [0.5, 0.25]},
     "hypervolume": {"reference_point": [1.5, 2.0]},
+    "normalized": {"scalarizer": Linear()},
     "lattice": {"num_points": 5},
     "torchjd": {"method": "MGDA"},
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 from mopref._precision import at_least_float32
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
-from mopref.llm.evaluation import preference_front, reward_front
+from mopref.llm.evaluation import answer_front, preference_front, reward_front
 from mopref.llm.policy import Answer, answer_prompts
 from mopref.mixed_precision import autocast, precision_name
 from mopref.recipes.mistakes import RunFolderError
@@ -100,10 +100,11 @@ def _measured(run: Run, preferences: Tensor, answers: Sequence[Sequence[Answer]]
         options |= {"metadata": metadata, "seed": recipe.seed, "progress": progress}
         return reward_front(run.model, rewards.settings, run.test_rows, preferences, **options)
     metadata["base_losses"] = _base_losses(run, preferences)
-    if how == "preferences":
-        pairs: Any = run.objective
+    if how in ("preferences", "answers"):
+        labelled: Any = run.objective
         options |= {"extra": extra, "metadata": metadata, "progress": recipe.training.progress}
-        return preference_front(run.model, pairs, run.test_rows, preferences, **options)
+        front = preference_front if how == "preferences" else answer_front
+        return front(run.model, labelled, run.test_rows, preferences, **options)
     return Front(
         preferences=preferences.numpy(),
         values=_losses(run, preferences).numpy(),

@@ -66,15 +66,16 @@ def _content(kind: RowKind, records: list[dict[str, Any]], names: Sequence[str])
     if kind.records == "responses":
         counts = {name: sum(name in record_dimensions(record) for record in records) for name in names}
         yield "responses of " + ", ".join(f"{name} {number}" for name, number in counts.items())
-    if kind.records == "pairs":
+    if kind.records in ("pairs", "unpaired answers"):
         counts = label_counts(records, names).labelled
         labels = {name: [record[name] for record in records] for name in names}
         for name in names:
-            first, second, open_ = (labels[name].count(label) for label in (0, 1, -1))
-            yield (
-                f"{name}: {counts[name]} labelled ({first} prefer response_0, {second} response_1), {open_} tied or "
-                "not labelled"
-            )
+            zeros, ones, open_ = (labels[name].count(label) for label in (0, 1, -1))
+            if kind.records == "pairs":
+                what, none = f"{zeros} prefer response_0, {ones} response_1", "tied or not labelled"
+            else:
+                what, none = f"{ones} good, {zeros} bad", "not labelled"
+            yield f"{name}: {counts[name]} labelled ({what}), {open_} {none}"
         for one, other in combinations(names, 2):
             both = [pair for pair in zip(labels[one], labels[other], strict=True) if min(pair) >= 0]
             agree = sum(a == b for a, b in both)

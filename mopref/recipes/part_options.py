@@ -10,7 +10,7 @@ from mopref.recipes.recipe import PartSettings
 from mopref.recipes.typed import is_plain, typed, wanted
 from mopref.registry import SCALARIZERS, Registry
 
-__all__ = ["checked_options", "find_part", "make_part", "parameters_of"]
+__all__ = ["checked_options", "find_part", "hints_of", "make_part", "parameters_of"]
 
 # Types of options that are parts themselves, and where such parts are registered.
 _INNER_PARTS: dict[str, Registry[Any]] = {"Scalarizer": SCALARIZERS, "PolicyGradient": ALGORITHMS}
@@ -76,7 +76,7 @@ def checked_options(
     parameters = parameters_of(function)
     own = {name: p for name, p in parameters.items() if p.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)}
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = _hints(function)
+    hints = hints_of(function)
     for name in options:
         place = joined(key, name)
         if name in said:
@@ -88,12 +88,13 @@ def checked_options(
             raise RecipeError(place, f": there is no such option; {hint}")
     for name, parameter in own.items():
         if parameter.default is Parameter.empty and name not in options and name not in said and name not in given:
-            what = wanted(hints.get(name, Any))
+            what = _wanted(hints.get(name, Any))
             raise RecipeError(joined(key, name), f": this option is missing; it must be {what}, so add it.")
     return {name: _option(value, hints.get(name, Any), joined(key, name)) for name, value in options.items()}
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The types of what a class or function takes, by name; none where one is imported for checkers only."""
     try:
         return get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     except NameError:  # A type that is imported for checkers only.
@@ -102,8 +103,20 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 def _option(value: Any, hint: Any, key: str) -> Any:
     """An option's value: plain, or a part of its own, by name or as a mapping of name and options."""
-    kinds = [kind for kind in (hint, *getattr(hint, "__args__", ())) if getattr(kind, "__name__", "") in _INNER_PARTS]
+    kinds = _part_kinds(hint)
     if kinds and (isinstance(value, Mapping) or not is_plain(hint)):
         inner = typed({"name": value} if isinstance(value, str) else value, PartSettings, key)
-        return make_part(_INNER_PARTS[kinds[0].__name__], inner, key)
+        return make_part(kinds[0], inner, key)
     return typed(value, hint, key)
+
+
+def _part_kinds(hint: Any) -> list[Registry[Any]]:
+    """The registries of the parts that an option may be."""
+    kinds = (hint, *getattr(hint, "__args__", ()))
+    return [_INNER_PARTS[name] for kind in kinds if (name := getattr(kind, "__name__", "")) in _INNER_PARTS]
+
+
+def _wanted(hint: Any) -> str:
+    """What an option is, in words."""
+    kinds = _part_kinds(hint)
+    return wanted(hint) if not kinds else f"the name of a {kinds[0].kind}, or a mapping of name and options"

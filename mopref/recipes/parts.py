@@ -22,6 +22,7 @@ from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training import TrainerConfig
+from mopref.training.parts import check_groups
 
 __all__ = ["Parts", "make_objective", "make_parts", "trainer_config"]
 
@@ -61,10 +62,11 @@ def make_parts(recipe: Recipe) -> Parts:
     kind = KINDS[recipe.objective.name]
     check_loader(recipe, kind)
     check_rewards(recipe)
-    make_objective(recipe, None)
+    objective = make_objective(recipe, None)
     weighting = recipe.scalarizer.name in GRADIENT_WEIGHTINGS
     scalarizer = make_part(GRADIENT_WEIGHTINGS if weighting else SCALARIZERS, recipe.scalarizer, "scalarizer")
-    _check_length(getattr(scalarizer, "origin", None), len(names), "scalarizer.options")
+    with settings_at("scalarizer.options", []):
+        scalarizer.check_objectives(len(names))
     said = {"num_objectives": "objectives", "seed": "seed"}
     sampler = make_part(SAMPLERS, recipe.sampler, "sampler", said, num_objectives=names)
     settings = {setting.name: getattr(recipe.adapter, setting.name) for setting in fields(recipe.adapter)}
@@ -72,7 +74,9 @@ def make_parts(recipe: Recipe) -> Parts:
         adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
     with settings_at("", ["seed"]):
         TrainerConfig(seed=recipe.seed)
-    trainer_config(recipe.training, 1)
+    config = trainer_config(recipe.training, 1)
+    with settings_at("training", ["batch_size"]):
+        check_groups(objective, config)
     preferences = _preferences(recipe)
     _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
     _check_data(recipe)
@@ -81,7 +85,7 @@ def make_parts(recipe: Recipe) -> Parts:
 
 def make_objective(recipe: Recipe, tokenizer: Any, rewards: Mapping[str, Any] | None = None) -> Objective:
     """The objective; of one with rewards, without them, only the options are tried."""
-    if recipe.objective.name != "rlhf":
+    if not KINDS[recipe.objective.name].takes_rewards:
         said = {"names": "objectives"}
         objective: Objective = make_part(OBJECTIVES, recipe.objective, "objective", said, names=recipe.objectives)
         return objective

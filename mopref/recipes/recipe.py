@@ -129,6 +129,8 @@ class TrainingSettings:
         weight_decay: AdamW's.
         lr_schedule: how the learning rate falls to 0 at the last step.
         warmup_ratio: fraction of the steps over which the learning rate rises from 0.
+        optimizer: "adamw-fused" is PyTorch's faster one; "adamw-8bit" keeps its averages in a quarter of the memory, by
+            bitsandbytes, and "paged-adamw-8bit" may also move them off the GPU, and writes no checkpoints.
         max_grad_norm: gradients are scaled down to this norm; null for no clipping.
         mixed_precision: null, "bf16" or "fp16".
         checkpoint_every: steps between checkpoints, from which a run can be resumed; null for none.
@@ -146,6 +148,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     lr_schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup_ratio: float = 0.05
+    optimizer: Literal["adamw", "adamw-fused", "adamw-8bit", "paged-adamw-8bit"] = "adamw"
     max_grad_norm: float | None = 1.0
     mixed_precision: Literal["bf16", "fp16"] | None = None
     checkpoint_every: int | None = None
@@ -201,12 +204,13 @@ class Recipe:
     """Everything a run is made of.
 
     Args:
-        objectives: the names of the objectives; for preference pairs they name the label columns of the data.
+        objectives: the names of the objectives; for pairs and unpaired answers they name the label columns of the data.
         data: the data.
         model: the language model.
         adapter: the adapters.
-        objective: what is minimised, "dpo" or "sft" for example.
-        rewards: for the objective "rlhf", a reward for each objective.
+        objective: what is minimised: "dpo", "simpo" or "orpo" on pairs, "kto" on unpaired answers, "sft" on responses,
+            "rlhf" or "online-dpo" on prompts.
+        rewards: for the objectives "rlhf" and "online-dpo", a reward for each objective.
         scalarizer: how the losses of all objectives become one.
         sampler: which preferences are drawn in training.
         training: the training.

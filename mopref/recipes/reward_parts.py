@@ -9,6 +9,7 @@ from mopref.llm.rewards import REWARDS, shared_embedder
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.part_options import checked_options, find_part, parameters_of
 from mopref.recipes.recipe import Recipe
+from mopref.recipes.rows import KINDS
 
 __all__ = ["check_rewards", "make_rewards"]
 
@@ -24,7 +25,7 @@ def check_rewards(recipe: Recipe) -> None:
     Raises:
         RecipeError: the setting is named.
     """
-    if recipe.objective.name != "rlhf":
+    if not KINDS[recipe.objective.name].takes_rewards:
         if recipe.rewards:
             raise RecipeError("rewards", f": the objective {recipe.objective.name!r} reads no rewards; leave them out.")
         return

@@ -12,13 +12,27 @@ from mopref.llm.data import (
     tokenize_prompts,
     tokenize_records,
     tokenize_responses,
+    tokenize_unpaired,
     validate_records,
     validate_response_records,
+    validate_unpaired_records,
+    with_mismatches,
 )
 from mopref.llm.data.records import prompt_key
+from mopref.objective import Objective
 from mopref.recipes.recipe import DataSettings
 
-__all__ = ["KINDS", "LOADER_RECORDS", "RowKind", "precomputed", "summary", "tokenized", "validated"]
+__all__ = [
+    "KINDS",
+    "LOADER_RECORDS",
+    "RowKind",
+    "check_held_out",
+    "precomputed",
+    "summary",
+    "takes_records",
+    "tokenized",
+    "validated",
+]
 
 Records = list[dict[str, Any]]
 
@@ -27,20 +41,27 @@ class RowKind(NamedTuple):
     """What an objective learns from.
 
     Attributes:
-        records: "pairs", "responses" or "prompts".
+        records: "pairs", "unpaired answers", "responses" or "prompts".
         tokenize: ``(tokenizer, records, names, limits)`` to rows, where limits are keyword arguments.
-        front: how its front is measured: "preferences" (with accuracies), "losses" or "rewards".
+        front: how its front is measured: "preferences" or "answers" (with accuracies), "losses" or "rewards".
         precompute: options of its ``precompute``.
+        takes_rewards: whether the recipe names a reward for each objective.
     """
 
     records: str
     tokenize: Callable[[Any, Records, Sequence[str], Mapping[str, Any]], list[dict[str, Any]]]
     front: str
     precompute: Mapping[str, Any]
+    takes_rewards: bool = False
 
 
 def _pair_rows(tokenizer: Any, records: Records, names: Sequence[str], limits: Mapping[str, Any]) -> Any:
     return tokenize_records(tokenizer, records, names, **limits)
+
+
+def _unpaired_rows(tokenizer: Any, records: Records, names: Sequence[str], limits: Mapping[str, Any]) -> Any:
+    # Of these records only: those to evaluate on have no answers of the training, and the other way round.
+    return with_mismatches(tokenize_unpaired(tokenizer, records, names, **limits))
 
 
 def _response_rows(tokenizer: Any, records: Records, names: Sequence[str], limits: Mapping[str, Any]) -> Any:
@@ -52,14 +73,31 @@ def _prompt_rows(tokenizer: Any, records: Records, names: Sequence[str], limits:
     return tokenize_prompts(tokenizer, prompts, limits["max_prompt_length"], limits["on_long_prompt"])
 
 
+_PAIRS = RowKind("pairs", _pair_rows, "preferences", {"frozen_layers": "auto"})
+_PROMPTS = RowKind("prompts", _prompt_rows, "rewards", {}, takes_rewards=True)
 KINDS = {
-    "dpo": RowKind("pairs", _pair_rows, "preferences", {"frozen_layers": "auto"}),
+    "dpo": _PAIRS,
+    "simpo": _PAIRS,
+    "orpo": _PAIRS,
+    "kto": RowKind("unpaired answers", _unpaired_rows, "answers", {}),
     "sft": RowKind("responses", _response_rows, "losses", {"frozen_layers": "auto"}),
-    "rlhf": RowKind("prompts", _prompt_rows, "rewards", {}),
+    "rlhf": _PROMPTS,
+    "online-dpo": _PROMPTS,
 }
 
 # What the records of a loader are, where they are no pairs.
-LOADER_RECORDS = {"responses": "responses", "prompts": "prompts"}
+LOADER_RECORDS = {
+    "responses": "responses",
+    "prompts": "prompts",
+    "unpaired-preferences": "unpaired answers",
+    "unpaired-records": "unpaired answers",
+}
+
+
+def takes_records(kind: RowKind, loader: str) -> bool:
+    """Whether an objective of this kind learns from what a loader reads: of pairs also from their prompts alone."""
+    records = LOADER_RECORDS.get(loader, "pairs")
+    return records == kind.records or (kind.records == "prompts" and records == "pairs")
 
 
 def validated(kind: RowKind, records: Records, names: Sequence[str]) -> None:
@@ -70,17 +108,40 @@ def validated(kind: RowKind, records: Records, names: Sequence[str]) -> None:
     """
     if kind.records == "pairs":
         validate_records(records, names)
+    elif kind.records == "unpaired answers":
+        validate_unpaired_records(records, names)
     elif kind.records == "responses":
         validate_response_records(records, names)
 
 
 def summary(kind: RowKind, records: Records, names: Sequence[str]) -> str:
-    """How many records there are, and how pairs are labelled."""
+    """How many records there are, and how pairs and single answers are labelled."""
     text = f"{len(records)} {kind.records} on {len({prompt_key(record['prompt']) for record in records})} prompts"
-    if kind.records != "pairs":
+    if kind.records not in ("pairs", "unpaired answers"):
         return text
     counts = label_counts(records, names)
     return f"{text}; labelled on all objectives {counts.labelled_on_all}, with opposite labels {counts.in_conflict}"
+
+
+def check_held_out(objective: Objective, rows: Sequence[Any]) -> None:
+    """Refuse rows to evaluate on of which no front could be measured, before a model is trained for it.
+
+    Raises:
+        ValueError: fewer rows than the objective's losses need, or none labelled on some objective.
+    """
+    if len(rows) < objective.fewest_rows:
+        raise ValueError(
+            f"there are {len(rows)} rows to evaluate on, and {type(objective).__name__} needs {objective.fewest_rows}: "
+            "give more data, or hold out a larger share."
+        )
+    labelled = objective.labelled(rows)
+    if labelled is None:
+        return
+    for name, count in zip(objective.names, labelled.sum(dim=0).tolist(), strict=True):
+        if count == 0:
+            raise ValueError(
+                f"no row to evaluate on is labelled on {name!r}: give more data, or hold out a larger share."
+            )
 
 
 def tokenized(kind: RowKind, tokenizer: Any, records: Records, names: Sequence[str], data: DataSettings) -> Any:

@@ -63,13 +63,21 @@ def located(recipe: Recipe) -> Recipe:
     Hub ids, and what is not there, stay as they are.
     """
     model = {name: _whole(getattr(recipe.model, name)) for name in ("name", "tokenizer")}
-    data = {name: _whole(getattr(recipe.data, name)) for name in ("source", "test_source")}
+    data = {name: _whole_source(getattr(recipe.data, name)) for name in ("source", "test_source")}
     return replace(recipe, model=replace(recipe.model, **model), data=replace(recipe.data, **data))
 
 
+def _whole_source(source: Any) -> Any:
+    """A data set, or those of all objectives; of one with options of its own only the source is a path."""
+    if not isinstance(source, Mapping):
+        return _whole(source)
+    return {
+        name: {**own, "source": _whole(own.get("source"))} if isinstance(own, Mapping) else _whole(own)
+        for name, own in source.items()
+    }
+
+
 def _whole(name: Any) -> Any:
-    if isinstance(name, Mapping):
-        return {key: _whole(value) for key, value in name.items()}
     return str(Path(name).absolute()) if isinstance(name, str) and Path(name).exists() else name
 
 

@@ -14,7 +14,7 @@ from mopref.recipes.models import adapted_model, load_tokenizer
 from mopref.recipes.parts import Parts, make_parts, trainer_config
 from mopref.recipes.reading import load_recipe, save_recipe
 from mopref.recipes.recipe import Recipe
-from mopref.recipes.rows import precomputed, summary, tokenized
+from mopref.recipes.rows import check_held_out, precomputed, summary, tokenized
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
@@ -31,6 +31,7 @@ from mopref.recipes.run_folder import (
 )
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.batching import GroupBatchSampler
+from mopref.training.optimizers import check_optimizer
 
 __all__ = ["Preparation", "prepare", "train"]
 
@@ -87,6 +88,9 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     """
     recipe = recipe.completed()
     parts = make_parts(recipe)
+    with settings_at("training", ["optimizer"]):
+        # Not among the parts: a run may be opened where its optimiser does not work.
+        check_optimizer(recipe.training.optimizer, parts.device)
     train, test = read_data(recipe, parts)
     for side, records in (("train", train), ("held out", test)):
         tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
@@ -96,6 +100,7 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     )
     objective = run_objective(recipe, tokenizer)
     _check_batches(recipe, objective, train_rows)
+    check_held_out(objective, test_rows)
     model = adapted_model(recipe.model, parts.adapter, parts.device)
     if hasattr(objective, "precompute"):
         tell("Computing what is the same at every step, once …")

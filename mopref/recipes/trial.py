@@ -1,6 +1,7 @@
 """A dry run: everything is loaded and one forward is run, so that what would fail fails now; nothing is written."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -11,13 +12,13 @@ from mopref.recipes.recipe import Recipe
 from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import check_new_folder
 from mopref.recipes.training import Preparation, prepare
+from mopref.training.batching import GroupBatchSampler
+from mopref.training.optimizers import state_bytes
 
 __all__ = ["try_out"]
 
 # What a step takes over a forward: the backward pass, which takes about twice as long.
 _STEP_OVER_FORWARD = 3.0
-# Bytes of a trained parameter in float32: itself, its gradient and AdamW's two averages.
-_TRAINED_BYTES = 16
 
 
 def try_out(recipe: Recipe, tell: Tell = silent) -> str:
@@ -41,15 +42,17 @@ def try_out(recipe: Recipe, tell: Tell = silent) -> str:
     tell("Running one batch …")
     seconds = _forward_seconds(ready, trainer.config.batch_size, trainer.config.preferences_per_step)
     forwards = trainer.config.steps * trainer.config.gradient_accumulation_steps
-    trained = sum(parameter.numel() for parameter in ready.model.parameters() if parameter.requires_grad)
+    parameters = [parameter for parameter in ready.model.parameters() if parameter.requires_grad]
+    trained = sum(parameter.numel() for parameter in parameters)
+    # Itself, its gradient, and what the optimiser keeps of it.
+    held = sum(2 * p.numel() * p.element_size() + state_bytes(trainer.config.optimizer, p) for p in parameters)
     frozen = sum(p.numel() * p.element_size() for p in ready.model.parameters() if not p.requires_grad)
     lines = [
         f"rows        {len(ready.train_rows)} to train on, {len(ready.test_rows)} to evaluate on",
         f"steps       {trainer.config.steps}, each of {trainer.config.gradient_accumulation_steps} × "
         f"{trainer.config.batch_size} rows",
         f"parameters  {trained:,} trained",
-        f"memory      about {(frozen + _TRAINED_BYTES * trained) / 2**30:.2f} GiB for weights and optimiser, beside "
-        "activations" + _peak(),
+        f"memory      about {(frozen + held) / 2**30:.2f} GiB for weights and optimiser, beside activations" + _peak(),
         f"time        about {_duration(seconds * forwards * _STEP_OVER_FORWARD)} to train ({ready.model.device})",
         "Nothing was written.",
     ]
@@ -60,7 +63,12 @@ def _forward_seconds(ready: Preparation, batch_size: int, groups: int) -> float:
     """The time of one batch; for an objective that samples its responses, of the sampling and one batch of them."""
     device, objective = ready.model.device, ready.objective
     preferences = ready.parts.sampler.sample(groups).to(device)
-    rows = [ready.train_rows[place % len(ready.train_rows)] for place in range(batch_size)]
+    labelled = objective.labelled(ready.train_rows)
+    if labelled is None:
+        places: Iterable[int] = (place % len(ready.train_rows) for place in range(batch_size))
+    else:
+        places = next(GroupBatchSampler(labelled, batch_size, groups))
+    rows = [ready.train_rows[place] for place in places]
     start = time.perf_counter()
     with autocast(device, ready.recipe.training.mixed_precision), torch.no_grad():
         batch = send_to_device(objective.collate(rows), device)  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref.setting_types import python_value
+from mopref.training.optimizers import OPTIMIZERS
 
 __all__ = ["TrainerConfig"]
 
@@ -26,6 +27,7 @@ _TYPES: dict[str, tuple[type, bool]] = {
     **{name: (float, False) for name in ("learning_rate", "weight_decay", "warmup_ratio")},
     "max_grad_norm": (float, True),
     "lr_schedule": (str, False),
+    "optimizer": (str, False),
     "mixed_precision": (str, True),
     "checkpoint_every": (int, True),
     "cpu": (bool, False),
@@ -53,6 +55,9 @@ class TrainerConfig:
         weight_decay: AdamW's decoupled weight decay.
         lr_schedule: "constant", "linear" or "cosine", falling to 0 at the last step.
         warmup_ratio: the fraction of the steps over which the learning rate rises from 0.
+        optimizer: "adamw"; "adamw-fused", PyTorch's faster one; or one of bitsandbytes, "adamw-8bit", whose averages
+            take a quarter of the memory, or "paged-adamw-8bit", which on a GPU may also move them to the main memory,
+            and cannot be resumed from a checkpoint.
         max_grad_norm: gradients are scaled down to this Euclidean norm; ``None`` for no clipping.
         mixed_precision: ``None`` (or "no"), "fp16" or "bf16", by accelerate's autocast. What is written here counts,
             whatever another trainer or the environment asked of accelerate.
@@ -77,6 +82,7 @@ class TrainerConfig:
     weight_decay: float = 0.0
     lr_schedule: str = "cosine"
     warmup_ratio: float = 0.05
+    optimizer: str = "adamw"
     max_grad_norm: float | None = 1.0
     mixed_precision: str | None = None
     seed: int = 0
@@ -108,6 +114,8 @@ class TrainerConfig:
             raise ValueError(f"weight_decay is {self.weight_decay}: it must be ≥ 0 and finite.")
         if self.lr_schedule not in _SCHEDULES:
             raise ValueError(f"unknown lr_schedule {self.lr_schedule!r}: choose one of {', '.join(_SCHEDULES)}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer is {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}.")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"warmup_ratio is {self.warmup_ratio}: it is a fraction of the steps, in [0, 1).")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -121,6 +129,11 @@ class TrainerConfig:
         if self.checkpoint_every is not None:
             if self.checkpoint_every < 1:
                 raise ValueError(f"checkpoint_every is {self.checkpoint_every}: it must be at least 1, or None.")
+            if OPTIMIZERS[self.optimizer].is_paged:
+                raise ValueError(
+                    f"optimizer is {self.optimizer!r}, and checkpoint_every is {self.checkpoint_every}: a resumed run "
+                    "would hold all its averages on the GPU, so leave one of them out, or choose 'adamw-8bit'."
+                )
             if self.output_dir is None:
                 raise ValueError("checkpoint_every needs output_dir: say where the checkpoints go.")
 

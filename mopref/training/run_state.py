@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from mopref.objective import Update
 from mopref.training.checkpoint import damage
 from mopref.training.config import TrainerConfig
+from mopref.training.optimizers import OPTIMIZERS, is_state_of
 from mopref.training.run_identity import check_identity
 
 __all__ = [
@@ -83,6 +84,11 @@ def check_checkpoint(
     Raises:
         ValueError: the first thing that is missing, or differs.
     """
+    if OPTIMIZERS[config.optimizer].is_paged:
+        raise ValueError(
+            f"{folder} cannot be resumed by the optimizer {config.optimizer!r}, which would hold all its averages on "
+            "the GPU then: start a new run, with 'adamw-8bit' to resume it."
+        )
     check_entries(state, folder)
     check_settings(settings, state["settings"], folder)
     check_identity(identity, state["identity"], folder)
@@ -113,6 +119,8 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
     Raises:
         ValueError: the first setting that differs, with both values.
     """
+    # Those of versions without the choice were written by AdamW.
+    checkpoint = {"optimizer": "adamw", **checkpoint}
     for name, value in own.items():
         if checkpoint.get(name) != value:
             raise ValueError(
@@ -146,7 +154,7 @@ def check_state(
     for name, is_whole in (
         ("step", state["step"] >= 0),
         ("pending", is_waiting),
-        ("optimizer", _is_state_of(optimizer, state["optimizer"])),
+        ("optimizer", _is_state_of(optimizer, config.optimizer, state["optimizer"])),
         ("history", all(isinstance(entry, dict) for entry in state["history"])),
     ):
         if not is_whole:
@@ -218,8 +226,8 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], folder: st
             value.copy_(state[name])
 
 
-def _is_state_of(optimizer: Optimizer, state: Mapping[str, Any]) -> bool:
-    """Whether a state is one of AdamW's, of an optimiser with these parameters."""
+def _is_state_of(optimizer: Optimizer, name: str, state: Mapping[str, Any]) -> bool:
+    """Whether a state is one of the optimiser of that name, with these parameters."""
     own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
     if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
         return False
@@ -228,16 +236,14 @@ def _is_state_of(optimizer: Optimizer, state: Mapping[str, Any]) -> bool:
             return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     has_rate = isinstance(groups[0]["lr"], float)
-    return has_rate and all(_belongs(index, entry, parameters) for index, entry in entries.items())
+    return has_rate and all(_belongs(index, name, entry, parameters) for index, entry in entries.items())
 
 
-def _belongs(index: Any, entry: Any, parameters: Sequence[Tensor]) -> bool:
-    """Whether an entry of AdamW's state is one of the parameter of that number."""
-    if not isinstance(index, int) or not 0 <= index < len(parameters) or not isinstance(entry, dict):
+def _belongs(index: Any, name: str, entry: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether an entry of the optimiser's state is one of the parameter of that number."""
+    if not isinstance(index, int) or not 0 <= index < len(parameters):
         return False
-    shape = parameters[index].shape
-    expected = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
-    return {name: getattr(value, "shape", None) for name, value in entry.items()} == expected
+    return is_state_of(name, entry, parameters[index])
 
 
 @contextmanager

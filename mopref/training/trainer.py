@@ -30,6 +30,7 @@ from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
+from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
 from mopref.training.process_state import ProcessState, start_trackers
 from mopref.training.random_state import random_state, set_random_state
@@ -93,9 +94,8 @@ class ParetoTrainer:
         self.objective = objective = OBJECTIVES.make(objective)
         self.scalarizer = scalarizer_or_weighting(scalarizer)
         self.sampler = SAMPLERS.make("uniform" if sampler is None else sampler, num_objectives=objective.num_objectives)
-        self.callbacks = tuple(callbacks)
+        self.callbacks, self.train_data = tuple(callbacks), train_data
         check_parts(model, objective, self.scalarizer, self.sampler, config)
-        self.train_data = train_data
         labelled = labelled_rows(model, objective, train_data, config.mixed_precision)
         self._process = ProcessState()
         self.accelerator = self._process.make_accelerator(config)
@@ -117,13 +117,13 @@ class ParetoTrainer:
         self._identity = run_identity(parts, model, self._convention, train_data)
         if config.checkpoint_every is not None:
             plain_state({name: part.state_dict() for name, part in parts.items()}, self._record_types)
-        optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+        rates = (config.learning_rate, config.weight_decay)
+        optimizer = make_optimizer(config.optimizer, parameters, self.accelerator.device, *rates)
         with self._process.in_force(), unprepared(model):
             self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
             # What accelerate put into the model itself; it is there while the trainer works.
             self._forward = vars(self.unwrapped_model).get("forward")
-        self.step = 0
-        self.should_stop = False
+        self.step, self.should_stop = 0, False
         self.history: list[dict[str, float]] = []
         self._log = IntervalLog()
         # For each forward of a step, the updates from its last draw that wait for the steps to come.

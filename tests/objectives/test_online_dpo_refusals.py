@@ -147,3 +147,25 @@ def test_a_trainer_turns_dropout_off(make_gpt2):
     model = PreferenceModel(make_gpt2(resid_pdrop=0.3, attn_pdrop=0.3), SVDLoRAConfig(objectives=("length", "even")))
     make().prepare_model(model)
     assert {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
+
+
+def test_a_model_that_samples_from_another_distribution_is_refused_at_the_first_pairs(model):
+    """As one that counts positions in another way when it generates."""
+
+    def shift(_, args, kwargs, output):
+        if kwargs.get("use_cache"):
+            output.logits = output.logits.roll(1, dims=-1)
+
+    def pairs_of(objective):
+        torch.manual_seed(0)
+        return objective.updates(model, objective.collate(ROWS), PREFERENCES)
+
+    handle, refused = model.base_model.register_forward_hook(shift, with_kwargs=True), make()
+    with pytest.raises(ValueError, match=r"LlamaForCausalLM samples from another distribution than its forward gives"):
+        pairs_of(refused)
+    assert refused.history == []
+    handle.remove()
+    objective = make()
+    pairs_of(objective)
+    model.base_model.register_forward_hook(shift, with_kwargs=True)
+    pairs_of(objective)  # Asked once.

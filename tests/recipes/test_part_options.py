@@ -86,3 +86,31 @@ def test_an_option_that_is_a_record_of_settings_is_one():
 
 def test_parameters_are_those_of_the_class():
     assert list(parameters_of(SCALARIZERS["tchebycheff"])) == ["ideal", "margin"]
+
+
+def test_a_scalarizer_within_another_is_made_by_its_name_or_with_options():
+    for inner in ({"name": "tchebycheff", "options": {"ideal": [0, 0]}}, "linear"):
+        made = make_part(SCALARIZERS, PartSettings("normalized", {"scalarizer": inner, "nadir": [2, 3]}), "scalarizer")
+        assert made.nadir_point.tolist() == [2.0, 3.0]
+        assert type(made.scalarizer) is SCALARIZERS[inner if isinstance(inner, str) else inner["name"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {},
+            r"^part\.options\.scalarizer: this option is missing; it must be the name of a scalarizer, or a mapping",
+        ),
+        ({"scalarizer": "lineal"}, r"^part\.options\.scalarizer\.name is 'lineal': .+ did you mean linear\?$"),
+        ({"scalarizer": "epo"}, r"^part\.options\.scalarizer\.name is 'epo': there is no such scalarizer"),
+        (
+            {"scalarizer": {"name": "pbi", "options": {"tetha": 1}}},
+            r"^part\.options\.scalarizer\.options\.tetha: .+ did you mean part\.options\.scalarizer\.options\.theta\?$",
+        ),
+        ({"scalarizer": "linear", "window": 0}, r"^part\.options\.window is 0: at least one row"),
+    ],
+)
+def test_what_is_wrong_with_an_inner_scalarizer_is_named(options, message):
+    with pytest.raises(RecipeError, match=message):
+        make_part(SCALARIZERS, PartSettings("normalized", options), "part")

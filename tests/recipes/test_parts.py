@@ -60,7 +60,7 @@ def test_the_trainers_settings_are_the_recipes():
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"objective": "kato"}, r"objective\.name is 'kato': recipes know no such objective; there are dpo"),
+        ({"objective": "reinforce"}, r"objective\.name is 'reinforce': recipes know no such objective; there are dpo"),
         ({"objective": "zdt1"}, r"objective\.name is 'zdt1': recipes know no such objective"),
         (
             {"objective": {"name": "dpo", "options": {"names": ["a"]}}},
@@ -70,7 +70,7 @@ def test_the_trainers_settings_are_the_recipes():
         ({"evaluation": {"reference_point": [1, 1, 1]}}, r"evaluation\.reference_point: a point has 3 numbers"),
         (
             {"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}},
-            r"scalarizer\.options: a point has 1 numbers",
+            r"scalarizer\.options: ideal has 1 numbers, but there are 2 objectives: give one for each",
         ),
         ({"model": {"device": "cuda:77"}}, r"model\.device is 'cuda:77': PyTorch sees no such device here"),
         ({"model": {"device": "fridge"}}, r"model\.device is 'fridge': choose auto, cpu, cuda"),
@@ -91,3 +91,16 @@ def test_rlhf_is_tried_without_a_tokenizer(load):
         load(objective={"name": "rlhf", "options": {"sampling": {"temperature": -1}}}, rewards=rewards)
     with pytest.raises(RecipeError, match=r"objective\.options.* unknown .*algorithm 'pppo'"):
         load(objective={"name": "rlhf", "options": {"algorithm": "pppo"}}, rewards=rewards)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nadir": [1, 1, 1]}, r"scalarizer\.options: nadir has 3 numbers, but there are 2 objectives"),
+        ({"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}}, r"ideal has 1 numbers, but there are 2"),
+        ({"ideal": [1, 1], "nadir": [1, 2]}, r"scalarizer\.options: nadir's entry 0 is 1, not above ideal's 1"),
+    ],
+)
+def test_points_of_a_normalized_scalarizer_are_of_all_objectives(load, options, message):
+    with pytest.raises(RecipeError, match=message):
+        load(scalarizer={"name": "normalized", "options": {"scalarizer": "linear", **options}})

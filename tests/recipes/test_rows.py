@@ -1,9 +1,27 @@
-import pytest
-from _tiny_runs import pair_records
+from inspect import signature
 
-from mopref.llm.data import tokenize_prompts, tokenize_records, tokenize_responses
+import pytest
+from _tiny_runs import answer_records, pair_records
+
+from mopref.llm.data import (
+    tokenize_prompts,
+    tokenize_records,
+    tokenize_responses,
+    tokenize_unpaired,
+    with_mismatches,
+)
+from mopref.objectives import KTO
 from mopref.recipes.recipe import DataSettings
-from mopref.recipes.rows import KINDS, LOADER_RECORDS, precomputed, summary, tokenized, validated
+from mopref.recipes.rows import (
+    KINDS,
+    LOADER_RECORDS,
+    check_held_out,
+    precomputed,
+    summary,
+    takes_records,
+    tokenized,
+    validated,
+)
 from mopref.registry import OBJECTIVES
 
 NAMES = ("helpful", "harmless")
@@ -23,6 +41,22 @@ def responses() -> list[dict]:
 def test_every_objective_here_is_registered_and_has_a_loader():
     assert KINDS.keys() <= set(OBJECTIVES)
     assert {kind.records for kind in KINDS.values()} == {"pairs", *LOADER_RECORDS.values()}
+    # What takes rewards is asked for them, and nothing else is.
+    for name, kind in KINDS.items():
+        assert kind.takes_rewards == ("rewards" in signature(OBJECTIVES[name]).parameters)
+
+
+def test_every_objective_on_data_is_here():
+    on_data = {name for name, part in OBJECTIVES.items() if part.needs_data and part.__module__.startswith("mopref.")}
+    assert on_data == KINDS.keys()
+
+
+def test_prompts_are_also_those_of_pairs():
+    assert takes_records(KINDS["online-dpo"], "hh-rlhf")
+    assert takes_records(KINDS["online-dpo"], "prompts")
+    assert not takes_records(KINDS["dpo"], "prompts")
+    assert not takes_records(KINDS["kto"], "records")
+    assert takes_records(KINDS["kto"], "unpaired-preferences")
 
 
 def test_rows_are_those_of_the_library(tokenizer):
@@ -35,6 +69,9 @@ def test_rows_are_those_of_the_library(tokenizer):
         )
     rows = tokenized(KINDS["sft"], tokenizer, responses(), NAMES, data)
     assert rows == tokenize_responses(tokenizer, responses(), NAMES, **limits)
+    answers = answer_records(6)
+    rows = tokenized(KINDS["kto"], tokenizer, answers, NAMES, DataSettings())
+    assert rows == with_mismatches(tokenize_unpaired(tokenizer, answers, NAMES))
     rows = tokenized(KINDS["rlhf"], tokenizer, pairs, NAMES, data)
     assert rows == tokenize_prompts(tokenizer, [pair["prompt"] for pair in pairs], 20, "drop")
 
@@ -47,6 +84,8 @@ def test_limits_are_the_settings(tokenizer):
 def test_records_are_checked_by_their_kind():
     with pytest.raises(ValueError, match="row 1"):
         validated(KINDS["dpo"], [pair_records(1)[0], {**pair_records(1)[0], "helpful": 3}], NAMES)
+    with pytest.raises(ValueError, match="row 0"):
+        validated(KINDS["kto"], [{**answer_records(1)[0], "harmless": 3}], NAMES)
     with pytest.raises(ValueError, match="row 0"):
         validated(KINDS["sft"], [{"prompt": "red", "response": "x", "dimension": "rude"}], NAMES)
 
@@ -71,3 +110,15 @@ def test_a_summary_counts_records_prompts_and_labels():
     expected = f"8 pairs on {prompts} prompts; labelled on all objectives 6, with opposite labels 6"
     assert summary(KINDS["dpo"], pairs, NAMES) == expected
     assert summary(KINDS["sft"], responses(), NAMES) == "2 responses on 1 prompts"
+    answers = [{"prompt": "red", "response": "cat", "helpful": 1, "harmless": label} for label in (0, 1, -1)]
+    expected = "3 unpaired answers on 1 prompts; labelled on all objectives 2, with opposite labels 1"
+    assert summary(KINDS["kto"], answers, NAMES) == expected
+
+
+def test_rows_that_no_front_can_be_measured_on_are_refused(tokenizer):
+    rows = tokenized(KINDS["kto"], tokenizer, answer_records(6), NAMES, DataSettings())
+    check_held_out(KTO(NAMES), rows)
+    with pytest.raises(ValueError, match=r"there are 3 rows to evaluate on, and KTO needs 4"):
+        check_held_out(KTO(NAMES), rows[:3])
+    with pytest.raises(ValueError, match=r"no row to evaluate on is labelled on 'helpful'"):
+        check_held_out(KTO(NAMES), [{**row, "labels": [-1, 1]} for row in rows])

@@ -38,8 +38,9 @@ def test_a_test_source_is_read_by_the_same_loader(load, tmp_path, tiny):
 
 @pytest.mark.usefixtures("mapping_loader")
 def test_a_mapping_goes_to_a_loader_that_takes_one(load):
-    recipe = load(data={"loader": "by-objective", "source": {"helpful": "a"}, "options": {"scale": 2}})
-    assert load_records(recipe) == [{"source": {"helpful": "a"}, "scale": 2}]
+    source = {"helpful": "a", "harmless": "b"}
+    recipe = load(data={"loader": "by-objective", "source": source, "options": {"scale": 2}})
+    assert load_records(recipe) == [{"source": source, "scale": 2}]
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,17 @@ def test_a_taken_folder_is_told_before_anything_is_loaded(load, tmp_path, monkey
     (tmp_path / "run" / "recipe.yaml").write_text("")
     with pytest.raises(RecipeError, match=r"output is .+ holds a run already"):
         try_out(recipe)
+
+
+def test_memory_is_that_of_weights_gradients_and_the_optimizers_state(load, monkeypatch):
+    recipe = load(training={"optimizer": "adamw-fused"})
+    seen = []
+
+    def one_gibibyte(name, parameter):
+        seen.append(parameter.numel())
+        return 2**30 if name == "adamw-fused" else 0
+
+    monkeypatch.setattr(trial, "state_bytes", one_gibibyte)
+    report = try_out(recipe)
+    assert f"parameters  {sum(seen):,} trained" in report
+    assert f"memory      about {len(seen)}.00 GiB for weights and optimiser" in report

@@ -1,6 +1,6 @@
-"""Fronts of a trained language model on held-out data: of losses on preference pairs, and of mean rewards."""
+"""Fronts of a trained language model on held-out data: of losses on pairs and on single answers, and of rewards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,10 @@ from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.mixed_precision import autocast, precision_name, recorded_mixed_precision
+from mopref.objectives.kto import KTO
 from mopref.preferences import validate_preferences
 
-__all__ = ["preference_accuracies", "preference_front", "reward_front"]
+__all__ = ["answer_accuracies", "answer_front", "preference_accuracies", "preference_front", "reward_front"]
 
 
 def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
@@ -34,8 +35,31 @@ def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
         >>> preference_accuracies(torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[0], [0], [1]]))
         tensor([[0.5000]])
     """
-    signs = torch.where(labels == 0, 1, -1)
-    correct = 0.5 * (1 + torch.sign(signs * margins.unsqueeze(-1)))
+    return _accuracies(margins, labels, upper=0)
+
+
+def answer_accuracies(surplus: Tensor, labels: Tensor) -> Tensor:
+    """The fraction of labelled answers whose implicit reward is above the reference point where they are good, and
+    below it where they are bad; a draw counts half.
+
+    Args:
+        surplus: h − z, the implicit reward of an answer less the reference point, shape ``(N, rows)``.
+        labels: 1 good, 0 bad or −1 (not labelled), shape ``(rows, m)``.
+
+    Returns:
+        Accuracies in [0, 1], shape ``(N, m)``; NaN where no row is labelled.
+
+    Example:
+        >>> answer_accuracies(torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[1], [1], [0]]))
+        tensor([[0.5000]])
+    """
+    return _accuracies(surplus, labels, upper=1)
+
+
+def _accuracies(numbers: Tensor, labels: Tensor, upper: int) -> Tensor:
+    """The share of labelled rows whose number is above 0 where the label is ``upper``, and below 0 elsewhere."""
+    signs = torch.where(labels == upper, 1, -1)
+    correct = 0.5 * (1 + torch.sign(signs * numbers.unsqueeze(-1)))
     labelled = labels >= 0
     return labelled_sum(correct, labelled, dim=1) / labelled.sum(dim=0)
 
@@ -75,22 +99,94 @@ def preference_front(
             tokenised or longer than the model has positions for, or references of another model or precision.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
+    recorded = "reference" if objective.needs_reference else "hidden_states"
+    options: dict[str, Any] = {"recorded": recorded, "metadata": metadata, "extra": extra, "progress": progress}
+
+    def measure(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
+        return objective.losses_of_scores(scores, labels), accuracies
+
+    function = objective.all_scores
+    return _loss_front(model, objective, function, measure, data, preferences, batch_size, mixed_precision, **options)
+
+
+def answer_front(
+    model: nn.Module,
+    objective: KTO,
+    data: Sequence[Any],
+    preferences: Any,
+    batch_size: int = 16,
+    *,
+    mixed_precision: str | None = "auto",
+    metadata: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
+    progress: bool = False,
+) -> Front:
+    """Held-out losses of good and bad answers, and accuracies, at each preference ``(N, m)``, in evaluation mode.
+
+    The reference point z of a preference comes from all rows, as in ``KTO.mean_losses``.
+
+    Args:
+        model: the ``PreferenceModel``.
+        objective: says which losses.
+        data: rows, as for training, with mismatched responses of their own.
+        preferences: ``(N, m)``, or by name.
+        batch_size: answers in one forward.
+        mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references were computed.
+        metadata: for the front.
+        extra: more columns for the front.
+        progress: show a progress bar.
+
+    Returns:
+        A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective, see
+        :func:`answer_accuracies`. Its metadata say the precision.
+
+    Raises:
+        ValueError: what :func:`preference_front` refuses, or fewer rows than the reference point is estimated from.
+        TypeError: data whose rows cannot be counted, or had by their number.
+    """
+    objective.refuse_few_rows(len(objective.labels(data)), "by more data")
+    options: dict[str, Any] = {"recorded": "reference", "metadata": metadata, "extra": extra, "progress": progress}
+
+    def measure(ratios: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        accuracies = answer_accuracies(ratios[..., 0] - objective.reference_points(ratios), labels)
+        return objective.losses_of_log_ratios(ratios, labels), accuracies
+
+    function = objective.all_log_ratios
+    return _loss_front(model, objective, function, measure, data, preferences, batch_size, mixed_precision, **options)
+
+
+def _loss_front(
+    model: nn.Module,
+    objective: PairObjective | KTO,
+    function: Callable[..., Tensor],
+    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    data: Sequence[Any],
+    preferences: Any,
+    batch_size: int,
+    mixed_precision: str | None,
+    *,
+    recorded: str,
+    metadata: Mapping[str, Any] | None,
+    extra: Mapping[str, Sequence[Any]] | None,
+    progress: bool,
+) -> Front:
+    """The front of what ``measure`` makes, losses and accuracies ``(N, m)``, of ``function``'s numbers of all rows."""
     labels = objective.labels(data)
     objective.refuse_unlabelled((labels >= 0).sum(dim=0))
     check_objectives(model, objective.names, type(objective).__name__)
     matrix = validate_preferences(preferences, objective.names)
     if mixed_precision == "auto":
-        what = "reference" if objective.needs_reference else "hidden_states"
-        mixed_precision = recorded_mixed_precision(data, what)
+        mixed_precision = recorded_mixed_precision(data, recorded)
     precision, device = precision_name(model, mixed_precision), Policy(model).device
     objective.check_data(model, data, precision)
     with evaluation_mode(model), autocast(device, mixed_precision):
-        scores = objective.all_scores(model, data, matrix.to(device, torch.float32), batch_size, progress)
-    accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
+        numbers = function(model, data, matrix.to(device, torch.float32), batch_size, progress)
+    losses, accuracies = measure(numbers, labels)
     columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
     return Front(
         preferences=matrix.detach().cpu().numpy(),
-        values=objective.losses_of_scores(scores, labels).numpy(),
+        values=losses.numpy(),
         names=objective.names,
         extra={**columns, **(extra or {})},
         metadata={"precision": precision, **(metadata or {})},

@@ -1,4 +1,4 @@
-"""Whether responses were sampled from the distribution that a forward gives: policy gradients hang on it."""
+"""Whether responses were sampled from the distribution that a forward gives: what is learned from them hangs on it."""
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def check_log_probabilities(policy: Policy, rollout: Rollout, row_preferences: T
     """Compare the log-probabilities that were recorded while sampling with those of a forward, on a few responses.
 
     Some models count positions or read padding in another way when they generate. The ratio π/π_old of every token
-    would then be wrong from the first step on.
+    would then be wrong from the first step on, and so would be whose samples a pair of responses is.
 
     Args:
         policy: the conditioned model, with the rollout's sampling settings.
@@ -60,5 +60,5 @@ def check_log_probabilities(policy: Policy, rollout: Rollout, row_preferences: T
             f"{type(base.base_model).__name__} samples from another distribution than its forward gives: the "
             f"log-probabilities of its first responses differ by {gap:.3g} nats a token on average, where rounding "
             f"would be less than {allowed:g}. Its generate counts positions or reads padding in another way, so "
-            "policy gradients would be wrong: use another base model, or DPO, which samples nothing."
+            "what is learned from its samples would be wrong: use another base model, or DPO, which samples nothing."
         )

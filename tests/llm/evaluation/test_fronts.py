@@ -5,12 +5,18 @@ import pytest
 import torch
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.llm.evaluation import preference_accuracies, preference_front, reward_front
+from mopref.llm.evaluation import (
+    answer_accuracies,
+    answer_front,
+    preference_accuracies,
+    preference_front,
+    reward_front,
+)
 from mopref.llm.policy import Sampling
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.llm.rewards import token_reward
-from mopref.objectives import DPO
+from mopref.objectives import DPO, KTO
 
 
 def test_accuracies_by_hand():
@@ -236,3 +242,75 @@ def test_rows_without_a_label_on_an_objective_are_refused_first(pair_model, rows
     with pytest.raises(ValueError, match="no row is labelled on 'b'"):
         preference_front(pair_model, DPO(("a", "b")), rows, PAIRS_OF_PREFERENCES)
     assert not forwards
+
+
+# Single answers, good or bad.
+
+ANSWER_LABELS = [[1, 0], [0, 1], [1, -1], [-1, 0], [0, 0], [1, 1]]
+
+
+@pytest.fixture
+def answers() -> list[dict]:
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(count: int) -> list[int]:
+        return torch.randint(3, 100, (count,), generator=generator).tolist()
+
+    return [
+        {
+            "prompt_ids": draw(3),
+            "response_ids": draw(2 + index % 3),
+            "mismatched_response_ids": draw(2),
+            "labels": labels,
+        }
+        for index, labels in enumerate(ANSWER_LABELS)
+    ]
+
+
+def test_accuracies_of_answers_by_hand():
+    surplus = torch.tensor([[1.0, -2.0, 3.0, 0.0], [-1.0, -2.0, 3.0, 5.0]])
+    labels = torch.tensor([[1, 0], [1, -1], [0, -1], [1, -1]])
+    expected = torch.tensor([[(1 + 0 + 0 + 0.5) / 4, 0.0], [(0 + 0 + 0 + 1) / 4, 1.0]])
+    assert torch.equal(answer_accuracies(surplus, labels), expected)
+    assert answer_accuracies(surplus, torch.full_like(labels, -1)).isnan().all()
+
+
+def test_an_answer_front_is_of_the_objectives_losses_and_of_signs_by_hand(pair_model, answers):
+    objective = KTO(("a", "b"), beta=0.3, desirable_weight=1.5)
+    # Far enough from 0 that the reference point is above it at one of the preferences.
+    preferences = torch.tensor([[1.0, 0.0], [0.4, 0.6]])
+    front = answer_front(pair_model, objective, answers, preferences, batch_size=4, metadata={"seed": 4})
+    expected = objective.mean_losses(pair_model.eval(), answers, preferences, 6)
+    np.testing.assert_allclose(front.values, expected.numpy(), rtol=1e-5)
+    assert front.metadata == {"precision": "float32", "seed": 4}
+    for place, preference in enumerate(preferences):
+        with torch.no_grad():
+            ratios = objective.log_ratios(pair_model, objective.collate(answers), preference.expand(6, -1))
+        point = max(0.0, ratios[:, 1].mean().item())
+        for column, name in enumerate(("a", "b")):
+            right = [
+                (ratio > point) == (labels[column] == 1)
+                for ratio, labels in zip(ratios[:, 0].tolist(), ANSWER_LABELS, strict=True)
+                if labels[column] >= 0
+            ]
+            assert front.extra[f"accuracy_{name}"][place] == pytest.approx(sum(right) / len(right))
+
+
+def test_too_few_answers_are_refused_before_the_model_is_run(pair_model, answers, forwards):
+    with pytest.raises(ValueError, match=r"a preference has 3 rows, too few .+ by more data"):
+        answer_front(pair_model, KTO(("a", "b")), answers[:3], PAIRS_OF_PREFERENCES)
+    for row in answers:
+        row["labels"] = [0, -1]
+    with pytest.raises(ValueError, match="no row is labelled on 'b'"):
+        answer_front(pair_model, KTO(("a", "b")), answers, PAIRS_OF_PREFERENCES)
+    assert not forwards
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_an_answer_front_is_in_the_precision_of_its_references(pair_model, answers, mixed_precision):
+    rows = KTO(("a", "b")).precompute(pair_model, answers, mixed_precision=mixed_precision)
+    front = answer_front(pair_model, KTO(("a", "b")), rows, torch.eye(2))
+    assert front.metadata["precision"] == ("float32" if mixed_precision is None else "bf16")
+    other = None if mixed_precision else "bf16"
+    with pytest.raises(ValueError, match="row 0 has a reference that was computed in"):
+        answer_front(pair_model, KTO(("a", "b")), rows, torch.eye(2), mixed_precision=other)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from mopref.llm.data.unpaired_records import UNPAIRED_COLUMNS, check_unpaired_objectives, validate_unpaired_records
 
-from .loader import Record
+from .loader import LOADERS, Record
 from .sources import ColumnMap, own_records
 
 __all__ = ["load_unpaired_records"]
 
 
+@LOADERS.register("unpaired-records")
 def load_unpaired_records(
     path: str | os.PathLike[str],
     objectives: Sequence[str],

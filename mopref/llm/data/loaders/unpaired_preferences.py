@@ -19,7 +19,7 @@ from .dialogues import (
     text_or_messages,
 )
 from .labelled_pairs import answer_key, smaller_text
-from .loader import Record
+from .loader import LOADERS, Record
 from .report import LoadReport, MalformedRow, OnMalformed, check_on_malformed, converted_rows, tell
 from .shapes import missing_column
 from .sources import ColumnMap, DataSource, Rows, check_columns_map, source_of_each
@@ -33,6 +33,7 @@ _COLUMNS = (*PROMPT_COLUMNS, "input", "history", "system", "response", "label")
 _WORDS = {"true": 1, "false": 0, "1": 1, "0": 0, "-1": -1, "": -1, "n/a": -1}
 
 
+@LOADERS.register("unpaired-preferences")
 def load_unpaired_preferences(
     sources: Mapping[str, Rows | DataSource],
     *,
