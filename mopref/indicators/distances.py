@@ -8,9 +8,9 @@ __all__ = ["fill_distance", "gd", "gd_plus", "igd", "igd_plus"]
 
 
 def igd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Inverted generational distance: mean distance from each point of a known front to its nearest value.
+    """Inverted generational distance: mean distance from each point of a known front to its nearest value.
 
-    .. math:: IGD(F, P) = \frac{1}{|P|} \sum_{p \in P} \min_{f \in F} \|f - p\|_2
+        IGD(F, P) = (1/|P|) Σ_{p ∈ P} min_{f ∈ F} ‖f − p‖₂
 
     Lower is better. Not Pareto compliant: see :func:`igd_plus`.
 
@@ -36,9 +36,9 @@ def igd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> floa
 
 
 def igd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
-    r"""IGD that counts only the objectives in which a value is worse than the front; weakly Pareto compliant.
+    """IGD that counts only the objectives in which a value is worse than the front; weakly Pareto compliant.
 
-    .. math:: IGD^+(F, P) = \frac{1}{|P|} \sum_{p \in P} \min_{f \in F} \|\max(f - p, 0)\|_2
+        IGD⁺(F, P) = (1/|P|) Σ_{p ∈ P} min_{f ∈ F} ‖max(f − p, 0)‖₂
 
     Lower is better. Shapes as in :func:`igd`.
 
@@ -58,9 +58,9 @@ def igd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) ->
 
 
 def gd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Generational distance: mean distance from each value to the nearest point of a known front.
+    """Generational distance: mean distance from each value to the nearest point of a known front.
 
-    .. math:: GD(F, P) = \frac{1}{|F|} \sum_{f \in F} \min_{p \in P} \|f - p\|_2
+        GD(F, P) = (1/|F|) Σ_{f ∈ F} min_{p ∈ P} ‖f − p‖₂
 
     Lower is better. Says nothing about spread: one value on the front has GD 0. Shapes as in :func:`igd`.
 
@@ -78,9 +78,9 @@ def gd(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float
 
 
 def gd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> float:
-    r"""GD that counts only the objectives in which a value is worse than the front.
+    """GD that counts only the objectives in which a value is worse than the front.
 
-    .. math:: GD^+(F, P) = \frac{1}{|F|} \sum_{f \in F} \min_{p \in P} \|\max(f - p, 0)\|_2
+        GD⁺(F, P) = (1/|F|) Σ_{f ∈ F} min_{p ∈ P} ‖max(f − p, 0)‖₂
 
     Lower is better. Shapes as in :func:`igd`; source as in :func:`igd_plus`.
 
@@ -98,9 +98,9 @@ def gd_plus(values: ArrayLike, front: ArrayLike, maximize: Maximize = False) -> 
 
 
 def fill_distance(values: ArrayLike, front: ArrayLike) -> float:
-    r"""Largest distance from a point of a known front to its nearest value: the biggest hole; lower is better.
+    """Largest distance from a point of a known front to its nearest value: the biggest hole; lower is better.
 
-    .. math:: \max_{p \in P} \min_{f \in F} \|f - p\|_2
+        max_{p ∈ P} min_{f ∈ F} ‖f − p‖₂
 
     Shapes as in :func:`igd`.
 

@@ -87,9 +87,9 @@ def number_of_distinct_non_dominated(
 
 
 def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Mean squared gap between neighbours along the non-dominated front, per objective; lower is better.
+    """Mean squared gap between neighbours along the non-dominated front, per objective; lower is better.
 
-    .. math:: \frac{1}{m(N-1)} \sum_{i=1}^{N-1} \|\tilde\xi^i - \tilde\xi^{i+1}\|_2^2
+        1/(m(N − 1)) Σ_{i=1}^{N−1} ‖ξ̃^i − ξ̃^{i+1}‖₂²
 
     Only non-dominated points count (all copies of one included, so copies lower the value), and N is their number.
     They are sorted by the first objective. For m > 2 a front has no natural order: they are sorted lexicographically
@@ -116,9 +116,9 @@ def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:
 
 
 def spacing(values: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Standard deviation of the distance to the nearest other point; lower is more even.
+    """Standard deviation of the distance to the nearest other point; lower is more even.
 
-    .. math:: \sqrt{\tfrac{1}{N} \sum_i (d_i - \bar d)^2}, \qquad d_i = \min_{j \ne i} \|\xi^i - \xi^j\|_2
+        √((1/N) Σ_i (d_i − d̄)²),   d_i = min_{j ≠ i} ‖ξ^i − ξ^j‖₂
 
     **Euclidean**, as the paper has it, over all points, dominated ones and copies included. pymoo's
     ``SpacingIndicator`` uses the city-block distance and gives other numbers. ``maximize`` cannot change a distance; it

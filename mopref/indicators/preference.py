@@ -28,11 +28,11 @@ class PreferenceRegret(NamedTuple):
 
 
 def inner_product(preferences: ArrayLike, values: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Mean agreement of the values with the preferences they were reached with; higher is better.
+    """Mean agreement of the values with the preferences they were reached with; higher is better.
 
-    .. math:: \frac{1}{N} \sum_i \langle \lambda^i, \xi^i \rangle
+        (1/N) Σ_i ⟨λ^i, ξ^i⟩
 
-    The paper's :math:`\xi` is maximised, so here :math:`\xi` = values where ``maximize``, and :math:`\xi` = **−values**
+    The paper's ξ is maximised, so here ξ = values where ``maximize``, and ξ = **−values**
     where an objective is minimised. Rows are paired: row i of ``values`` was reached with row i of ``preferences``.
 
     Args:
@@ -56,9 +56,9 @@ def inner_product(preferences: ArrayLike, values: ArrayLike, maximize: Maximize 
 
 
 def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike) -> float:
-    r"""Mean angle in degrees between a value, seen from the ideal point, and the direction it was meant to reach.
+    """Mean angle in degrees between a value, seen from the ideal point, and the direction it was meant to reach.
 
-    .. math:: \frac{1}{N} \sum_i \angle(f^i - z,\ d^i)
+        (1/N) Σ_i ∠(f^i − z, d^i)
 
     The direction is the **scalarizer's own** (:meth:`mopref.Scalarizer.target_direction`): 1/λ for Tchebycheff,
     modified Tchebycheff, PBI and, from a reference point that is out of reach, achievement scalarizing; λ for the last
@@ -94,9 +94,9 @@ def cross_angle(values: ArrayLike, directions: ArrayLike, ideal_point: ArrayLike
 
 
 def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> PreferenceRegret:
-    r"""How much each preference loses by getting its own point instead of the best one for it; lower is better.
+    """How much each preference loses by getting its own point instead of the best one for it; lower is better.
 
-    .. math:: \text{regret}_j = g(f(\lambda^j); \lambda^j) - \min_x g(f(x); \lambda^j)
+        regret_j = g(f(λ^j); λ^j) − min_x g(f(x); λ^j)
 
     Either give ``(N,)`` own values and the ``(N,)`` best reachable ones, or one matrix ``G`` with
     ``G[i, j]`` = g(point i; preference j), rows 0 … N−1 being the preferences' own points; more rows (a known front,
@@ -179,9 +179,9 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
 def scalarizer_regret(
     values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer, best_values: ArrayLike | None = None
 ) -> PreferenceRegret:
-    r"""The :func:`preference_regret` under a scalarizer, against the best of some known values; lower is better.
+    """The :func:`preference_regret` under a scalarizer, against the best of some known values; lower is better.
 
-    .. math:: \text{regret}_j = g(f(\lambda^j); \lambda^j) - \min_k g(b^k; \lambda^j)
+        regret_j = g(f(λ^j); λ^j) − min_k g(b^k; λ^j)
 
     The known values b are a set: each preference is compared with the best of them all, whichever row it is in. With an
     exact optimum for every preference that is its own one. A regret below 0 says that b was not the best.

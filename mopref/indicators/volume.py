@@ -59,9 +59,9 @@ def hypervolume_with_method(
 
 
 def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximize = False) -> float:
-    r"""Volume that the points dominate, bounded by a reference point; higher is better.
+    """Volume that the points dominate, bounded by a reference point; higher is better.
 
-    .. math:: HV(F; r) = \mathrm{vol}\Big(\bigcup_{f \in F,\ f < r} [f_1, r_1] \times \dots \times [f_m, r_m]\Big)
+        HV(F; r) = vol( ∪_{f ∈ F, f < r} [f_1, r_1] × … × [f_m, r_m] )
 
     Dominated points, and points that are not better than the reference point in every objective, add nothing. Two
     fronts compare only under the same reference point, so there is no default.

@@ -23,19 +23,19 @@ _SMALLEST_DIFFERENCE = 1e-9
 
 @SAMPLERS.register("adaptive")
 class AdaptiveSampler(PreferenceSampler):
-    r"""Draws where it pays: uniform preferences do not reach a front evenly.
+    """Draws where it pays: uniform preferences do not reach a front evenly.
 
     The simplex is cut into cells of equal volume (:func:`mopref.preferences.simplex_cells`). Each cell keeps a running
-    mean of the losses :math:`F` observed for the preferences in it; :math:`c` is its centre. A draw is uniform on the
+    mean of the losses F observed for the preferences in it; c is its centre. A draw is uniform on the
     simplex with ``uniform_probability``; otherwise a cell is drawn by weight, and λ uniformly inside it. The weight is
 
-    * ``by="length"``: how much front a cell stands for, :math:`\big(\mathrm{mean}_j\, \|F_i - F_j\| / \|c_i - c_j\|
-      \big)^{m-1}` over the m nearest cells j, with each objective divided by its range over all cells. Draws become
-      even along the front instead of even in λ.
-    * ``by="regret"``: how much preferences in the cell lose by their own point :math:`f` against the best of all
-      cells, the running mean of :math:`\sqrt{(g(f; \lambda) - \min_i g(F_i; \lambda)) / (\max_i g(F_i; \lambda) -
-      \min_i g(F_i; \lambda))}` with the scalarizer g in use. The root, since regret falls with the square of what is
-      missing, and few cells would get all draws without it. Draws go where training lags behind.
+    * ``by="length"``: how much front a cell stands for, (mean_j ‖F_i − F_j‖ / ‖c_i − c_j‖)^{m−1} over the m nearest
+      cells j, with each objective divided by its range over all cells. Draws become even along the front instead of
+      even in λ.
+    * ``by="regret"``: how much preferences in the cell lose by their own point f against the best of all cells, the
+      running mean of √((g(f; λ) − min_i g(F_i; λ)) / (max_i g(F_i; λ) − min_i g(F_i; λ))) with the scalarizer g in
+      use. The root, since regret falls with the square of what is missing, and few cells would get all draws without
+      it. Draws go where training lags behind.
 
     Uniform as long as a cell has seen no preference, and whenever all weights are 0: on a front that is one point, and
     where nothing is to be regretted.

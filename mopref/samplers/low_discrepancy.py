@@ -14,11 +14,11 @@ __all__ = ["LowDiscrepancySampler"]
 
 @SAMPLERS.register("low-discrepancy")
 class LowDiscrepancySampler(PreferenceSampler):
-    r"""λ uniform on the simplex, from a scrambled Sobol or Halton sequence: fewer holes and clumps than random draws.
+    """λ uniform on the simplex, from a scrambled Sobol or Halton sequence: fewer holes and clumps than random draws.
 
     The sequence fills the cube [0, 1]^{m-1} evenly, and λ breaks pieces off a stick of length 1:
 
-    .. math:: \lambda_i = \Big(1 - \sum_{j<i} \lambda_j\Big) \Big(1 - (1 - u_i)^{1/(m-i)}\Big), \quad i < m
+        λ_i = (1 − Σ_{j<i} λ_j) (1 − (1 − u_i)^{1/(m−i)}),   i < m
 
     with the rest for λ_m. This map is one-to-one and keeps shares of volume, so that evenly filled stays evenly filled.
     The gaps between sorted u_i are uniform on the simplex too, but lay (m − 1)! pieces of the cube on top of each
