@@ -7,7 +7,7 @@ import griffe
 
 
 class Faces(griffe.Extension):
-    """Sets what a package exports, which it computes itself (``mopref._faces``), and makes code of roles and of examples.
+    """Sets what a package exports, which it computes itself (``mopref._faces``); makes code of roles and examples.
 
     A face gives the names that it imports as they are, ``from .pbi import PBI as PBI``. A role is Sphinx's
     ``:meth:`scalarize```, which editors know and Markdown does not.
