@@ -199,7 +199,7 @@ class KTO(RowObjective):
         return Losses(values, metrics=self._metrics(ratios.detach(), points, batch.labels))
 
     def _row_losses(self, log_ratios: Tensor, reference_points: Tensor, batch: UnpairedBatch) -> RowLosses:
-        return RowLosses(self._answer_losses(log_ratios, reference_points, batch.labels), batch.labels >= 0)
+        return RowLosses(self.answer_losses(log_ratios, reference_points, batch.labels), batch.labels >= 0)
 
     def _gains(self, model: nn.Module, batch: UnpairedBatch, preferences: Tensor) -> tuple[Tensor, Tensor]:
         """h and z of each of B answers, ``(B,)`` each."""
@@ -233,7 +233,7 @@ class KTO(RowObjective):
                 f"{self.fewest_rows} at least, {way}."
             )
 
-    def _answer_losses(self, log_ratios: Tensor, reference_points: Tensor, labels: Tensor) -> Tensor:
+    def answer_losses(self, log_ratios: Tensor, reference_points: Tensor, labels: Tensor) -> Tensor:
         """From h and z ``(…, rows)``, or z ``(…, 1)``, and labels ``(rows, m)``: losses ``(…, rows, m)``."""
         gains = (self.beta * (log_ratios - reference_points)).unsqueeze(-1)
         good = self.desirable_weight * torch.sigmoid(-gains)
@@ -265,7 +265,7 @@ class KTO(RowObjective):
         """
         counts = (labels >= 0).sum(dim=0)
         self.refuse_unlabelled(counts)
-        losses = self._answer_losses(ratios[..., 0], self.reference_points(ratios), labels)
+        losses = self.answer_losses(ratios[..., 0], self.reference_points(ratios), labels)
         return labelled_sum(losses, labels >= 0, dim=1) / counts
 
     @staticmethod

@@ -18,7 +18,7 @@ from mopref.registry import OBJECTIVES
 
 FEW = {"steps": 3, "checkpoint_every": None, "log_every": 1}
 COLUMNS = {
-    "preferences": {"accuracy_helpful", "accuracy_harmless"},
+    "preferences": {"accuracy_helpful", "accuracy_harmless", "margin_helpful", "margin_harmless"},
     "answers": {"accuracy_helpful", "accuracy_harmless"},
     "losses": set(),
     "rewards": {"kl", "standard_error_helpful", "standard_error_harmless", "truncated"},
@@ -44,7 +44,8 @@ def test_a_run_is_trained_evaluated_and_opened_again(load_kind, kind, tmp_path):
     assert type(run.objective) is OBJECTIVES[kind]
     front = evaluate(run)
     assert np.isfinite(front.values).all()
-    assert COLUMNS[KINDS[kind].front] | {"mean_response_length"} == set(front.extra)
+    bounds = {f"{name}_{bound}" for name in front.intervals for bound in ("low", "high")}
+    assert COLUMNS[KINDS[kind].front] | {"mean_response_length"} == set(front.extra) - bounds
     assert front.maximize is (KINDS[kind].front == "rewards")
     again = open_run(run.folder, with_data=True)
     for row, own in zip(again.test_rows, run.test_rows, strict=True):

@@ -1,24 +1,37 @@
 """Fronts of a trained language model on held-out data: of losses on pairs and on single answers, and of rewards."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
+from mopref.llm.evaluation.row_figures import Figure, front_of_figures, prompt_units
 from mopref.llm.pairs import PairObjective
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.reward_statistics import reward_statistics, reward_table
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.mixed_precision import autocast, precision_name, recorded_mixed_precision
+from mopref.objective import RowObjective
 from mopref.objectives.kto import KTO
 from mopref.preferences import validate_preferences
 
-__all__ = ["answer_accuracies", "answer_front", "preference_accuracies", "preference_front", "reward_front"]
+__all__ = [
+    "answer_accuracies",
+    "answer_front",
+    "loss_front",
+    "preference_accuracies",
+    "preference_front",
+    "reward_front",
+]
+
+# Figures of every row and objective at each preference by their names, ``(N, rows, m)``; "loss" is one of them.
+_RowTables: TypeAlias = dict[str, Tensor]
 
 
 def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
@@ -58,10 +71,18 @@ def answer_accuracies(surplus: Tensor, labels: Tensor) -> Tensor:
 
 def _accuracies(numbers: Tensor, labels: Tensor, upper: int) -> Tensor:
     """The share of labelled rows whose number is above 0 where the label is ``upper``, and below 0 elsewhere."""
-    signs = torch.where(labels == upper, 1, -1)
-    correct = 0.5 * (1 + torch.sign(signs * numbers.unsqueeze(-1)))
     labelled = labels >= 0
-    return labelled_sum(correct, labelled, dim=1) / labelled.sum(dim=0)
+    return labelled_sum(_correct(_signed(numbers, labels, upper)), labelled, dim=1) / labelled.sum(dim=0)
+
+
+def _signed(numbers: Tensor, labels: Tensor, upper: int) -> Tensor:
+    """Numbers ``(N, rows)`` as each label would have them, above 0: ``(N, rows, m)``."""
+    return torch.where(labels == upper, 1, -1) * numbers.unsqueeze(-1)
+
+
+def _correct(signed: Tensor) -> Tensor:
+    """1 above 0, 0 below it, ½ for a draw."""
+    return 0.5 * (1 + torch.sign(signed))
 
 
 def preference_front(
@@ -72,11 +93,13 @@ def preference_front(
     batch_size: int = 16,
     *,
     mixed_precision: str | None = "auto",
+    interval_level: float | None = 0.9,
+    reference_point: ArrayLike | None = None,
     metadata: Mapping[str, Any] | None = None,
     extra: Mapping[str, Sequence[Any]] | None = None,
     progress: bool = False,
 ) -> Front:
-    """Held-out losses and preference accuracies at each preference ``(N, m)``, in evaluation mode.
+    """Held-out losses, preference accuracies and margins at each preference ``(N, m)``, in evaluation mode.
 
     Args:
         model: the ``PreferenceModel``.
@@ -86,28 +109,34 @@ def preference_front(
         batch_size: pairs in one forward.
         mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references, or their
             activations where there are none, were computed.
+        interval_level: of the interval of every figure, by a paired bootstrap over prompts; ``None`` for none.
+        reference_point: ``(m,)``; with it the hypervolume has an interval, too.
         metadata: for the front.
         extra: more columns for the front.
         progress: show a progress bar.
 
     Returns:
-        A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective. Its
-        metadata say the precision.
+        A front of the m losses (minimised), with extra columns for each objective: ``accuracy_<objective>``, and
+        ``margin_<objective>``, the mean implicit reward of preferred responses less that of the others. The interval of
+        a column is in ``<column>_low`` and ``<column>_high``. Its metadata say the precision.
 
     Raises:
         ValueError: a model or rows with other objectives, preferences that do not lie on the simplex, rows that are not
             tokenised or longer than the model has positions for, or references of another model or precision.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
+    labels = objective.labels(data)
     recorded = "reference" if objective.needs_reference else "hidden_states"
-    options: dict[str, Any] = {"recorded": recorded, "metadata": metadata, "extra": extra, "progress": progress}
 
-    def measure(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
-        return objective.losses_of_scores(scores, labels), accuracies
+    def tables(at: Tensor) -> _RowTables:
+        scores = objective.all_scores(model, data, at, batch_size, progress)
+        rewards = objective.implicit_rewards(scores)
+        signed = _signed(scores[..., 0] - scores[..., 1], labels, upper=0)
+        margins = _signed(rewards[..., 0] - rewards[..., 1], labels, upper=0)
+        return {"loss": objective.pair_losses(scores, labels), "accuracy": _correct(signed), "margin": margins}
 
-    function = objective.all_scores
-    return _loss_front(model, objective, function, measure, data, preferences, batch_size, mixed_precision, **options)
+    measured = _Measured(tables, labels >= 0, recorded, mixed_precision)
+    return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
 def answer_front(
@@ -118,13 +147,15 @@ def answer_front(
     batch_size: int = 16,
     *,
     mixed_precision: str | None = "auto",
+    interval_level: float | None = 0.9,
+    reference_point: ArrayLike | None = None,
     metadata: Mapping[str, Any] | None = None,
     extra: Mapping[str, Sequence[Any]] | None = None,
     progress: bool = False,
 ) -> Front:
     """Held-out losses of good and bad answers, and accuracies, at each preference ``(N, m)``, in evaluation mode.
 
-    The reference point z of a preference comes from all rows, as in ``KTO.mean_losses``.
+    The reference point z of a preference comes from all rows, as in ``KTO.mean_losses``; intervals take it as given.
 
     Args:
         model: the ``PreferenceModel``.
@@ -133,62 +164,120 @@ def answer_front(
         preferences: ``(N, m)``, or by name.
         batch_size: answers in one forward.
         mixed_precision: ``None``, "bf16" or "fp16"; "auto" for that in which the rows' references were computed.
+        interval_level: of the interval of every figure, by a paired bootstrap over prompts; ``None`` for none.
+        reference_point: ``(m,)``; with it the hypervolume has an interval, too.
         metadata: for the front.
         extra: more columns for the front.
         progress: show a progress bar.
 
     Returns:
         A front of the m losses (minimised), with an extra column ``accuracy_<objective>`` for each objective, see
-        :func:`answer_accuracies`. Its metadata say the precision.
+        :func:`answer_accuracies`. The interval of a column is in ``<column>_low`` and ``<column>_high``. Its metadata
+        say the precision.
 
     Raises:
         ValueError: what :func:`preference_front` refuses, or fewer rows than the reference point is estimated from.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
-    objective.refuse_few_rows(len(objective.labels(data)), "by more data")
-    options: dict[str, Any] = {"recorded": "reference", "metadata": metadata, "extra": extra, "progress": progress}
+    labels = objective.labels(data)
+    objective.refuse_few_rows(len(labels), "by more data")
 
-    def measure(ratios: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        accuracies = answer_accuracies(ratios[..., 0] - objective.reference_points(ratios), labels)
-        return objective.losses_of_log_ratios(ratios, labels), accuracies
+    def tables(at: Tensor) -> _RowTables:
+        ratios = objective.all_log_ratios(model, data, at, batch_size, progress)
+        points = objective.reference_points(ratios)
+        correct = _correct(_signed(ratios[..., 0] - points, labels, upper=1))
+        losses = objective.answer_losses(ratios[..., 0], points, labels)
+        return {"loss": losses, "accuracy": correct}
 
-    function = objective.all_log_ratios
-    return _loss_front(model, objective, function, measure, data, preferences, batch_size, mixed_precision, **options)
+    measured = _Measured(tables, labels >= 0, "reference", mixed_precision)
+    return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
-def _loss_front(
+def loss_front(
     model: nn.Module,
-    objective: PairObjective | KTO,
-    function: Callable[..., Tensor],
-    measure: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    objective: RowObjective,
     data: Sequence[Any],
     preferences: Any,
-    batch_size: int,
-    mixed_precision: str | None,
+    batch_size: int = 16,
     *,
-    recorded: str,
+    mixed_precision: str | None = None,
+    interval_level: float | None = 0.9,
+    reference_point: ArrayLike | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
+    progress: bool = False,
+) -> Front:
+    """Held-out losses of an objective on rows with ``prompt_ids``, such as ``SFT``, at each preference ``(N, m)``.
+
+    Args and errors are those of :func:`preference_front`; ``mixed_precision`` is what the model is run in.
+    """
+    labelled = objective.labelled(data)
+    if labelled is None:
+        labelled = torch.ones(len(data), objective.num_objectives, dtype=torch.bool)
+
+    def losses(model: nn.Module, batch: Any, at: Tensor) -> Tensor:
+        return objective.row_losses(model, batch, at).values
+
+    def tables(at: Tensor) -> _RowTables:
+        count = objective.num_objectives
+        return {"loss": objective.at_every_preference(losses, count, model, data, at, batch_size, progress)}
+
+    measured = _Measured(tables, labelled, "", mixed_precision)
+    return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
+
+
+class _Measured(NamedTuple):
+    """How figures of rows are had.
+
+    Attributes:
+        tables: preferences ``(N, m)`` on the model's device to the figures.
+        labelled: which row counts for which objective, ``(rows, m)``.
+        recorded: what the rows hold of an earlier computation, whose precision is that of "auto".
+        mixed_precision: as the caller gives it.
+    """
+
+    tables: Callable[[Tensor], _RowTables]
+    labelled: Tensor
+    recorded: str
+    mixed_precision: str | None
+
+
+def _front(
+    model: nn.Module,
+    objective: RowObjective,
+    data: Sequence[Any],
+    preferences: Any,
+    measured: _Measured,
+    interval_level: float | None,
+    reference_point: ArrayLike | None,
     metadata: Mapping[str, Any] | None,
     extra: Mapping[str, Sequence[Any]] | None,
-    progress: bool,
 ) -> Front:
-    """The front of what ``measure`` makes, losses and accuracies ``(N, m)``, of ``function``'s numbers of all rows."""
-    labels = objective.labels(data)
-    objective.refuse_unlabelled((labels >= 0).sum(dim=0))
+    """The front of the measured figures."""
+    labelled, mixed_precision = measured.labelled, measured.mixed_precision
+    objective.refuse_unlabelled(labelled.sum(dim=0))
     check_objectives(model, objective.names, type(objective).__name__)
     matrix = validate_preferences(preferences, objective.names)
     if mixed_precision == "auto":
-        mixed_precision = recorded_mixed_precision(data, recorded)
+        mixed_precision = recorded_mixed_precision(data, measured.recorded)
     precision, device = precision_name(model, mixed_precision), Policy(model).device
     objective.check_data(model, data, precision)
     with evaluation_mode(model), autocast(device, mixed_precision):
-        numbers = function(model, data, matrix.to(device, torch.float32), batch_size, progress)
-    losses, accuracies = measure(numbers, labels)
-    columns = {f"accuracy_{name}": accuracies[:, i].tolist() for i, name in enumerate(objective.names)}
-    return Front(
-        preferences=matrix.detach().cpu().numpy(),
-        values=losses.numpy(),
-        names=objective.names,
-        extra={**columns, **(extra or {})},
+        tables = measured.tables(matrix.to(device, torch.float32))
+    figures = {
+        (name if kind == "loss" else f"{kind}_{name}"): Figure(table[..., i], labelled[:, i])
+        for kind, table in tables.items()
+        for i, name in enumerate(objective.names)
+    }
+    losses = {name: figures.pop(name) for name in objective.names}
+    return front_of_figures(
+        losses,
+        figures,
+        prompt_units(data),
+        matrix.detach().cpu().numpy(),
+        reference_point=reference_point,
+        interval_level=interval_level,
+        columns=extra,
         metadata={"precision": precision, **(metadata or {})},
         convention=Policy(model).conditioned.preference_convention,
     )
@@ -202,6 +291,8 @@ def reward_front(
     batch_size: int = 16,
     *,
     mixed_precision: str | None = None,
+    interval_level: float | None = 0.9,
+    reference_point: ArrayLike | None = None,
     metadata: Mapping[str, Any] | None = None,
     with_kl: bool = True,
     **evaluation: Any,
@@ -215,13 +306,15 @@ def reward_front(
         preferences: ``(N, m)``, or by name.
         batch_size: prompts in one forward.
         mixed_precision: ``None``, "bf16" or "fp16": what the model is run in.
+        interval_level: of the interval of every figure, by a paired bootstrap over prompts; ``None`` for none.
+        reference_point: ``(m,)``, in rewards; with it the hypervolume has an interval, too.
         metadata: for the front.
         with_kl: also estimate the KL from the base model.
-        **evaluation: ``samples_per_prompt``, ``seed`` and ``progress`` of :func:`evaluate_rewards`.
+        **evaluation: ``samples_per_prompt``, ``seed`` and ``progress`` of ``evaluate_rewards``.
 
     Returns:
         A front with the extra columns ``standard_error_<name>``, ``kl``, ``mean_response_length`` and ``truncated``.
-        Its metadata say the precision.
+        The interval of a column is in ``<column>_low`` and ``<column>_high``. Its metadata say the precision.
 
     Raises:
         ValueError: a model with other objectives, preferences that do not lie on the simplex, or rows that are no
@@ -231,19 +324,21 @@ def reward_front(
     matrix = validate_preferences(preferences, settings.names)
     precision = precision_name(model, mixed_precision)
     with autocast(Policy(model).device, mixed_precision):
-        means = evaluate_rewards(model, settings, data, matrix, batch_size, with_kl=with_kl, **evaluation)
-    errors = {f"standard_error_{name}": means.standard_errors[:, i].tolist() for i, name in enumerate(settings.names)}
-    return Front(
-        preferences=matrix.detach().cpu().numpy(),
-        values=means.rewards.numpy(),
-        names=settings.names,
+        table = reward_table(model, settings, data, matrix, batch_size, with_kl=with_kl, **evaluation)
+    m = len(settings.names)
+    errors = reward_statistics(table).standard_errors
+    others = {"kl": table[..., m], "mean_response_length": table[..., m + 1], "truncated": table[..., m + 2]}
+    if not with_kl:
+        del others["kl"]
+    return front_of_figures(
+        {name: Figure(table[..., i]) for i, name in enumerate(settings.names)},
+        {name: Figure(values) for name, values in others.items()},
+        prompt_units(data),
+        matrix.detach().cpu().numpy(),
         maximize=True,
-        extra={
-            **errors,
-            **({"kl": means.kl.tolist()} if with_kl else {}),
-            "mean_response_length": means.lengths.tolist(),
-            "truncated": means.truncated.tolist(),
-        },
+        reference_point=reference_point,
+        interval_level=interval_level,
+        columns={f"standard_error_{name}": errors[:, i].tolist() for i, name in enumerate(settings.names)},
         metadata={"precision": precision, **(metadata or {})},
         convention=Policy(model).conditioned.preference_convention,
     )

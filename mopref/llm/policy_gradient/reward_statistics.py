@@ -17,7 +17,7 @@ from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSett
 from mopref.objective import spread_evenly
 from mopref.preferences import validate_preferences
 
-__all__ = ["RewardStatistics", "evaluate_rewards", "sampled_batches"]
+__all__ = ["RewardStatistics", "evaluate_rewards", "reward_statistics", "reward_table", "sampled_batches"]
 
 
 class RewardStatistics(NamedTuple):
@@ -68,6 +68,36 @@ def evaluate_rewards(
             or a row that is no prompt of the model's tokens, or too long for it.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
+    options: dict[str, Any] = {"samples_per_prompt": samples_per_prompt, "with_kl": with_kl, "seed": seed}
+    table = reward_table(model, settings, data, preferences, batch_size, progress=progress, **options)
+    return reward_statistics(table)
+
+
+def reward_statistics(table: Tensor) -> RewardStatistics:
+    """Means over prompts of what :func:`reward_table` gives."""
+    means, m, rows = table.mean(dim=1), table.shape[-1] - 3, table.shape[1]
+    errors = table.std(dim=1)[:, :m] / rows**0.5 if rows > 1 else torch.full((len(table), m), torch.nan)
+    return RewardStatistics(means[:, :m], errors, means[:, m], means[:, m + 1], means[:, m + 2])
+
+
+def reward_table(
+    model: torch.nn.Module,
+    settings: RolloutSettings,
+    data: Sequence[Any],
+    preferences: Any,
+    batch_size: int = 16,
+    *,
+    samples_per_prompt: int | None = None,
+    with_kl: bool = True,
+    seed: int = 0,
+    progress: bool = False,
+) -> Tensor:
+    """What :func:`evaluate_rewards` takes the means of, prompt by prompt; its arguments and its errors.
+
+    Returns:
+        Means over a prompt's samples, float64 on the CPU, ``(N, prompts, m + 3)``: m rewards, KL, length in tokens and
+        the fraction that was cut.
+    """
     if len(checked_rows(data, "data")) == 0:
         raise ValueError("there is nothing to evaluate on: give data with at least one prompt.")
     settings.check_rows(data)
@@ -86,9 +116,7 @@ def evaluate_rewards(
         batch = settings.collate([data[row] for row in rows.tolist()])
         columns = _measure(policy, settings, batch, row_preferences, with_kl)
         table[indices, rows] = columns.view(len(rows), -1, m + 3).mean(dim=1)
-    means = table.mean(dim=1)
-    errors = table.std(dim=1)[:, :m] / len(data) ** 0.5 if len(data) > 1 else torch.full((count, m), torch.nan)
-    return RewardStatistics(means[:, :m], errors, means[:, m], means[:, m + 1], means[:, m + 2])
+    return table
 
 
 def sampled_batches(

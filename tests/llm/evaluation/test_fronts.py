@@ -46,7 +46,13 @@ def test_front_equals_the_group_losses(make_llama, randomise, rows, loss):
     for preference, values in zip(preferences, front.values, strict=True):
         expected = objective.losses(model, objective.collate(rows), preference.view(1, -1))
         assert torch.allclose(torch.tensor(values, dtype=torch.float32), expected[0].detach(), atol=1e-5)
-    assert set(front.extra) == {"accuracy_a", "accuracy_b"}
+    figures = {f"{kind}_{name}" for kind in ("accuracy", "margin") for name in "ab"}
+    assert set(front.intervals) == {"a", "b", *figures}
+    assert set(front.extra) == figures | {f"{name}_{bound}" for name in front.intervals for bound in ("low", "high")}
+    plain = preference_front(model, objective, rows, preferences, batch_size=3, interval_level=None)
+    assert set(plain.extra) == figures
+    assert "interval_level" not in plain.metadata
+    assert (plain.values == front.values).all()
 
 
 def test_accuracies_come_from_the_same_margins(make_llama, randomise, rows):
@@ -58,6 +64,8 @@ def test_accuracies_come_from_the_same_margins(make_llama, randomise, rows):
     on_a = [(row["labels"][0], margin) for row, margin in zip(rows, margins.tolist(), strict=True)]
     correct = [(margin > 0) == (label == 0) for label, margin in on_a if label >= 0]
     assert front.extra["accuracy_a"][0] == pytest.approx(sum(correct) / len(correct))
+    signed = [objective.beta * margin * (1 if label == 0 else -1) for label, margin in on_a if label >= 0]
+    assert front.extra["margin_a"][0] == pytest.approx(sum(signed) / len(signed), abs=1e-6)
 
 
 def test_mode_is_restored(make_llama, rows):
@@ -221,7 +229,7 @@ def test_the_metadata_say_the_precision_that_was_in_force(front_of, pair_model, 
     dtypes = []
     pair_model.base_model.lm_head.register_forward_hook(lambda module, arguments, output: dtypes.append(output.dtype))
     front = front_of(PAIRS_OF_PREFERENCES, mixed_precision=mixed_precision, metadata={"model": "tiny"})
-    assert front.metadata == {"precision": name, "model": "tiny"}
+    assert front.metadata == {"precision": name, "model": "tiny", "interval_level": 0.9}
     assert set(dtypes) == {torch.bfloat16 if name == "bf16" else torch.float32}
 
 
@@ -282,7 +290,7 @@ def test_an_answer_front_is_of_the_objectives_losses_and_of_signs_by_hand(pair_m
     front = answer_front(pair_model, objective, answers, preferences, batch_size=4, metadata={"seed": 4})
     expected = objective.mean_losses(pair_model.eval(), answers, preferences, 6)
     np.testing.assert_allclose(front.values, expected.numpy(), rtol=1e-5)
-    assert front.metadata == {"precision": "float32", "seed": 4}
+    assert front.metadata == {"precision": "float32", "seed": 4, "interval_level": 0.9}
     for place, preference in enumerate(preferences):
         with torch.no_grad():
             ratios = objective.log_ratios(pair_model, objective.collate(answers), preference.expand(6, -1))

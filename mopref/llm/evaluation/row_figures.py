@@ -1,0 +1,116 @@
+"""A front of means over held-out rows, with intervals: how far each figure would move with other prompts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mopref import indicators
+from mopref._arrays import Array
+from mopref.bootstrap import bootstrap_means, checked_level, percentile_interval
+from mopref.front import Front
+from mopref.front.intervals import interval_columns
+
+__all__ = ["Figure", "front_of_figures", "prompt_units"]
+
+# Resamples of a hypervolume that is only approximated: it takes long for each.
+_RESAMPLES, _RESAMPLES_APPROXIMATE = 1000, 200
+
+
+class Figure(NamedTuple):
+    """A figure of every row at each of N preferences.
+
+    Attributes:
+        values: ``(N, rows)``.
+        counted: bool ``(rows,)``, which rows count for it; ``None`` for all.
+    """
+
+    values: Tensor
+    counted: Tensor | None = None
+
+
+def prompt_units(data: Sequence[Any]) -> list[Any]:
+    """A label for each row, the same for rows of the same prompt: what a bootstrap draws."""
+    return [tuple(int(token) for token in row["prompt_ids"]) for row in data]
+
+
+def front_of_figures(
+    objectives: Mapping[str, Figure],
+    extra: Mapping[str, Figure],
+    units: Sequence[Any],
+    preferences: Array,
+    *,
+    maximize: bool = False,
+    reference_point: ArrayLike | None = None,
+    interval_level: float | None = 0.9,
+    seed: int = 0,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    convention: Any = "importance",
+) -> Front:
+    """The front of the figures' means, with the interval of each by a paired bootstrap over units.
+
+    The same resamples serve every figure at every preference, and the hypervolume.
+
+    Args:
+        objectives: figures that are the front's values, by the objectives' names.
+        extra: figures that become extra columns, by their names.
+        units: a label for each row, see :func:`prompt_units`.
+        preferences: ``(N, m)``.
+        maximize: whether the objectives are rewards.
+        reference_point: ``(m,)``; with it the hypervolume has an interval, too.
+        interval_level: in (0, 1), or ``None`` for no intervals.
+        seed: of the resamples.
+        columns: more columns, behind these, which have no intervals.
+        metadata: for the front.
+        convention: for the front.
+
+    Returns:
+        A front with ``<column>_low`` and ``<column>_high`` for every figure; its metadata say ``interval_level``, and
+        ``reference_point`` and ``hypervolume_interval`` where that is asked for.
+    """
+    figures = {**objectives, **extra}
+    values = torch.stack([figure.values for figure in figures.values()]).double().numpy()
+    everywhere = torch.ones(values.shape[-1], dtype=torch.bool)
+    counted = torch.stack([everywhere if f.counted is None else f.counted for f in figures.values()]).numpy()
+    resamples = 1 if interval_level is None else _RESAMPLES
+    means, resampled = bootstrap_means(values, counted[:, None, :], units, resamples=resamples, seed=seed)
+    m = len(objectives)
+    table: dict[str, Any] = {name: means[m + index] for index, name in enumerate(extra)}
+    notes = dict(metadata or {})
+    if interval_level is not None:
+        notes["interval_level"] = checked_level(interval_level, "interval_level")
+        bounds = percentile_interval(resampled, interval_level)
+        for index, name in enumerate(figures):
+            table |= interval_columns(name, bounds[index])
+        if reference_point is not None:
+            interval = _hypervolume_interval(resampled[:, :m], reference_point, maximize, interval_level)
+            if interval is not None:
+                notes |= {"reference_point": np.asarray(reference_point).tolist(), "hypervolume_interval": interval}
+    return Front(
+        preferences=preferences,
+        values=means[:m].T,
+        names=tuple(objectives),
+        maximize=maximize,
+        extra={**table, **(columns or {})},
+        metadata=notes,
+        convention=convention,
+    )
+
+
+def _hypervolume_interval(
+    resampled: Array, reference_point: ArrayLike, maximize: bool, level: float
+) -> list[float] | None:
+    """Lower and upper bound of the hypervolume, from objectives in each resample ``(resamples, m, N)``."""
+    points = resampled.swapaxes(1, 2)
+    points = points[np.isfinite(points).all(axis=(1, 2))]
+    if len(points) < 2:
+        return None
+    is_exact = indicators.hypervolume_with_method(points[0], reference_point, maximize).exact
+    chosen = points if is_exact else points[:_RESAMPLES_APPROXIMATE]
+    volumes = [indicators.hypervolume_with_method(one, reference_point, maximize).value for one in chosen]
+    low, high = percentile_interval(np.asarray(volumes), level).tolist()
+    return [low, high]
