@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Waiting threads that spin slow small matrices down where cores are few or shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-rlhf test test-slow test-network lint clean
+.PHONY: demo demo-rlhf test test-slow test-network lint docs clean
 
 demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
 	$(BIN)/python examples/llm_hh_alignment.py
@@ -28,6 +28,9 @@ lint: $(VENV)/.dev  ## Style, and types of the installed wheel.
 	$(BIN)/ruff format --check .
 	PYTHON=$(abspath $(BIN)/python) sh .ci/check-wheel
 
+docs: $(VENV)/.docs  ## The pages as a site, in site/: a warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -47,5 +50,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[dev]"
 	touch $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info outputs
+	rm -rf $(VENV) build dist site *.egg-info outputs

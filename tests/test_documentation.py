@@ -18,6 +18,7 @@ MODULES = sorted(
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 )
 ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WORDS = ["Hello", "yes", "no", "maybe", "why", "how"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Files that stand for ones to be written.
@@ -41,6 +42,8 @@ BLOCKS = [
     ("docs/rlhf.md", "ClassifierReward"),
     ("docs/sft.md", "tokenize_responses"),
 ]
+# Pages whose blocks are run in their order, as a reader does: tests/test_documentation_pages.py.
+RUN_IN_ORDER = ("choosing", "faq", "index", "install", "measuring", "own_parts", "quickstart", "scalarizers")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -59,24 +62,33 @@ def code_block(containing: str, text: str = README) -> str:
 
 
 def test_every_block_of_code_is_run_by_a_test():
-    pages = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
+    in_order = {f"docs/{name}.md" for name in RUN_IN_ORDER}
+    pages = {page.relative_to(ROOT).as_posix() for page in PAGES} - in_order
     blocks = {page: (ROOT / page).read_text(encoding="utf-8").count("```python") for page in pages}
     expected = {page: sum(place == page for place, _ in BLOCKS) for page in pages}
     assert blocks == expected
 
 
 def test_files_that_the_documentation_names_exist():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"`((?:mopref|objectives|scalarizers|tests|examples|benchmarks|docs)/[\w./-]+)`", text)
         for name in {name for name in named if "…" not in name}:
             assert (ROOT / name).exists() or name in EXAMPLE_FILES, f"{page.name} names {name}"
-        for link in re.findall(r"\]\(([\w./-]+)\)", text):
-            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+        for link, anchor in re.findall(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)", text):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name} links to {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name} links to {link}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are reached by, on GitHub and on the site."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def test_names_that_the_documentation_imports_exist():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES:
         for name in set(re.findall(r"`(mopref(?:\.\w+)+)`", page.read_text(encoding="utf-8"))):
             module, _, attribute = name.rpartition(".")
             try:

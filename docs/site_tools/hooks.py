@@ -1,8 +1,9 @@
 """What the site needs beside its pages: the package as it is installed, and the repository's root files as pages.
 
-MkDocs calls these functions by their names (``hooks`` in mkdocs.yml).
+MkDocs calls the functions whose names begin with ``on_`` (``hooks`` in mkdocs.yml).
 """
 
+import posixpath
 import re
 import shutil
 import tomllib
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 # Where mkdocstrings looks for the package; mkdocs.yml names it too.
@@ -18,6 +21,10 @@ SOURCES = ROOT / "build" / "docs-sources"
 # Root files that are pages of the site: never copied into docs/.
 ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 OTHER_PAGES = {"README.md": "index.md", **ROOT_PAGES}
+# A page of the reference that grows beyond this is to be cut in two.
+LARGEST_PAGE = 400_000
+# What a browser would fetch by itself, from anywhere else.
+_FETCHED = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\" >]+)|<link[^>]+href=\"?(https?:[^\" >]+)")
 
 
 def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
@@ -39,12 +46,30 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links out of docs/, which work in the repository: to the page that stands for the file, or to nothing."""
+    folder = posixpath.dirname(page.file.src_uri)
 
     def moved(match: re.Match[str]) -> str:
         text, target, anchor = match.group("text", "target", "anchor")
-        page = OTHER_PAGES.get(target)
-        return f"[{text}]({page}{anchor})" if page else text
+        outside = posixpath.normpath(posixpath.join(folder, target))
+        if not outside.startswith("../"):
+            return match.group()
+        stand_in = OTHER_PAGES.get(outside.removeprefix("../"))
+        return f"[{text}]({posixpath.relpath(stand_in, folder or '.')}{anchor})" if stand_in else text
 
-    return re.sub(r"\[(?P<text>[^\]]+)\]\(\.\./(?P<target>[\w./-]+)(?P<anchor>(?:#[\w-]+)?)\)", moved, markdown)
+    return re.sub(r"\[(?P<text>[^\]]+)\]\((?P<target>\.\./[\w./-]+)(?P<anchor>(?:#[\w-]+)?)\)", moved, markdown)
+
+
+def on_post_build(config: MkDocsConfig, **_: Any) -> None:
+    """Refuse pages that are too large, and pages that a reader's browser would fetch anything for.
+
+    Raises:
+        PluginError: there is one.
+    """
+    for path in sorted(Path(config.site_dir).rglob("*.html")):
+        page, text = path.relative_to(config.site_dir), path.read_text(encoding="utf-8")
+        if len(text.encode()) > LARGEST_PAGE:
+            raise PluginError(f"{page} has {len(text.encode())} bytes: at most {LARGEST_PAGE}; cut it in two.")
+        for script, sheet in _FETCHED.findall(text):
+            raise PluginError(f"{page} fetches {script or sheet}: a site of ours fetches nothing from elsewhere.")
