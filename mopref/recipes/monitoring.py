@@ -44,8 +44,6 @@ class Monitoring(EvaluationCallback):
         self.run, self.tell, self.path = run, tell, run.folder / EVALUATIONS
         places = torch.cat([torch.eye(count), torch.full((1, count), 1 / count)])
         self.preferences = validate_preferences(places, run.recipe.objectives)
-            torch.cat([torch.eye(count), torch.full((1, count), 1 / count)]), run.recipe.objectives
-        )
         self.rows = evenly(run.test_rows, settings.rows)
         self.prompts = evenly(run.test_prompts, settings.sampled_prompts)
 
