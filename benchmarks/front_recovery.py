@@ -86,6 +86,8 @@ SETTINGS = {
 }
 # A lattice needs its number of points, and is no random draw.
 SAMPLER_NAMES = [name for name in SAMPLERS if name != "lattice"]
+# The losses are normalised by the problem's points whatever the scalarizer.
+SCALARIZER_NAMES = [name for name in SCALARIZERS if name != "normalized"]
 HEADLINE = ("zdt1", "zdt2", "zdt3", "scaled-zdt1", "vlmop1", "vlmop2", "dtlz1", "dtlz2")
 
 
@@ -318,16 +320,13 @@ def libmoon_markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scalarizers() -> list[str]:
-    """The names of all scalarizers, which are normalised by the problem's points here."""
-    return [name for name in SCALARIZERS if name != "normalized"]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=[*SETTINGS, "all"], default=HEADLINE)
-    parser.add_argument("--scalarizers", nargs="+", choices=[*_scalarizers(), "all"], default=["modified-tchebycheff"])
+    parser.add_argument(
+        "--scalarizers", nargs="+", choices=[*SCALARIZER_NAMES, "all"], default=["modified-tchebycheff"]
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 … N−1 (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="optimiser steps, in place of each problem's own")
     parser.add_argument(
@@ -347,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SETTINGS[name] = replace(setting, **changes)
     methods = ["nsga2", "moead", "single"] if options.peers == [] else list(options.peers or [])
     names = list(SETTINGS) if "all" in options.problems else options.problems
-    scalarizers = _scalarizers() if "all" in options.scalarizers else options.scalarizers
+    scalarizers = SCALARIZER_NAMES if "all" in options.scalarizers else options.scalarizers
     about = {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,

@@ -43,6 +43,8 @@ OBJECTIVES = ("helpful", "harmless")
 # Worse than anything a useful model does on either objective. The base model's losses are log 2 each; a front may have
 # no point that is better on both, since on a pair with opposite labels the two losses add up to at least 2 log 2.
 REFERENCE_POINT = (1.0, 1.0)
+# A normalised one is for losses whose size is not known.
+SCALARIZER_NAMES = sorted(name for name in SCALARIZERS if name != "normalized")
 # Everyday prompts: in no training data, and harmless whatever the model answers.
 PROMPTS = (
     "How do I keep my houseplants alive while I am away for two weeks?",
@@ -61,9 +63,7 @@ class Settings:
         default="demo", help="'demo', PKU-Alignment/PKU-SafeRLHF, Anthropic/hh-rlhf, or a file of records"
     )
     scalarizer: str = HfArg(
-        default="tchebycheff",
-        help="how the two losses become one",
-        metadata={"choices": sorted(name for name in SCALARIZERS if name != "normalized")},
+        default="tchebycheff", help="how the two losses become one", metadata={"choices": SCALARIZER_NAMES}
     )
     steps: int = HfArg(default=32, help="optimiser steps")
     seed: int = HfArg(default=0, help="seeds the split, the adapters and the training")

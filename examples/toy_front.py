@@ -37,6 +37,8 @@ SIZES: dict[str, dict[str, Any]] = {
     **{name: {"num_variables": 10} for name in OBJECTIVES if "zdt" in name or ("vlmop" in name and name != "vlmop3")},
     **{name: {"num_objectives": 3} for name in OBJECTIVES if "dtlz" in name},
 }
+# The losses are normalised by the problem's points whatever the scalarizer.
+SCALARIZER_NAMES = [name for name in SCALARIZERS if name != "normalized"]
 # Points that stand for the whole true front.
 DENSE = 2000
 
@@ -45,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problem", choices=PROBLEMS, default="zdt2")
-    parser.add_argument(
-        "--scalarizer", choices=[name for name in SCALARIZERS if name != "normalized"], default="modified-tchebycheff"
-    )
+    parser.add_argument("--scalarizer", choices=SCALARIZER_NAMES, default="modified-tchebycheff")
     parser.add_argument(
         "--ray", action="store_true", help="λ as the ray that losses lie on, for scalarizers that the literature has so"
     )

@@ -24,6 +24,7 @@ from mopref.samplers import (
 )
 from mopref.scalarizer import Scalarizer as Scalarizer
 from mopref.training import (
+    EvaluationCallback as EvaluationCallback,
     HypervolumeCallback as HypervolumeCallback,
     ParetoTrainer as ParetoTrainer,
     TrainerCallback as TrainerCallback,

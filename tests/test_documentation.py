@@ -309,7 +309,11 @@ def tiny_recipes(tmp_path, monkeypatch, make_llama):
         for record in records
         for style, name in (("yes", "brief"), ("no maybe", "polite"))
     ]
-    for name, rows in (("records", records), ("styles", styles), ("prompts", records)):
+    answers = [
+        {"prompt": record["prompt"], "response": "yes yes", "helpful": record["helpful"], "brief": record["brief"]}
+        for record in records
+    ]
+    for name, rows in (("records", records), ("styles", styles), ("prompts", records), ("answers", answers)):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 
@@ -353,14 +357,53 @@ def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
     assert capsys.readouterr().err in blocks("text", "recipes.md")
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_recipes_page_on_styles_and_rewards(tiny_recipes, tmp_path, number):
+OTHER_OBJECTIVES = ["simpo", "orpo", "kto", "sft", "rlhf", "online-dpo"]
+
+
+@pytest.mark.parametrize("number", range(len(OTHER_OBJECTIVES)), ids=OTHER_OBJECTIVES)
+def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     pytest.importorskip("vaderSentiment")
     from mopref.cli import main
+    from mopref.recipes import load_recipe
+    from mopref.recipes.rows import KINDS
 
-    (tmp_path / "recipe.yaml").write_text(tiny_recipes(blocks("yaml", "recipes.md")[number]))
-    few = ["--training.steps", "2", "--data.test_fraction", "0.1"]
+    assert KINDS.keys() == {"dpo", *OTHER_OBJECTIVES}
+    _, *recipes = blocks("yaml", "recipes.md")
+    assert len(recipes) == len(OTHER_OBJECTIVES)
+    (tmp_path / "whole.yaml").write_text(recipes[number])
+    assert load_recipe(tmp_path / "whole.yaml").objective.name == OTHER_OBJECTIVES[number]
+    (tmp_path / "recipe.yaml").write_text(tiny_recipes(recipes[number]))
+    few = ["--training.steps", "2", "--data.test_fraction", "0.25", "--evaluation.points", "3"]
+    few += ["--training.batch_size", "8", "--training.preferences_per_step", "2"]
     assert main(["train", "recipe.yaml", *few]) == 0
+
+
+def test_settings_that_the_recipes_page_names_are_read(tiny_recipes, tmp_path):
+    """The lines within the text: each is put into a recipe, and what is left out there filled in."""
+    import yaml
+
+    from mopref.recipes import load_recipe
+
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:data|training|scalarizer|model): \{.*?\})`", page, re.DOTALL)
+    assert len(named) >= 8
+    tree = {"objectives": ["helpful", "harmless"], "data": {"source": "records.jsonl"}}
+    for text in named:
+        section = yaml.safe_load(text.replace("columns: {…}", "columns: {}").replace("…", "anything"))
+        (name,) = section
+        names = ["helpful", "brief"] if "brief" in text else ["helpful", "harmless"]
+        (tmp_path / "one.yaml").write_text(yaml.safe_dump({**tree, "objectives": names, **section}))
+        made = load_recipe(tmp_path / "one.yaml")
+        assert getattr(made, name) != getattr(load_recipe_of(tree, tmp_path), name), text
+
+
+def load_recipe_of(tree: dict, folder: Path):
+    import yaml
+
+    from mopref.recipes import load_recipe
+
+    (folder / "plain.yaml").write_text(yaml.safe_dump(tree))
+    return load_recipe(folder / "plain.yaml")
 
 
 def test_every_recipe_that_is_an_example_can_be_read():

@@ -12,7 +12,7 @@ from mopref.llm.demo.reporting import preference_text
 from mopref.llm.policy import Answer
 from mopref.preferences import simplex_lattice
 from mopref.recipes import open_run
-from mopref.recipes.evaluation import answers_at
+from mopref.recipes.answers import answers_at
 
 __all__ = ["parser", "run"]
 

@@ -22,6 +22,10 @@ _HEAD = """# A recipe of mopref: edit objectives, data and model, then run `mopr
 # A record of data/source, one JSON object a line, is a prompt with two responses and a label for each objective:
 # {"prompt": "…", "response_0": "…", "response_1": "…", "helpful": 0, "harmless": 1}
 # 0 or 1 is the response that is better by the objective; -1 says tied or not labelled.
+# So learn dpo, simpo and orpo. Other objectives learn from other records, which other loaders read:
+# kto, loader unpaired-records: {"prompt": "…", "response": "…", "helpful": 1, "harmless": -1}, 1 good and 0 bad
+# sft, loader responses: {"prompt": "…", "response": "…", "dimension": "helpful"}
+# rlhf and online-dpo, loader prompts: {"prompt": "…"}, and rewards
 
 """
 

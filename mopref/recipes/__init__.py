@@ -10,6 +10,7 @@ from .recipe import (
     DataSettings as DataSettings,
     EvaluationSettings as EvaluationSettings,
     ModelSettings as ModelSettings,
+    MonitoringSettings as MonitoringSettings,
     PartSettings as PartSettings,
     Recipe as Recipe,
     TrainingSettings as TrainingSettings,

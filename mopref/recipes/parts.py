@@ -15,7 +15,7 @@ from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.part_options import make_part
 from mopref.recipes.recipe import Recipe, TrainingSettings
-from mopref.recipes.reward_parts import check_rewards
+from mopref.recipes.reward_parts import check_judges, check_rewards
 from mopref.recipes.rows import KINDS, RowKind
 from mopref.recipes.sources import check_loader
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
@@ -62,6 +62,7 @@ def make_parts(recipe: Recipe) -> Parts:
     kind = KINDS[recipe.objective.name]
     check_loader(recipe, kind)
     check_rewards(recipe)
+    check_judges(recipe)
     objective = make_objective(recipe, None)
     weighting = recipe.scalarizer.name in GRADIENT_WEIGHTINGS
     scalarizer = make_part(GRADIENT_WEIGHTINGS if weighting else SCALARIZERS, recipe.scalarizer, "scalarizer")
@@ -79,6 +80,7 @@ def make_parts(recipe: Recipe) -> Parts:
         check_groups(objective, config)
     preferences = _preferences(recipe)
     _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
+    _check_monitoring(recipe)
     _check_data(recipe)
     return Parts(kind, scalarizer, sampler, adapter, preferences, _device(recipe.model.device))
 
@@ -159,6 +161,20 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise RecipeError("model.device", f"is {name!r}: PyTorch sees no such device here; choose cpu or auto.")
     return device
+
+
+def _check_monitoring(recipe: Recipe) -> None:
+    for name in ("patience", "keep_best"):
+        if getattr(recipe.monitoring, name) and recipe.evaluation.reference_point is None:
+            raise RecipeError(
+                f"monitoring.{name}",
+                f"is {getattr(recipe.monitoring, name)}: the best is that of the largest hypervolume, so give "
+                "evaluation.reference_point, which it is measured from.",
+            )
+    if recipe.monitoring.answers and not recipe.evaluation.prompts:
+        raise RecipeError(
+            "monitoring.answers", "is True: the answers are to evaluation.prompts, so give some there, or leave it out."
+        )
 
 
 def _check_data(recipe: Recipe) -> None:

@@ -111,11 +111,18 @@ def _part_names(tree: dict[str, Any]) -> dict[str, Any]:
     """The settings with a part that is named only as a section."""
     parts = [name for name, kind in settings_of(Recipe).items() if kind is PartSettings]
     tree = {key: {"name": value} if key in parts and isinstance(value, str) else value for key, value in tree.items()}
-    rewards = tree.get("rewards")
-    if isinstance(rewards, dict):
-        named = {name: {"name": value} if isinstance(value, str) else value for name, value in rewards.items()}
-        tree = {**tree, "rewards": named}
+    if "rewards" in tree:
+        tree = {**tree, "rewards": _named_parts(tree["rewards"])}
+    evaluation = tree.get("evaluation")
+    if isinstance(evaluation, dict) and "judges" in evaluation:
+        tree = {**tree, "evaluation": {**evaluation, "judges": _named_parts(evaluation["judges"])}}
     return tree
+
+
+def _named_parts(parts: Any) -> Any:
+    if not isinstance(parts, dict):
+        return parts
+    return {name: {"name": value} if isinstance(value, str) else value for name, value in parts.items()}
 
 
 def add_recipe_flags(parser: Any) -> None:

@@ -13,10 +13,18 @@ __all__ = [
     "DataSettings",
     "EvaluationSettings",
     "ModelSettings",
+    "MonitoringSettings",
     "PartSettings",
     "Recipe",
     "TrainingSettings",
 ]
+
+
+def _check_counts(settings: Any, names: tuple[str, ...], least: int) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}: it is a number of things, so it must be ≥ {least}.")
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,37 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True)
+class MonitoringSettings:
+    """What is measured on held-out data while the training runs, for each objective alone and for all alike.
+
+    Args:
+        evaluation_every: steps between two evaluations, beside one before the first step; null for none.
+        rows: so many held-out rows at most, evenly taken from all; null for all.
+        sampled_prompts: so many held-out prompts are answered by sampling, for the KL from the base model and lengths.
+        answers: show answers to the first two of evaluation.prompts in the log and the trackers.
+        patience: end the training after so many evaluations without a larger hypervolume; null for never.
+        keep_best: keep the adapter of the evaluation with the largest hypervolume, and not that of the last step.
+    """
+
+    evaluation_every: int | None = None
+    rows: int | None = None
+    sampled_prompts: int = 0
+    answers: bool = False
+    patience: int | None = None
+    keep_best: bool = False
+
+    def __post_init__(self) -> None:
+        _check_counts(self, ("evaluation_every", "rows", "patience"), 1)
+        _check_counts(self, ("sampled_prompts",), 0)
+        for name in ("answers", "patience", "keep_best"):
+            if getattr(self, name) and self.evaluation_every is None:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}: nothing is evaluated while the training runs, so give "
+                    "evaluation_every, too, or leave it out."
+                )
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """What the front is measured at, after the training.
 
@@ -178,6 +217,11 @@ class EvaluationSettings:
         reference_point: one value for each objective, worse than all that count; needed for the hypervolume.
         prompts: prompts whose answers are written at every preference.
         max_new_tokens: most tokens of such an answer.
+        interval_level: level of the interval of every held-out figure, by a bootstrap over prompts; null for none.
+        sampled_prompts: so many held-out prompts are answered by sampling at every preference, for the KL from the base
+            model, lengths and win rates; 0 for none.
+        judges: for some objectives or all, a reward by which sampled answers are compared with those of the base model:
+            win rates.
     """
 
     points: int | None = None
@@ -186,6 +230,9 @@ class EvaluationSettings:
     reference_point: tuple[float, ...] | None = None
     prompts: tuple[str, ...] = ()
     max_new_tokens: int = 64
+    interval_level: float | None = 0.9
+    sampled_prompts: int = 32
+    judges: dict[str, PartSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.points is not None and self.preferences is not None:
@@ -193,10 +240,15 @@ class EvaluationSettings:
                 f"points is {self.points}, and preferences are given, too: each says where to evaluate, so leave one "
                 "of them out, or set it to null."
             )
-        for name in ("points", "batch_size", "max_new_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: it is a number of things, so it must be ≥ 1.")
+        _check_counts(self, ("points", "batch_size", "max_new_tokens"), 1)
+        _check_counts(self, ("sampled_prompts",), 0)
+        if self.interval_level is not None and not 0 < self.interval_level < 1:
+            raise ValueError(f"interval_level is {self.interval_level:g}: it is a share, so it must be in (0, 1).")
+        if self.judges and not self.sampled_prompts:
+            raise ValueError(
+                f"sampled_prompts is 0, and {', '.join(self.judges)} have judges: they judge sampled answers, so give "
+                "a number of prompts, or leave judges out."
+            )
 
 
 @dataclass(frozen=True)
@@ -214,6 +266,7 @@ class Recipe:
         scalarizer: how the losses of all objectives become one.
         sampler: which preferences are drawn in training.
         training: the training.
+        monitoring: what is measured while it runs.
         evaluation: the evaluation.
         seed: seeds the split, the adapters and the training.
         output: folder of the run, new or empty.
@@ -228,6 +281,7 @@ class Recipe:
     scalarizer: PartSettings = PartSettings("tchebycheff")
     sampler: PartSettings = PartSettings("uniform")
     training: TrainingSettings = TrainingSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     seed: int = 0
     output: str = "runs/latest"

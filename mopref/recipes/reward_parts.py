@@ -5,13 +5,14 @@ from inspect import Parameter
 from typing import Any
 
 from mopref.llm.demo.assets import minilm
+from mopref.llm.evaluation import RewardJudge
 from mopref.llm.rewards import REWARDS, shared_embedder
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.part_options import checked_options, find_part, parameters_of
-from mopref.recipes.recipe import Recipe
+from mopref.recipes.recipe import PartSettings, Recipe
 from mopref.recipes.rows import KINDS
 
-__all__ = ["check_rewards", "make_rewards"]
+__all__ = ["check_judges", "check_rewards", "make_judges", "make_rewards"]
 
 # Options that stand for what is loaded: a name or folder in place of the object.
 _LOADED: dict[str, Callable[[str], Any]] = {
@@ -35,7 +36,7 @@ def check_rewards(recipe: Recipe) -> None:
     for name in recipe.objectives:
         if name not in recipe.rewards:
             raise RecipeError(f"rewards.{name}", f": this reward is missing; {nearest('', REWARDS)}")
-        _checked(recipe, name)
+        _checked(recipe.rewards[name], f"rewards.{name}")
 
 
 def make_rewards(recipe: Recipe) -> dict[str, Any]:
@@ -46,17 +47,36 @@ def make_rewards(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RecipeError: options that a reward refuses; the setting is named.
     """
-    rewards = {}
-    for name in recipe.objectives:
-        make, options = _checked(recipe, name)
-        with settings_at(f"rewards.{name}.options", options):
-            rewards[name] = make(**{key: _LOADED.get(key, _as_is)(value) for key, value in options.items()})
-    return rewards
+    return {name: _made(recipe.rewards[name], f"rewards.{name}") for name in recipe.objectives}
 
 
-def _checked(recipe: Recipe, name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+def check_judges(recipe: Recipe) -> None:
+    """Refuse a judge of no objective, and one that is unknown, or has not the options it is given.
+
+    Raises:
+        RecipeError: the setting is named.
+    """
+    for name, settings in recipe.evaluation.judges.items():
+        key = f"evaluation.judges.{name}"
+        if name not in recipe.objectives:
+            raise RecipeError(key, f": there is no such objective; {nearest(name, recipe.objectives)}")
+        _checked(settings, key)
+
+
+def make_judges(recipe: Recipe) -> dict[str, RewardJudge]:
+    """The judges by the names of their objectives; raises as :func:`make_rewards`."""
+    judges = recipe.evaluation.judges
+    return {name: RewardJudge(_made(judges[name], f"evaluation.judges.{name}"), name) for name in judges}
+
+
+def _made(settings: PartSettings, key: str) -> Any:
+    make, options = _checked(settings, key)
+    with settings_at(f"{key}.options", options):
+        return make(**{name: _LOADED.get(name, _as_is)(value) for name, value in options.items()})
+
+
+def _checked(settings: PartSettings, key: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     """What makes a reward, and its options."""
-    settings, key = recipe.rewards[name], f"rewards.{name}"
     part = find_part(REWARDS, settings.name, f"{key}.name")
     make = getattr(part, "from_pretrained", part)
     options = checked_options(make, settings.options, f"{key}.options", {}, {})

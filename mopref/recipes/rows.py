@@ -28,6 +28,7 @@ __all__ = [
     "RowKind",
     "check_held_out",
     "precomputed",
+    "prompt_rows",
     "summary",
     "takes_records",
     "tokenized",
@@ -148,6 +149,16 @@ def tokenized(kind: RowKind, tokenizer: Any, records: Records, names: Sequence[s
     """The rows of records within the limits of the settings."""
     limits = {name: getattr(data, name) for name in ("max_prompt_length", "max_response_length", "on_long_prompt")}
     return kind.tokenize(tokenizer, records, names, limits)
+
+
+def prompt_rows(tokenizer: Any, records: Records, data: DataSettings) -> list[dict[str, Any]]:
+    """The prompts of records, each once, as rows with ``prompt`` and ``prompt_ids``, within the limits of the settings.
+
+    One that is too long is left out where it would be an error, since the records' rows are made before.
+    """
+    prompts = {prompt_key(record["prompt"]): record["prompt"] for record in records}
+    how = "truncate" if data.on_long_prompt == "truncate" else "drop"
+    return tokenize_prompts(tokenizer, list(prompts.values()), data.max_prompt_length, how)
 
 
 def precomputed(kind: RowKind, objective: Any, model: Any, rows: Any, mixed_precision: str | None) -> Any:

@@ -1,20 +1,21 @@
 """A run: what was trained, where it is, and what it is evaluated on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from mopref.conditioning import PreferenceModel
 from mopref.llm.data import split_by_prompt
+from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
 from mopref.recipes.mistakes import RunFolderError, settings_at
 from mopref.recipes.models import load_tokenizer, model_with_adapter
 from mopref.recipes.parts import Parts, make_objective, make_parts
 from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
-from mopref.recipes.reward_parts import make_rewards
-from mopref.recipes.rows import precomputed, tokenized, validated
+from mopref.recipes.reward_parts import make_judges, make_rewards
+from mopref.recipes.rows import precomputed, prompt_rows, tokenized, validated
 from mopref.recipes.run_folder import ADAPTER, RECIPE
 from mopref.recipes.sources import load_records
 
@@ -41,6 +42,9 @@ class Run:
         scalarizer: what made one loss of them.
         test_rows: the rows to evaluate on; nothing where a run was opened without its data.
         history: the entries of its log.
+        test_prompts: the prompts of these rows, each once, as rows with ``prompt`` and ``prompt_ids``.
+        judges: what sampled answers are judged by, by the objectives' names.
+        step: the step that the adapter is of; ``None`` where a run was opened.
     """
 
     recipe: Recipe
@@ -51,6 +55,9 @@ class Run:
     scalarizer: Any
     test_rows: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
+    test_prompts: list[dict[str, Any]] = field(default_factory=list)
+    judges: Mapping[str, RewardJudge] = field(default_factory=dict)
+    step: int | None = None
 
 
 def read_data(recipe: Recipe, parts: Parts) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -98,8 +105,10 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
     tokenizer = load_tokenizer(recipe.model)
     model = model_with_adapter(recipe.model, folder / ADAPTER, parts.device)
     objective = run_objective(recipe, tokenizer)
-    rows = []
-    if with_data:
-        rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
-        rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
-    return Run(recipe, folder, model, tokenizer, objective, parts.scalarizer, rows)
+    run = Run(recipe, folder, model, tokenizer, objective, parts.scalarizer)
+    if not with_data:
+        return run
+    rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
+    rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
+    prompts = prompt_rows(tokenizer, records, recipe.data)
+    return replace(run, test_rows=rows, test_prompts=prompts, judges=make_judges(recipe))

@@ -16,6 +16,8 @@ from mopref.recipes.recipe import Recipe
 __all__ = [
     "ADAPTER",
     "ANSWERS",
+    "BEST",
+    "EVALUATIONS",
     "FRONT",
     "LOG",
     "RECIPE",
@@ -37,9 +39,19 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
     "front.json",
     "answers.json",
 )
+# The adapter of the best evaluation so far, and every evaluation while the training ran.
+BEST, EVALUATIONS = "best", "evaluations.jsonl"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
-_FREE = ("training.steps", "training.epochs", "training.checkpoint_every", "training.progress", "evaluation", "output")
+_FREE = (
+    "training.steps",
+    "training.epochs",
+    "training.checkpoint_every",
+    "training.progress",
+    "monitoring",
+    "evaluation",
+    "output",
+)
 
 
 def check_new_folder(folder: Path) -> None:

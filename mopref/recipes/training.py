@@ -2,19 +2,24 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mopref.conditioning import PreferenceModel
+from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
+from mopref.recipes.held_out import check_prompts, evenly
 from mopref.recipes.log_file import LogFile
 from mopref.recipes.mistakes import RecipeError, settings_at
 from mopref.recipes.models import adapted_model, load_tokenizer
+from mopref.recipes.monitoring import Monitoring
 from mopref.recipes.parts import Parts, make_parts, trainer_config
 from mopref.recipes.reading import load_recipe, save_recipe
 from mopref.recipes.recipe import Recipe
-from mopref.recipes.rows import check_held_out, precomputed, summary, tokenized
+from mopref.recipes.reward_parts import make_judges
+from mopref.recipes.rows import check_held_out, precomputed, prompt_rows, summary, tokenized
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
@@ -49,6 +54,8 @@ class Preparation:
         train_rows: rows to train on.
         test_rows: rows to evaluate on.
         records: the fingerprint of the records that the rows were made of.
+        test_prompts: the prompts of the rows to evaluate on, each once.
+        judges: what sampled answers are judged by, by the objectives' names.
     """
 
     recipe: Recipe
@@ -59,6 +66,14 @@ class Preparation:
     train_rows: list[dict[str, Any]]
     test_rows: list[dict[str, Any]]
     records: str
+    test_prompts: list[dict[str, Any]]
+    judges: Mapping[str, RewardJudge]
+
+    def run(self) -> Run:
+        """The run, before it is trained."""
+        recipe, folder, parts = self.recipe, Path(self.recipe.output), self.parts
+        known = (recipe, folder, self.model, self.tokenizer, self.objective, parts.scalarizer, self.test_rows)
+        return Run(*known, test_prompts=self.test_prompts, judges=self.judges)
 
     def trainer(self, callbacks: tuple[TrainerCallback, ...] = ()) -> ParetoTrainer:
         """The trainer, which writes nothing before it trains."""
@@ -101,6 +116,9 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     objective = run_objective(recipe, tokenizer)
     _check_batches(recipe, objective, train_rows)
     check_held_out(objective, test_rows)
+    with settings_at("monitoring.rows", []):
+        check_held_out(objective, evenly(test_rows, recipe.monitoring.rows))
+    prompts, judges = prompt_rows(tokenizer, test, recipe.data), make_judges(recipe)
     model = adapted_model(recipe.model, parts.adapter, parts.device)
     if hasattr(objective, "precompute"):
         tell("Computing what is the same at every step, once …")
@@ -109,7 +127,11 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
         for rows in (train_rows, test_rows)
     )
     of_records = fingerprint([*train, *test])
-    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, of_records)
+    rows = (train_rows, test_rows)
+    ready = Preparation(recipe, parts, model, tokenizer, objective, *rows, of_records, prompts, judges)
+    with settings_at("evaluation.max_new_tokens", []):
+        check_prompts(ready.run())
+    return ready
 
 
 def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, Any]]) -> None:
@@ -149,19 +171,27 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     ready = prepare(recipe, tell)
     if resume:
         check_same_records(folder, ready.records)
-    trainer = ready.trainer((LogFile(folder / LOG),))
+    watching: list[TrainerCallback] = [LogFile(folder / LOG)]
+    if recipe.monitoring.evaluation_every is not None:
+        watching.append(monitoring := Monitoring(ready.run(), tell))
+    trainer = ready.trainer(tuple(watching))
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / RECIPE)
     (folder / VERSIONS).write_text(json.dumps(versions(ready.records), indent=2) + "\n", encoding="utf-8")
     trainer.train(resume_from=checkpoint)
+    step = trainer.step
+    if recipe.monitoring.keep_best:
+        step = _kept_step(monitoring, trainer, tell)
     ready.model.save_pretrained(folder / ADAPTER)
-    return Run(
-        recipe,
-        folder,
-        ready.model,
-        ready.tokenizer,
-        ready.objective,
-        trainer.scalarizer,
-        ready.test_rows,
-        trainer.history,
-    )
+    return replace(ready.run(), scalarizer=trainer.scalarizer, history=trainer.history, step=step)
+
+
+def _kept_step(monitoring: Monitoring, trainer: ParetoTrainer, tell: Tell) -> int:
+    """Put back the adapter of the best evaluation; the step that it is of."""
+    best = monitoring.best
+    assert best is not None
+    assert monitoring.best_folder is not None
+    if best["step"] != trainer.step:
+        tell(f"The hypervolume was largest at step {best['step']} ({best['hypervolume']:.4f}): its adapter is kept.")
+        monitoring.run.model.restore(monitoring.best_folder)
+    return int(best["step"])

@@ -73,8 +73,8 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
     def measure(self, trainer: RunningTrainer) -> Front:
         """The figures at a few preferences, by the model as it is."""
 
-    def recorded(self, record: Mapping[str, Any]) -> None:
-        """Called with each new record; does nothing here."""
+    def recorded(self, trainer: RunningTrainer, record: dict[str, Any]) -> None:
+        """Called with each new record, which may be added to; does nothing here."""
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -131,19 +131,19 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         state = random_state()
         try:
             front = self.measure(trainer)
+            record = {
+                "step": trainer.step,
+                "hypervolume": self._hypervolume(front),
+                "seconds": time.perf_counter() - start,
+                "points": evaluation_figures(front),
+            }
+            self.recorded(trainer, record)
         finally:
             set_random_state(state)
-        record = {
-            "step": trainer.step,
-            "hypervolume": self._hypervolume(front),
-            "seconds": time.perf_counter() - start,
-            "points": evaluation_figures(front),
-        }
         self.records.append(record)
         trainer.accelerator.log(_flat(record, front), step=trainer.step)
         if self.best_folder is not None and self.best is record and trainer.accelerator.is_main_process:
             trainer.unwrapped_model.save_pretrained(self.best_folder)  # type: ignore[operator]
-        self.recorded(record)
 
     def _hypervolume(self, front: Front) -> float | None:
         if self.reference_point is None:

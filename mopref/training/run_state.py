@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref.objective import Update
-from mopref.training.checkpoint import damage
+from mopref.training.checkpoint import check_replaceable, damage
 from mopref.training.config import TrainerConfig
 from mopref.training.optimizers import OPTIMIZERS, is_state_of
 from mopref.training.run_identity import check_identity
@@ -20,6 +20,7 @@ from mopref.training.run_identity import check_identity
 __all__ = [
     "check_checkpoint",
     "check_entries",
+    "check_saveable",
     "check_settings",
     "check_state",
     "fixed_settings",
@@ -59,6 +60,25 @@ def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
     # Both say the same.
     settings["mixed_precision"] = None if settings["mixed_precision"] == "no" else settings["mixed_precision"]
     return settings
+
+
+def check_saveable(config: TrainerConfig, num_processes: int, folder: str | Path) -> None:
+    """Refuse to write a checkpoint over something else, or one that could not be resumed.
+
+    Raises:
+        FileExistsError: the folder holds something other than a checkpoint, which would be lost.
+        NotImplementedError: a run on several processes.
+        ValueError: an optimiser whose state a checkpoint does not keep.
+    """
+    check_replaceable(Path(folder))
+    if num_processes > 1:
+        # Generators differ between processes, and each would need its own file.
+        raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
+    if OPTIMIZERS[config.optimizer].is_paged:
+        raise ValueError(
+            f"optimizer is {config.optimizer!r}: a run resumed from a checkpoint would hold all its averages on the "
+            "GPU; choose 'adamw-8bit'."
+        )
 
 
 def check_checkpoint(

@@ -25,7 +25,7 @@ from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training.batching import GroupBatchSampler, labelled_rows
 from mopref.training.callbacks import TrainerCallback
-from mopref.training.checkpoint import check_replaceable, load_state, plain_state, save_state
+from mopref.training.checkpoint import load_state, plain_state, save_state
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
@@ -37,6 +37,7 @@ from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import run_identity
 from mopref.training.run_state import (
     check_checkpoint,
+    check_saveable,
     fixed_settings,
     load_trained_state,
     trained_state,
@@ -340,11 +341,9 @@ class ParetoTrainer:
 
         Raises:
             FileExistsError: the folder holds something other than a checkpoint, which would be lost.
+            ValueError: an optimiser whose state a checkpoint does not keep.
         """
-        check_replaceable(Path(folder))
-        if self.accelerator.num_processes > 1:
-            # Generators differ between processes, and each would need its own file.
-            raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
+        check_saveable(self.config, self.accelerator.num_processes, folder)
         state = {"settings": self._settings(), "identity": self._identity, **self._state()}
         with replace_folder(folder) as temporary:
             save_state(state, temporary, self._record_types)

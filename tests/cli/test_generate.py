@@ -3,7 +3,7 @@ import sys
 import torch
 
 from mopref.cli import main
-from mopref.recipes.evaluation import answers_at
+from mopref.recipes.answers import answers_at
 
 
 def test_answers_are_side_by_side(trained, capsys):

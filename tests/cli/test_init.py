@@ -1,5 +1,6 @@
 from mopref.cli import main
 from mopref.recipes import load_recipe
+from mopref.recipes.rows import KINDS
 
 
 def test_a_starter_recipe_is_complete_and_says_what_each_setting_is(tmp_path, capsys):
@@ -11,6 +12,8 @@ def test_a_starter_recipe_is_complete_and_says_what_each_setting_is(tmp_path, ca
     text = path.read_text(encoding="utf-8")
     assert "# optimiser steps; 1000 where neither steps nor epochs are given." in text
     assert '"response_0"' in text
+    assert all(name in text for name in KINDS)
+    assert all(loader in text for loader in ("unpaired-records", "loader responses", "loader prompts"))
     assert f"mopref train {path}" in capsys.readouterr().err
 
 

@@ -7,7 +7,7 @@ import torch
 
 from mopref import Front
 from mopref.recipes import EvaluationSettings, RunFolderError, evaluate, open_run, train
-from mopref.recipes.evaluation import answers_at
+from mopref.recipes.answers import answers_at
 
 
 def test_a_run_opened_again_has_the_same_front(trained, tmp_path):

@@ -215,6 +215,9 @@ def test_paged_averages_go_with_no_checkpoint(tmp_path, monkeypatch):
     paged = make_trainer(tmp_path, optimizer="paged-adamw-8bit", checkpoint_every=None)
     with pytest.raises(ValueError, match=r"cannot be resumed by the optimizer 'paged-adamw-8bit'"):
         paged.train(resume_from=tmp_path / "checkpoint-4")
+    with pytest.raises(ValueError, match=r"^optimizer is 'paged-adamw-8bit': a run resumed from a checkpoint would"):
+        paged.save_checkpoint(tmp_path / "by-hand")
+    assert not (tmp_path / "by-hand").exists()
 
 
 @pytest.mark.parametrize(("value", "error"), [("adam", ValueError), ("AdamW", ValueError), (3, TypeError)])

@@ -10,7 +10,12 @@ from .fronts import (
     preference_front as preference_front,
     reward_front as reward_front,
 )
-from .row_figures import Figure as Figure, front_of_figures as front_of_figures, prompt_units as prompt_units
+from .row_figures import (
+    Figure as Figure,
+    figure_columns as figure_columns,
+    front_of_figures as front_of_figures,
+    prompt_units as prompt_units,
+)
 from .sampled_answers import SampledAnswers as SampledAnswers, sample_answers as sample_answers
 from .win_rates import Judge as Judge, RewardJudge as RewardJudge, win_rates as win_rates
 

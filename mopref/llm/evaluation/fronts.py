@@ -294,6 +294,7 @@ def reward_front(
     interval_level: float | None = 0.9,
     reference_point: ArrayLike | None = None,
     metadata: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Sequence[Any]] | None = None,
     with_kl: bool = True,
     **evaluation: Any,
 ) -> Front:
@@ -309,6 +310,7 @@ def reward_front(
         interval_level: of the interval of every figure, by a paired bootstrap over prompts; ``None`` for none.
         reference_point: ``(m,)``, in rewards; with it the hypervolume has an interval, too.
         metadata: for the front.
+        extra: more columns for the front.
         with_kl: also estimate the KL from the base model.
         **evaluation: ``samples_per_prompt``, ``seed`` and ``progress`` of ``evaluate_rewards``.
 
@@ -327,6 +329,7 @@ def reward_front(
         table = reward_table(model, settings, data, matrix, batch_size, with_kl=with_kl, **evaluation)
     m = len(settings.names)
     errors = reward_statistics(table).standard_errors
+    columns = {f"standard_error_{name}": errors[:, i].tolist() for i, name in enumerate(settings.names)}
     others = {"kl": table[..., m], "mean_response_length": table[..., m + 1], "truncated": table[..., m + 2]}
     if not with_kl:
         del others["kl"]
@@ -338,7 +341,7 @@ def reward_front(
         maximize=True,
         reference_point=reference_point,
         interval_level=interval_level,
-        columns={f"standard_error_{name}": errors[:, i].tolist() for i, name in enumerate(settings.names)},
+        columns={**columns, **(extra or {})},
         metadata={"precision": precision, **(metadata or {})},
         convention=Policy(model).conditioned.preference_convention,
     )

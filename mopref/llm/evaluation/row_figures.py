@@ -10,11 +10,11 @@ from torch import Tensor
 
 from mopref import indicators
 from mopref._arrays import Array
-from mopref.bootstrap import bootstrap_means, checked_level, percentile_interval
+from mopref.bootstrap import BootstrapMeans, bootstrap_means, checked_level, percentile_interval
 from mopref.front import Front
 from mopref.front.intervals import interval_columns
 
-__all__ = ["Figure", "front_of_figures", "prompt_units"]
+__all__ = ["Figure", "figure_columns", "front_of_figures", "prompt_units"]
 
 # Resamples of a hypervolume that is only approximated: it takes long for each.
 _RESAMPLES, _RESAMPLES_APPROXIMATE = 1000, 200
@@ -72,33 +72,59 @@ def front_of_figures(
         A front with ``<column>_low`` and ``<column>_high`` for every figure; its metadata say ``interval_level``, and
         ``reference_point`` and ``hypervolume_interval`` where that is asked for.
     """
-    figures = {**objectives, **extra}
-    values = torch.stack([figure.values for figure in figures.values()]).double().numpy()
-    everywhere = torch.ones(values.shape[-1], dtype=torch.bool)
-    counted = torch.stack([everywhere if f.counted is None else f.counted for f in figures.values()]).numpy()
-    resamples = 1 if interval_level is None else _RESAMPLES
-    means, resampled = bootstrap_means(values, counted[:, None, :], units, resamples=resamples, seed=seed)
-    m = len(objectives)
-    table: dict[str, Any] = {name: means[m + index] for index, name in enumerate(extra)}
-    notes = dict(metadata or {})
+    m, notes = len(objectives), dict(metadata or {})
+    means, resampled = _bootstrapped({**objectives, **extra}, units, interval_level, seed)
+    table = _columns({**objectives, **extra}, means, resampled, interval_level)
+    values = np.stack([table.pop(name) for name in objectives], axis=1)
     if interval_level is not None:
         notes["interval_level"] = checked_level(interval_level, "interval_level")
-        bounds = percentile_interval(resampled, interval_level)
-        for index, name in enumerate(figures):
-            table |= interval_columns(name, bounds[index])
         if reference_point is not None:
             interval = _hypervolume_interval(resampled[:, :m], reference_point, maximize, interval_level)
             if interval is not None:
                 notes |= {"reference_point": np.asarray(reference_point).tolist(), "hypervolume_interval": interval}
     return Front(
         preferences=preferences,
-        values=means[:m].T,
+        values=values,
         names=tuple(objectives),
         maximize=maximize,
         extra={**table, **(columns or {})},
         metadata=notes,
         convention=convention,
     )
+
+
+def figure_columns(
+    figures: Mapping[str, Figure], units: Sequence[Any], interval_level: float | None = 0.9, seed: int = 0
+) -> dict[str, Array]:
+    """Columns for a front, of figures of other rows than its own: means ``(N,)``, and intervals behind them.
+
+    Args:
+        figures: by the names of the columns.
+        units: a label for each row, see :func:`prompt_units`.
+        interval_level: in (0, 1), or ``None`` for no intervals.
+        seed: of the resamples.
+    """
+    return _columns(figures, *_bootstrapped(figures, units, interval_level, seed), interval_level)
+
+
+def _bootstrapped(
+    figures: Mapping[str, Figure], units: Sequence[Any], interval_level: float | None, seed: int
+) -> BootstrapMeans:
+    """Means ``(figures, N)``, and resampled ones."""
+    values = torch.stack([figure.values for figure in figures.values()]).double().numpy()
+    everywhere = torch.ones(values.shape[-1], dtype=torch.bool)
+    counted = torch.stack([everywhere if f.counted is None else f.counted for f in figures.values()]).numpy()
+    resamples = 1 if interval_level is None else _RESAMPLES
+    return bootstrap_means(values, counted[:, None, :], units, resamples=resamples, seed=seed)
+
+
+def _columns(figures: Mapping[str, Figure], means: Array, resampled: Array, level: float | None) -> dict[str, Array]:
+    """All means by their names, then all bounds."""
+    columns = dict(zip(figures, means, strict=True))
+    if level is not None:
+        for name, bounds in zip(figures, percentile_interval(resampled, level), strict=True):
+            columns |= interval_columns(name, bounds)
+    return columns
 
 
 def _hypervolume_interval(

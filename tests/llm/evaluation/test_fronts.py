@@ -304,6 +304,17 @@ def test_an_answer_front_is_of_the_objectives_losses_and_of_signs_by_hand(pair_m
             assert front.extra[f"accuracy_{name}"][place] == pytest.approx(sum(right) / len(right))
 
 
+def test_answers_are_told_by_the_reference_point_and_not_by_zero(pair_model, answers, monkeypatch):
+    """z is 1 at the first preference, and 0 at the second, where the mean of the mismatches is below."""
+    own = torch.tensor([2.0, 0.5, 1.0, -1.0, 0.5, 3.0], dtype=torch.float64)
+    ratios = torch.stack([torch.stack([own, torch.full_like(own, level)], dim=-1) for level in (1.0, -4.0)])
+    monkeypatch.setattr(KTO, "all_log_ratios", lambda *arguments, **options: ratios)
+    front = answer_front(pair_model, KTO(("a", "b")), answers, torch.eye(2))
+    # Labels on a: 1, 0, 1, -, 0, 1; on b: 0, 1, -, 0, 0, 1.
+    assert front.extra["accuracy_a"].tolist() == [4.5 / 5, 3 / 5]
+    assert front.extra["accuracy_b"].tolist() == [3 / 5, 3 / 5]
+
+
 def test_too_few_answers_are_refused_before_the_model_is_run(pair_model, answers, forwards):
     with pytest.raises(ValueError, match=r"a preference has 3 rows, too few .+ by more data"):
         answer_front(pair_model, KTO(("a", "b")), answers[:3], PAIRS_OF_PREFERENCES)

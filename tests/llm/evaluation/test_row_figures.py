@@ -6,7 +6,7 @@ import torch
 
 from mopref.bootstrap import bootstrap_means, percentile_interval
 from mopref.indicators import hypervolume
-from mopref.llm.evaluation import Figure, front_of_figures, prompt_units
+from mopref.llm.evaluation import Figure, figure_columns, front_of_figures, prompt_units
 
 LAMBDAS = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
 GENERATOR = torch.Generator().manual_seed(3)
@@ -47,6 +47,15 @@ def test_the_hypervolume_has_the_interval_of_the_same_resamples():
     assert front.metadata["reference_point"] == [1.0, 1.0]
     low, high = front.metadata["hypervolume_interval"]
     assert low < front.hypervolume([1.0, 1.0]) < high
+
+
+def test_columns_of_other_rows_are_those_of_a_front():
+    front = make(seed=5, interval_level=0.8)
+    columns = figure_columns({"kl": Figure(10 * A)}, UNITS, 0.8, seed=5)
+    assert list(columns) == ["kl", "kl_low", "kl_high"]
+    for name, column in columns.items():
+        np.testing.assert_array_equal(column, front.extra[name])
+    assert list(figure_columns({"kl": Figure(A)}, UNITS, None)) == ["kl"]
 
 
 def test_rewards_are_maximised():
