@@ -12,6 +12,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -27,6 +28,7 @@ LARGEST_PAGE = 400_000
 _FETCHED = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\" >]+)|<link[^>]+href=\"?(https?:[^\" >]+)")
 
 
+@event_priority(100)  # Before mkdocstrings looks for the folder, which a fresh clone has not.
 def on_config(config: MkDocsConfig, **_: Any) -> MkDocsConfig:
     """Lay the package out as a wheel has it: by the map of pyproject.toml, which static analysis does not read."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
