@@ -29,7 +29,7 @@ lint: $(VENV)/.dev  ## Style, and types of the installed wheel.
 	PYTHON=$(abspath $(BIN)/python) sh .ci/check-wheel
 
 docs: $(VENV)/.docs  ## The pages as a site, in site/: a warning is an error.
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -34,7 +34,7 @@ def run_page(tmp_path, monkeypatch, make_llama):
         blocks = python_blocks(name)
         if any("Qwen/" in block for block in blocks):
             save_tokenizer(tmp_path / "model")
-            make_llama(vocab_size=9).save_pretrained(tmp_path / "model")
+            make_llama(vocab_size=9, max_position_embeddings=128).save_pretrained(tmp_path / "model")
         names = dict(given)
         for block in blocks:
             for old, new in SMALLER.items():
