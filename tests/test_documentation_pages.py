@@ -12,6 +12,10 @@ import pytest
 from _tiny_runs import write_lines
 from test_documentation import PAGES, ROOT, RUN_IN_ORDER, WORDS, save_tokenizer
 
+from mopref.llm.data.loaders import LOADERS
+from mopref.llm.rewards import REWARDS
+from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
+
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # What is made smaller where a page is run: the model, and how long is trained.
 SMALLER = {
@@ -29,6 +33,10 @@ def python_blocks(name: str) -> list[str]:
 def run_page(tmp_path, monkeypatch, make_llama):
     """Run all of a page's code in one place, with a tiny model in the hub's place, and give the names that it makes."""
     monkeypatch.chdir(tmp_path)
+    # What a page registers is forgotten afterwards: other tests go over all parts that there are.
+    for registry in (OBJECTIVES, SCALARIZERS, SAMPLERS, LOADERS, REWARDS):
+        list(registry)
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
 
     def run(name: str, **given: Any) -> dict[str, Any]:
         blocks = python_blocks(name)
@@ -99,6 +107,8 @@ def test_own_parts_page(run_page, tmp_path, capsys):
     assert "tensor([[0.0000, 1.5000]])" in printed
     assert "'helpful': 0, 'brief': 1" in printed
     assert printed.endswith("tensor(5.)\n")
+    for registry, part in ((OBJECTIVES, "mean-margin"), (SAMPLERS, "edges"), (LOADERS, "tab-separated")):
+        assert part in registry
 
 
 def test_choosing_page(run_page, capsys):
