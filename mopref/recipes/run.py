@@ -1,12 +1,12 @@
 """A run: what was trained, where it is, and what it is evaluated on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from mopref.conditioning import PreferenceModel
-from mopref.llm.data import split_by_prompt
+from mopref.llm.data import LoadReport, split_by_prompt
 from mopref.objective import Objective
 from mopref.recipes.mistakes import RunFolderError, settings_at
 from mopref.recipes.models import load_tokenizer, model_with_adapter
@@ -53,15 +53,18 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def read_data(recipe: Recipe, parts: Parts) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records to train and to evaluate on, checked.
+def read_data(
+    recipe: Recipe, parts: Parts, reports: Mapping[str, LoadReport] | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records to train and to evaluate on, checked; ``reports``, of ``new_reports``, are filled by the loader.
 
     Raises:
         FileNotFoundError, ValueError: as the loader and the check of the records do.
     """
-    records = load_records(recipe)
+    reports = reports or {}
+    records = load_records(recipe, report=reports.get("train", reports.get("all")))
     if recipe.data.has_test_data:
-        train, test = records, load_records(recipe, test=True)
+        train, test = records, load_records(recipe, test=True, report=reports.get("held out"))
     else:
         assert recipe.data.test_fraction is not None
         with settings_at("data", ["test_fraction"]):

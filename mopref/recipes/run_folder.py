@@ -16,6 +16,8 @@ from mopref.recipes.recipe import Recipe
 __all__ = [
     "ADAPTER",
     "ANSWERS",
+    "DATA",
+    "EVALUATIONS",
     "FRONT",
     "LOG",
     "RECIPE",
@@ -37,6 +39,7 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
     "front.json",
     "answers.json",
 )
+DATA, EVALUATIONS = "data.json", "evaluations.jsonl"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = ("training.steps", "training.epochs", "training.checkpoint_every", "training.progress", "evaluation", "output")

@@ -6,13 +6,14 @@ from typing import Any
 
 import mopref.llm.demo
 import mopref.recipes.record_files  # noqa: F401 (its loaders register themselves)
+from mopref.llm.data import LoadReport
 from mopref.llm.data.loaders import LOADERS
 from mopref.recipes.mistakes import RecipeError
 from mopref.recipes.part_options import checked_options, find_part, parameters_of
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.rows import LOADER_RECORDS, RowKind
 
-__all__ = ["check_loader", "load_records"]
+__all__ = ["check_loader", "load_records", "new_reports"]
 
 
 def check_loader(recipe: Recipe, kind: RowKind) -> None:
@@ -31,7 +32,8 @@ def check_loader(recipe: Recipe, kind: RowKind) -> None:
             f"{kind.records}, so choose another loader.",
         )
     source = _source_option(function)
-    said = {"objectives": "objectives"} | ({} if source is None else {source: "data.source"})
+    # What a loader leaves out is counted for data.json.
+    said = {"objectives": "objectives", "report": ""} | ({} if source is None else {source: "data.source"})
     checked_options(function, data.options, "data.options", said, {})
     checked_options(function, data.test_options, "data.test_options", said, {})
     required = source is not None and parameters_of(function)[source].default is Parameter.empty
@@ -56,8 +58,16 @@ def _takes_mapping(loader: Callable[..., Any], source: str) -> bool:
     return "Mapping" in str(parameters_of(loader)[source].annotation)
 
 
-def load_records(recipe: Recipe, test: bool = False) -> list[dict[str, Any]]:
+def new_reports(recipe: Recipe) -> dict[str, LoadReport]:
+    """An empty report for each source of the recipe's data: "train" and "held out", or "all" where one is split."""
+    sources = ("train", "held out") if recipe.data.has_test_data else ("all",)
+    return {source: LoadReport() for source in sources}
+
+
+def load_records(recipe: Recipe, test: bool = False, report: LoadReport | None = None) -> list[dict[str, Any]]:
     """The records that the recipe's data settings name; those to evaluate on where ``test``.
+
+    A report is filled with counts by the loaders that count what they leave out.
 
     Raises:
         FileNotFoundError, ValueError: as the loader does.
@@ -70,6 +80,8 @@ def load_records(recipe: Recipe, test: bool = False) -> list[dict[str, Any]]:
         options[source] = origin
     if "objectives" in parameters_of(loader):
         options["objectives"] = recipe.objectives
+    if "report" in parameters_of(loader) and report is not None:
+        options["report"] = report
     try:
         return list(LOADERS.make(data.loader, **options))
     except FileNotFoundError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mopref.conditioning import PreferenceModel
 from mopref.objective import Objective
+from mopref.recipes.data_statistics import DataStatistics, data_statistics, statistics_tree
 from mopref.recipes.log_file import LogFile
 from mopref.recipes.mistakes import RecipeError, settings_at
 from mopref.recipes.models import adapted_model, load_tokenizer
@@ -18,6 +19,7 @@ from mopref.recipes.rows import precomputed, summary, tokenized
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
+    DATA,
     LOG,
     RECIPE,
     VERSIONS,
@@ -29,6 +31,7 @@ from mopref.recipes.run_folder import (
     newest_checkpoint,
     versions,
 )
+from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.batching import GroupBatchSampler
 
@@ -48,6 +51,7 @@ class Preparation:
         train_rows: rows to train on.
         test_rows: rows to evaluate on.
         records: the fingerprint of the records that the rows were made of.
+        statistics: what the records and rows hold.
     """
 
     recipe: Recipe
@@ -58,6 +62,7 @@ class Preparation:
     train_rows: list[dict[str, Any]]
     test_rows: list[dict[str, Any]]
     records: str
+    statistics: DataStatistics
 
     def trainer(self, callbacks: tuple[TrainerCallback, ...] = ()) -> ParetoTrainer:
         """The trainer, which writes nothing before it trains."""
@@ -87,13 +92,16 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     """
     recipe = recipe.completed()
     parts = make_parts(recipe)
-    train, test = read_data(recipe, parts)
+    reports = new_reports(recipe)
+    train, test = read_data(recipe, parts, reports)
     for side, records in (("train", train), ("held out", test)):
         tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
     tokenizer = load_tokenizer(recipe.model)
     train_rows, test_rows = (
         tokenized(parts.kind, tokenizer, part, recipe.objectives, recipe.data) for part in (train, test)
     )
+    sides = {"train": (train, train_rows), "held out": (test, test_rows)}
+    statistics = data_statistics(parts.kind, sides, recipe.objectives, recipe.data, reports)
     objective = run_objective(recipe, tokenizer)
     _check_batches(recipe, objective, train_rows)
     model = adapted_model(recipe.model, parts.adapter, parts.device)
@@ -104,7 +112,7 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
         for rows in (train_rows, test_rows)
     )
     of_records = fingerprint([*train, *test])
-    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, of_records)
+    return Preparation(recipe, parts, model, tokenizer, objective, train_rows, test_rows, of_records, statistics)
 
 
 def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, Any]]) -> None:
@@ -119,8 +127,8 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     """Train a model for every balance, and write the run's folder.
 
     Whatever can be refused is refused before anything is written. The folder then holds the complete recipe, the
-    versions of what it was made with, the log as it grows, checkpoints where they are asked for, and at the end the
-    adapter.
+    versions of what it was made with, what its data hold, the log as it grows, checkpoints where they are asked for,
+    and at the end the adapter.
 
     Args:
         recipe: the settings.
@@ -147,7 +155,8 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     trainer = ready.trainer((LogFile(folder / LOG),))
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / RECIPE)
-    (folder / VERSIONS).write_text(json.dumps(versions(ready.records), indent=2) + "\n", encoding="utf-8")
+    for name, tree in ((VERSIONS, versions(ready.records)), (DATA, statistics_tree(ready.statistics))):
+        (folder / name).write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     trainer.train(resume_from=checkpoint)
     ready.model.save_pretrained(folder / ADAPTER)
     return Run(
