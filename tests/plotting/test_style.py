@@ -68,3 +68,12 @@ def test_a_failing_save_leaves_the_old_picture(tmp_path, monkeypatch):
         assert [file.name for file in tmp_path.iterdir()] == ["front.png"]
     front_of(2).plot(path)
     assert imread(path).shape[2] == 4
+
+
+def test_a_name_with_dollars_is_no_formula():
+    from mopref.plotting import plot_training
+
+    figure = plot_training([{"step": 1, "loss/cost in $ \\frac$": 1.0}], title="a $ b $")
+    figure.draw_without_rendering()
+    (line,) = figure.axes[0].get_legend().get_texts()
+    assert (line.get_text(), line.get_parse_math()) == ("cost in $ \\frac$", False)
