@@ -21,6 +21,7 @@ __all__ = [
     "FRONT",
     "LOG",
     "RECIPE",
+    "REPORT",
     "VERSIONS",
     "check_new_folder",
     "check_same_recipe",
@@ -39,7 +40,7 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
     "front.json",
     "answers.json",
 )
-DATA, EVALUATIONS = "data.json", "evaluations.jsonl"
+DATA, EVALUATIONS, REPORT = "data.json", "evaluations.jsonl", "report.html"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = ("training.steps", "training.epochs", "training.checkpoint_every", "training.progress", "evaluation", "output")
