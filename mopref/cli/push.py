@@ -35,9 +35,4 @@ def run(arguments: Sequence[str]) -> None:
     given = parsed(parser(), arguments)
     upload = push_to_hub(given.folder, given.repository, private=not given.public, revision=given.revision)
     tell(f"Uploaded {', '.join(upload.files)}.")
-    if upload.base_is_local:
-        tell(
-            "warning: the base model is a folder of this machine, whose path is in adapter_config.json: others load the "
-            "base themselves, as the card says."
-        )
     print(upload.url)

@@ -12,8 +12,8 @@ from mopref.recipes.run_folder import ADAPTER
 
 __all__ = ["parser", "run", "write_documents"]
 
-_DESCRIPTION = """Write the report of a run: its front with intervals, answers side by side, curves, data and recipe, in one
-HTML file that needs no network. Training writes it at its end; this writes it again.
+_DESCRIPTION = """Write the report of a run: its front with intervals, answers side by side, curves, data and recipe, in
+one HTML file that needs no network. Training writes it at its end; this writes it again.
 
   mopref report runs/latest
   mopref report runs/latest --output report-of-today.html

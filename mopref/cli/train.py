@@ -23,7 +23,8 @@ _DESCRIPTION = """Train a model for every balance of the objectives, and measure
 Reads the recipe, and what it names. Every flag below is a setting of it, and counts in place of the file's.
 Writes the folder that `output` names, which must be new or empty: recipe.yaml (complete; it runs this again),
 versions.json, data.json, log.jsonl, checkpoints where training.checkpoint_every is set, adapter/ with its model card,
-front.json, front.csv, front.png, answers.json and report.html. What can be refused is refused before anything is written."""
+front.json, front.csv, front.png, answers.json and report.html. What can be refused is refused before anything is
+written."""
 
 
 def parser() -> ArgumentParser:

@@ -1,5 +1,6 @@
 """A run's adapter on the hub, with its model card: what goes up, and nothing else."""
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,12 +24,10 @@ class Upload(NamedTuple):
     Attributes:
         url: where it is.
         files: the names of the files that went up.
-        base_is_local: the adapter names a folder of this machine as its base model, which others have to replace.
     """
 
     url: str
     files: list[str]
-    base_is_local: bool
 
 
 def push_to_hub(
@@ -52,10 +51,10 @@ def push_to_hub(
 
     Raises:
         RunFolderError: the folder holds no run, no finished one, or a damaged file.
-        ValueError: a name that no repository has. Both before anything is asked of the hub.
+        ValueError: a name that no repository has; both before anything is asked of the hub. Or the hub refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
     from huggingface_hub.utils import validate_repo_id
 
     try:
@@ -71,17 +70,35 @@ def push_to_hub(
         raise RunFolderError(
             f"the run in {run_folder} is not finished: it has no adapter to upload; resume it with --resume."
         )
+    _tell_local_base(files.adapter.get("base_model"))
     write_model_card(run_folder, repo_id)
     names = [name for name in _FILES if (folder / name).is_file()]
     api = HfApi(token=token)
-    # The hub says the owner of a name that is given without one.
-    repository = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-    if revision is not None:
-        api.create_branch(repository, branch=revision, exist_ok=True)
-    message = "Adapter and model card, by mopref"
-    options = {} if revision is None else {"revision": revision}
-    commit = api.upload_folder(
-        repo_id=repository, folder_path=folder, allow_patterns=names, commit_message=message, **options
-    )
-    base = files.adapter.get("base_model")
-    return Upload(str(commit.commit_url), names, isinstance(base, str) and hub_id(base) is None)
+    try:
+        # The hub says the owner of a name that is given without one.
+        repository = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=names,
+            commit_message="Adapter and model card, by mopref",
+            revision=revision,
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"the hub does not take {repo_id} ({reason}): log in with `hf auth login`, and give a name of your own."
+        ) from error
+    return Upload(str(commit.commit_url), names)
+
+
+def _tell_local_base(base: object) -> None:
+    """Warn where the adapter names a folder of this machine as its base model."""
+    if isinstance(base, str) and hub_id(base) is None:
+        warnings.warn(
+            f"the base model is the folder {base}, whose path goes up in {CONFIG_FILE}: others load the base "
+            "themselves, as the card says.",
+            stacklevel=3,
+        )

@@ -181,9 +181,8 @@ def _code_lines(files: RunFiles, repo_id: str | None) -> Iterator[str]:
     yield ""
     # JSON's texts are Python's, too, in the quotes of the lines around them.
     quoted = json.dumps
-    yield (
-        f"folder = snapshot_download({quoted(repo_id)})" if repo_id else 'folder = "adapter"  # the folder of this card'
-    )
+    here = 'folder = "adapter"  # the folder of this card'
+    yield here if repo_id is None else f"folder = snapshot_download({quoted(repo_id)})"
     at = "" if recipe.model.revision is None else f", revision={quoted(recipe.model.revision)}"
     if base is None:
         yield 'base = "…"  # the folder or hub id of the base model'
