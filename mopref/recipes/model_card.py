@@ -194,7 +194,7 @@ def _code_lines(files: RunFiles, repo_id: str | None) -> Iterator[str]:
     yield f"tokenizer = AutoTokenizer.from_pretrained({f'base{at if base else str()}' if own is None else quoted(own)})"
     yield ""
     balance = ", ".join(f"{name} {weight:g}" for name, weight in zip(recipe.objectives, weights, strict=True))
-    yield f"preference = torch.tensor({weights})  # {' '.join(balance.split())}"
+    yield f"preference = torch.tensor({weights})  # {' '.join(balance.replace('`', ' ').split())}"
     yield 'answers = answer_prompts(model.eval(), tokenizer, ["How do I sleep better?"], preference, max_new_tokens=64)'
     yield "print(answers[0].text)"
 

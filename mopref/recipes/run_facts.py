@@ -67,9 +67,7 @@ def _training(recipe: Recipe) -> str:
     training = recipe.training
     length = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
     rows = training.batch_size * training.gradient_accumulation_steps
-    parts = (
-        f"{_part(recipe.objective)}; scalarizer {_part(recipe.scalarizer)}; λ by the sampler {_part(recipe.sampler)}"
-    )
+    parts = f"{_part(recipe.objective)}; scalarizer {_part(recipe.scalarizer)}; sampler of λ {_part(recipe.sampler)}"
     return f"{parts}; {length} of {rows} rows, seed {recipe.seed}"
 
 
@@ -193,15 +191,21 @@ def example_preference(names: tuple[str, ...]) -> str:
 
     Example:
         >>> example_preference(("helpful", "harmless")), example_preference(("a", "b", "c", "so so"))
-        ('helpful=0.7,harmless=0.3', "'a=0.5,b=0.17,c=0.17,so so=0.16'")
+        ('helpful=0.7,harmless=0.3', "'a=0.5,b=0.16,c=0.16,so so=0.18'")
     """
     text = ",".join(f"{name}={weight:g}" for name, weight in zip(names, example_weights(len(names)), strict=True))
     return shlex.quote(text)
 
 
 def example_weights(count: int) -> list[float]:
-    """Weights of two decimals that sum to 1, the first one foremost."""
+    """Weights of few decimals that sum to 1, the first one foremost.
+
+    Example:
+        >>> example_weights(2), example_weights(3), example_weights(4)
+        ([0.7, 0.3], [0.5, 0.25, 0.25], [0.5, 0.16, 0.16, 0.18])
+    """
     if count <= 2:
         return [1.0] if count == 1 else [0.7, 0.3]
-    part = round(0.5 / (count - 1), 2)
-    return [0.5, *[part] * (count - 2), round(0.5 - part * (count - 2), 2)]
+    # Rounded down, so that something is left for the last one.
+    part = (500 // (count - 1) if count > 11 else 10 * (50 // (count - 1))) / 1000
+    return [0.5, *[part] * (count - 2), round(0.5 - part * (count - 2), 3)]

@@ -18,6 +18,15 @@ def no_pictures(monkeypatch):
         monkeypatch.setattr(f"mopref.recipes.report_figures.{name}", lambda source: [])
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folders of runs of m objectives by m, with their reports in them, pictures and all."""
+    folders = {count: write_run(tmp_path_factory.mktemp("drawn") / "run", count) for count in (2, 3, 5)}
+    for folder in folders.values():
+        report(folder)
+    return folders
+
+
 def page_of(folder):
     return Page(report(folder).read_text(encoding="utf-8"))
 
@@ -42,8 +51,8 @@ def test_every_number_of_the_front_is_in_the_table(count, tmp_path, no_pictures)
 
 
 @pytest.mark.parametrize(("count", "pictures"), [(2, 7), (3, 8), (5, 7)])
-def test_fronts_and_curves_are_drawn(count, pictures, tmp_path):
-    page = page_of(write_run(tmp_path / "run", count))
+def test_fronts_and_curves_are_drawn(count, pictures, drawn):
+    page = Page((drawn[count] / "report.html").read_text(encoding="utf-8"))
     drawings = [attributes for tag, attributes in page.elements if tag == "svg"]
     # Front, (axes side by side,) weights; log, hypervolume, losses, accuracies, distance and length.
     assert len(drawings) == pictures
@@ -54,9 +63,10 @@ def test_fronts_and_curves_are_drawn(count, pictures, tmp_path):
     assert "Held-out margins" not in page.text("h3")
 
 
-def test_nothing_comes_from_elsewhere_and_nothing_runs(tmp_path):
-    path = report(write_run(tmp_path / "run", 3))
-    page, text = Page(path.read_text(encoding="utf-8")), path.read_text(encoding="utf-8")
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_nothing_comes_from_elsewhere_and_nothing_runs(count, drawn):
+    text = (drawn[count] / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
     assert "http:" not in text
     assert "https:" not in text
     tags = {tag for tag, _ in page.elements}
@@ -140,15 +150,19 @@ def test_a_log_that_was_cut_off_is_read_up_to_there(tmp_path, no_pictures):
     assert "log.jsonl, line 4 was cut off when the run was stopped, and is left out." in page_of(folder).text("p")
 
 
-def test_the_same_folder_gives_the_same_file_and_an_older_report_is_replaced(tmp_path):
+def test_the_same_folder_gives_the_same_file(drawn, tmp_path):
+    other = report(drawn[2], tmp_path / "new" / "other.html")
+    assert other.read_bytes() == (drawn[2] / "report.html").read_bytes()
+    assert [entry.name for entry in other.parent.iterdir()] == ["other.html"]
+
+
+def test_an_older_report_is_replaced(tmp_path, no_pictures):
     folder = write_run(tmp_path / "run")
     path = report(folder)
     assert path == folder / "report.html"
-    first = path.read_bytes()
-    assert report(folder).read_bytes() == first
-    other = report(folder, tmp_path / "new" / "other.html")
-    assert other.read_bytes() == first
-    assert [entry.name for entry in other.parent.iterdir()] == ["other.html"]
+    (folder / "answers.json").unlink()
+    assert report(folder) == path
+    assert "There are no answers to compare" in path.read_text(encoding="utf-8")
 
 
 def test_another_file_is_not_replaced(tmp_path, no_pictures):
