@@ -86,7 +86,7 @@ def push_to_hub(
             commit_message="Adapter and model card, by mopref",
             revision=revision,
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+    except (HfHubHTTPError, LocalTokenNotFoundError, ConnectionError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"the hub does not take {repo_id} ({reason}): log in with `hf auth login`, and give a name of your own."

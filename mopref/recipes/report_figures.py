@@ -91,23 +91,24 @@ def training_pictures(files: RunFiles) -> list[Picture]:
 
 def _base(front: Front) -> dict[str, list[float]]:
     losses = front.metadata.get("base_losses")
-    is_point = isinstance(losses, list) and len(losses) == len(front.names) and all(map(_is_finite, losses))
-    return {"base model": losses} if is_point else {}
+    if isinstance(losses, list) and len(losses) == len(front.names) and all(map(_is_finite, losses)):
+        return {"base model": losses}
+    return {}
 
 
 def _draw_intervals(axes: Axes, front: Front) -> bool:
     """Draw the intervals of both objectives under the points of a plane; whether there are any."""
     if not all(name + ending in front.extra for name in front.names for ending in (LOW, HIGH)):
         return False
-    bars = []
+    reach = []
     for name, values in zip(front.names, front.values.T, strict=True):
         low, high = (np.asarray(front.extra[name + ending], dtype=np.float64) for ending in (LOW, HIGH))
         # An interval of a skewed mean may lie beside it.
-        bars.append(np.stack([np.maximum(values - low, 0), np.maximum(high - values, 0)]))
+        reach.append(np.stack([np.maximum(values - low, 0), np.maximum(high - values, 0)]))
+    across, up = front.values.T
+    bars: dict[str, Any] = {"fmt": "none", "ecolor": DARK, "elinewidth": 0.7, "alpha": 0.5, "zorder": 2.5}
     with style():
-        axes.errorbar(
-            *front.values.T, xerr=bars[0], yerr=bars[1], fmt="none", ecolor=DARK, elinewidth=0.7, alpha=0.5, zorder=2.5
-        )
+        axes.errorbar(across, up, reach[1], reach[0], **bars)
         axes.autoscale_view()
     return True
 
