@@ -20,6 +20,8 @@ COMMANDS = {
     "evaluate": "measure a run's front again, at other preferences for example",
     "generate": "answer prompts at one preference or at several, side by side",
     "export": "write a run's model for other tools: a LoRA, a merged model, or a set of LoRAs",
+    "report": "write one HTML file on a run: front, answers, curves, data, recipe",
+    "push": "upload a run's adapter to the hub, with its model card",
     "data": "look at the data of a recipe: labels, conflicts, lengths, leaks, rows as the model sees them",
     "completion": "print the script that lets a shell complete these commands",
 }

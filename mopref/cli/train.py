@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 from mopref.cli.arguments import command_parser, first_argument, take_switch
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
+from mopref.cli.report import write_documents
 from mopref.recipes import evaluate, load_recipe, train
 from mopref.recipes.reading import add_recipe_flags
 from mopref.recipes.trial import try_out
@@ -21,8 +22,9 @@ _DESCRIPTION = """Train a model for every balance of the objectives, and measure
 
 Reads the recipe, and what it names. Every flag below is a setting of it, and counts in place of the file's.
 Writes the folder that `output` names, which must be new or empty: recipe.yaml (complete; it runs this again),
-versions.json, log.jsonl, checkpoints where training.checkpoint_every is set, adapter/, front.json, front.csv,
-front.png and answers.json. What can be refused is refused before anything is written."""
+versions.json, data.json, log.jsonl, checkpoints where training.checkpoint_every is set, adapter/ with its model card,
+front.json, front.csv, front.png, answers.json and report.html. What can be refused is refused before anything is
+written."""
 
 
 def parser() -> ArgumentParser:
@@ -53,4 +55,5 @@ def run(arguments: Sequence[str]) -> None:
     trained = train(recipe, resume=resume, tell=tell)
     front = evaluate(trained, tell=tell, replace_front=resume)
     print(front.summary())
+    write_documents(trained.folder)
     tell(f"Written to {trained.folder}.")

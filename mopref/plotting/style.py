@@ -36,8 +36,8 @@ _MARKERS = "osD^vPX<>*"
 def style() -> Iterator[None]:
     """Set seaborn's style for what is drawn inside, and leave matplotlib's settings as they were."""
     looks = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook"), "grid.color": "0.92"}
-    # Text in a vector picture stays text.
-    with mpl.rc_context({**looks, "pdf.fonttype": 42, "svg.fonttype": "none"}):
+    # Text in a vector picture stays text, and a name that holds dollars is no formula.
+    with mpl.rc_context({**looks, "pdf.fonttype": 42, "svg.fonttype": "none", "text.parse_math": False}):
         yield
 
 

@@ -3,7 +3,9 @@
 from mopref._faces import public_names as _public_names
 
 from .evaluation import evaluate as evaluate
+from .hub import Upload as Upload, push_to_hub as push_to_hub
 from .mistakes import RecipeError as RecipeError, RunFolderError as RunFolderError
+from .model_card import model_card as model_card, write_model_card as write_model_card
 from .reading import load_recipe as load_recipe, recipe_text as recipe_text, save_recipe as save_recipe
 from .recipe import (
     AdapterSettings as AdapterSettings,
@@ -15,6 +17,7 @@ from .recipe import (
     Recipe as Recipe,
     TrainingSettings as TrainingSettings,
 )
+from .report import report as report
 from .run import Run as Run, open_run as open_run
 from .training import train as train
 

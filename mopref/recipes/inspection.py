@@ -1,17 +1,16 @@
 """What the data of a recipe hold, before anything is trained on them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any, NamedTuple
 
-from mopref.llm.data import label_counts
-from mopref.llm.data.records import prompt_key, record_dimensions
+from mopref.recipes.data_statistics import DataStatistics, data_statistics, statistics_lines
 from mopref.recipes.models import load_tokenizer
 from mopref.recipes.parts import make_parts
-from mopref.recipes.recipe import DataSettings, Recipe
-from mopref.recipes.rows import RowKind, summary, tokenized
+from mopref.recipes.recipe import Recipe
+from mopref.recipes.rows import tokenized
 from mopref.recipes.run import read_data
+from mopref.recipes.sources import new_reports
 
 __all__ = ["DataReport", "RenderedRow", "inspect_data"]
 
@@ -28,10 +27,11 @@ class RenderedRow(NamedTuple):
 
 
 class DataReport(NamedTuple):
-    """What the data hold: lines of text, and some rows."""
+    """What the data hold: lines of text, some rows, and the counts that the lines tell."""
 
     lines: list[str]
     rows: list[RenderedRow]
+    statistics: DataStatistics
 
 
 def inspect_data(recipe: Recipe, count: int = 10) -> DataReport:
@@ -47,56 +47,17 @@ def inspect_data(recipe: Recipe, count: int = 10) -> DataReport:
     """
     recipe = recipe.completed()
     parts = make_parts(recipe)
-    sides = dict(zip(("train", "held out"), read_data(recipe, parts), strict=True))
+    reports = new_reports(recipe)
+    sides = dict(zip(("train", "held out"), read_data(recipe, parts, reports), strict=True))
     tokenizer = load_tokenizer(recipe.model)
     whole = replace(recipe.data, max_prompt_length=_NO_LIMIT, max_response_length=_NO_LIMIT)
     rows = {
         side: tokenized(parts.kind, tokenizer, records, recipe.objectives, whole) for side, records in sides.items()
     }
-    lines = []
-    for side, records in sides.items():
-        lines += [f"{side}: {line}" for line in _content(parts.kind, records, recipe.objectives)]
-        lines += [f"{side}: {line}" for line in _lengths(rows[side], recipe.data)]
-    lines.append(_leaks(sides["train"], sides["held out"]))
-    return DataReport(lines, [_rendered(tokenizer, row, recipe.objectives) for row in rows["train"][:count]])
-
-
-def _content(kind: RowKind, records: list[dict[str, Any]], names: Sequence[str]) -> Iterator[str]:
-    yield summary(kind, records, names)
-    if kind.records == "responses":
-        counts = {name: sum(name in record_dimensions(record) for record in records) for name in names}
-        yield "responses of " + ", ".join(f"{name} {number}" for name, number in counts.items())
-    if kind.records in ("pairs", "unpaired answers"):
-        counts = label_counts(records, names).labelled
-        labels = {name: [record[name] for record in records] for name in names}
-        for name in names:
-            zeros, ones, open_ = (labels[name].count(label) for label in (0, 1, -1))
-            if kind.records == "pairs":
-                what, none = f"{zeros} prefer response_0, {ones} response_1", "tied or not labelled"
-            else:
-                what, none = f"{ones} good, {zeros} bad", "not labelled"
-            yield f"{name}: {counts[name]} labelled ({what}), {open_} {none}"
-        for one, other in combinations(names, 2):
-            both = [pair for pair in zip(labels[one], labels[other], strict=True) if min(pair) >= 0]
-            agree = sum(a == b for a, b in both)
-            yield f"{one} and {other}: {len(both)} labelled on both, {agree} agree, {len(both) - agree} conflict"
-
-
-def _lengths(rows: Sequence[Any], data: DataSettings) -> Iterator[str]:
-    """Tokens of prompts and responses, and how many are beyond the limits."""
-    columns = [name for name in rows[0] if name.endswith("_ids")]
-    for part, limit in (("prompt", data.max_prompt_length), ("response", data.max_response_length)):
-        lengths = sorted(len(row[name]) for row in rows for name in columns if name.startswith(part))
-        if lengths:
-            middle, most = lengths[len(lengths) // 2], lengths[-1]
-            beyond = sum(length > limit for length in lengths)
-            yield f"{part} tokens: median {middle}, most {most}; {beyond} of {len(lengths)} beyond the limit of {limit}"
-
-
-def _leaks(train: Sequence[Any], test: Sequence[Any]) -> str:
-    known = {prompt_key(record["prompt"]) for record in train}
-    leaks = sum(prompt_key(record["prompt"]) in known for record in test)
-    return f"leaks: {leaks} of {len(test)} held-out records have a prompt of the training data"
+    pairs = {side: (records, rows[side]) for side, records in sides.items()}
+    statistics = data_statistics(parts.kind, pairs, recipe.objectives, recipe.data, reports, within_limits=False)
+    shown = [_rendered(tokenizer, row, recipe.objectives) for row in rows["train"][:count]]
+    return DataReport(list(statistics_lines(statistics)), shown, statistics)
 
 
 def _rendered(tokenizer: Any, row: Any, names: Sequence[str]) -> RenderedRow:

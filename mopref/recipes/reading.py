@@ -14,7 +14,7 @@ from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import PartSettings, Recipe
 from mopref.recipes.typed import settings_of, typed, wanted
 
-__all__ = ["add_recipe_flags", "load_recipe", "recipe_text", "save_recipe"]
+__all__ = ["add_recipe_flags", "load_recipe", "read_recipe", "recipe_text", "save_recipe"]
 
 # A number such as 1e-3, which YAML 1.1 takes for a text.
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$")
@@ -39,6 +39,17 @@ def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
         typed(tree, Recipe, "")
         recipe: Recipe = typed(_with_flags(tree, flags), Recipe, "")
         make_parts(recipe)
+    return recipe.completed()
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe in a file by its settings alone: no part of it is made, so that devices and packages need not be here.
+
+    Raises:
+        RecipeError: a file that is missing or no YAML, or a setting that is unknown, missing or of another type.
+    """
+    with _placed(f"{path}, ", ()):
+        recipe: Recipe = typed(_part_names(_read_tree(Path(path))), Recipe, "")
     return recipe.completed()
 
 

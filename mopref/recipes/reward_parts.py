@@ -63,10 +63,10 @@ def check_judges(recipe: Recipe) -> None:
         _checked(settings, key)
 
 
-def make_judges(recipe: Recipe) -> dict[str, RewardJudge]:
+def make_judges(recipe: Recipe, tokenizer: Any) -> dict[str, RewardJudge]:
     """The judges by the names of their objectives; raises as :func:`make_rewards`."""
     judges = recipe.evaluation.judges
-    return {name: RewardJudge(_made(judges[name], f"evaluation.judges.{name}"), name) for name in judges}
+    return {name: RewardJudge(_made(judges[name], f"evaluation.judges.{name}"), name, tokenizer) for name in judges}
 
 
 def _made(settings: PartSettings, key: str) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mopref.conditioning import PreferenceModel
-from mopref.llm.data import split_by_prompt
+from mopref.llm.data import LoadReport, split_by_prompt
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
 from mopref.recipes.mistakes import RunFolderError, settings_at
@@ -60,15 +60,18 @@ class Run:
     step: int | None = None
 
 
-def read_data(recipe: Recipe, parts: Parts) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The records to train and to evaluate on, checked.
+def read_data(
+    recipe: Recipe, parts: Parts, reports: Mapping[str, LoadReport] | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The records to train and to evaluate on, checked; ``reports``, of ``new_reports``, are filled by the loader.
 
     Raises:
         FileNotFoundError, ValueError: as the loader and the check of the records do.
     """
-    records = load_records(recipe)
+    reports = reports or {}
+    records = load_records(recipe, report=reports.get("train", reports.get("all")))
     if recipe.data.has_test_data:
-        train, test = records, load_records(recipe, test=True)
+        train, test = records, load_records(recipe, test=True, report=reports.get("held out"))
     else:
         assert recipe.data.test_fraction is not None
         with settings_at("data", ["test_fraction"]):
@@ -111,4 +114,4 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
     rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
     rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
     prompts = prompt_rows(tokenizer, records, recipe.data)
-    return replace(run, test_rows=rows, test_prompts=prompts, judges=make_judges(recipe))
+    return replace(run, test_rows=rows, test_prompts=prompts, judges=make_judges(recipe, tokenizer))

@@ -17,10 +17,12 @@ __all__ = [
     "ADAPTER",
     "ANSWERS",
     "BEST",
+    "DATA",
     "EVALUATIONS",
     "FRONT",
     "LOG",
     "RECIPE",
+    "REPORT",
     "VERSIONS",
     "check_new_folder",
     "check_same_recipe",
@@ -39,8 +41,9 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
     "front.json",
     "answers.json",
 )
-# The adapter of the best evaluation so far, and every evaluation while the training ran.
-BEST, EVALUATIONS = "best", "evaluations.jsonl"
+# The adapter of the best evaluation so far.
+BEST = "best"
+DATA, EVALUATIONS, REPORT = "data.json", "evaluations.jsonl", "report.html"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = (

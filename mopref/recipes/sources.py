@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 
 import mopref.llm.demo
 import mopref.recipes.record_files  # noqa: F401 (its loaders register themselves)
-from mopref.llm.data import DataSource
+from mopref.llm.data import DataSource, LoadReport
 from mopref.llm.data.loaders import LOADERS
 from mopref.recipes.mistakes import RecipeError, nearest
 from mopref.recipes.part_options import checked_options, find_part, hints_of, parameters_of
@@ -15,7 +15,7 @@ from mopref.recipes.recipe import Recipe
 from mopref.recipes.rows import LOADER_RECORDS, RowKind, takes_records
 from mopref.recipes.typed import typed
 
-__all__ = ["check_loader", "load_records"]
+__all__ = ["check_loader", "load_records", "new_reports"]
 
 # What a loader calls the data that it reads, or the data sets of all objectives.
 _SOURCE_OPTIONS = ("source", "sources", "path")
@@ -114,8 +114,16 @@ def _takes_one_each(loader: Callable[..., Any], source: str | None) -> bool:
     return any(get_origin(part) is Mapping for part in (hint, *get_args(hint)))
 
 
-def load_records(recipe: Recipe, test: bool = False) -> list[dict[str, Any]]:
+def new_reports(recipe: Recipe) -> dict[str, LoadReport]:
+    """An empty report for each source of the recipe's data: "train" and "held out", or "all" where one is split."""
+    sources = ("train", "held out") if recipe.data.has_test_data else ("all",)
+    return {source: LoadReport() for source in sources}
+
+
+def load_records(recipe: Recipe, test: bool = False, report: LoadReport | None = None) -> list[dict[str, Any]]:
     """The records that the recipe's data settings name; those to evaluate on where ``test``.
+
+    A report is filled with counts by the loaders that count what they leave out.
 
     Raises:
         RecipeError: nothing at the source, or an option that the loader refuses; the setting is named.
@@ -130,6 +138,8 @@ def load_records(recipe: Recipe, test: bool = False) -> list[dict[str, Any]]:
         options[source] = origin if isinstance(origin, str | os.PathLike) else _data_sets(origin, key)
     if "objectives" in parameters_of(loader):
         options["objectives"] = recipe.objectives
+    if "report" in parameters_of(loader) and report is not None:
+        options["report"] = report
     try:
         return list(LOADERS.make(data.loader, **options))
     except FileNotFoundError as error:

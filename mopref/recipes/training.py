@@ -10,6 +10,7 @@ from typing import Any
 from mopref.conditioning import PreferenceModel
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
+from mopref.recipes.data_statistics import DataStatistics, data_statistics, statistics_tree
 from mopref.recipes.held_out import check_prompts, evenly
 from mopref.recipes.log_file import LogFile
 from mopref.recipes.mistakes import RecipeError, settings_at
@@ -23,6 +24,7 @@ from mopref.recipes.rows import check_held_out, precomputed, prompt_rows, summar
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
+    DATA,
     LOG,
     RECIPE,
     VERSIONS,
@@ -34,6 +36,7 @@ from mopref.recipes.run_folder import (
     newest_checkpoint,
     versions,
 )
+from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.batching import GroupBatchSampler
 from mopref.training.optimizers import check_optimizer
@@ -56,6 +59,7 @@ class Preparation:
         records: the fingerprint of the records that the rows were made of.
         test_prompts: the prompts of the rows to evaluate on, each once.
         judges: what sampled answers are judged by, by the objectives' names.
+        statistics: what the records and rows hold.
     """
 
     recipe: Recipe
@@ -66,6 +70,7 @@ class Preparation:
     train_rows: list[dict[str, Any]]
     test_rows: list[dict[str, Any]]
     records: str
+    statistics: DataStatistics
     test_prompts: list[dict[str, Any]]
     judges: Mapping[str, RewardJudge]
 
@@ -106,19 +111,22 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     with settings_at("training", ["optimizer"]):
         # Not among the parts: a run may be opened where its optimiser does not work.
         check_optimizer(recipe.training.optimizer, parts.device)
-    train, test = read_data(recipe, parts)
+    reports = new_reports(recipe)
+    train, test = read_data(recipe, parts, reports)
     for side, records in (("train", train), ("held out", test)):
         tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
     tokenizer = load_tokenizer(recipe.model)
     train_rows, test_rows = (
         tokenized(parts.kind, tokenizer, part, recipe.objectives, recipe.data) for part in (train, test)
     )
+    sides = {"train": (train, train_rows), "held out": (test, test_rows)}
+    statistics = data_statistics(parts.kind, sides, recipe.objectives, recipe.data, reports)
     objective = run_objective(recipe, tokenizer)
     _check_batches(recipe, objective, train_rows)
     check_held_out(objective, test_rows)
     with settings_at("monitoring.rows", []):
         check_held_out(objective, evenly(test_rows, recipe.monitoring.rows))
-    prompts, judges = prompt_rows(tokenizer, test, recipe.data), make_judges(recipe)
+    prompts, judges = prompt_rows(tokenizer, test, recipe.data), make_judges(recipe, tokenizer)
     model = adapted_model(recipe.model, parts.adapter, parts.device)
     if hasattr(objective, "precompute"):
         tell("Computing what is the same at every step, once …")
@@ -128,7 +136,7 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     )
     of_records = fingerprint([*train, *test])
     rows = (train_rows, test_rows)
-    ready = Preparation(recipe, parts, model, tokenizer, objective, *rows, of_records, prompts, judges)
+    ready = Preparation(recipe, parts, model, tokenizer, objective, *rows, of_records, statistics, prompts, judges)
     with settings_at("evaluation.max_new_tokens", []):
         check_prompts(ready.run())
     return ready
@@ -146,8 +154,8 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     """Train a model for every balance, and write the run's folder.
 
     Whatever can be refused is refused before anything is written. The folder then holds the complete recipe, the
-    versions of what it was made with, the log as it grows, checkpoints where they are asked for, and at the end the
-    adapter.
+    versions of what it was made with, what its data hold, the log as it grows, checkpoints where they are asked for,
+    and at the end the adapter.
 
     Args:
         recipe: the settings.
@@ -177,7 +185,8 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     trainer = ready.trainer(tuple(watching))
     folder.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, folder / RECIPE)
-    (folder / VERSIONS).write_text(json.dumps(versions(ready.records), indent=2) + "\n", encoding="utf-8")
+    for name, tree in ((VERSIONS, versions(ready.records)), (DATA, statistics_tree(ready.statistics))):
+        (folder / name).write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     trainer.train(resume_from=checkpoint)
     step = trainer.step
     if recipe.monitoring.keep_best:

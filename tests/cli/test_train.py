@@ -5,6 +5,7 @@ from _tiny_runs import pair_records, write_lines
 from mopref import Front
 from mopref.cli import main
 from mopref.recipes import load_recipe
+from mopref.recipes.model_card import is_own_card
 
 
 def test_a_recipe_is_trained_and_evaluated(tree, write_recipe, tmp_path, capsys):
@@ -15,6 +16,10 @@ def test_a_recipe_is_trained_and_evaluated(tree, write_recipe, tmp_path, capsys)
     assert printed.err.splitlines()[-1] == f"Written to {output}."
     assert load_recipe(output / "recipe.yaml").training.steps == 4
     assert len((output / "log.jsonl").read_text().splitlines()) == 2
+    assert f"Report: {output / 'report.html'}" in printed.err
+    assert "4 steps of 4 rows" in (output / "report.html").read_text()
+    card = (output / "adapter" / "README.md").read_text()
+    assert is_own_card(card)
 
     # The same again is refused; it goes on with --resume, further than before, and the front is the new one.
     before = (output / "front.json").read_bytes()
@@ -23,6 +28,8 @@ def test_a_recipe_is_trained_and_evaluated(tree, write_recipe, tmp_path, capsys)
     assert main(["train", str(write_recipe(tree)), "--output", str(output), "--resume"]) == 0
     assert [json.loads(line)["step"] for line in (output / "log.jsonl").read_text().splitlines()] == [2, 4, 6]
     assert (output / "front.json").read_bytes() != before
+    assert "6 steps of 4 rows" in (output / "report.html").read_text()
+    assert (output / "adapter" / "README.md").read_text() != card
 
 
 def test_a_dry_run_writes_nothing(tree, write_recipe, tmp_path, capsys):

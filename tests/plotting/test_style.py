@@ -88,3 +88,12 @@ def test_bars_are_named_with_the_level_that_is_known():
     assert interval_bars(with_intervals(front_of(2), 0.975)).key["label"] == "97.5 % interval"
     assert interval_bars(with_intervals(front_of(2), None)).key["label"] == "interval"
     assert interval_bars(front_of(2)).ends.shape == (0, 2, 2)
+
+
+def test_a_name_with_dollars_is_no_formula():
+    from mopref.plotting import plot_training
+
+    figure = plot_training([{"step": 1, "loss/cost in $ \\frac$": 1.0}], title="a $ b $")
+    figure.draw_without_rendering()
+    (line,) = figure.axes[0].get_legend().get_texts()
+    assert (line.get_text(), line.get_parse_math()) == ("cost in $ \\frac$", False)

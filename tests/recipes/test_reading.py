@@ -8,7 +8,7 @@ import yaml
 from _broken_recipes import broken_files, broken_flags
 
 from mopref.recipes import PartSettings, RecipeError, load_recipe, recipe_text, save_recipe
-from mopref.recipes.reading import _keys
+from mopref.recipes.reading import _keys, read_recipe
 from mopref.recipes.recipe import Recipe
 
 
@@ -141,3 +141,16 @@ def test_every_broken_flag_is_told_in_a_sentence(tree, write_recipe):
 def test_flags_that_are_none(tree, write_recipe, flags, message):
     with pytest.raises(RecipeError, match=message):
         load_recipe(write_recipe(tree), flags)
+
+
+def test_a_recipe_is_read_without_its_parts(tree, write_recipe):
+    """As a report reads it, on a machine that has neither the device nor a part of another package."""
+    assert read_recipe(write_recipe(tree)) == load_recipe(write_recipe(tree))
+    tree["model"]["device"], tree["objective"] = "cuda:7", "mine"
+    path = write_recipe(tree)
+    assert read_recipe(path).objective == PartSettings("mine")
+    with pytest.raises(RecipeError):
+        load_recipe(path)
+    tree["training"]["stepz"] = 3
+    with pytest.raises(RecipeError, match=r"recipe\.yaml, training\.stepz: there is no such setting"):
+        read_recipe(write_recipe(tree))

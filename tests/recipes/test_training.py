@@ -65,6 +65,7 @@ def test_the_folder_holds_the_run(trained):
     assert names == {
         "recipe.yaml",
         "versions.json",
+        "data.json",
         "log.jsonl",
         "checkpoint-4",
         "adapter",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref._arrays import as_float64
-from mopref.llm.rewards.reward import compute_rewards
+from mopref.llm.rewards.reward import compute_rewards, last_request, reads_tokens
 
 __all__ = ["Judge", "RewardJudge", "win_rates"]
 
@@ -20,21 +20,35 @@ class RewardJudge:
     """A judge that prefers the answer with the higher reward.
 
     Args:
-        reward: ``(prompts, responses)`` to ``(N,)``, as ``mopref.llm.rewards`` has them; it reads text.
+        reward: ``(prompts, responses)`` to ``(N,)``, as ``mopref.llm.rewards`` has them.
         name: its name in messages.
+        tokenizer: turns texts into the tokens of a reward that reads token ids.
+
+    Raises:
+        TypeError: no function.
+        ValueError: a reward that reads token ids, without a tokenizer.
     """
 
-    def __init__(self, reward: Callable[..., Any], name: str = "judge") -> None:
+    def __init__(self, reward: Callable[..., Any], name: str = "judge", tokenizer: Any = None) -> None:
         if not callable(reward):
             raise TypeError(f"reward is {reward!r}: give a function of prompts and responses.")
-        self.reward, self.name = reward, name
+        if reads_tokens(reward) and tokenizer is None:
+            raise ValueError(f"the reward of judge {name!r} reads token ids: give the tokenizer that makes them.")
+        self.reward, self.name, self.tokenizer = reward, name, tokenizer
 
     def __call__(self, prompts: Sequence[Any], first: Sequence[str], second: Sequence[str]) -> Tensor:
         """1 where the first answer has the higher reward, 0 where the second has, ½ for equals: ``(N,)``."""
-        ones, others = (
-            compute_rewards({self.name: self.reward}, prompts, answers, None, None)[:, 0] for answers in (first, second)
-        )
-        return 0.5 * (1 + torch.sign(ones - others))
+        return 0.5 * (1 + torch.sign(self._rewards(prompts, first) - self._rewards(prompts, second)))
+
+    def _rewards(self, prompts: Sequence[Any], answers: Sequence[str]) -> Tensor:
+        prompt_ids, answer_ids = None, None
+        if reads_tokens(self.reward):
+            texts = [last_request(prompt) for prompt in prompts]
+            prompt_ids, answer_ids = (
+                [self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in part]
+                for part in (texts, answers)
+            )
+        return compute_rewards({self.name: self.reward}, prompts, answers, prompt_ids, answer_ids)[:, 0]
 
 
 def win_rates(judge: Judge, prompts: Sequence[Any], answers: Sequence[str], base_answers: Sequence[str]) -> Tensor:

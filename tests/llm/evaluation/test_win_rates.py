@@ -72,5 +72,19 @@ def test_wrong_numbers_are_refused():
         win_rates(shorter, PROMPTS, ["a"] * 2, ["b"] * 3)
     with pytest.raises(TypeError, match="reward is 3"):
         RewardJudge(3)
-    with pytest.raises(ValueError, match="reads token ids"):
-        RewardJudge(token_reward(lambda prompts, responses: [0.0] * len(prompts)))(PROMPTS, ["a"] * 3, ["b"] * 3)
+    with pytest.raises(ValueError, match=r"judge 'judge' reads token ids: give the tokenizer"):
+        RewardJudge(token_reward(lambda prompts, responses: [0.0] * len(prompts)))
+
+
+def test_a_reward_that_reads_tokens_gets_those_of_the_texts():
+    def tokenizer(text, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    def difference(prompts, responses):
+        return [ids[0] - prompt[0] for prompt, ids in zip(prompts, responses, strict=True)]
+
+    reward = token_reward(difference)
+    judge = RewardJudge(reward, tokenizer=tokenizer)
+    chat = [{"role": "user", "content": "q"}]
+    assert judge(["p", chat], ["b", "a"], ["a", "c"]).tolist() == [1.0, 0.0]

@@ -1,0 +1,104 @@
+"""A run's adapter on the hub, with its model card: what goes up, and nothing else."""
+
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from mopref.conditioning.adapter_description import CONFIG_FILE
+from mopref.conditioning.adapter_folder import TENSOR_FILE
+from mopref.recipes.mistakes import RunFolderError
+from mopref.recipes.model_card import CARD, CARD_PICTURE, write_model_card
+from mopref.recipes.run_facts import hub_id
+from mopref.recipes.run_files import read_run_files
+from mopref.recipes.run_folder import ADAPTER
+
+__all__ = ["Upload", "push_to_hub"]
+
+# What may be uploaded of the adapter's folder; whatever else lies there stays.
+_FILES = (CONFIG_FILE, TENSOR_FILE, CARD, CARD_PICTURE)
+
+
+class Upload(NamedTuple):
+    """What was uploaded.
+
+    Attributes:
+        url: where it is.
+        files: the names of the files that went up.
+    """
+
+    url: str
+    files: list[str]
+
+
+def push_to_hub(
+    run_folder: str | Path,
+    repo_id: str,
+    private: bool = True,
+    token: str | None = None,
+    revision: str | None = None,
+) -> Upload:
+    """Upload a run's adapter with its model card: two files of the adapter, the card and its picture.
+
+    Data, answers, log and checkpoints stay where they are. A card that is missing is written; one that was not edited
+    since is written anew, with code that fetches this adapter.
+
+    Args:
+        run_folder: the folder of a run whose training is finished.
+        repo_id: ``OWNER/NAME``, or a name alone for an owner's own; it is made where it is missing.
+        private: whether only its owner may see it, where it is made; one that is there stays as it is.
+        token: the hub's token, by default the one of ``hf auth login``.
+        revision: the branch that it goes to, made where it is missing; by default the main one.
+
+    Raises:
+        RunFolderError: the folder holds no run, no finished one, or a damaged file.
+        ValueError: a name that no repository has; both before anything is asked of the hub. Or the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(
+            f"repo_id is {repo_id!r}, which no repository of the hub is called ({str(error).rstrip('.')}): give "
+            "OWNER/NAME."
+        ) from error
+    folder = Path(run_folder) / ADAPTER
+    files = read_run_files(run_folder)
+    if files.adapter is None or not (folder / TENSOR_FILE).is_file():
+        raise RunFolderError(
+            f"the run in {run_folder} is not finished: it has no adapter to upload; resume it with --resume."
+        )
+    _tell_local_base(files.adapter.get("base_model"))
+    write_model_card(run_folder, repo_id)
+    names = [name for name in _FILES if (folder / name).is_file()]
+    api = HfApi(token=token)
+    try:
+        # The hub says the owner of a name that is given without one.
+        repository = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            allow_patterns=names,
+            commit_message="Adapter and model card, by mopref",
+            revision=revision,
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError, ConnectionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"the hub does not take {repo_id} ({reason}): log in with `hf auth login`, and give a name of your own."
+        ) from error
+    return Upload(str(commit.commit_url), names)
+
+
+def _tell_local_base(base: object) -> None:
+    """Warn where the adapter names a folder of this machine as its base model."""
+    if isinstance(base, str) and hub_id(base) is None:
+        warnings.warn(
+            f"the base model is the folder {base}, whose path goes up in {CONFIG_FILE}: others load the base "
+            "themselves, as the card says.",
+            stacklevel=3,
+        )

@@ -1,0 +1,211 @@
+"""The model card of a run: what its adapter is, what it reached, and how it is used; README.md beside the adapter."""
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from mopref._atomic_writes import write_atomically
+from mopref.recipes.data_statistics import statistics_lines
+from mopref.recipes.front_table import front_table, hypervolume_text, markdown_table, plain_markdown
+from mopref.recipes.mistakes import RunFolderError
+from mopref.recipes.reading import recipe_text
+from mopref.recipes.run_facts import (
+    example_weights,
+    facts,
+    hub_id,
+    hub_sources,
+    interval_sentence,
+    portable_recipe,
+    preference_sentences,
+)
+from mopref.recipes.run_files import RunFiles, read_run_files
+from mopref.recipes.run_folder import ADAPTER
+
+__all__ = ["CARD", "CARD_PICTURE", "is_own_card", "model_card", "write_model_card"]
+
+CARD, CARD_PICTURE = "README.md", "front.png"
+# The versions that a card tells: what the result depends on, and nothing of the machine.
+_VERSIONS = (
+    "python",
+    "mopref",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "bitsandbytes",
+)
+# Ends a card: the SHA-256 of what stands before, by which a card that was edited is told from one that was not.
+_SEAL = re.compile(r"\n<!-- mopref model card ([0-9a-f]{64}) -->\n\Z")
+
+
+def model_card(run_folder: str | Path, repo_id: str | None = None) -> str:
+    """The card of a run's adapter as Markdown, with a front matter for the hub.
+
+    It says what the folder of the run tells, and nothing else: no licence, no data set that is not a hub's, no path of
+    this machine.
+
+    Args:
+        run_folder: the folder of a run whose training is finished.
+        repo_id: the hub's name of the adapter, where it is there; the code that uses it begins with it.
+
+    Raises:
+        RunFolderError: the folder holds no run, no finished one, or a damaged file.
+    """
+    return _card(_finished(run_folder), repo_id)
+
+
+def write_model_card(run_folder: str | Path, repo_id: str | None = None) -> Path:
+    """Write the card of a run's adapter, ``adapter/README.md``, with the picture of its front.
+
+    A card that was edited since stays as it is, with a warning.
+
+    Args:
+        run_folder: the folder of a run whose training is finished.
+        repo_id: the hub's name of the adapter, where it is there.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        RunFolderError: as :func:`model_card`.
+    """
+    files = _finished(run_folder)
+    path = files.folder / ADAPTER / CARD
+    if path.exists() and not is_own_card(path.read_text(encoding="utf-8", errors="replace")):
+        warnings.warn(
+            f"{path} was edited, or is not of mopref, and stays as it is: remove it for a new one.", stacklevel=2
+        )
+        return path
+    text = _card(files, repo_id)
+    if _has_picture(files):
+        write_atomically(path.with_name(CARD_PICTURE), (files.folder / CARD_PICTURE).read_bytes())
+    write_atomically(path, text.encode("utf-8"))
+    return path
+
+
+def is_own_card(text: str) -> bool:
+    """Whether a card is as :func:`write_model_card` wrote it."""
+    seal = _SEAL.search(text)
+    return seal is not None and seal[1] == _digest(text[: seal.start()])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _finished(run_folder: str | Path) -> RunFiles:
+    files = read_run_files(run_folder)
+    if files.adapter is None:
+        raise RunFolderError(
+            f"the run in {files.folder} is not finished: it has no adapter to describe; resume it with --resume."
+        )
+    return files
+
+
+def _has_picture(files: RunFiles) -> bool:
+    return files.front is not None and (files.folder / CARD_PICTURE).is_file()
+
+
+def _card(files: RunFiles, repo_id: str | None) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    # Markdown, whose own marks are escaped where a text is another's.
+    environment = Environment(
+        loader=PackageLoader("mopref.recipes"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["markdown"] = plain_markdown
+    told, table = portable_recipe(files.recipe), None if files.front is None else front_table(files.front)
+    base = hub_id(files.recipe.model.name)
+    body = environment.get_template("model_card.md.jinja").render(
+        names=plain_markdown(", ".join(files.recipe.objectives)),
+        base="its base model" if base is None else f"[{base}](https://huggingface.co/{base})",
+        adapter=files.recipe.adapter,
+        facts=facts(files),
+        table=None if table is None else markdown_table(table),
+        has_picture=_has_picture(files),
+        intervals=None if table is None else interval_sentence(table),
+        hypervolume=None if files.front is None else hypervolume_text(files.front),
+        meaning=preference_sentences(files),
+        code=_code(files, repo_id),
+        recipe=recipe_text(told).rstrip().replace("```", "ʼʼʼ"),
+        data=[] if files.data is None else [*statistics_lines(files.data)],
+        measured=_measured(files),
+        versions=", ".join(f"{name} {number}" for name, number in (files.versions or {}).items() if name in _VERSIONS),
+    )
+    # Lines that a condition left empty.
+    body = re.sub(r"\n{3,}", "\n\n", body).rstrip() + "\n"
+    text = f"---\n{_front_matter(files)}\n---\n\n{body}"
+    return f"{text}\n<!-- mopref model card {_digest(text)} -->\n"
+
+
+def _front_matter(files: RunFiles) -> str:
+    from huggingface_hub import ModelCardData
+
+    recipe, sources = files.recipe, hub_sources(files.recipe)
+    base = hub_id(recipe.model.name)
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation=None if base is None else "adapter",
+        library_name="mopref",
+        datasets=sources or None,
+        tags=["mopref", "multi-objective", "pareto-front", "preference-conditioned", recipe.objective.name],
+    )
+    return data.to_yaml().rstrip()
+
+
+def _code(files: RunFiles, repo_id: str | None) -> str:
+    """Lines of Python that answer a prompt with the model."""
+    return "\n".join(_code_lines(files, repo_id))
+
+
+def _code_lines(files: RunFiles, repo_id: str | None) -> Iterator[str]:
+    recipe = files.recipe
+    base, tokenizer = hub_id(recipe.model.name), recipe.model.tokenizer
+    weights = example_weights(len(recipe.objectives))
+    if repo_id is not None:
+        yield "from huggingface_hub import snapshot_download"
+    yield "import torch"
+    yield f"from transformers import {'AutoModelForCausalLM, ' if base is None else ''}AutoTokenizer"
+    yield ""
+    yield "from mopref import PreferenceModel"
+    yield "from mopref.llm.policy import answer_prompts"
+    yield ""
+    # JSON's texts are Python's, too, in the quotes of the lines around them.
+    quoted = json.dumps
+    here = 'folder = "adapter"  # the folder of this card'
+    yield here if repo_id is None else f"folder = snapshot_download({quoted(repo_id)})"
+    at = "" if recipe.model.revision is None else f", revision={quoted(recipe.model.revision)}"
+    if base is None:
+        yield 'base = "…"  # the folder or hub id of the base model'
+        yield "model = PreferenceModel.load(AutoModelForCausalLM.from_pretrained(base), folder)"
+    else:
+        yield f"base = {quoted(base)}"
+        yield f"model = PreferenceModel.from_pretrained(folder{at})"
+    own = None if tokenizer is None else hub_id(tokenizer)
+    yield f"tokenizer = AutoTokenizer.from_pretrained({f'base{at if base else str()}' if own is None else quoted(own)})"
+    yield ""
+    balance = ", ".join(f"{name} {weight:g}" for name, weight in zip(recipe.objectives, weights, strict=True))
+    yield f"preference = torch.tensor({weights})  # {' '.join(balance.replace('`', ' ').split())}"
+    yield 'answers = answer_prompts(model.eval(), tokenizer, ["How do I sleep better?"], preference, max_new_tokens=64)'
+    yield "print(answers[0].text)"
+
+
+def _measured(files: RunFiles) -> str:
+    """On what the front was measured."""
+    if files.front is None:
+        return "Nothing was measured of this model yet."
+    sides = [side for side in files.data.sides if side.side == "held out"] if files.data is not None else []
+    where = f"{sides[0].rows} held-out rows on {sides[0].prompts} prompts of the data" if sides else "held-out rows"
+    return (
+        f"The front was measured once, on {where} above, by the labels or rewards that the objectives come with, and "
+        f"of one training run (seed {files.recipe.seed})."
+    )

@@ -1,0 +1,215 @@
+"""What a run's folder holds, read without its model or its data: what a report and a model card are made of."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mopref.conditioning.adapter_description import read_config
+from mopref.front import Front
+from mopref.recipes.data_statistics import DataStatistics, read_statistics
+from mopref.recipes.mistakes import RecipeError, RunFolderError
+from mopref.recipes.reading import read_recipe
+from mopref.recipes.recipe import Recipe
+from mopref.recipes.run_folder import ADAPTER, ANSWERS, DATA, EVALUATIONS, FRONT, LOG, RECIPE, VERSIONS
+
+__all__ = ["AnswerEntry", "RunFiles", "read_run_files"]
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class AnswerEntry:
+    """An answer of the model to a prompt.
+
+    Args:
+        preference: the weight of each objective.
+        prompt: what was asked.
+        answer: the model's text.
+        tokens: how many tokens it has.
+    """
+
+    preference: dict[str, float]
+    prompt: str
+    answer: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What is in the folder of a run; everything but the recipe may be missing.
+
+    Args:
+        folder: the folder.
+        recipe: its settings, complete.
+        front: what was measured at the end.
+        answers: the answers at every preference.
+        log: the entries of the training's log.
+        evaluations: the held-out evaluations while it was trained.
+        data: what the data hold.
+        versions: what the run was made with, by name.
+        adapter: the description of the adapter.
+        notes: sentences on lines that were left out.
+    """
+
+    folder: Path
+    recipe: Recipe
+    front: Front | None
+    answers: tuple[AnswerEntry, ...]
+    log: tuple[dict[str, Any], ...]
+    evaluations: tuple[dict[str, Any], ...]
+    data: DataStatistics | None
+    versions: dict[str, str] | None
+    adapter: dict[str, Any] | None
+    notes: tuple[str, ...]
+
+
+def read_run_files(folder: str | Path) -> RunFiles:
+    """Read what a run's folder holds; no model and no data are loaded.
+
+    A file of lines whose last line was cut off, as in a run that was stopped, is read up to it, with a note.
+
+    Raises:
+        RunFolderError: the folder holds no run, or a damaged file; file and line are named.
+    """
+    folder = Path(folder)
+    if not (folder / RECIPE).is_file():
+        raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so give the folder of a run.")
+    notes: list[str] = []
+    try:
+        recipe = read_recipe(folder / RECIPE)
+    except RecipeError as error:
+        raise RunFolderError(str(error)) from error
+    names = recipe.objectives
+    files = RunFiles(
+        folder,
+        recipe,
+        _read(folder / FRONT, Front.load),
+        _read(folder / ANSWERS, partial(_answers, names=names)) or (),
+        _read(folder / LOG, partial(_lines, check=_log_problem, notes=notes)) or (),
+        _read(folder / EVALUATIONS, partial(_lines, check=partial(_evaluation_problem, names=names), notes=notes))
+        or (),
+        _read(folder / DATA, _data),
+        _read(folder / VERSIONS, _versions),
+        _read(folder / ADAPTER, _adapter),
+        tuple(notes),
+    )
+    if files.front is not None and files.front.names != names:
+        raise _damaged(folder / FRONT, f"its objectives are {', '.join(files.front.names)}, and not {', '.join(names)}")
+    return files
+
+
+def _damaged(path: Path, problem: str) -> RunFolderError:
+    return RunFolderError(f"{path} is damaged: {problem}; remove it, or write it again.")
+
+
+def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
+    """The content of a file, ``None`` where there is none."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except RunFolderError:
+        raise
+    except (ValueError, OSError) as error:
+        raise RunFolderError(f"{str(error).rstrip('.')}: remove {path}, or write it again.") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise _damaged(path, f"line {error.lineno} is no JSON ({error.msg})") from error
+    except UnicodeDecodeError as error:
+        raise _damaged(path, f"it is no UTF-8 text ({error})") from error
+
+
+def _lines(path: Path, check: Callable[[Any], str | None], notes: list[str]) -> tuple[dict[str, Any], ...]:
+    """The entries of a file of JSON lines; ``notes`` gains a sentence where the last one was cut off."""
+    entries: list[dict[str, Any]] = []
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            # A line is written with its end; one that has none was being written when the run was stopped.
+            if number == len(lines):
+                notes.append(f"{path.name}, line {number} was cut off when the run was stopped, and is left out.")
+                break
+            raise _damaged(path, f"line {number} is no JSON ({error})") from error
+        problem = check(entry)
+        if problem is not None:
+            raise _damaged(path, f"line {number} {problem}")
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _log_problem(entry: Any) -> str | None:
+    if not isinstance(entry, Mapping):
+        return "is no mapping"
+    strange = next((key for key, value in entry.items() if value is not None and not _is_number(value)), None)
+    return None if strange is None else f"has {strange!r} of {entry[strange]!r:.80}, which is no number"
+
+
+def _evaluation_problem(entry: Any, names: tuple[str, ...]) -> str | None:
+    """What is wrong with a line of evaluations.jsonl."""
+    if not isinstance(entry, Mapping) or not _is_number(entry.get("step")):
+        return "has no step"
+    if entry.get("hypervolume") is not None and not _is_number(entry["hypervolume"]):
+        return f"has the hypervolume {entry['hypervolume']!r:.80}, which is no number"
+    points = entry.get("points")
+    if not isinstance(points, list):
+        return "has no list of points"
+    for place, point in enumerate(points):
+        if not isinstance(point, Mapping) or not _is_preference(point.get("preference"), names):
+            return f"has a point {place} whose preference is no weight for each of {', '.join(names)}"
+        problem = _log_problem({key: value for key, value in point.items() if key != "preference"})
+        if problem is not None:
+            return f"has a point {place} that {problem}"
+    return None
+
+
+def _is_preference(weights: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(weights, Mapping) and set(weights) == set(names) and all(map(_is_number, weights.values()))
+
+
+def _answers(path: Path, names: tuple[str, ...]) -> tuple[AnswerEntry, ...]:
+    tree = _json(path)
+    if not isinstance(tree, list):
+        raise _damaged(path, "it is no list of answers")
+    for place, entry in enumerate(tree):
+        is_entry = isinstance(entry, Mapping) and _is_preference(entry.get("preference"), names)
+        texts = [entry.get(key) for key in ("prompt", "answer")] if is_entry else [None]
+        if not all(isinstance(text, str) for text in texts) or not _is_number(entry.get("tokens")):
+            raise _damaged(path, f"entry {place} is no answer with its preference, prompt and number of tokens")
+    return tuple(
+        AnswerEntry(dict(entry["preference"]), entry["prompt"], entry["answer"], entry["tokens"]) for entry in tree
+    )
+
+
+def _data(path: Path) -> DataStatistics:
+    try:
+        return read_statistics(_json(path))
+    except RecipeError as error:
+        raise _damaged(path, str(error).rstrip(".")) from error
+
+
+def _versions(path: Path) -> dict[str, str]:
+    tree = _json(path)
+    if not isinstance(tree, Mapping):
+        raise _damaged(path, "it is no mapping of versions")
+    return {str(name): str(version) for name, version in tree.items()}
+
+
+def _adapter(path: Path) -> dict[str, Any] | None:
+    # A folder without a description is what an interrupted write leaves.
+    return read_config(path) if (path / "adapter_config.json").is_file() else None

@@ -1,0 +1,125 @@
+"""What a run's folder holds is read as it is; what is missing is nothing, and what is damaged is named."""
+
+import pytest
+from _run_folders import HOSTILE, front_of, write_run
+
+from mopref.recipes import RunFolderError
+from mopref.recipes.run_files import read_run_files
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def test_everything_is_read(folder):
+    files = read_run_files(folder)
+    assert files.recipe.objectives == ("helpful", "harmless")
+    assert (files.front.values == front_of(2).values).all()
+    assert [entry["step"] for entry in files.log] == [1, 2, 3]
+    assert [entry["hypervolume"] for entry in files.evaluations] == [None, 0.5, 0.6]
+    assert len(files.answers) == len(HOSTILE) * len(front_of(2))
+    assert files.answers[0].preference == {"helpful": 0.0, "harmless": 1.0}
+    assert (files.answers[0].prompt, files.answers[0].answer) == (HOSTILE[0], HOSTILE[-1])
+    assert files.data.leaks == 2
+    assert files.versions["python"] == "3.11"
+    assert files.adapter["base_model"] == "OWNER/model"
+    assert files.notes == ()
+
+
+def test_everything_but_the_recipe_may_be_missing(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "recipe.yaml":
+            path.unlink()
+    files = read_run_files(folder)
+    assert (files.front, files.data, files.versions, files.adapter) == (None, None, None, None)
+    assert (files.answers, files.log, files.evaluations, files.notes) == ((), (), (), ())
+    (folder / "recipe.yaml").unlink()
+    with pytest.raises(RunFolderError, match=r"run holds no run: there is no recipe\.yaml in it"):
+        read_run_files(folder)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "evaluations.jsonl"])
+def test_a_last_line_that_was_cut_off_is_left_out_with_a_note(folder, name):
+    path = folder / name
+    whole = path.read_bytes()
+    lines = len(whole.splitlines())
+    # Cut within the last line, at a brace, a number or a letter.
+    for cut in (2, 5, 9):
+        path.write_bytes(whole[:-cut])
+        files = read_run_files(folder)
+        entries = files.log if name == "log.jsonl" else files.evaluations
+        assert len(entries) == lines - 1
+        assert files.notes == (f"{name}, line {lines} was cut off when the run was stopped, and is left out.",)
+    # A whole line without its end is an entry.
+    path.write_bytes(whole[:-1])
+    assert read_run_files(folder).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("log.jsonl", '{"step": 1}\n{"step": \n{"step": 3}\n', "line 2 is no JSON"),
+        ("log.jsonl", '{"step": 1}\n{"step": 2\n', "line 2 is no JSON"),
+        ("log.jsonl", "[1]\n", "line 1 is no mapping"),
+        ("log.jsonl", '{"step": "one"}\n', "line 1 has 'step' of 'one', which is no number"),
+        ("evaluations.jsonl", '{"step": 1}\n', "line 1 has no list of points"),
+        ("evaluations.jsonl", '{"points": []}\n', "line 1 has no step"),
+        ("evaluations.jsonl", '{"step": 1, "hypervolume": "x", "points": []}\n', "has the hypervolume 'x'"),
+        (
+            "evaluations.jsonl",
+            '{"step": 1, "points": [{"preference": {"helpful": 1}}]}\n',
+            "has a point 0 whose preference is no weight for each of helpful, harmless",
+        ),
+        (
+            "evaluations.jsonl",
+            '{"step": 1, "points": [{"preference": {"helpful": 1, "harmless": 0}, "kl": "x"}]}\n',
+            "has a point 0 that has 'kl' of 'x'",
+        ),
+        ("answers.json", "[{]", "line 1 is no JSON"),
+        ("answers.json", "{}", "it is no list of answers"),
+        ("answers.json", '[{"preference": {"helpful": 1, "harmless": 0}, "prompt": 1}]', "entry 0 is no answer"),
+        ("answers.json", '[{"prompt": "a", "answer": "b", "tokens": 1}]', "entry 0 is no answer"),
+        ("data.json", "[]", "is a section"),
+        ("versions.json", "[]", "it is no mapping of versions"),
+        ("front.json", "{}", "is not a front that Front.save wrote"),
+        ("adapter/adapter_config.json", "{}", "holds an adapter of type None"),
+        ("recipe.yaml", "objectives: [a, b]\nsteps: 3\n", "recipe.yaml, steps: there is no such setting"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(folder, name, content, problem):
+    (folder / name).write_text(content)
+    with pytest.raises(RunFolderError) as refused:
+        read_run_files(folder)
+    message = str(refused.value)
+    assert problem in message
+    assert str(folder / name.partition("/")[0]) in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_bytes_that_are_no_text_are_refused(folder):
+    (folder / "answers.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunFolderError, match=r"answers\.json is damaged: it is no UTF-8 text"):
+        read_run_files(folder)
+
+
+def test_the_front_of_another_run_is_refused(folder):
+    front_of(3).save(folder / "front.json")
+    with pytest.raises(RunFolderError, match="its objectives are helpful, harmless, brief, and not helpful, harmless"):
+        read_run_files(folder)
+
+
+def test_no_device_and_no_part_need_be_there(folder):
+    """A report of a run on a GPU, by a part of another package, is read where neither is."""
+    text = (folder / "recipe.yaml").read_text()
+    text = text.replace("device: auto", "device: cuda:7").replace("name: dpo", "name: mine")
+    (folder / "recipe.yaml").write_text(text)
+    recipe = read_run_files(folder).recipe
+    assert (recipe.model.device, recipe.objective.name) == ("cuda:7", "mine")
+
+
+def test_numbers_that_are_not_finite_are_read(folder):
+    (folder / "log.jsonl").write_text('{"step": 1, "loss/helpful": NaN, "loss/harmless": null}\n')
+    (entry,) = read_run_files(folder).log
+    assert entry["loss/helpful"] != entry["loss/helpful"]
