@@ -242,6 +242,14 @@ def test_every_room_has_a_page_of_the_reference():
     assert {name for name in set(packages) - without if f"`{name}`" not in index} == set()
 
 
+def test_every_command_is_listed_in_the_reference_with_its_own_words():
+    from mopref.cli import COMMANDS
+
+    page = (ROOT / "docs" / "api" / "cli.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `mopref (\w+)[^`]*` \| (.*) \|$", page, re.MULTILINE))
+    assert listed == COMMANDS
+
+
 def test_top_level_names_are_listed_in_the_reference():
     import mopref
 
