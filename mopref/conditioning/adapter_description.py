@@ -173,8 +173,10 @@ def difference_of_kind(recorded: Mapping[str, Any], own: Mapping[str, Any], base
     return difference_of_weights(recorded["base_check"], base_model, version)
 
 
-def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse tensors that are not those of an adapter.
+def check_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config_file: str = CONFIG_FILE
+) -> None:
+    """Refuse tensors that are not those of an adapter, or of another conditioning, as ``config_file`` describes it.
 
     Raises:
         ValueError: tensors that are missing, not described, of another shape, or of no floating-point type.
@@ -183,7 +185,7 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int,
         if name not in tensors:
             raise ValueError(f"has no tensor {name!r}")
         if name not in shapes:
-            raise ValueError(f"has a tensor {name!r} that {CONFIG_FILE} does not describe")
+            raise ValueError(f"has a tensor {name!r} that {config_file} does not describe")
         if tuple(tensors[name].shape) != shapes[name]:
             raise ValueError(f"{name!r} has shape {tuple(tensors[name].shape)}, not {shapes[name]}")
         if tensors[name].dtype not in _FLOATS:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -26,6 +27,7 @@ from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.linear_layer import layers_without_gradient
 from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
+from mopref.conditioning.saved_form import SavedForm
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
@@ -266,6 +268,13 @@ class PreferenceModel(ConditionedModel):
         adapter_files.save_adapter(
             checked_folder(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
         )
+
+    def _form(self) -> SavedForm:
+        """The same as a part of a ``DecisionModel``, which is saved with it."""
+        own = {f"{name}.{part}": getattr(layer, part) for name, layer in self.adapters.items() for part in PARTS}
+        sizes = {name: [layer.n_out, layer.n_in] for name, layer in self.adapters.items()}
+        settings = asdict(self.adapter_config)
+        return SavedForm("PreferenceModel", self.objectives, settings, sizes, own, self.base_model)
 
     def check_folder(self, folder: str | Path) -> None:
         """Refuse a folder as :meth:`save_pretrained` would, before a training rather than after it.

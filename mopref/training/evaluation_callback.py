@@ -93,6 +93,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         Raises:
             ValueError: a reference point of another number of objectives, or a model that cannot be saved as the best;
                 before anything is measured.
+            FileExistsError: a ``best_folder`` that holds something else, which would be lost.
         """
         if self.reference_point is not None:
             as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
@@ -101,6 +102,8 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
             raise ValueError(
                 f"best_folder is {str(self.best_folder)!r}, but {name} has no save_pretrained: leave it out."
             )
+        if self.best_folder is not None and hasattr(trainer.unwrapped_model, "check_folder"):
+            trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
         self.records[:] = [record for record in self.records if record["step"] <= trainer.step]
         if not self.records:
             self._evaluate(trainer)
