@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_check import difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
 from mopref.conditioning.svd_lora import SVDLoRAConfig
@@ -145,7 +146,9 @@ def difference_of_base(
     modules = dict(base_model.named_modules(remove_duplicate=False))
     for name, size in sizes.items():
         module = modules.get(name)
-        own_size = layer_sizes(module) if module is not None and is_adaptable(module) else "missing"
+        # Of a model whose adapters are in place it is compared what they are around.
+        layer = module.base_layer if isinstance(module, AdapterLayer) else module
+        own_size = layer_sizes(layer) if layer is not None and is_adaptable(layer) else "missing"
         if own_size != size:
             return f"it adapts {name} of shape {size}, which is {own_size} here"
     return difference_of_weights(samples, base_model, version)

@@ -97,6 +97,8 @@ def storage_kinds(layers: Iterable[nn.Module]) -> dict[str, int]:
 
 
 def _storage_kind(layer: nn.Module) -> str:
+    if isinstance(layer, AdapterLayer):
+        layer = layer.base_layer
     # A weight that is computed from others is not asked for: a spectral norm would count.
     if parametrize.is_parametrized(layer, "weight"):
         return "float"
