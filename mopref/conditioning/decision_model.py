@@ -11,6 +11,7 @@ from mopref._arrays import real_array
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.saved_form import SavedForm, take_on
+from mopref.preferences import validate_preferences
 from mopref.setting_types import python_value, python_values
 
 __all__ = ["DecisionModel"]
@@ -110,16 +111,24 @@ class DecisionModel(SavedConditioning, nn.Module):
         model = cls(network, content.settings["num_variables"], box, anchor=content.tensors["anchor"])
         for part in model.modules():
             if hasattr(part, "preference_convention"):
-                part.preference_convention = content.convention
+                part.preference_convention = content.convention  # type: ignore[assignment]
         take_on(content, model._form(), of_own_type=("lower", "upper", "anchor"))
         return model
 
-    def forward(self, preferences: Tensor) -> Tensor:
+    def forward(self, preferences: Any) -> Tensor:
         """x(λ): preferences ``(N, m)`` to decision variables ``(N, n)`` inside the bounds.
+
+        Preferences that are no tensor, by the names of the network's objectives say, are checked first, and a single
+        one is a row.
 
         Raises:
             ValueError: preferences that are no matrix or that the network refuses, or outputs of another shape.
         """
+        if not isinstance(preferences, Tensor):
+            names = getattr(self.network, "objectives", None)
+            given = real_array(preferences, "preferences") if names is None else preferences
+            m = given.shape[-1] if names is None and given.ndim else 1
+            preferences = validate_preferences(given, m if names is None else names).to(self.anchor)
         if preferences.ndim != 2:
             raise ValueError(
                 f"preferences have shape {tuple(preferences.shape)}: give a matrix, one row for each preference."

@@ -101,7 +101,9 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
             module.register_forward_pre_hook(self._refuse_recomputation)
 
     def _form(self) -> SavedForm:
-        own = {f"embedding.{name}": parameter for name, parameter in self.embedding.named_parameters()}
+        own: dict[str, Tensor] = {
+            f"embedding.{name}": parameter for name, parameter in self.embedding.named_parameters()
+        }
         return SavedForm(
             "HypernetworkModel",
             self.objectives,

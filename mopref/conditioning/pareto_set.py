@@ -11,6 +11,8 @@ from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
 from mopref.conditioning.saved_form import SavedForm, take_on
+from mopref.objective_names import numbered_names
+from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["ParetoSetModel"]
@@ -104,12 +106,17 @@ class ParetoSetModel(SavedConditioning, nn.Module):
         take_on(content, model._form(), of_own_type=[*content.tensors])
         return model
 
-    def forward(self, preferences: Tensor) -> Tensor:
+    def forward(self, preferences: Any) -> Tensor:
         """x(λ): preferences ``(N, m)`` to decision variables ``(N, n)`` inside the bounds.
+
+        Preferences that are no tensor are checked first, and a single one is a row. By name the objectives are
+        f1 … fm, since the model knows only their number.
 
         Raises:
             ValueError: preferences of another shape.
         """
+        if not isinstance(preferences, Tensor):
+            preferences = validate_preferences(preferences, numbered_names(self.num_objectives)).to(self.lower.device)
         if preferences.ndim != 2 or preferences.shape[1] != self.num_objectives:
             raise ValueError(
                 f"preferences have shape {tuple(preferences.shape)}: give one row for each preference and "
