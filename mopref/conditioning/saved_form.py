@@ -32,7 +32,7 @@ class SavedForm(NamedTuple):
     objectives: tuple[str, ...]
     settings: dict[str, Any]
     places: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     base: nn.Module | None = None
     whole_base: bool = False
 

@@ -183,7 +183,7 @@ def point_label(names: Sequence[str], preference: Any) -> str:
         >>> point_label(["helpful", "harmless"], [1.0, 0.0]), point_label(["helpful", "harmless"], [0.25, 0.75])
         ('helpful', 'helpful 0.25, harmless 0.75')
     """
-    weights = validate_preferences(preference, names)[0].tolist()
+    weights = validate_preferences(preference, tuple(names))[0].tolist()
     for name, weight in zip(names, weights, strict=True):
         if math.isclose(weight, 1.0, abs_tol=1e-6):
             return name
