@@ -117,6 +117,7 @@ def recipe_of(settings: Settings) -> Recipe:
             reference_point=REFERENCE_POINT,
             prompts=PROMPTS,
             max_new_tokens=settings.max_new_tokens,
+            sampled_prompts=8,
         ),
         seed=settings.seed,
         output=str(free_folder(settings.output)),

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm as terminal_bar
 from tqdm.auto import tqdm
 
-__all__ = ["SECONDS_BETWEEN_LINES", "progress_bar"]
+__all__ = ["SECONDS_BETWEEN_LINES", "progress_bar", "time_left"]
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -39,7 +39,7 @@ def progress_bar(
     lines = {
         "file": _Lines(output),
         # A drawn bar has no use in a file.
-        "bar_format": "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {remaining} left{postfix}]",
+        "bar_format": "{desc}: {n_fmt}/{total_fmt} [{elapsed}, {left}{postfix}]",
         "mininterval": SECONDS_BETWEEN_LINES,
         "maxinterval": SECONDS_BETWEEN_LINES,
         "delay": SECONDS_BETWEEN_LINES,
@@ -47,6 +47,27 @@ def progress_bar(
         "miniters": 1,
     }
     return _LineBar(iterable, desc=description, **{"leave": False, **options, **lines})
+
+
+def time_left(seconds: float | None) -> str:
+    """How long work will still take, as it is said: to the second, the minute or the hour, whichever is enough.
+
+    Example:
+        >>> time_left(40.2), time_left(192), time_left(4_800), time_left(3 * 86_400), time_left(None)
+        ('40 s left', '3 min left', '1 h 20 min left', '3 d left', 'time left unknown')
+    """
+    if seconds is None:
+        return "time left unknown"
+    if round(seconds) < 60:
+        return f"{round(seconds)} s left"
+    minutes = round(seconds / 60)
+    hours = round(seconds / 3_600)
+    if minutes < 60:
+        return f"{minutes} min left"
+    # From a day on, minutes say nothing more.
+    (large, small), units = (divmod(minutes, 60), "h min") if minutes < 1_440 else (divmod(hours, 24), "d h")
+    first, second = units.split()
+    return f"{large} {first} {small} {second} left" if small else f"{large} {first} left"
 
 
 def _in_notebook() -> bool:
@@ -69,6 +90,15 @@ class _LineBar(terminal_bar):
                 self.update()
         finally:
             self.close()
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What a line can say, with the time left in words."""
+        known: dict[str, Any] = super().format_dict
+        n, total, rate, elapsed = known["n"], known["total"], known["rate"], known["elapsed"]
+        if rate is None and elapsed:
+            rate = (n - known["initial"]) / elapsed
+        return known | {"left": time_left((total - n) / rate if total is not None and rate else None)}
 
     def display(self, *arguments: Any, **options: Any) -> None:
         """Write a line; whichever thread does, the next one is due so much later."""

@@ -15,6 +15,7 @@ from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
+from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_count
 
 __all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "is_as_defined", "spread_evenly"]
@@ -114,15 +115,28 @@ class Objective(OptionsRepr, ABC):
             ValueError: such a row.
         """
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
-        """The losses over the whole of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, without gradients."""
+    def preference_rows(self, preferences: Any) -> Tensor:
+        """Preferences as a tensor; those that are none, by name say, are checked, and a single one is a row ``(1, m)``.
+
+        Raises:
+            ValueError: preferences that do not lie on the simplex.
+        """
+        if isinstance(preferences, Tensor):
+            return preferences
+        return validate_preferences(preferences, self.names).to(torch.get_default_dtype())
+
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
+        """The losses over the whole of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, without gradients.
+
+        Preferences may be given by name.
+        """
         if data is not None:
             raise NotImplementedError(
                 f"{type(self).__name__} does not say how to evaluate on data: implement mean_losses(), or derive from "
                 "RowObjective."
             )
         with torch.no_grad():
-            return self.losses(model, None, preferences)
+            return self.losses(model, None, self.preference_rows(preferences))
 
     # For objectives that sample, or that train more than the model.
 
@@ -228,14 +242,17 @@ class RowObjective(Objective):
             )
         return RowLosses(*losses)
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
+
+        Preferences may be given by name.
 
         Raises:
             ValueError: no data, no row labelled on some objective, or rows that the model does not go with.
             TypeError: data whose rows cannot be counted, or had by their number.
         """
         data, device = self._checked_evaluation(model, data)
+        preferences = self.preference_rows(preferences)
         totals = torch.zeros(preferences.shape, dtype=torch.float64)
         counts = torch.zeros(self.num_objectives, dtype=torch.float64)
         with torch.no_grad():
@@ -254,7 +271,7 @@ class RowObjective(Objective):
         size: int,
         model: nn.Module,
         data: Sequence[Any],
-        preferences: Tensor,
+        preferences: Any,
         batch_size: int,
         progress: bool = False,
     ) -> Tensor:
@@ -265,10 +282,11 @@ class RowObjective(Objective):
             size: how many numbers a row has.
             model: what is evaluated.
             data: rows.
-            preferences: ``(N, m)``.
+            preferences: ``(N, m)``, or by name.
             batch_size: rows in one forward.
             progress: show a progress bar.
         """
+        preferences = self.preference_rows(preferences)
         device, batches = next(model.parameters()).device, self.evaluation_batches(data, batch_size)
         numbers = torch.zeros(len(preferences), len(data), size, dtype=torch.float64)
         forwards = len(batches) * len(preferences)

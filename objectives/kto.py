@@ -241,12 +241,12 @@ class KTO(RowObjective):
         return torch.where(labels == 1, good, bad)
 
     def all_log_ratios(
-        self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
+        self, model: nn.Module, data: Sequence[Any], preferences: Any, batch_size: int, progress: bool = False
     ) -> Tensor:
         """h of every row and of its mismatch at every preference ``(N, m)``: ``(N, rows, 2)``, on the CPU."""
         return self.at_every_preference(self.log_ratios, 2, model, data, preferences, batch_size, progress)
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """Mean losses over the labelled rows of ``data`` at each preference, ``(N, m)`` to ``(N, m)``, no gradients.
 
         z(λ) comes from all rows, so that the batch size makes no difference; raises as ``RowObjective`` does, and

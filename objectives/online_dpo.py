@@ -164,7 +164,7 @@ class OnlineDPO(Objective):
         values = torch.where(counts > 0, labelled_sum(losses, labelled, dim=1) / counts.clamp(min=1), neutral)
         return Losses(values, metrics=pair_metrics(self.names, self._margin_loss.beta * scores, batch.labels))
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−E r_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("OnlineDPO has nothing to evaluate on: give data with at least one prompt.")

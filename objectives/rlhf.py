@@ -207,7 +207,7 @@ class RLHF(Objective):
         losses = policy_losses(*log_probabilities, batch.advantages, mask, batch.estimates, clip_range)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
-    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Tensor, batch_size: int) -> Tensor:
+    def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")

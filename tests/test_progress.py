@@ -4,12 +4,14 @@ import io
 import time
 from itertools import pairwise
 
+import hypothesis
 import pytest
 from _clock import Clock
+from hypothesis import strategies as st
 from tqdm.std import tqdm as terminal_bar
 
 from mopref import _progress
-from mopref._progress import SECONDS_BETWEEN_LINES, progress_bar
+from mopref._progress import SECONDS_BETWEEN_LINES, progress_bar, time_left
 
 
 class Terminal(io.StringIO):
@@ -39,8 +41,8 @@ def test_where_there_is_no_terminal_a_line_comes_every_half_minute(clock):
     lines = work(clock, stream, steps=100, seconds=1.0)
     times = [time for time, _ in lines]
     assert times == [30.0, 60.0, 90.0]
-    assert lines[0][1] == "work: 30/100 [00:30, 01:10 left]"
-    assert lines[1][1] == "work: 60/100 [01:00, 00:40 left]"
+    assert lines[0][1] == "work: 30/100 [00:30, 1 min left]"
+    assert lines[1][1] == "work: 60/100 [01:00, 40 s left]"
     assert "\r" not in stream.getvalue()
     assert stream.getvalue().endswith("\n")
 
@@ -48,7 +50,7 @@ def test_where_there_is_no_terminal_a_line_comes_every_half_minute(clock):
 def test_steps_longer_than_half_a_minute_get_a_line_each(clock):
     lines = work(clock, io.StringIO(), steps=4, seconds=50.0)
     assert [time for time, _ in lines] == [50.0, 100.0, 150.0, 200.0]
-    assert lines[1][1].startswith("work: 2/4 [01:40, 01:40 left")
+    assert lines[1][1].startswith("work: 2/4 [01:40, 2 min left]")
 
 
 def test_a_fast_beginning_does_not_make_later_lines_rarer(clock):
@@ -78,8 +80,8 @@ def test_long_work_ends_with_a_last_line_where_it_is_left(leave, clock):
     stream = io.StringIO()
     work(clock, stream, steps=70, seconds=1.0, leave=leave)
     lines = stream.getvalue().splitlines()
-    assert lines[:2] == ["work: 30/70 [00:30, 00:40 left]", "work: 60/70 [01:00, 00:10 left]"]
-    assert lines[2:] == (["work: 70/70 [01:10, 00:00 left]"] if leave else [])
+    assert lines[:2] == ["work: 30/70 [00:30, 40 s left]", "work: 60/70 [01:00, 10 s left]"]
+    assert lines[2:] == (["work: 70/70 [01:10, 0 s left]"] if leave else [])
 
 
 def test_what_is_set_beside_it_is_in_the_line(clock):
@@ -89,7 +91,7 @@ def test_what_is_set_beside_it_is_in_the_line(clock):
         bar.set_postfix_str("helpful=0.5000", refresh=False)
         bar.update()
     # One of three steps in 40 s, so that two more take 80 s.
-    assert stream.getvalue() == "training: 3/5 [00:40, 01:20 left, helpful=0.5000]\n"
+    assert stream.getvalue() == "training: 3/5 [00:40, 1 min left, helpful=0.5000]\n"
 
 
 def test_an_iterable(clock):
@@ -149,7 +151,7 @@ def test_standard_error_is_the_default(clock, capsys):
         clock.seconds += 31.0
         bar.update()
     captured = capsys.readouterr()
-    assert captured.err == "work: 1/2 [00:31, 00:31 left]\n"
+    assert captured.err == "work: 1/2 [00:31, 31 s left]\n"
     assert captured.out == ""
 
 
@@ -210,3 +212,43 @@ def test_lines_keep_their_distance_whoever_writes_them(seconds, monkeypatch):
     assert 3 <= len(gaps) <= 5
     assert min(gaps) > 0.3
     assert max(gaps) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s left"),
+        (59.4, "59 s left"),
+        (59.6, "1 min left"),
+        (192.0, "3 min left"),
+        (3_569.0, "59 min left"),
+        (3_571.0, "1 h left"),
+        (4_800.0, "1 h 20 min left"),
+        (86_369.0, "23 h 59 min left"),
+        (86_371.0, "1 d left"),
+        (200_000.0, "2 d 8 h left"),
+        (None, "time left unknown"),
+    ],
+)
+def test_the_time_left_in_words(seconds, text):
+    assert time_left(seconds) == text
+
+
+@hypothesis.given(st.floats(0, 1e7))
+def test_the_words_say_the_time(seconds):
+    """Rounded to what they say: a second, a minute or an hour, the smallest unit of each range."""
+    words = time_left(seconds).removesuffix(" left").split()
+    units = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
+    said = sum(int(number) * units[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
+    step = 1 if seconds < 59.5 else 60 if seconds < 86_370 else 3_600
+    assert abs(said - seconds) <= step / 2
+
+
+@pytest.mark.parametrize("total", [None, 5], ids=["without an end", "before the first step"])
+def test_where_nobody_knows_the_time_left_the_line_says_so(total, clock):
+    stream = io.StringIO()
+    with progress_bar(None, "work", stream=stream, total=total, initial=2) as bar:
+        clock.seconds += 40.0
+        bar.update(0 if total else 3)
+        bar.refresh()
+    assert "[00:40, time left unknown]" in stream.getvalue().splitlines()[-1]

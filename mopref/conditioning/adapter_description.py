@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_check import difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
 from mopref.conditioning.svd_lora import SVDLoRAConfig
@@ -145,7 +146,9 @@ def difference_of_base(
     modules = dict(base_model.named_modules(remove_duplicate=False))
     for name, size in sizes.items():
         module = modules.get(name)
-        own_size = layer_sizes(module) if module is not None and is_adaptable(module) else "missing"
+        # Of a model whose adapters are in place it is compared what they are around.
+        layer = module.base_layer if isinstance(module, AdapterLayer) else module
+        own_size = layer_sizes(layer) if layer is not None and is_adaptable(layer) else "missing"
         if own_size != size:
             return f"it adapts {name} of shape {size}, which is {own_size} here"
     return difference_of_weights(samples, base_model, version)
@@ -173,8 +176,10 @@ def difference_of_kind(recorded: Mapping[str, Any], own: Mapping[str, Any], base
     return difference_of_weights(recorded["base_check"], base_model, version)
 
 
-def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse tensors that are not those of an adapter.
+def check_tensors(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], config_file: str = CONFIG_FILE
+) -> None:
+    """Refuse tensors that are not those of an adapter, or of another conditioning, as ``config_file`` describes it.
 
     Raises:
         ValueError: tensors that are missing, not described, of another shape, or of no floating-point type.
@@ -183,7 +188,7 @@ def check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int,
         if name not in tensors:
             raise ValueError(f"has no tensor {name!r}")
         if name not in shapes:
-            raise ValueError(f"has a tensor {name!r} that {CONFIG_FILE} does not describe")
+            raise ValueError(f"has a tensor {name!r} that {config_file} does not describe")
         if tuple(tensors[name].shape) != shapes[name]:
             raise ValueError(f"{name!r} has shape {tuple(tensors[name].shape)}, not {shapes[name]}")
         if tensors[name].dtype not in _FLOATS:

@@ -40,6 +40,7 @@ __all__ = [
     "base_name",
     "check_savable",
     "introduce_to_peft",
+    "introduce_to_pipelines",
     "kind_of",
     "named_base",
     "read_adapter",
@@ -88,6 +89,17 @@ def introduce_to_peft() -> None:
     methods = getattr(sys.modules.get("peft.mapping"), "PEFT_TYPE_TO_CONFIG_MAPPING", None)
     if methods is not None:
         methods.setdefault(ADAPTER_TYPE, _NoPeftConfig)
+
+
+def introduce_to_pipelines(name: str) -> None:
+    """Let the text generation of transformers' pipelines, where they are loaded, know a class that generates.
+
+    They go by names of classes, and would log that this one is not supported, with all those that are.
+    """
+    tasks = getattr(sys.modules.get("transformers.pipelines.base"), "SUPPORTED_PEFT_TASKS", None)
+    names = tasks.get("text-generation") if isinstance(tasks, dict) else None
+    if isinstance(names, list) and name not in names:
+        names.append(name)
 
 
 def kind_of(adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> dict[str, Any]:

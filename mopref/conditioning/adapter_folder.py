@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,23 @@ from mopref.conditioning.adapter_description import (
     read_config,
 )
 
-__all__ = ["EXPORTED", "TENSOR_FILE", "check_replaceable", "checked_folder", "model_weights", "write_adapter"]
+__all__ = [
+    "CONDITIONING_CONFIG",
+    "CONDITIONING_TENSORS",
+    "EXPORTED",
+    "TENSOR_FILE",
+    "check_replaceable",
+    "checked_folder",
+    "model_weights",
+    "refuse_content",
+    "refused_content",
+    "write_adapter",
+    "write_files",
+]
 
 TENSOR_FILE = "adapter_model.safetensors"
+# What a conditioning without adapters of this format is saved as, see conditioning_files.
+CONDITIONING_CONFIG, CONDITIONING_TENSORS = "conditioning.json", "conditioning.safetensors"
 # Names an exported LoRA among those of one adapter, in the mark by which it is told from another tool's.
 EXPORTED = "exported"
 _MARK = "mopref"
@@ -68,20 +82,39 @@ def check_replaceable(folder: Path, own: Mapping[str, Any], base_model: nn.Modul
     Raises:
         FileExistsError: no folder, or one with a model, a checkpoint or another adapter, which would be lost.
     """
+    refuse_content(folder, lambda: _other_content(folder, own, base_model))
+
+
+def refuse_content(folder: Path, content: Callable[[], str | None]) -> None:
+    """Refuse to write over what is no folder, or what ``content``, asked for a folder's, says that would be lost.
+
+    Raises:
+        FileExistsError: something is there.
+    """
     nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
     if nearest is not None and not nearest.is_dir():
         raise FileExistsError(f"{nearest} is no folder: choose another path, or delete it first.")
-    content = _other_content(folder, own, base_model)
-    if content is not None:
-        raise FileExistsError(f"{folder} holds {content}: choose another folder, or delete this one first.")
+    found = content()
+    if found is not None:
+        raise FileExistsError(f"{folder} holds {found}: choose another folder, or delete this one first.")
 
 
-def _other_content(folder: Path, own: Mapping[str, Any], base_model: nn.Module) -> str | None:
+def refused_content(folder: Path) -> str | None:
+    """What neither an adapter nor another conditioning is written beside: a model or a checkpoint, if it is there."""
     weights = model_weights(folder)
     if weights is not None:
         return f"the weights of a model ({weights}), in whose place other tools would take an adapter beside them"
     if all((folder / name).is_file() for name in _CHECKPOINT):
         return "a checkpoint of a training"
+    return None
+
+
+def _other_content(folder: Path, own: Mapping[str, Any], base_model: nn.Module) -> str | None:
+    content = refused_content(folder)
+    if content is not None:
+        return content
+    if any(os.path.lexists(folder / name) for name in (CONDITIONING_CONFIG, CONDITIONING_TENSORS)):
+        return f"another conditioning ({CONDITIONING_CONFIG}), beside which nobody would know which of the two counts"
     if not any(os.path.lexists(folder / name) for name in (CONFIG_FILE, TENSOR_FILE, "adapter_model.bin")):
         return None
     try:
@@ -136,12 +169,22 @@ def write_adapter(
     content = save(tensors, metadata={"format": "pt"})
     if EXPORTED in own:
         content = _marked(content, {name: own[name] for name in (EXPORTED, *KIND)})
+    write_files(folder, {TENSOR_FILE: content, CONFIG_FILE: text})
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together, each in one move; without the last, the description, the rest counts nothing.
+
+    Args:
+        folder: where to; it is made where it is missing.
+        files: by their names; an older description goes first, so that an interrupted write leaves none.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-        for name, data in ((TENSOR_FILE, content), (CONFIG_FILE, text)):
+        for name, data in files.items():
             (Path(temporary) / name).write_bytes(data)
-        (folder / CONFIG_FILE).unlink(missing_ok=True)
-        for name in (TENSOR_FILE, CONFIG_FILE):
+        (folder / [*files][-1]).unlink(missing_ok=True)
+        for name in files:
             os.replace(Path(temporary) / name, folder / name)
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import is_transposed
-from mopref.conditioning.svd_lora import SVDLoRALayer
 
 __all__ = ["base_check", "difference_of_weights", "sampled_numbers", "shares_no_weight", "storage_kinds"]
 
@@ -25,8 +25,9 @@ def base_check(base_model: nn.Module) -> dict[str, list[float]]:
     adapter_parameters = {
         id(parameter)
         for layer in base_model.modules()
-        if isinstance(layer, SVDLoRALayer)
-        for parameter in layer.parameters(recurse=False)
+        if isinstance(layer, AdapterLayer)
+        for name, parameter in layer.named_parameters()
+        if not name.startswith("base_layer.")
     }
     tables = _token_tables(base_model)
     samples = {}
@@ -96,6 +97,8 @@ def storage_kinds(layers: Iterable[nn.Module]) -> dict[str, int]:
 
 
 def _storage_kind(layer: nn.Module) -> str:
+    if isinstance(layer, AdapterLayer):
+        layer = layer.base_layer
     # A weight that is computed from others is not asked for: a spectral norm would count.
     if parametrize.is_parametrized(layer, "weight"):
         return "float"

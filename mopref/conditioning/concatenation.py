@@ -1,18 +1,21 @@
 """ConcatenationModel: the preference as more input features."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.mlp import standardise_preferences
+from mopref.conditioning.saved_form import SavedForm, take_on
 
 __all__ = ["ConcatenationModel"]
 
 
-class ConcatenationModel(ConditionedModel):
+class ConcatenationModel(SavedConditioning, ConditionedModel):
     """y = base([x, standardised λ]): the preference is appended to the features of the first input.
 
     The plainest conditioning; all parameters are those of the base, and it starts with an output that depends on λ.
@@ -34,6 +37,23 @@ class ConcatenationModel(ConditionedModel):
         super().__init__(objectives)
         weight_like(base_model)
         self.base_model = base_model
+
+    def _form(self) -> SavedForm:
+        return SavedForm("ConcatenationModel", self.objectives, {}, {}, {}, self.base_model, whole_base=True)
+
+    @classmethod
+    def load(cls, base_model: nn.Module, folder: str | Path) -> Self:
+        """A model with what :meth:`save_pretrained` wrote, in a base of the same architecture.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: another kind, another base, or a file that is damaged. The base is unchanged then.
+        """
+        content = read_conditioning(folder, "ConcatenationModel", lambda *_: {}, base_model)
+        model = cls(base_model, content.objectives)
+        model.preference_convention = content.convention
+        take_on(content, model._form())
+        return model
 
     def forward(self, x: Tensor, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
         """The base model's forward with λ beside the features of ``x``, ``(B, …, d)``.

@@ -1,6 +1,7 @@
 """FiLMModel: the preference scales and shifts the features of a network, layer by layer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -9,11 +10,13 @@ from torch import Tensor, nn
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_model import keep_gradients, keep_statistics, token_counts
 from mopref.conditioning.checkpointing import ActivationCheckpointing
-from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
-from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, weight_of
-from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.conditioned_model import ConditionedModel, objective_names, weight_like
+from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
+from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_adaptable, layer_sizes, weight_of
+from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
-from mopref.conditioning.wrapping import select_linear_layers, wrap_layers
+from mopref.conditioning.saved_form import SavedForm, take_on
+from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["FiLMLayer", "FiLMModel"]
@@ -61,7 +64,7 @@ class FiLMLayer(AdapterLayer):
         return f"num_features={self.num_features}"
 
 
-class FiLMModel(ConditionedModel):
+class FiLMModel(SavedConditioning, ConditionedModel):
     """A network whose linear layers are followed by (1 + γ(λ)) ∘ h + β(λ), with γ and β learned for each layer.
 
     Starts as the base network for every λ. The layers are put into ``base_model`` itself. Nothing mixes rows, so each
@@ -106,19 +109,67 @@ class FiLMModel(ConditionedModel):
         train_base: bool = True,
         seed: int = 0,
     ) -> None:
+        settings = {
+            "hidden": python_values(hidden, int, "hidden"),
+            "target_modules": target_modules,
+            "train_base": python_value(train_base, bool, "train_base"),
+            "seed": checked_seed(seed),
+        }
+        names = objective_names(objectives)
+        keep_gradients(base_model)
+        self._set_up(base_model, names, settings, select_linear_layers(base_model, target_modules))
+
+    def _set_up(
+        self, base_model: nn.Module, objectives: Sequence[str], settings: dict[str, Any], selection: LayerSelection
+    ) -> None:
         super().__init__(objectives)
-        hidden, train_base = python_values(hidden, int, "hidden"), python_value(train_base, bool, "train_base")
         self.state = state = PreferenceState()
-        generator = torch.Generator().manual_seed(checked_seed(seed))
+        generator = torch.Generator().manual_seed(settings["seed"])
 
         def film(layer: nn.Module) -> FiLMLayer:
-            return FiLMLayer(layer, hidden, self.num_objectives, state, generator)
+            return FiLMLayer(layer, settings["hidden"], self.num_objectives, state, generator)
 
-        keep_gradients(base_model)
-        selection = select_linear_layers(base_model, target_modules)
-        self.layers = wrap_layers(base_model, selection, film, train_base)
-        self.base_model, self._train_base = base_model, train_base
+        self.layers = wrap_layers(base_model, selection, film, settings["train_base"])
+        targets = settings["target_modules"]
+        self._settings = settings | {"target_modules": targets if targets is None else list(targets)}
+        self.base_model, self._train_base = base_model, settings["train_base"]
         self._checkpointing = ActivationCheckpointing(base_model, state)
+
+    def _form(self) -> SavedForm:
+        own = {
+            f"{name}.conditioner.{part}": parameter
+            for name, layer in self.layers.items()
+            for part, parameter in layer.conditioner.named_parameters()
+        }
+        sizes = {name: [layer.n_out, layer.n_in] for name, layer in self.layers.items()}
+        return SavedForm("FiLMModel", self.objectives, self._settings, sizes, own, self.base_model, self._train_base)
+
+    @classmethod
+    def load(cls, base_model: nn.Module, folder: str | Path) -> Self:
+        """A model with what :meth:`save_pretrained` wrote, on a base of the same architecture.
+
+        A base that was frozen must be the one that it was trained on; the values of one that was trained are taken
+        from the folder.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: another kind, another base, or a file that is damaged. The base is unchanged then.
+        """
+
+        def sizes(recorded: dict[str, Any]) -> dict[str, Any]:
+            modules = dict(base_model.named_modules(remove_duplicate=False))
+            linear = {name: layer for name in recorded if (layer := modules.get(name)) and is_adaptable(layer)}
+            return {name: layer_sizes(layer) for name, layer in linear.items()}
+
+        content = read_conditioning(folder, "FiLMModel", _shapes, base_model, sizes)
+        keep_gradients(base_model)
+        model = cls.__new__(cls)
+        # The layers that were conditioned, whatever would be selected today.
+        settings = content.settings | {"hidden": tuple(content.settings["hidden"])}
+        model._set_up(base_model, content.objectives, settings, named_layers(base_model, [*content.places]))
+        model.preference_convention = content.convention
+        take_on(content, model._form())
+        return model
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the running statistics of a frozen base stay as they are."""
@@ -142,3 +193,15 @@ class FiLMModel(ConditionedModel):
             if self.training:
                 self._checkpointing.take_over()
             return self.base_model(*args, **kwargs)
+
+
+def _shapes(
+    objectives: tuple[str, ...], settings: dict[str, Any], places: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of all perceptrons' parameters, by the layers that they belong to."""
+    hidden = python_values(settings["hidden"], int, "hidden")
+    return {
+        f"{name}.conditioner.{part}": shape
+        for name, (n_out, _) in places.items()
+        for part, shape in mlp_shapes((len(objectives), *hidden, 2 * n_out)).items()
+    }

@@ -1,7 +1,9 @@
 """HypernetworkModel: a network that makes the weights of another one from the preference."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from math import prod
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +11,16 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.linear_layer import adapter_dtype
-from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
+from mopref.conditioning.saved_form import SavedForm, take_on
 from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["HypernetworkModel"]
 
 
-class HypernetworkModel(ConditionedModel):
+class HypernetworkModel(SavedConditioning, ConditionedModel):
     """y = base(x; θ(λ)) with all weights made from the preference: θ(λ) = θ_0 + D · [λ̃, e(λ̃)].
 
     λ̃ is the standardised λ, e a multilayer perceptron from λ̃ to k numbers, and D, ``(P, m + k)``, turns these
@@ -73,10 +77,17 @@ class HypernetworkModel(ConditionedModel):
         hidden, train_base = python_values(hidden, int, "hidden"), python_value(train_base, bool, "train_base")
         embedding_size = python_value(embedding_size, int, "embedding_size")
         like = weight_like(base_model)
-        parameters = {name: p for name, p in base_model.named_parameters() if p.is_floating_point()}
+        parameters = _generated(base_model)
         self.weight_names, count = tuple(parameters), sum(p.numel() for p in parameters.values())
         self.slots = _slots(base_model, parameters)
         self.vectorize: bool = python_value(vectorize, bool, "vectorize")
+        self._settings = {
+            "hidden": hidden,
+            "embedding_size": embedding_size,
+            "vectorize": self.vectorize,
+            "train_base": train_base,
+            "seed": checked_seed(seed),
+        }
         dtype = adapter_dtype(like)
         widths = (self.num_objectives, *hidden, embedding_size)
         self.embedding = make_mlp(widths, torch.Generator().manual_seed(checked_seed(seed))).to(like.device, dtype)
@@ -88,6 +99,42 @@ class HypernetworkModel(ConditionedModel):
         self._running = False
         for module in base_model.modules():
             module.register_forward_pre_hook(self._refuse_recomputation)
+
+    def _form(self) -> SavedForm:
+        own: dict[str, Tensor] = {
+            f"embedding.{name}": parameter for name, parameter in self.embedding.named_parameters()
+        }
+        return SavedForm(
+            "HypernetworkModel",
+            self.objectives,
+            self._settings,
+            # The columns of D are in the order of the weights.
+            {name: [*self.base_model.get_parameter(name).shape] for name in self.weight_names},
+            own | {"directions": self.directions},
+            self.base_model,
+            self._settings["train_base"],
+        )
+
+    @classmethod
+    def load(cls, base_model: nn.Module, folder: str | Path) -> Self:
+        """A model with what :meth:`save_pretrained` wrote, on a base of the same architecture.
+
+        A base that was frozen must be the one that it was trained on; the values of one that was trained are taken
+        from the folder.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: another kind, another base, or a file that is damaged. The base is unchanged then.
+        """
+
+        def weights(recorded: dict[str, Any]) -> dict[str, Any]:
+            return {name: [*parameter.shape] for name, parameter in _generated(base_model).items()}
+
+        content = read_conditioning(folder, "HypernetworkModel", _shapes, base_model, weights)
+        model = cls(base_model, content.objectives, **content.settings)
+        model.preference_convention = content.convention
+        take_on(content, model._form())
+        return model
 
     def _refuse_recomputation(self, module: nn.Module, inputs: Any) -> None:
         """Gradient checkpointing inside the base would run it again with θ_0: wrong gradients, without a word."""
@@ -166,6 +213,22 @@ class HypernetworkModel(ConditionedModel):
             (run({name: w[g] for name, w in weights.items()}, {i: x[g] for i, x in inputs.items()}), group_rows)
             for g, group_rows in enumerate(rows)
         ]
+
+
+def _generated(base_model: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights that are made from the preference, in the order of D's columns."""
+    return {name: p for name, p in base_model.named_parameters() if p.is_floating_point()}
+
+
+def _shapes(
+    objectives: tuple[str, ...], settings: dict[str, Any], places: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of e's parameters and of Dᵀ, ``(m + k, P)``."""
+    m, k = len(objectives), python_value(settings["embedding_size"], int, "embedding_size")
+    perceptron = mlp_shapes((m, *python_values(settings["hidden"], int, "hidden"), k))
+    return {f"embedding.{name}": shape for name, shape in perceptron.items()} | {
+        "directions": (m + k, sum(prod(shape) for shape in places.values()))
+    }
 
 
 def _check_rows(tensors: dict[int, Tensor], num_preferences: int) -> None:

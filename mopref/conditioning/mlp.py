@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["make_mlp", "standardise_preferences"]
+__all__ = ["make_mlp", "mlp_shapes", "standardise_preferences"]
 
 
 def make_mlp(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential:
@@ -33,6 +33,20 @@ def make_mlp(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential
             nn.init.uniform_(parameter, -1 / math.sqrt(fan_in), 1 / math.sqrt(fan_in), generator=generator)
         layers += [layer, nn.LeakyReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def mlp_shapes(widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters of :func:`make_mlp`, by their names.
+
+    Example:
+        >>> mlp_shapes((2, 8))
+        {'0.weight': (8, 2), '0.bias': (8,)}
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        # A LeakyReLU, without parameters, lies between two layers.
+        shapes |= {f"{2 * layer}.weight": (fan_out, fan_in), f"{2 * layer}.bias": (fan_out,)}
+    return shapes
 
 
 def standardise_preferences(preferences: Tensor) -> Tensor:

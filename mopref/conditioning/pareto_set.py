@@ -1,19 +1,24 @@
 """ParetoSetModel: a small network from a preference to decision variables, for problems that bring no model."""
 
 from collections.abc import Sequence
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
-from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
+from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
+from mopref.conditioning.saved_form import SavedForm, take_on
+from mopref.objective_names import numbered_names
+from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_seed, python_value, python_values
 
 __all__ = ["ParetoSetModel"]
 
 
-class ParetoSetModel(nn.Module):
+class ParetoSetModel(SavedConditioning, nn.Module):
     """x(λ) = (l + u)/2 + (u − l)/2 · sin(π · net(standardised λ)), inside the box [l, u]: the whole Pareto set.
 
     ``net`` is a multilayer perceptron with LeakyReLU. Three choices keep training from collapsing to one point:
@@ -72,18 +77,46 @@ class ParetoSetModel(nn.Module):
         self.register_buffer("lower", lower)
         self.register_buffer("upper", upper)
         self.net = make_mlp(widths, torch.Generator().manual_seed(checked_seed(seed)))
+        self._settings = {
+            "num_objectives": num_objectives,
+            "num_variables": num_variables,
+            "hidden": hidden,
+            "seed": checked_seed(seed),
+        }
 
     @classmethod
     def for_problem(cls, problem: BoxProblem, hidden: Sequence[int] = (128, 128, 128), seed: int = 0) -> Self:
         """A model with a problem's objectives, variables and bounds; see the class for ``hidden`` and ``seed``."""
         return cls(problem.num_objectives, problem.num_variables, problem.bounds, hidden, seed)
 
-    def forward(self, preferences: Tensor) -> Tensor:
+    def _form(self) -> SavedForm:
+        return SavedForm("ParetoSetModel", (), self._settings, {}, self.state_dict(keep_vars=True))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """The model that :meth:`save_pretrained` wrote, on the CPU, with its bounds and in its type.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: another kind, or a file that is damaged.
+        """
+        content = read_conditioning(folder, "ParetoSetModel", _shapes)
+        model = cls(**content.settings)
+        model.preference_convention = content.convention
+        take_on(content, model._form(), of_own_type=[*content.tensors])
+        return model
+
+    def forward(self, preferences: Any) -> Tensor:
         """x(λ): preferences ``(N, m)`` to decision variables ``(N, n)`` inside the bounds.
+
+        Preferences that are no tensor are checked first, and a single one is a row. By name the objectives are
+        f1 … fm, since the model knows only their number.
 
         Raises:
             ValueError: preferences of another shape.
         """
+        if not isinstance(preferences, Tensor):
+            preferences = validate_preferences(preferences, numbered_names(self.num_objectives)).to(self.lower.device)
         if preferences.ndim != 2 or preferences.shape[1] != self.num_objectives:
             raise ValueError(
                 f"preferences have shape {tuple(preferences.shape)}: give one row for each preference and "
@@ -95,3 +128,14 @@ class ParetoSetModel(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""
         return f"num_objectives={self.num_objectives}, num_variables={self.num_variables}"
+
+
+def _shapes(
+    objectives: tuple[str, ...], settings: dict[str, Any], places: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the network's parameters and of the bounds."""
+    num_objectives, num_variables = settings["num_objectives"], settings["num_variables"]
+    hidden = python_values(settings["hidden"], int, "hidden")
+    perceptron = mlp_shapes((num_objectives, *hidden, num_variables))
+    bounds: dict[str, tuple[int, ...]] = {"lower": (num_variables,), "upper": (num_variables,)}
+    return bounds | {f"net.{name}": shape for name, shape in perceptron.items()}

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -26,6 +27,7 @@ from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.linear_layer import layers_without_gradient
 from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
+from mopref.conditioning.saved_form import SavedForm
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
@@ -153,8 +155,11 @@ class PreferenceModel(ConditionedModel):
         cast(Any, self.base_model).generation_config = settings
 
     def can_generate(self) -> bool:
-        """Whether the base model has a ``generate``."""
-        return hasattr(self.base_model, "generate")
+        """Whether the base model has a ``generate``; a pipeline of transformers asks, before it looks at the class."""
+        able = hasattr(self.base_model, "generate")
+        if able:
+            adapter_files.introduce_to_pipelines(type(self).__name__)
+        return able
 
     def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
         """The base model's forward under the given preferences.
@@ -183,7 +188,8 @@ class PreferenceModel(ConditionedModel):
         """The base model's ``generate`` under one preference, or one for each prompt ``(B, m)``.
 
         Sampling, beams and ``num_return_sequences`` are transformers' own; each prompt's preference goes with all of
-        its beams and samples. Prompts of different lengths are padded on the left.
+        its beams and samples. Prompts of different lengths are padded on the left. A text-generation pipeline of
+        transformers passes ``preferences`` on with each of its batches.
 
         Raises:
             ValueError: as :meth:`forward`, or another number of preferences than of prompts.
@@ -202,8 +208,11 @@ class PreferenceModel(ConditionedModel):
             # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
             checked = self.checked(preferences, self._like).clone()
             if rows is not None and len(checked) not in (1, rows):
+                batches = what == "prompts" and len(checked) > rows
+                hint = f" A pipeline that is to have one for each text needs batch_size={len(checked)}."
                 raise ValueError(
                     f"{len(checked)} preferences were given for {rows} {what}: give one for each, or a single one."
+                    f"{hint if batches else ''}"
                 )
         self.state.set(PreferenceRecord(checked, self.state.enabled, counts))
 
@@ -266,6 +275,13 @@ class PreferenceModel(ConditionedModel):
         adapter_files.save_adapter(
             checked_folder(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
         )
+
+    def _form(self) -> SavedForm:
+        """The same as a part of a ``DecisionModel``, which is saved with it."""
+        own = {f"{name}.{part}": getattr(layer, part) for name, layer in self.adapters.items() for part in PARTS}
+        sizes = {name: [layer.n_out, layer.n_in] for name, layer in self.adapters.items()}
+        settings = asdict(self.adapter_config)
+        return SavedForm("PreferenceModel", self.objectives, settings, sizes, own, self.base_model)
 
     def check_folder(self, folder: str | Path) -> None:
         """Refuse a folder as :meth:`save_pretrained` would, before a training rather than after it.

@@ -14,6 +14,7 @@ from mopref import indicators
 from mopref._arrays import as_float64, as_vector
 from mopref._repr import OptionsRepr
 from mopref.front import Front
+from mopref.preferences import validate_preferences
 from mopref.setting_types import python_value
 from mopref.training.callbacks import RunningTrainer, TrainerCallback
 from mopref.training.random_state import random_state, set_random_state
@@ -93,6 +94,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         Raises:
             ValueError: a reference point of another number of objectives, or a model that cannot be saved as the best;
                 before anything is measured.
+            FileExistsError: a ``best_folder`` that holds something else, which would be lost.
         """
         if self.reference_point is not None:
             as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
@@ -101,6 +103,8 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
             raise ValueError(
                 f"best_folder is {str(self.best_folder)!r}, but {name} has no save_pretrained: leave it out."
             )
+        if self.best_folder is not None and hasattr(trainer.unwrapped_model, "check_folder"):
+            trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
         self.records[:] = [record for record in self.records if record["step"] <= trainer.step]
         if not self.records:
             self._evaluate(trainer)
@@ -172,19 +176,20 @@ def evaluation_figures(front: Front) -> list[dict[str, Any]]:
     ]
 
 
-def point_label(names: Sequence[str], preference: Sequence[float]) -> str:
+def point_label(names: Sequence[str], preference: Any) -> str:
     """A preference in a word or few: the objective's name at a corner, "even" in the middle, else the weights.
 
     Example:
         >>> point_label(["helpful", "harmless"], [1.0, 0.0]), point_label(["helpful", "harmless"], [0.25, 0.75])
         ('helpful', 'helpful 0.25, harmless 0.75')
     """
-    for name, weight in zip(names, preference, strict=True):
+    weights = validate_preferences(preference, tuple(names))[0].tolist()
+    for name, weight in zip(names, weights, strict=True):
         if math.isclose(weight, 1.0, abs_tol=1e-6):
             return name
-    if np.ptp(np.asarray(preference)) < 1e-6:
+    if np.ptp(np.asarray(weights)) < 1e-6:
         return "even"
-    return ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, preference, strict=True))
+    return ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
 
 
 def _figure(column: str, names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import torch
 from conditioned_networks import PackedLinear, conditioned, small_config, store_in_int8
 from torch import nn
 
-from mopref import PreferenceModel
+from mopref import FiLMModel, PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.base_check import (
     base_check,
     difference_of_weights,
@@ -152,3 +152,15 @@ def test_the_numbers_of_a_weight_are_spread_over_it():
     assert sampled_numbers(tall, of_first_rows=True) == [0, 2, 4, 6, 8, 10, 12, 15]
     assert sampled_numbers(nn.Parameter(torch.empty(0, 4))) == []
     assert sampled_numbers(nn.Parameter(torch.empty(2, device="meta"))) is None
+
+
+def test_layers_around_linear_ones_are_no_part_of_the_base():
+    for wrap in (
+        lambda base: PreferenceModel(base, SVDLoRAConfig(("a", "b"))),
+        lambda base: FiLMModel(base, 2, train_base=False),
+    ):
+        base = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        samples = base_check(base)
+        wrap(base)
+        assert base_check(base) == samples
+        assert storage_kinds([base[0], base[2]]) == {"float": 2}

@@ -7,7 +7,7 @@ import torch
 from _tensors import tensor
 from torch import nn
 
-from mopref.conditioning.mlp import make_mlp, standardise_preferences
+from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -60,3 +60,11 @@ def test_standardised_preferences_by_hand():
     corner = standardise_preferences(tensor([1.0, 0.0, 0.0]))
     torch.testing.assert_close(corner, math.sqrt(2) * tensor([2.0, -1.0, -1.0]))
     assert torch.equal(standardise_preferences(torch.ones(4, 1)), torch.zeros(4, 1))
+
+
+@pytest.mark.parametrize("widths", [(2, 3), (1, 4, 4, 2), (3, 1, 5)])
+def test_the_shapes_are_those_of_the_parameters(widths):
+    network = make_mlp(widths, torch.Generator().manual_seed(0))
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    assert mlp_shapes(widths) == shapes
+    assert list(mlp_shapes(widths)) == list(shapes)

@@ -57,6 +57,8 @@ def pipe(make_llama, randomise):
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
     model = randomise(PreferenceModel(make_llama(vocab_size=8), CONFIG)).eval()
+    turns, answer = "{% for m in messages %}{{ m.content }} {% endfor %}", "{% if add_generation_prompt %}e{% endif %}"
+    tokenizer.chat_template = turns + answer
     return transformers.pipeline("text-generation", model=model, tokenizer=tokenizer)
 
 
@@ -69,6 +71,65 @@ def test_a_pipeline_passes_preferences_on(preference, pipe):
     assert answer[0]["generated_token_ids"] == expected.tolist()
     with pytest.raises(ValueError, match="preferences are missing: give one weight for each of a, b"):
         pipe("a b", max_new_tokens=4)
+
+
+GREEDY = {"max_new_tokens": 4, "do_sample": False}
+LARGE_A, LARGE_B = {"a": 0.9, "b": 0.1}, {"b": 1.0, "a": 0.0}
+
+
+def answered(pipe, text: str, preference) -> str:
+    """What the model generates by itself after a text."""
+    ids = pipe.tokenizer(text, return_tensors="pt")["input_ids"]
+    generated = pipe.model.generate(ids, preferences=preference, **GREEDY)[0, ids.shape[1] :]
+    return pipe.tokenizer.decode(generated, skip_special_tokens=True)
+
+
+def test_a_pipeline_gives_the_models_own_answers(pipe):
+    answers = [answered(pipe, "a b", preference) for preference in (LARGE_A, LARGE_B)]
+    assert len(set(answers)) == 2, "the test would be vacuous if λ had no effect"
+    for preference, expected in zip((LARGE_A, LARGE_B), answers, strict=True):
+        options = {"preferences": preference, **GREEDY}
+        assert pipe("a b", return_full_text=False, **options) == [{"generated_text": expected}]
+        assert pipe("a b", **options)[0]["generated_text"].removeprefix("a b").strip() == expected
+        whole = type(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, **options)
+        assert whole("a b", return_full_text=False) == [{"generated_text": expected}], "given once, for every call"
+
+
+def test_each_text_of_a_batch_has_its_preference(pipe):
+    """Texts of different lengths, which the pipeline pads on the left, and a λ for each, or one for all."""
+    texts, rows = ["a b", "c d e a b", "b"], [LARGE_A, LARGE_B, LARGE_A]
+    expected = [[{"generated_text": answered(pipe, text, row)}] for text, row in zip(texts, rows, strict=True)]
+    options = {"return_full_text": False, **GREEDY}
+    assert pipe(texts, preferences=rows, batch_size=3, **options) == expected
+    for size in (1, 2):
+        together = pipe(texts, preferences=LARGE_A, batch_size=size, **options)
+        assert together == [[{"generated_text": answered(pipe, text, LARGE_A)}] for text in texts]
+        with pytest.raises(ValueError, match=rf"3 preferences were given for {size} prompts.* needs batch_size=3"):
+            pipe(texts, preferences=rows, batch_size=size, **options)
+
+
+def test_a_pipeline_answers_chats(pipe):
+    chats = [[{"role": "user", "content": text}] for text in ("a b", "c")]
+    expected = [answered(pipe, "a b e", LARGE_A), answered(pipe, "c e", LARGE_B)]
+    single = pipe(chats[0], preferences=LARGE_A, **GREEDY)
+    assert single[0]["generated_text"] == [*chats[0], {"role": "assistant", "content": expected[0]}]
+    both = pipe(chats, preferences=[LARGE_A, LARGE_B], batch_size=2, **GREEDY)
+    assert [answer[0]["generated_text"][-1]["content"] for answer in both] == expected
+
+
+def test_a_pipeline_does_not_say_that_the_model_is_not_supported(pipe, caplog, monkeypatch):
+    """It goes by names of classes."""
+    transformers = pytest.importorskip("transformers")
+    logger = transformers.utils.logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        transformers.pipeline("text-generation", model=pipe.model, tokenizer=pipe.tokenizer)
+        assert "not supported" not in caplog.text
+        monkeypatch.setattr(transformers.pipelines.base, "SUPPORTED_PEFT_TASKS", {})
+        transformers.pipeline("text-generation", model=pipe.model, tokenizer=pipe.tokenizer)
+        assert "The model 'PreferenceModel' is not supported" in caplog.text, "the test would be vacuous"
+    finally:
+        logger.removeHandler(caplog.handler)
 
 
 @torch.no_grad()

@@ -186,7 +186,7 @@ class PairObjective(RowObjective):
         return Losses(values, metrics=pair_metrics(self.names, self.implicit_rewards(scores), batch.labels))
 
     def all_scores(
-        self, model: nn.Module, data: Sequence[Any], preferences: Tensor, batch_size: int, progress: bool = False
+        self, model: nn.Module, data: Sequence[Any], preferences: Any, batch_size: int, progress: bool = False
     ) -> Tensor:
         """Scores of every row at every preference ``(N, m)``: ``(N, rows, 2)``, on the CPU, without gradients."""
         return self.at_every_preference(self.scores, 2, model, data, preferences, batch_size, progress)

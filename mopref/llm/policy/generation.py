@@ -28,6 +28,7 @@ __all__ = [
     "Response",
     "Sampling",
     "answer_prompts",
+    "preference_rows",
     "prompt_groups",
     "sample_responses",
     "stop_tokens",
@@ -205,7 +206,7 @@ def _vocabulary(tokenizer: Any) -> tuple[range, ...] | None:
 def sample_responses(
     model: PreferenceModel,
     prompt_ids: Sequence[Sequence[int]],
-    preferences: Tensor | None,
+    preferences: Any,
     sampling: Sampling,
     samples_per_prompt: int = 1,
     *,
@@ -223,7 +224,7 @@ def sample_responses(
     Args:
         model: the conditioned model; dropout is off.
         prompt_ids: B lists of token ids.
-        preferences: ``(B, m)``, or ``(m,)`` or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
+        preferences: ``(B, m)``, or ``(m,)`` or ``(1, m)`` for all, or by name; ``None`` within ``model.disabled()``.
         sampling: the settings; ``stop_token_ids`` must be given.
         samples_per_prompt: S.
         greedy: take the likeliest token at each place instead of sampling.
@@ -246,7 +247,7 @@ def sample_responses(
     prompt_ids = _id_lists(prompt_ids)
     counts = token_counts(model.base_model, [{"prompt_ids": ids} for ids in prompt_ids], ("prompt_ids",), "prompt")
     check_lengths(model.base_model, [tokens for (tokens,) in counts], "prompt", sampling.max_new_tokens)
-    preferences = _preference_rows(model, preferences, len(prompt_ids))
+    preferences = preference_rows(model, preferences, len(prompt_ids))
     responses: dict[int, list[Response]] = {}
     for places in prompt_groups(model, prompt_ids):
         own = preferences if preferences is None or len(preferences) == 1 else preferences[places]
@@ -336,8 +337,12 @@ def _id_lists(prompt_ids: Any) -> list[Sequence[int]]:
     return rows
 
 
-def _preference_rows(model: PreferenceModel, preferences: Any, num_prompts: int) -> Tensor | None:
-    """One preference for each prompt, or one for all, as a matrix."""
+def preference_rows(model: PreferenceModel, preferences: Any, num_prompts: int) -> Tensor | None:
+    """One preference for each prompt, or one for all, as a matrix.
+
+    Raises:
+        ValueError: preferences that do not lie on the simplex, or fit neither all prompts nor each.
+    """
     if preferences is None:
         return None
     rows = validate_preferences(preferences, model.objectives)
@@ -370,7 +375,7 @@ def answer_prompts(
     model: PreferenceModel,
     tokenizer: Any,
     prompts: Sequence[str | Sequence[Mapping[str, str]]],
-    preferences: Tensor | None,
+    preferences: Any,
     max_new_tokens: int | None = None,
     sampling: Sampling | None = None,
     progress: bool = False,
@@ -385,7 +390,7 @@ def answer_prompts(
         model: the conditioned model.
         tokenizer: a tokenizer of transformers, or a ``PairTokenizer``; its chat template is used where it has one.
         prompts: N texts or lists of chat messages.
-        preferences: ``(N, m)``, or ``(m,)`` or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
+        preferences: ``(N, m)``, or ``(m,)`` or ``(1, m)`` for all, or by name; ``None`` within ``model.disabled()``.
         max_new_tokens: the most tokens of an answer, for greedy decoding; 64 by default.
         sampling: sample with these settings; greedy decoding by default.
         progress: show a progress bar.

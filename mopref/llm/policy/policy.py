@@ -30,6 +30,7 @@ from mopref.llm.policy.positions import check_lengths, check_one_scaling
 from mopref.llm.policy.row_origin import check_row_origin, weights_digest
 from mopref.llm.policy.samples import Samples, sample_with_outputs, watch_head
 from mopref.llm.policy.token_check import check_stop_tokens, token_counts
+from mopref.preferences import validate_preferences
 
 __all__ = ["KEPT_ACTIVATIONS", "Policy"]
 
@@ -171,9 +172,7 @@ class Policy:
 
     # Log-probabilities.
 
-    def token_outputs(
-        self, sequences: Sequences, preferences: Tensor | None, with_head_inputs: bool = False
-    ) -> TokenOutputs:
+    def token_outputs(self, sequences: Sequences, preferences: Any, with_head_inputs: bool = False) -> TokenOutputs:
         """Log-probabilities of every response token and, where asked for, what the output head sees.
 
         One forward, differentiable. Logits are made at the columns that predict response tokens only, never for the
@@ -181,7 +180,7 @@ class Policy:
 
         Args:
             sequences: N sequences.
-            preferences: ``(N, m)``, or ``(1, m)`` for all; ``None`` for a model without preferences, or within
+            preferences: ``(N, m)``, ``(1, m)`` for all, or by name; ``None`` for a model without any, or within
                 :meth:`reference`.
             with_head_inputs: also what the output head sees.
         """
@@ -217,10 +216,10 @@ class Policy:
             head_inputs[-1][:, predicting] if with_head_inputs else None,
         )
 
-    def _outputs_in_groups(
-        self, sequences: Sequences, preferences: Tensor | None, with_head_inputs: bool
-    ) -> TokenOutputs:
+    def _outputs_in_groups(self, sequences: Sequences, preferences: Any, with_head_inputs: bool) -> TokenOutputs:
         """The same, from sequences with prompts of one length at a time, which need no padding on the left."""
+        if preferences is not None:
+            preferences = validate_preferences(preferences, self.conditioned.objectives)
         parts, places = [], []
         for group in equal_groups(sequences.left_padding.tolist()):
             rows = torch.tensor(group, device=sequences.input_ids.device)
@@ -233,11 +232,11 @@ class Policy:
             torch.cat([part.log_probabilities for part in parts])[order], torch.cat(states)[order] if states else None
         )
 
-    def token_log_probabilities(self, sequences: Sequences, preferences: Tensor | None = None) -> Tensor:
+    def token_log_probabilities(self, sequences: Sequences, preferences: Any = None) -> Tensor:
         """log π(y_t | x, y_<t; λ) of every response token, ``(N, R)``; 0 where a response is padded."""
         return self.token_outputs(sequences, preferences).log_probabilities
 
-    def sequence_log_probabilities(self, sequences: Sequences, preferences: Tensor | None = None) -> Tensor:
+    def sequence_log_probabilities(self, sequences: Sequences, preferences: Any = None) -> Tensor:
         """log π(y | x; λ) = Σ_t log π(y_t | x, y_<t; λ), summed over response tokens: ``(N,)``."""
         return self.token_log_probabilities(sequences, preferences).sum(dim=1)
 
@@ -289,7 +288,7 @@ class Policy:
     def sample(
         self,
         prompt_ids: Sequence[Sequence[int]],
-        preferences: Tensor | None,
+        preferences: Any,
         samples_per_prompt: int,
         with_head_inputs: bool = False,
     ) -> Samples:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mopref.conditioning.preference_model import PreferenceModel
-from mopref.llm.policy.generation import Response, Sampling, prompt_groups, sample_responses
+from mopref.llm.policy.generation import Response, Sampling, preference_rows, prompt_groups, sample_responses
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
 
 __all__ = ["Samples", "sample_with_outputs", "watch_head"]
@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 def sample_with_outputs(
     model: PreferenceModel,
     prompt_ids: Sequence[Sequence[int]],
-    preferences: Tensor | None,
+    preferences: Any,
     sampling: Sampling,
     samples_per_prompt: int = 1,
     *,
@@ -44,7 +44,7 @@ def sample_with_outputs(
     Args:
         model: the conditioned model; dropout is off.
         prompt_ids: B lists of token ids.
-        preferences: ``(B, m)``, or ``(1, m)`` for all; ``None`` within ``model.disabled()``.
+        preferences: ``(B, m)``, or ``(1, m)`` for all, or by name; ``None`` within ``model.disabled()``.
         sampling: the settings; ``stop_token_ids`` must be given.
         samples_per_prompt: S.
         with_head_inputs: keep what the output head sees, too.
@@ -53,6 +53,7 @@ def sample_with_outputs(
         ValueError: as ``sample_responses``; head inputs of a model that does not name its output head; or a model that
             gives other logits for padded rows.
     """
+    preferences = preference_rows(model, preferences, len(prompt_ids))
     groups = prompt_groups(model, prompt_ids)
     if len(groups) > 1:
         options: dict[str, Any] = {"with_head_inputs": with_head_inputs}
