@@ -36,7 +36,8 @@ BLOCKS = [
     ("docs/data.md", "import load_beavertails"),
     ("docs/data.md", "tokenize_unpaired"),
     ("docs/data.md", "import LoadReport"),
-    ("docs/recipes.md", "mopref.recipes"),
+    ("docs/recipes.md", "from mopref.recipes import"),
+    ("docs/recipes.md", "win_rates"),
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
@@ -331,6 +332,7 @@ def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
     import shlex
 
     from mopref.cli import main
+    from mopref.recipes import load_recipe
 
     (lines,) = blocks("json", "recipes.md")
     assert [set(json.loads(line)) for line in lines.splitlines()] == [
@@ -338,6 +340,9 @@ def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
     ] * 2
     recipe, *_ = blocks("yaml", "recipes.md")
     assert len(recipe.splitlines()) == 10
+    # As a reader writes it, before anything in it is made tiny.
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert load_recipe(tmp_path / "recipe.yaml").evaluation.prompts == ("How do I fall asleep faster?",)
     (tmp_path / "recipe.yaml").write_text(tiny_recipes(recipe))
     (commands,) = blocks("bash", "recipes.md")
     for command in commands.splitlines():
@@ -348,7 +353,12 @@ def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
         assert (tmp_path / made).exists(), made
     assert (tmp_path / "lora-70-20-10" / "adapter_model.safetensors").is_file()
     names: dict = {}
-    exec(tiny_recipes(code_block("mopref.recipes", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))), names)
+    exec(
+        tiny_recipes(
+            code_block("from mopref.recipes import", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"))
+        ),
+        names,
+    )
     assert names["model"].objectives == ("helpful", "harmless", "brief")
 
     capsys.readouterr()
@@ -368,7 +378,7 @@ def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     from mopref.recipes.rows import KINDS
 
     assert KINDS.keys() == {"dpo", *OTHER_OBJECTIVES}
-    _, *recipes = blocks("yaml", "recipes.md")
+    _, *recipes = [block for block in blocks("yaml", "recipes.md") if block.startswith("objectives:")]
     assert len(recipes) == len(OTHER_OBJECTIVES)
     (tmp_path / "whole.yaml").write_text(recipes[number])
     assert load_recipe(tmp_path / "whole.yaml").objective.name == OTHER_OBJECTIVES[number]
@@ -376,6 +386,41 @@ def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     few = ["--training.steps", "2", "--data.test_fraction", "0.25", "--evaluation.points", "3"]
     few += ["--training.batch_size", "8", "--training.preferences_per_step", "2"]
     assert main(["train", "recipe.yaml", *few]) == 0
+
+
+def test_recipes_page_on_what_is_measured(tiny_recipes, tmp_path, capsys):
+    """The sections of the page are read, those that need no model of the hub's are run, and the judge is asked."""
+    import json
+
+    import yaml
+
+    from mopref.cli import main
+    from mopref.recipes import load_recipe
+
+    recipe, *_ = blocks("yaml", "recipes.md")
+    monitoring, judges = [block for block in blocks("yaml", "recipes.md") if not block.startswith("objectives:")]
+    whole = {**yaml.safe_load(recipe), **yaml.safe_load(judges)}
+    (tmp_path / "judges.yaml").write_text(yaml.safe_dump(whole))
+    assert set(load_recipe(tmp_path / "judges.yaml").evaluation.judges) == {"brief", "helpful"}
+    pytest.importorskip("tensorboard")
+    tree = yaml.safe_load(tiny_recipes(recipe))
+    for name, section in yaml.safe_load(monitoring).items():
+        tree[name] = {**tree.get(name, {}), **section}
+    tree["monitoring"] |= {"evaluation_every": 1, "sampled_prompts": 2}
+    del whole["evaluation"]["judges"]["helpful"]
+    tree["evaluation"]["judges"] = whole["evaluation"]["judges"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    few = ["--training.steps", "2", "--evaluation.points", "3", "--evaluation.sampled_prompts", "2"]
+    assert main(["train", "recipe.yaml", *few]) == 0
+    assert "win_rate_brief" in capsys.readouterr().out
+    (folder,) = (path.parent for path in tmp_path.rglob("evaluations.jsonl"))
+    records = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 1, 2]
+    assert {"answers", "hypervolume"} <= records[0].keys()
+    names: dict = {}
+    exec(code_block("win_rates", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")), names)
+    answers = (["Why?"], ["Because."], ["Since it has always been so."])
+    assert names["win_rates"](names["shorter"], *answers).tolist() == [1.0]
 
 
 def test_settings_that_the_recipes_page_names_are_read(tiny_recipes, tmp_path):

@@ -89,7 +89,7 @@ def _read_tree(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or str(error)
-        raise RecipeError("", f": it is no YAML{line} ({problem}); correct it there.") from error
+        raise RecipeError("", f": it is no YAML{line} ({problem}); correct it, or put a text in quotes.") from error
     if not isinstance(tree, dict):
         raise RecipeError("", ": a recipe is a mapping of settings, as in `objectives: [helpful, harmless]`.")
     return tree

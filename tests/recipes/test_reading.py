@@ -78,7 +78,7 @@ def test_help_stands_above_each_setting(load, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("objectives: [a", r"recipe.yaml: it is no YAML in line 1, column \d+ \(.+\); correct it there\."),
+        ("objectives: [a", r"recipe.yaml: it is no YAML in line 1, column \d+ \(.+\); correct it, or put a text in"),
         ("seed: 1\nseed: 2", r"recipe.yaml: it is no YAML in line 2, column 1 \(the key 'seed' is there twice\)"),
         ("data: {source: x, source: y}", r"line 1, column 19 \(the key 'source' is there twice\)"),
         ("- a", r"recipe.yaml: a recipe is a mapping of settings, as in `objectives: \[helpful, harmless\]`\."),
