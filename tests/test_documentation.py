@@ -37,6 +37,7 @@ BLOCKS = [
     ("docs/data.md", "tokenize_unpaired"),
     ("docs/data.md", "import LoadReport"),
     ("docs/recipes.md", "mopref.recipes"),
+    ("docs/recipes.md", "import win_rates"),
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
@@ -320,7 +321,7 @@ def tiny_recipes(tmp_path, monkeypatch, make_llama):
     def shortened(text: str) -> str:
         for old, new in (("Qwen/Qwen2.5-0.5B-Instruct", "model"), ("steps: 500", "steps: 2"), ("steps=500", "steps=2")):
             text = text.replace(old, new)
-        return text.replace("prompts: [How do I fall asleep faster?]", "prompts: [why Hello]\n  max_new_tokens: 3")
+        return text.replace('prompts: ["How do I fall asleep faster?"]', "prompts: [why Hello]\n  max_new_tokens: 3")
 
     return shortened
 
@@ -368,7 +369,7 @@ def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     from mopref.recipes.rows import KINDS
 
     assert KINDS.keys() == {"dpo", *OTHER_OBJECTIVES}
-    _, *recipes = blocks("yaml", "recipes.md")
+    _, *recipes = [block for block in blocks("yaml", "recipes.md") if block.startswith("objectives:")]
     assert len(recipes) == len(OTHER_OBJECTIVES)
     (tmp_path / "whole.yaml").write_text(recipes[number])
     assert load_recipe(tmp_path / "whole.yaml").objective.name == OTHER_OBJECTIVES[number]
