@@ -321,7 +321,7 @@ def tiny_recipes(tmp_path, monkeypatch, make_llama):
     def shortened(text: str) -> str:
         for old, new in (("Qwen/Qwen2.5-0.5B-Instruct", "model"), ("steps: 500", "steps: 2"), ("steps=500", "steps=2")):
             text = text.replace(old, new)
-        return text.replace("prompts: [How do I fall asleep faster?]", "prompts: [why Hello]\n  max_new_tokens: 3")
+        return text.replace('prompts: ["How do I fall asleep faster?"]', "prompts: [why Hello]\n  max_new_tokens: 3")
 
     return shortened
 
@@ -389,26 +389,21 @@ def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
 
 
 def test_recipes_page_on_what_is_measured(tiny_recipes, tmp_path, capsys):
-    """The sections of the page are read, those that need no model of the hub's are run, and the judge is asked."""
+    """The sections of the page are run, but for the judge that is a model of the hub's."""
     import json
 
     import yaml
 
     from mopref.cli import main
-    from mopref.recipes import load_recipe
 
+    pytest.importorskip("tensorboard")
     recipe, *_ = blocks("yaml", "recipes.md")
     monitoring, judges = [block for block in blocks("yaml", "recipes.md") if not block.startswith("objectives:")]
-    whole = {**yaml.safe_load(recipe), **yaml.safe_load(judges)}
-    (tmp_path / "judges.yaml").write_text(yaml.safe_dump(whole))
-    assert set(load_recipe(tmp_path / "judges.yaml").evaluation.judges) == {"brief", "helpful"}
-    pytest.importorskip("tensorboard")
     tree = yaml.safe_load(tiny_recipes(recipe))
     for name, section in yaml.safe_load(monitoring).items():
         tree[name] = {**tree.get(name, {}), **section}
     tree["monitoring"] |= {"evaluation_every": 1, "sampled_prompts": 2}
-    del whole["evaluation"]["judges"]["helpful"]
-    tree["evaluation"]["judges"] = whole["evaluation"]["judges"]
+    tree["evaluation"]["judges"] = {"brief": yaml.safe_load(judges)["evaluation"]["judges"]["brief"]}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     few = ["--training.steps", "2", "--evaluation.points", "3", "--evaluation.sampled_prompts", "2"]
     assert main(["train", "recipe.yaml", *few]) == 0
@@ -417,10 +412,6 @@ def test_recipes_page_on_what_is_measured(tiny_recipes, tmp_path, capsys):
     records = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [0, 1, 2]
     assert {"answers", "hypervolume"} <= records[0].keys()
-    names: dict = {}
-    exec(code_block("win_rates", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")), names)
-    answers = (["Why?"], ["Because."], ["Since it has always been so."])
-    assert names["win_rates"](names["shorter"], *answers).tolist() == [1.0]
 
 
 def test_settings_that_the_recipes_page_names_are_read(tiny_recipes, tmp_path):

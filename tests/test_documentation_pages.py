@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from _tiny_runs import write_lines
 from test_documentation import PAGES, ROOT, RUN_IN_ORDER, WORDS, save_tokenizer
 
@@ -56,6 +57,34 @@ def run_page(tmp_path, monkeypatch, make_llama):
 def test_all_pages_are_here():
     tested = re.findall(r"run_page\(\"(\w+)\"", Path(__file__).read_text(encoding="utf-8"))
     assert sorted(tested) == sorted(RUN_IN_ORDER)
+
+
+def test_recipes_page_on_judges(capsys):
+    (block,) = (block for block in python_blocks("recipes") if "import win_rates" in block)
+    *code, call = block.strip().splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(code), names)
+    assert repr(eval(call, names)) == call.partition("  # ")[2]
+
+
+def test_recipes_page_on_measuring(tmp_path, monkeypatch):
+    """Parts of a recipe are read with the page's first one, and its sections are theirs."""
+    from mopref.recipes import load_recipe
+
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    first, *others = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    parts = [part for part in others if not part.startswith("objectives:")]
+    (tmp_path / "recipe.yaml").write_text(first, encoding="utf-8")
+    assert load_recipe(tmp_path / "recipe.yaml").evaluation.prompts == ("How do I fall asleep faster?",)
+    assert len(parts) == 2
+    for part in parts:
+        recipe = {**yaml.safe_load(first), **yaml.safe_load(part)}
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+        read = load_recipe(tmp_path / "recipe.yaml")
+        for section, settings in yaml.safe_load(part).items():
+            for name in settings:
+                assert getattr(getattr(read, section), name), f"{section}.{name}"
 
 
 def test_home_from_own_files_to_a_front(run_page, tmp_path):

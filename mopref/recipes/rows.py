@@ -5,7 +5,7 @@ An objective that is new here is one line in ``KINDS``, a loader of other record
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mopref.llm.data import (
     label_counts,
@@ -157,7 +157,7 @@ def prompt_rows(tokenizer: Any, records: Records, data: DataSettings) -> list[di
     One that is too long is left out where it would be an error, since the records' rows are made before.
     """
     prompts = {prompt_key(record["prompt"]): record["prompt"] for record in records}
-    how = "truncate" if data.on_long_prompt == "truncate" else "drop"
+    how: Literal["truncate", "drop"] = "truncate" if data.on_long_prompt == "truncate" else "drop"
     return tokenize_prompts(tokenizer, list(prompts.values()), data.max_prompt_length, how)
 
 
