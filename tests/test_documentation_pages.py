@@ -87,6 +87,14 @@ def test_recipes_page_on_measuring(tmp_path, monkeypatch):
                 assert getattr(getattr(read, section), name), f"{section}.{name}"
 
 
+def test_readme_has_the_records_and_the_recipe_of_the_recipes_page():
+    """Which are run there."""
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/recipes.md"))
+    for language in ("json", "yaml"):
+        first, *_ = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+        assert re.findall(rf"```{language}\n(.*?)```", readme, re.DOTALL) == [first]
+
+
 def test_home_from_own_files_to_a_front(run_page, tmp_path):
     from mopref.recipes import TrainingSettings
 
