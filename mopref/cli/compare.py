@@ -13,8 +13,8 @@ from mopref.recipes.run_folder import check_new_folder
 
 __all__ = ["parser", "run"]
 
-_DESCRIPTION = """Compare the fronts of two runs or more: hypervolumes, best values, who holds how much of the union and covers the other,
-the values at every preference that all share, and the settings in which the recipes differ.
+_DESCRIPTION = """Compare the fronts of two runs or more: hypervolumes, best values, how much of the union each holds,
+which covers the other, the values at every preference that all share, and the settings in which the recipes differ.
 
   mopref compare runs/first runs/second
   mopref compare runs/first runs/second runs/third --reference-point 1,1 --output runs/comparison

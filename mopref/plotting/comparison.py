@@ -66,13 +66,15 @@ def plot_comparison(
     looks = line_looks(len(fronts))
     is_plane = len(first.names) == 2
     with style():
-        figure = new_figure(7.2, 5.6) if is_plane else new_figure(max(7.2, 1.5 * len(first.names) + 1.5), 5.6)
+        columns = 1 if max(map(len, labels)) > _LONGEST_LABEL else 2
+        # The legend takes from the picture's height, and must leave enough to the axes.
+        height = 4.8 + 0.24 * len(labels) / columns
+        figure = new_figure(7.2 if is_plane else max(7.2, 1.5 * len(first.names) + 1.5), height)
         axes = figure.add_subplot()
         draw = _draw_plane if is_plane else _draw_parallel
         draw(axes, list(fronts.values()), labels, looks)
         if is_plane and point is not None and _is_near(list(fronts.values()), point):
             axes.scatter(*point, marker="X", s=80, color=DARK, edgecolors="white", zorder=5, label="reference point")
-        columns = 1 if max(map(len, labels)) > _LONGEST_LABEL else 2
         legend = figure.legend(
             loc="outside lower center", ncols=columns, frameon=False, fontsize="small", handlelength=3.5
         )
@@ -157,7 +159,7 @@ def _draw_parallel(axes: Axes, fronts: Sequence[Front], labels: Sequence[str], l
         for values_of_point, is_on_front in zip(front.values, on_front.tolist(), strict=True):
             strength = {"linewidth": 1.6, "alpha": 0.85} if is_on_front else {"linewidth": 0.8, "alpha": 0.45}
             heights = (values_of_point - low) / size
-            axes.plot(places, heights, **look, **strength, markersize=5, markeredgecolor="white", zorder=3)
+            axes.plot(places, heights, **look, **strength, markersize=7, markeredgecolor="white", zorder=3)
         axes.plot([], [], **look, linewidth=1.6, markeredgecolor="white", markersize=6, label=label)
     if not all(indicators.non_dominated(front.values, front.maximize).all() for front in fronts):
         axes.plot([], [], color=DARK, linewidth=0.8, alpha=0.45, label="dominated within its run")

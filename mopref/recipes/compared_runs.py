@@ -1,5 +1,6 @@
 """Fronts that are to be compared: read from runs or files, named apart, and refused where they do not compare."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from mopref.recipes.rows import KINDS
 from mopref.recipes.run_files import read_run_files
 from mopref.recipes.run_folder import FRONT, RECIPE, flat_settings
 
-__all__ = ["ComparedRun", "common_reference_point", "comparison_warnings", "read_runs"]
+__all__ = ["ComparedRun", "common_reference_point", "comparison_warnings", "printable", "read_runs"]
 
 # What decides on which held-out rows the figures are measured; the seed does where it splits them off.
 _ROWS = ("data.test_source", "data.test_options", "data.test_fraction", "data.max_", "data.on_long_prompt")
@@ -115,14 +116,14 @@ def comparison_warnings(runs: Sequence[ComparedRun], reference_point: Array) -> 
         rows = _differing_rows(first, run)
         if rows:
             sentences.append(
-                f"{first.name} and {run.name} were measured on different held-out data ({rows}): figures on other "
-                "rows do not compare."
+                f"{first.name} and {run.name} were measured on different held-out data (they differ in {rows}): "
+                "figures on other rows do not compare."
             )
         measures = _differing(first, run, _measures(first))
         if measures:
             sentences.append(
-                f"{first.name} and {run.name} do not measure the same ({', '.join(measures)} differ): values of other "
-                "losses or rewards do not compare."
+                f"{first.name} and {run.name} do not measure the same (they differ in {', '.join(measures)}): "
+                "values of other losses or rewards do not compare."
             )
         if not _same_preferences(first.front.preferences, run.front.preferences):
             sentences.append(
@@ -145,6 +146,16 @@ def comparison_warnings(runs: Sequence[ComparedRun], reference_point: Array) -> 
                 "objective, and add nothing to its hypervolume."
             )
     return sentences
+
+
+def printable(text: str) -> str:
+    """The text itself, or with what a terminal would obey written out.
+
+    Example:
+        >>> print(printable("a b"), printable("a\\x1bb"))
+        a b "a\\u001bb"
+    """
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _front_file(path: Path) -> Path:
@@ -191,7 +202,7 @@ def _names(files: Sequence[Path]) -> list[str]:
             names.count(name) > 1 and count < len(own) for name, count, own in zip(names, counts, parts, strict=True)
         ]
         if not any(longer):
-            return names
+            return list(map(printable, names))
         counts = [count + more for count, more in zip(counts, longer, strict=True)]
 
 
@@ -238,8 +249,8 @@ def _differing_rows(first: ComparedRun, run: ComparedRun) -> str:
     if is_split and _differing(first, run, ("seed",)):
         reasons.append("seed")
     if is_known and first.records != run.records:
-        reasons.insert(0, "the fingerprints of their records")
-    return f"{', '.join(reasons)} differ" if reasons else ""
+        reasons.insert(0, "the fingerprint of the records")
+    return ", ".join(reasons)
 
 
 def _measures(run: ComparedRun) -> tuple[str, ...]:

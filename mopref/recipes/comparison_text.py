@@ -8,7 +8,8 @@ import numpy as np
 
 from mopref.front.intervals import interval_level
 from mopref.front.table import convention_lines, table_lines
-from mopref.recipes.comparison import Comparison
+from mopref.recipes.compared_runs import printable
+from mopref.recipes.comparison import Comparison, RunFigures
 from mopref.recipes.front_table import number_text
 
 __all__ = ["comparison_text"]
@@ -41,13 +42,11 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def _run_lines(comparison: Comparison) -> list[str]:
-    figures, front = comparison.figures, comparison.runs[0].front
-    volumes = np.array([own.hypervolume for own in figures])
-    bounds = np.array([own.hypervolume_interval or (np.nan, np.nan) for own in figures])
-    has_bounds = bool(np.isfinite(bounds).any())
+    figures = comparison.figures
+    has_bounds = any(own.hypervolume_interval for own in figures)
     columns: list[tuple[str, Sequence[Any]]] = [
-        ("run", [_printable(run.name) for run in comparison.runs]),
-        ("hypervolume ↑", volumes.tolist()),
+        ("run", [run.name for run in comparison.runs]),
+        ("hypervolume ↑", _volumes(figures)),
         ("points", [own.points for own in figures]),
         ("non-dominated", [own.non_dominated for own in figures]),
     ]
@@ -61,17 +60,26 @@ def _run_lines(comparison: Comparison) -> list[str]:
     lines = table_lines(
         [head for head, _ in columns],
         [np.array(column) for _, column in columns],
-        [bounds if head == "hypervolume ↑" and has_bounds else None for head, _ in columns],
         dominated=np.zeros(len(figures), dtype=bool),
     )
-    return [*lines, *_notes(comparison, has_bounds, len(front.names))]
+    return [*lines, *_notes(comparison, has_bounds)]
 
 
-def _notes(comparison: Comparison, has_bounds: bool, count: int) -> Iterator[str]:
+def _volumes(figures: Sequence[RunFigures]) -> list[str]:
+    """Hypervolumes with their intervals, in as many digits as tell them apart."""
+    like = [own.hypervolume for own in figures]
+    texts = []
+    for own in figures:
+        bounds = [number_text(bound, like) for bound in own.hypervolume_interval or ()]
+        texts.append(number_text(own.hypervolume, like) + (f" [{', '.join(bounds)}]" if bounds else ""))
+    return texts
+
+
+def _notes(comparison: Comparison, has_bounds: bool) -> Iterator[str]:
     """What the columns of the first table mean."""
     point = ", ".join(f"{number:g}" for number in comparison.reference_point)
     approximate = [run.name for run, own in _pairs(comparison) if not own.hypervolume_exact]
-    how = f"; approximate for {', '.join(map(_printable, approximate))}" if approximate else ""
+    how = f"; approximate for {', '.join(approximate)}" if approximate else ""
     yield f"hypervolume     under the reference point ({point}){how}"
     if has_bounds:
         levels = {
@@ -89,7 +97,7 @@ def _shared_sections(comparison: Comparison) -> list[list[str]]:
     shared, front = comparison.shared, comparison.runs[0].front
     if not shared:
         return [["No preference is in all fronts, so no values stand side by side."]]
-    names = [_printable(run.name) for run in comparison.runs]
+    names = [run.name for run in comparison.runs]
     weights = np.array([point.preference for point in shared])
     sections = []
     for objective, arrow in enumerate(_arrows(comparison)):
@@ -104,7 +112,7 @@ def _shared_sections(comparison: Comparison) -> list[list[str]]:
                 sizes = [number_text(abs(difference), like) for difference in to_first]
                 texts = [f"{text} ({sign}{size})" for text, sign, size in zip(texts, signs, sizes, strict=True)]
             columns.append(texts)
-        heads = [*(f"λ {name}" for name in front.names), *names]
+        heads = [*(f"λ {printable(name)}" for name in front.names), *names]
         lines = table_lines(heads, [np.array(column) for column in columns], dominated=np.zeros(len(shared), bool))
         sections.append([f"{arrow} at the preferences of all fronts (in brackets: minus {names[0]})", *lines])
     return sections
@@ -112,7 +120,7 @@ def _shared_sections(comparison: Comparison) -> list[list[str]]:
 
 def _setting_lines(comparison: Comparison) -> list[str]:
     """The settings that differ, short ones as a table."""
-    missing = [_printable(run.name) for run in comparison.runs if run.settings is None]
+    missing = [run.name for run in comparison.runs if run.settings is None]
     lines = [f"No recipe is recorded of {', '.join(missing)}."] if missing else []
     runs = [run.name for run in comparison.runs if run.settings is not None]
     if len(runs) < 2:
@@ -120,19 +128,19 @@ def _setting_lines(comparison: Comparison) -> list[str]:
     if not comparison.settings:
         return [*lines, "The recipes do not differ."]
     rows = {
-        key: [_value(values[run]) if run in values else _EMPTY for run in runs]
+        printable(key): [_value(values[run]) if run in values else _EMPTY for run in runs]
         for key, values in comparison.settings.items()
     }
     short = {key: texts for key, texts in rows.items() if max(map(len, texts)) <= _LONGEST}
     lines.append("Settings that differ")
     if short:
         columns = [list(short), *zip(*short.values(), strict=True)]
-        heads = ["setting", *map(_printable, runs)]
+        heads = ["setting", *runs]
         lines += table_lines(heads, [np.array(c) for c in columns], dominated=np.zeros(len(short), dtype=bool))
     for key, texts in rows.items():
         if key not in short:
             lines.append(f"{key}:")
-            lines += [f"  {_printable(run)}: {text}" for run, text in zip(runs, texts, strict=True)]
+            lines += [f"  {run}: {text}" for run, text in zip(runs, texts, strict=True)]
     return lines
 
 
@@ -143,13 +151,11 @@ def _pairs(comparison: Comparison) -> list[tuple[Any, Any]]:
 def _arrows(comparison: Comparison) -> list[str]:
     """The objectives with an arrow to where they get better."""
     front = comparison.runs[0].front
-    return [f"{name} {'↑' if flag else '↓'}" for name, flag in zip(front.names, front.is_maximized(), strict=True)]
+    return [
+        f"{printable(name)} {'↑' if flag else '↓'}"
+        for name, flag in zip(front.names, front.is_maximized(), strict=True)
+    ]
 
 
 def _value(value: Any) -> str:
-    return _printable(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _printable(text: str) -> str:
-    """The text itself, or with what a terminal would obey written out."""
-    return text if text.isprintable() else json.dumps(text)
+    return printable(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
