@@ -68,19 +68,25 @@ def plot_comparison(
     with style():
         columns = 1 if max(map(len, labels)) > _LONGEST_LABEL else 2
         # The legend takes from the picture's height, and must leave enough to the axes.
-        height = 4.8 + 0.24 * len(labels) / columns
+        height = 4.4 + 0.24 * (4 + len(labels) / columns)
         figure = new_figure(7.2 if is_plane else max(7.2, 1.5 * len(first.names) + 1.5), height)
         axes = figure.add_subplot()
         draw = _draw_plane if is_plane else _draw_parallel
         draw(axes, list(fronts.values()), labels, looks)
         if is_plane and point is not None and _is_near(list(fronts.values()), point):
-            axes.scatter(*point, marker="X", s=80, color=DARK, edgecolors="white", zorder=5, label="reference point")
-        legend = figure.legend(
-            loc="outside lower center", ncols=columns, frameon=False, fontsize="small", handlelength=3.5
+            axes.scatter(
+                point[0], point[1], marker="X", s=80, color=DARK, edgecolors="white", zorder=5, label="reference point"
+            )
+        numbers = None if point is None else ", ".join(f"{number:g}" for number in point)
+        figure.legend(
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize="small",
+            handlelength=3.5,
+            title=None if numbers is None else f"hypervolumes under the reference point ({numbers})",
+            title_fontsize="small",
         )
-        if point is not None:
-            numbers = ", ".join(f"{number:g}" for number in point)
-            legend.set_title(f"hypervolumes under the reference point ({numbers})", prop={"size": "small"})
         if title is not None:
             axes.set_title(title, pad=12)
         save(figure, path)
@@ -134,7 +140,9 @@ def _draw_plane(axes: Axes, fronts: Sequence[Front], labels: Sequence[str], look
             axes.add_collection(LineCollection(list(bars.ends), colors=[color], linewidths=0.8, alpha=0.5, zorder=2.5))
         for mask, face, edge in ((on_front, color, "white"), (~on_front, "white", color)):
             points = front.values[mask]
-            axes.scatter(*points.T, marker=marker, s=POINT_SIZE, facecolors=[face], edgecolors=[edge], zorder=3)
+            axes.scatter(
+                points[:, 0], points[:, 1], marker=marker, s=POINT_SIZE, facecolors=[face], edgecolors=[edge], zorder=3
+            )
         has_dominated |= bool((~on_front).any())
         axes.plot([], [], **look, linewidth=1.0, markeredgecolor="white", markersize=7, label=label)
     if has_dominated:
@@ -157,7 +165,9 @@ def _draw_parallel(axes: Axes, fronts: Sequence[Front], labels: Sequence[str], l
     for front, label, look in zip(fronts, labels, looks, strict=True):
         on_front = indicators.non_dominated(front.values, front.maximize)
         for values_of_point, is_on_front in zip(front.values, on_front.tolist(), strict=True):
-            strength = {"linewidth": 1.6, "alpha": 0.85} if is_on_front else {"linewidth": 0.8, "alpha": 0.45}
+            strength: dict[str, Any] = (
+                {"linewidth": 1.6, "alpha": 0.85} if is_on_front else {"linewidth": 0.8, "alpha": 0.45}
+            )
             heights = (values_of_point - low) / size
             axes.plot(places, heights, **look, **strength, markersize=7, markeredgecolor="white", zorder=3)
         axes.plot([], [], **look, linewidth=1.6, markeredgecolor="white", markersize=6, label=label)

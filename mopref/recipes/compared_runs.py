@@ -149,11 +149,11 @@ def comparison_warnings(runs: Sequence[ComparedRun], reference_point: Array) -> 
 
 
 def printable(text: str) -> str:
-    """The text itself, or with what a terminal would obey written out.
+    r"""The text itself, or with what a terminal would obey written out.
 
     Example:
-        >>> print(printable("a b"), printable("a\\x1bb"))
-        a b "a\\u001bb"
+        >>> print(printable("a b"), printable("a\x1bb"))
+        a b "a\u001bb"
     """
     return text if text.isprintable() else json.dumps(text)
 

@@ -54,9 +54,9 @@ def _run_lines(comparison: Comparison) -> list[str]:
     columns += [(label, [own.indicators[name] for own in figures]) for name, label in labels.items()]
     for objective, arrow in enumerate(_arrows(comparison)):
         columns.append((f"best {arrow}", [float(own.best[objective]) for own in figures]))
-    columns.append(("of the union", [f"{own.share_of_union:.0%}" for own in figures]))
+    columns.append(("share of union", [f"{own.share_of_union:.0%}" for own in figures]))
     if figures[0].coverage is not None:
-        columns.append(("covers", [f"{own.coverage:.0%}" for own in figures]))
+        columns.append(("covers other", [f"{own.coverage:.0%}" for own in figures]))
     lines = table_lines(
         [head for head, _ in columns],
         [np.array(column) for _, column in columns],
@@ -87,9 +87,9 @@ def _notes(comparison: Comparison, has_bounds: bool) -> Iterator[str]:
         }
         told = ", ".join("of a level not recorded" if level is None else f"{100 * level:g} %" for level in levels)
         yield f"[low, high]     interval ({told}), bootstrap over prompts"
-    yield "of the union    share of the distinct points of all runs together that none dominates; copies count for each"
+    yield "share of union  of the distinct points of all runs together that no other dominates; copies count for each"
     if comparison.figures[0].coverage is not None:
-        yield "covers          share of the other run's points that one of this run's is at least as good as in all"
+        yield "covers other    share of the other run's points that a point of this run equals or beats in everything"
 
 
 def _shared_sections(comparison: Comparison) -> list[list[str]]:

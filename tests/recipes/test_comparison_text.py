@@ -45,8 +45,8 @@ def test_a_line_a_run(pair):
         "inner product ↑",
         "best helpful ↓",
         "best harmless ↓",
-        "of the union",
-        "covers",
+        "share of union",
+        "covers other",
     ]
     assert stripped(cells(text, "one.json   ")) == [
         "one.json",
@@ -91,7 +91,7 @@ def test_maximised_objectives_have_another_arrow(tmp_path):
 def test_three_runs_have_no_coverage(pair, tmp_path):
     third = save(tmp_path / "third.json", [[0, 3], [2, 2], [3, 1]])
     text = comparison_text(compare([*pair, third]))
-    assert "covers" not in text
+    assert "covers other" not in text
     helpful = next(section for section in text.split("\n\n") if section.startswith("helpful ↓"))
     assert stripped(cells(helpful, "0.5 "))[2:] == ["1.0000", "2.0000 (+1.0000)", "2.0000 (+1.0000)"]
 
