@@ -274,11 +274,13 @@ def _plain(value: Any) -> Any:
 
 def _same_preferences(preferences: Array, others: Array) -> bool:
     """Whether two fronts are of the same preferences, whatever their order."""
-    if preferences.shape != others.shape:
-        return False
-    # Rounded, since they are stored to about 1e-7 where they were float32.
-    one, other = (rows[np.lexsort(np.round(rows, 5).T)] for rows in (preferences, others))
-    return bool(np.allclose(one, other, rtol=0, atol=1e-5))
+    from scipy.spatial import cKDTree
+
+    pairs = ((preferences, others), (others, preferences))
+    # They are stored to about 1e-7 where they were float32.
+    return len(preferences) == len(others) and all(
+        bool((cKDTree(own).query(of_other, p=np.inf)[0] <= 1e-5).all()) for own, of_other in pairs
+    )
 
 
 def _beyond(front: Front, reference_point: Array) -> int:

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 from plotting_inputs import by_row, front_of, with_intervals
 
 from mopref.front import Front
+from mopref.indicators import non_dominated
 from mopref.plotting import plot_comparison
 
 
@@ -41,6 +42,9 @@ def test_every_point_of_the_plane_is_drawn_in_the_look_of_its_run():
         assert (by_row(points) == by_row(front.values)).all()
         # The non-dominated are filled, the dominated hollow.
         filled, hollow = own
+        on_front = non_dominated(front.values)
+        assert (np.asarray(filled.get_offsets()) == front.values[on_front]).all()
+        assert len(hollow.get_offsets()) == len(front) - on_front.sum() > 0
         assert to_hex(hollow.get_facecolors()[0]) == "#ffffff"
         assert to_hex(filled.get_facecolors()[0]) == to_hex(hollow.get_edgecolors()[0]) != "#ffffff"
         markers.add(filled.get_paths()[0].vertices.tobytes())

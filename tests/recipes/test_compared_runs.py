@@ -162,6 +162,16 @@ def test_other_held_out_rows_are_warned_of(pair, tmp_path, sections, reason):
     assert reason in warning
 
 
+def test_other_sources_are_warned_of_where_no_fingerprint_tells_them(pair, tmp_path):
+    third = write_run(tmp_path / "third", data=replace(DATA, source="OWNER/others"))
+    # The same records from another place are the same.
+    assert warnings_of([pair[0], third]) == []
+    (third / "versions.json").unlink()
+    different, unknown = warnings_of([pair[0], third])
+    assert "different held-out data (they differ in data.source)" in different
+    assert unknown.startswith("on which records third was measured is not recorded")
+
+
 def test_the_seed_does_not_matter_where_the_held_out_data_are_named(tmp_path):
     data = replace(DATA, test_source="OWNER/test")
     assert warnings_of([write_run(tmp_path / str(seed), seed=seed, data=data) for seed in (0, 1)]) == []
@@ -203,10 +213,11 @@ def test_other_preferences_are_warned_of(pair, tmp_path):
     again.save(pair[1] / "front.json")
     # The order and what float32 loses do not matter.
     assert warnings_of(pair) == []
-    fewer = Front(front.preferences[1:], front.values[1:], front.names)
-    fewer.save(pair[1] / "front.json")
-    (warning,) = warnings_of(pair)
-    assert warning.startswith("one and two were measured at different preferences")
+    others = [(front.preferences[1:], front.values[1:]), (front.preferences[[0, 0, 1, 2, 3]], front.values)]
+    for preferences, values in others:
+        for paths in (pair, pair[::-1]):
+            Front(preferences, values, front.names).save(pair[1] / "front.json")
+            assert "were measured at different preferences" in warnings_of(paths)[0]
 
 
 def test_points_beyond_the_reference_point_are_warned_of(pair):

@@ -96,6 +96,13 @@ def test_values_at_the_preferences_that_all_share(tmp_path):
     assert compare([one, two, third], (9, 9)).shared == ()
 
 
+def test_a_preference_that_is_there_twice_is_paired_in_order(tmp_path):
+    one = save(tmp_path / "one.json", [[1, 2], [3, 4]], [[0.5, 0.5]] * 2)
+    two = save(tmp_path / "two.json", [[5, 6], [7, 8]], [[0.5, 0.5]] * 2)
+    shared = compare([one, two], (9, 9)).shared
+    assert [point.values.tolist() for point in shared] == [[[1, 2], [5, 6]], [[3, 4], [7, 8]]]
+
+
 def test_only_settings_that_differ_are_told(tmp_path):
     training = TrainingSettings(steps=7, learning_rate=1e-4)
     paths = [write_run(tmp_path / "one"), write_run(tmp_path / "two", training=training, seed=3)]
