@@ -21,6 +21,7 @@ COMMANDS = {
     "generate": "answer prompts at one preference or at several, side by side",
     "export": "write a run's model for other tools: a LoRA, a merged model, or a set of LoRAs",
     "report": "write one HTML file on a run: front, answers, curves, data, recipe",
+    "compare": "put the fronts of two runs or more side by side, with what differs between their recipes",
     "push": "upload a run's adapter to the hub, with its model card",
     "data": "look at the data of a recipe: labels, conflicts, lengths, leaks, rows as the model sees them",
     "completion": "print the script that lets a shell complete these commands",

@@ -13,6 +13,7 @@ next to :func:`hypervolume`, :func:`range_of_objectives` and :func:`number_of_di
 
 from mopref._faces import public_names as _public_names
 
+from .coverage import coverage as coverage, shares_of_union as shares_of_union
 from .distances import (
     fill_distance as fill_distance,
     gd as gd,

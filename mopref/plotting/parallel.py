@@ -11,7 +11,7 @@ from mopref._arrays import Array
 from mopref.front import Front
 from mopref.plotting.style import DARK, GREY, add_color_bar, interval_bars, preference_colors, tick_label
 
-__all__ = ["draw_parallel"]
+__all__ = ["draw_axes", "draw_parallel"]
 
 # How far from an axis lines with intervals cross it at most, where axes are 1 apart.
 _FARTHEST_CROSSING = 0.12
@@ -58,6 +58,16 @@ def draw_parallel(figure: Figure, front: Front, true_points: Array | None, marks
         axes.plot(*line.T, color=DARK, linewidth=1.8, linestyle=style, marker="X", zorder=4, label=label)
     if marks or len(bars.ends):
         figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+    draw_axes(axes, front, low, size)
+    add_color_bar(figure, axes, front, pad=0.02)
+    return axes
+
+
+def draw_axes(axes: Axes, front: Front, low: Array, size: Array) -> None:
+    """Draw parallel axes, an objective each, and name their lowest numbers ``(m,)`` and, so much above, their highest.
+
+    What a front's values are drawn at is ``(values - low) / size``.
+    """
     count = len(front.names)
     axes.set_xticks(range(count), [tick_label(front, objective) for objective in range(count)])
     axes.tick_params(axis="x", labelsize="small" if count <= 6 else "x-small")
@@ -79,8 +89,6 @@ def draw_parallel(figure: Figure, front: Front, true_points: Array | None, marks
                 color=DARK,
             )
     sns.despine(ax=axes, left=True, bottom=True)
-    add_color_bar(figure, axes, front, pad=0.02)
-    return axes
 
 
 def _sides(weights: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from mopref._faces import public_names as _public_names
 
+from .comparison import Comparison as Comparison, compare as compare, write_comparison as write_comparison
+from .comparison_text import comparison_text as comparison_text
 from .evaluation import evaluate as evaluate
 from .hub import Upload as Upload, push_to_hub as push_to_hub
 from .mistakes import RecipeError as RecipeError, RunFolderError as RunFolderError

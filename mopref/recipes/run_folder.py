@@ -28,6 +28,7 @@ __all__ = [
     "check_same_recipe",
     "check_same_records",
     "fingerprint",
+    "flat_settings",
     "located",
     "newest_checkpoint",
     "versions",
@@ -57,15 +58,15 @@ _FREE = (
 )
 
 
-def check_new_folder(folder: Path) -> None:
-    """Refuse to write a run over something else.
+def check_new_folder(folder: Path, for_run: bool = True) -> None:
+    """Refuse to write a run, or something else where it is not ``for_run``, over what is there.
 
     Raises:
         RecipeError: the folder holds anything, is a file, or cannot be made.
     """
     if folder.is_dir() and any(folder.iterdir()):
         what = "a run" if (folder / RECIPE).is_file() else "files"
-        remedy = "choose another folder, or go on with that run (--resume)"
+        remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run else "")
         raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
     existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
@@ -102,7 +103,7 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
     Raises:
         RecipeError: a setting that differs.
     """
-    new, old = _flat(asdict(recipe.completed())), _flat(asdict(earlier.completed()))
+    new, old = flat_settings(asdict(recipe.completed())), flat_settings(asdict(earlier.completed()))
     for key in {**old, **new}:
         is_free = any(key == free or key.startswith(f"{free}.") for free in _FREE)
         if not is_free and old.get(key) != new.get(key):
@@ -121,11 +122,17 @@ def check_same_records(folder: Path, records: str) -> None:
         raise RunFolderError(f"the data of the run in {folder} have changed since it was begun: begin a new run.")
 
 
-def _flat(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+def flat_settings(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """Settings by their whole keys; an empty section is a value.
+
+    Example:
+        >>> flat_settings({"seed": 0, "data": {"loader": "records", "options": {}}})
+        {'seed': 0, 'data.loader': 'records', 'data.options': {}}
+    """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         place = joined(key, name)
-        flat |= _flat(value, place) if isinstance(value, Mapping) and value else {place: value}
+        flat |= flat_settings(value, place) if isinstance(value, Mapping) and value else {place: value}
     return flat
 
 
