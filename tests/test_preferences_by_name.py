@@ -27,7 +27,15 @@ from mopref import (
 )
 from mopref.known_fronts import global_search, scalarizer_optimum
 from mopref.llm.data.sequences import collate_sequences
-from mopref.llm.evaluation import preference_front, reward_front, sample_answers
+from mopref.llm.evaluation import (
+    Figure,
+    answer_front,
+    front_of_figures,
+    loss_front,
+    preference_front,
+    reward_front,
+    sample_answers,
+)
 from mopref.llm.policy import Policy, Sampling, answer_prompts, sample_responses
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.llm.rewards import token_reward
@@ -160,6 +168,11 @@ def answered(tools: Tools, λ: Any) -> Any:
     ).texts
 
 
+def figured(tools: Tools, λ: Any) -> Any:
+    values = torch.arange(3 * _count(λ)).view(-1, 3)
+    return front_of_figures({name: Figure(values) for name in NAMES}, {}, "xyz", λ).preferences
+
+
 def of_objective(objective: Callable[[], Any], method: str) -> Callable[[Tools, Any], Any]:
     """A method of an objective on the rows of pairs."""
     return lambda tools, λ: getattr(objective(), method)(tools.language_model, rows_for(tools, objective), λ, 4)
@@ -244,6 +257,9 @@ CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     ],
     "global_search": lambda tools, λ: global_search(problem(), Linear(), λ, generations=2).x,
     "point_label": lambda tools, λ: point_label(NAMES, λ),
+    "answer_front": lambda tools, λ: answer_front(tools.language_model, kto(), rows_for(tools, kto) * 2, λ).values,
+    "front_of_figures": figured,
+    "loss_front": lambda tools, λ: loss_front(tools.language_model, dpo(), tools.rows, λ).values,
     "preference_front": lambda tools, λ: preference_front(tools.language_model, dpo(), tools.rows, λ).values,
     "reward_front": lambda tools, λ: reward_front(tools.language_model, SETTINGS, tools.rows, λ).values,
     "sample_answers": answered,

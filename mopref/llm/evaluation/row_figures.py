@@ -13,6 +13,7 @@ from mopref._arrays import Array
 from mopref.bootstrap import BootstrapMeans, bootstrap_means, checked_level, percentile_interval
 from mopref.front import Front
 from mopref.front.intervals import interval_columns
+from mopref.preferences import validate_preferences
 
 __all__ = ["Figure", "figure_columns", "front_of_figures", "prompt_units"]
 
@@ -41,7 +42,7 @@ def front_of_figures(
     objectives: Mapping[str, Figure],
     extra: Mapping[str, Figure],
     units: Sequence[Any],
-    preferences: Array,
+    preferences: Any,
     *,
     maximize: bool = False,
     reference_point: ArrayLike | None = None,
@@ -59,7 +60,7 @@ def front_of_figures(
         objectives: figures that are the front's values, by the objectives' names.
         extra: figures that become extra columns, by their names.
         units: a label for each row, see :func:`prompt_units`.
-        preferences: ``(N, m)``.
+        preferences: ``(N, m)``, or by name.
         maximize: whether the objectives are rewards.
         reference_point: ``(m,)``; with it the hypervolume has an interval, too.
         interval_level: in (0, 1), or ``None`` for no intervals.
@@ -83,7 +84,7 @@ def front_of_figures(
             if interval is not None:
                 notes |= {"reference_point": np.asarray(reference_point).tolist(), "hypervolume_interval": interval}
     return Front(
-        preferences=preferences,
+        preferences=validate_preferences(preferences, tuple(objectives)).detach().cpu().numpy(),
         values=values,
         names=tuple(objectives),
         maximize=maximize,
