@@ -170,7 +170,7 @@ def answered(tools: Tools, λ: Any) -> Any:
 
 def figured(tools: Tools, λ: Any) -> Any:
     values = torch.arange(3 * _count(λ)).view(-1, 3)
-    return front_of_figures({name: Figure(values) for name in NAMES}, {}, "xyz", λ).preferences
+    return front_of_figures({name: Figure(values) for name in NAMES}, {}, list("xyz"), λ).preferences
 
 
 def of_objective(objective: Callable[[], Any], method: str) -> Callable[[Tools, Any], Any]:
