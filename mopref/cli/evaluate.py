@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
-from mopref.cli.output import tell
+from mopref.cli.output import tell, terminal_width
 from mopref.recipes import EvaluationSettings, evaluate, load_recipe, open_run
 from mopref.recipes.run_folder import FRONT, RECIPE
 
@@ -45,5 +45,5 @@ def run(arguments: Sequence[str]) -> None:
     opened = open_run(folder, with_data=True)
     settings = load_recipe(folder / RECIPE, flags).evaluation
     front = evaluate(replace(opened), settings, target, tell)
-    print(front.summary())
+    print(front.summary(width=terminal_width()))
     tell(f"Written to {target}.")

@@ -1,16 +1,22 @@
 """What the commands print: results on standard output, what is being done on standard error; plain in a file."""
 
 import logging
+import shutil
 import sys
 import warnings
 from typing import Any
 
-__all__ = ["quiet_libraries", "tell"]
+__all__ = ["quiet_libraries", "tell", "terminal_width"]
 
 
 def tell(line: str) -> None:
     """Say on standard error what is being done."""
     print(line, file=sys.stderr, flush=True)
+
+
+def terminal_width() -> int | None:
+    """The characters of a line on the terminal that results are printed on; ``None`` for a file."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def quiet_libraries() -> None:

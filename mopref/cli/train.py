@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, first_argument, take_switch
 from mopref.cli.mistakes import UsageError
-from mopref.cli.output import tell
+from mopref.cli.output import tell, terminal_width
 from mopref.cli.report import write_documents
 from mopref.recipes import evaluate, load_recipe, train
 from mopref.recipes.reading import add_recipe_flags
@@ -54,6 +54,6 @@ def run(arguments: Sequence[str]) -> None:
         return
     trained = train(recipe, resume=resume, tell=tell)
     front = evaluate(trained, tell=tell, replace_front=resume)
-    print(front.summary())
+    print(front.summary(width=terminal_width()))
     write_documents(trained.folder)
     tell(f"Written to {trained.folder}.")

@@ -278,9 +278,11 @@ class Front:
         reference_point: ArrayLike | None = None,
         true_front: ArrayLike | None = None,
         scalarizer: Scalarizer | None = None,
+        width: int | None = None,
     ) -> str:
         """A table of all points, and the indicators below it, as plain text without escape codes.
 
+        A table that is wider than ``width`` characters becomes several, each with the preferences.
         Where the preferences do not say importance, the head of the table says what they do. A column with an interval
         is written as ``0.598 [0.571, 0.624]``; the line below the table says of which level. The hypervolume has
         its own where its reference point is that of the metadata.
@@ -293,7 +295,7 @@ class Front:
         cells = zip(self.columns(), [*headers, *self.extra], self.column_arrays(), strict=True)
         shown = [(header, column, known.get(name)) for name, header, column in cells if name not in hidden]
         dominated = ~indicators.non_dominated(self.values, self.maximize)
-        points = table_lines(*zip(*shown, strict=True), dominated=dominated)
+        points = table_lines(*zip(*shown, strict=True), dominated=dominated, repeated=len(self.names), width=width)
         numbers = self.indicators(reference_point, true_front, scalarizer)
         own = self._reference_point(None)
         is_own = own is not None and numbers["reference_point"] == own.tolist()

@@ -33,6 +33,8 @@ def table_lines(
     intervals: Sequence[Array | None] | None = None,
     *,
     dominated: NDArray[np.bool_],
+    repeated: int = 0,
+    width: int | None = None,
 ) -> list[str]:
     """The lines of a table without escape codes, never cut.
 
@@ -41,12 +43,9 @@ def table_lines(
         columns: N numbers, bools or strings each.
         intervals: one for each column, ``(N, 2)`` or ``None``, written in brackets behind its numbers.
         dominated: ``(N,)``; one more column names the points where it is true, if there are any.
+        repeated: so many columns at the start are written again in every table, where several are needed.
+        width: a table that is wider, in characters, becomes several below each other; ``None`` for one of any width.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     bounds = intervals or [None] * len(columns)
     cells = [
         _formatted(column) if interval is None else _with_interval(column, interval)
@@ -55,6 +54,35 @@ def table_lines(
     if dominated.any():
         headers = [*headers, ""]
         cells.append(["dominated" if flag else "" for flag in dominated])
+    lines: list[str] = []
+    for places in _tables(headers, cells, repeated, width):
+        lines += ([""] if lines else []) + _table([headers[i] for i in places], [cells[i] for i in places])
+    return lines
+
+
+def _tables(
+    headers: Sequence[str], cells: Sequence[Sequence[str]], repeated: int, width: int | None
+) -> list[list[int]]:
+    """Which columns stand in which table: as many as fit, and one beside the repeated ones at least."""
+    # Two spaces lie between columns, and one before the first.
+    widths = [3 + max(map(len, [header, *column])) for header, column in zip(headers, cells, strict=True)]
+    first = list(range(repeated))
+    tables = [[*first]]
+    for place in range(repeated, len(headers)):
+        fits = width is None or sum(widths[i] for i in [*tables[-1], place]) <= width
+        if not fits and len(tables[-1]) > repeated:
+            tables.append([*first])
+        tables[-1].append(place)
+    return tables
+
+
+def _table(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of one table."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
         # Text, not str: a name may hold what rich would read as markup.

@@ -172,7 +172,7 @@ def _evaluation_problem(entry: Any, names: tuple[str, ...]) -> str | None:
     for place, point in enumerate(points):
         if not isinstance(point, Mapping) or not _is_preference(point.get("preference"), names):
             return f"has a point {place} whose preference is no weight for each of {', '.join(names)}"
-        problem = _log_problem({key: value for key, value in point.items() if key != "preference"})
+        problem = _log_problem({key: value for key, value in point.items() if key not in ("preference", "intervals")})
         if problem is not None:
             return f"has a point {place} that {problem}"
     return None

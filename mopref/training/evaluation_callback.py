@@ -14,6 +14,7 @@ from mopref import indicators
 from mopref._arrays import as_float64, as_vector
 from mopref._repr import OptionsRepr
 from mopref.front import Front
+from mopref.front.intervals import bound_columns
 from mopref.preferences import validate_preferences
 from mopref.setting_types import python_value
 from mopref.training.callbacks import RunningTrainer, TrainerCallback
@@ -160,20 +161,27 @@ def evaluation_figures(front: Front) -> list[dict[str, Any]]:
 
     An objective's value is ``loss/<name>``, or ``reward/<name>`` where it is maximised; an extra column such as
     ``accuracy_<name>`` is ``accuracy/<name>``, any other is called as it is. A figure that is not known (NaN) is
-    ``None``.
+    ``None``. Where there are intervals, ``intervals`` holds them by the figures' names, ``[low, high]``.
     """
     kinds = ["reward" if flag else "loss" for flag in front.is_maximized()]
     columns = {
         f"{kind}/{name}": front.values[:, i] for i, (kind, name) in enumerate(zip(kinds, front.names, strict=True))
     }
-    columns |= {_figure(name, front.names): column for name, column in front.extra.items()}
-    return [
-        {
-            "preference": dict(zip(front.names, weights, strict=True)),
-            **{name: _plain(column[index]) for name, column in columns.items()},
-        }
-        for index, weights in enumerate(front.preferences.tolist())
-    ]
+    names = dict(zip(front.names, columns, strict=True))
+    bounds = bound_columns(front.intervals)
+    for name, column in front.extra.items():
+        if name not in bounds:
+            names[name] = _figure(name, front.names)
+            columns[names[name]] = column
+    intervals = {names[name]: pairs for name, pairs in front.intervals.items()}
+    points = []
+    for index, weights in enumerate(front.preferences.tolist()):
+        point = {"preference": dict(zip(front.names, weights, strict=True))}
+        point |= {name: _plain(column[index]) for name, column in columns.items()}
+        if intervals:
+            point["intervals"] = {name: [_plain(end) for end in pairs[index]] for name, pairs in intervals.items()}
+        points.append(point)
+    return points
 
 
 def point_label(names: Sequence[str], preference: Any) -> str:

@@ -2,7 +2,7 @@ import logging
 import sys
 import warnings
 
-from mopref.cli.output import quiet_libraries, tell
+from mopref.cli.output import quiet_libraries, tell, terminal_width
 
 
 def test_lines_go_to_standard_error(capsys):
@@ -31,3 +31,10 @@ def test_other_libraries_draw_bars_on_a_terminal_only(monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
         quiet_libraries()
         assert calls == [1]
+
+
+def test_only_a_terminal_has_a_width(monkeypatch, capsys):
+    assert terminal_width() is None
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "72")
+    assert terminal_width() == 72

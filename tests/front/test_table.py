@@ -33,6 +33,28 @@ def test_dominated_points_are_named_where_there_are_any():
     assert [line.split() for line in lines[2:]] == [["1"], ["2", "dominated"]]
 
 
+def test_a_table_that_is_too_wide_becomes_several_with_the_first_columns_in_each():
+    headers = ["λ a", "λ b", "loss", "accuracy of a", "accuracy of b", "kl"]
+    columns = [np.array([0.25 * k, 1.0]) for k in range(6)]
+    one = table_lines(headers, columns, dominated=np.array([False, False]))
+    assert table_lines(headers, columns, dominated=np.array([False, False]), repeated=2, width=200) == one
+    lines = table_lines(headers, columns, dominated=np.array([False, False]), repeated=2, width=40)
+    assert max(map(len, lines)) <= 40
+    heads = [line for line in lines if "λ a" in line]
+    assert len(heads) == lines.count("") + 1 > 1
+    assert all(head.split()[:4] == ["λ", "a", "λ", "b"] for head in heads)
+    shown = " ".join(" ".join(head.split()[4:]) for head in heads)
+    assert shown == "loss accuracy of a accuracy of b kl"
+    narrow = table_lines(headers, columns, dominated=np.array([False, False]), repeated=2, width=5)
+    assert narrow.count("") == 3, "one column beside the repeated ones at least"
+
+
+def test_a_summary_fits_a_width_where_it_is_asked_to():
+    front = small()
+    assert front.summary(width=10_000) == front.summary()
+    assert front.summary(width=30).count(f"λ {front.names[0]}") > 1
+
+
 def test_a_line_for_each_indicator_in_their_order():
     lines = indicator_lines(NUMBERS, 4, seed=7)
     assert lines == [

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mopref import Front, Objective, ParetoTrainer, TrainerConfig
+from mopref.front.intervals import interval_columns
 from mopref.scalarizers import Linear
 from mopref.training.evaluation_callback import EvaluationCallback, evaluation_figures, point_label
 from mopref.training.random_state import random_state
@@ -164,6 +165,16 @@ def test_figures_of_a_front():
         {"preference": {"a": 1.0, "b_a": 0.0}, "loss/a": 0.5, "reward/b_a": 0.6, "margin/b_a": 1, "n": 3},
         {"preference": {"a": 0.0, "b_a": 1.0}, "loss/a": 0.7, "reward/b_a": 0.8, "margin/b_a": 2, "n": 4},
     ]
+    bounds = interval_columns("a", [[0.1, 0.9], [math.nan, math.nan]]) | interval_columns("kl", [[0, 1], [2, 3]])
+    with_bounds = evaluation_figures(Front(CORNERS, CORNERS, NAMES, extra={"kl": [0.5, 2.5], **bounds}))
+    assert with_bounds[0] == {
+        "preference": {"a": 1.0, "b": 0.0},
+        "loss/a": 1.0,
+        "loss/b": 0.0,
+        "kl": 0.5,
+        "intervals": {"loss/a": [0.1, 0.9], "kl": [0.0, 1.0]},
+    }
+    assert with_bounds[1]["intervals"]["loss/a"] == [None, None]
     record = evaluation_figures(Front(CORNERS, CORNERS, NAMES, extra={"accuracy_a": [math.nan, 1.0]}))
     assert record[0]["accuracy/a"] is None
     json.dumps(record, allow_nan=False)
