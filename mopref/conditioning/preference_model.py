@@ -179,9 +179,9 @@ class PreferenceModel(ConditionedModel):
             if self.training:
                 self._checkpointing.take_over()
             in_force = self.state.preferences if self.state.enabled else None
-            check_cache(kwargs.get("past_key_values"), in_force)
+            check_cache(kwargs, in_force)
             output = self.base_model(*args, **kwargs)
-            mark_cache(getattr(output, "past_key_values", None), in_force)
+            mark_cache(output, in_force)
             return output
 
     def generate(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
