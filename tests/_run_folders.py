@@ -23,6 +23,10 @@ HOSTILE = (
 ADAPTER = {"peft_type": "MOPREF_SVD_LORA", "format_version": 2, "preference_convention": "importance"}
 
 
+# An empty file of safetensors: the length of its header, and the header.
+_TENSORS = (2).to_bytes(8, "little") + b"{}"
+
+
 def front_of(count: int, intervals: bool = True) -> Front:
     """A front of m losses on a lattice, one point of it dominated."""
     preferences = simplex_lattice(count, 5 if count == 2 else count).numpy()
@@ -58,7 +62,7 @@ def write_run(folder: Path, count: int = 2, front: bool = True, intervals: bool 
     (folder / "adapter").mkdir(parents=True)
     save_recipe(recipe_of(count, folder, **sections), folder / "recipe.yaml")
     (folder / "adapter" / "adapter_config.json").write_text(json.dumps({**ADAPTER, "base_model": "OWNER/model"}))
-    (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"tensors")
+    (folder / "adapter" / "adapter_model.safetensors").write_bytes(_TENSORS)
     (folder / "versions.json").write_text(json.dumps({"python": "3.11", "system": "a machine", "records": "abc"}))
     log = [{"step": step, "lr": 1e-3, **{f"loss/{name}": 1 / step for name in names}} for step in (1, 2, 3)]
     (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))

@@ -73,6 +73,15 @@ def _overview() -> str:
 
 def _run(command: str, arguments: list[str], debug: bool) -> int:
     try:
+        return _imported_and_run(command, arguments, debug)
+    except KeyboardInterrupt:
+        # Also while modules are imported, which takes seconds.
+        print(f"mopref {command}: interrupted.", file=sys.stderr)
+        return 1
+
+
+def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
+    try:
         # Their import takes seconds: only where a command is run.
         from mopref.cli.mistakes import is_mistake
         from mopref.cli.output import quiet_libraries
@@ -92,8 +101,11 @@ def _run(command: str, arguments: list[str], debug: bool) -> int:
         # Nobody reads any more, as in `mopref … | head`; the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print(f"mopref {command}: interrupted.", file=sys.stderr)
+    except FloatingPointError as error:
+        # A training that diverged says where and what to do; nobody's mistake in a setting's form.
+        if debug:
+            traceback.print_exc()
+        print(f"mopref {command}: {error}", file=sys.stderr)
         return 1
     except Exception as error:
         mistake = is_mistake(error)

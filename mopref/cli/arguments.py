@@ -87,12 +87,16 @@ def named_preferences(texts: Sequence[str], names: Sequence[str]) -> Tensor:
         UsageError: a text of another form.
         ValueError: weights that are no preference.
     """
-    example = ",".join(f"{name}={1 / len(names):.2g}" for name in names)
+    share = round(1 / len(names), 2)
+    example = ",".join(f"{name}={share:g}" for name in names[1:])
+    example = f"{names[0]}={1 - share * (len(names) - 1):.2g}" + (f",{example}" if example else "")
     rows = []
     for text in texts:
         weights: dict[str, float] = {}
         for part in text.split(","):
             name, _, weight = part.partition("=")
+            if name.strip() in weights:
+                raise UsageError(f"--preference is {text!r}: {name.strip()} is there twice, so leave one out.")
             try:
                 weights[name.strip()] = float(weight)
             except ValueError:

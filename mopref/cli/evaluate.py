@@ -1,7 +1,6 @@
 """``mopref evaluate``: measure a run's front again."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -9,7 +8,7 @@ from jsonargparse import ArgumentParser
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell, terminal_width
-from mopref.recipes import EvaluationSettings, evaluate, load_recipe, open_run
+from mopref.recipes import EvaluationSettings, RunFolderError, evaluate, load_recipe, open_run
 from mopref.recipes.run_folder import FRONT, RECIPE
 
 __all__ = ["parser", "run"]
@@ -42,8 +41,15 @@ def run(arguments: Sequence[str]) -> None:
     target = folder if output is None else Path(output)
     if (target / FRONT).exists():
         raise UsageError(f"{target} holds a front already: say with --output where this one goes.")
+    if not (folder / RECIPE).is_file():
+        raise RunFolderError(f"{folder} is no finished run: there is no {RECIPE} in it; give the folder of a run.")
+    # What is said of the points replaces what the recipe says, in whichever way; nothing is monitored any more.
+    for one, other in (("points", "preferences"), ("preferences", "points")):
+        given = [flag.partition("=")[0] for flag in flags]
+        if f"--evaluation.{one}" in given and f"--evaluation.{other}" not in given:
+            flags = [*flags, f"--evaluation.{other}", "null"]
+    settings = load_recipe(folder / RECIPE, [*flags, "--monitoring", "{}"]).evaluation
     opened = open_run(folder, with_data=True)
-    settings = load_recipe(folder / RECIPE, flags).evaluation
-    front = evaluate(replace(opened), settings, target, tell)
+    front = evaluate(opened, settings, target, tell)
     print(front.summary(width=terminal_width()))
     tell(f"Written to {target}.")

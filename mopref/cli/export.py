@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(f"--preference is {given.preference!r}: a lora-set holds all preferences, so leave it out.")
     if not is_set and given.preference is None:
         raise UsageError(f"--preference is missing: a {given.format} is fixed at one, so give it, or use lora-set.")
-    check_new_folder(output)
+    check_new_folder(output, for_run=False)
     opened = open_run(given.folder)
     if is_set:
         opened.model.export_lora_set(output)

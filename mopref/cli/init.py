@@ -1,6 +1,7 @@
 """``mopref init``: a starter recipe."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -43,6 +44,13 @@ def run(arguments: Sequence[str]) -> None:
     if path.exists():
         raise UsageError(f"{path} is there already: give another name, or remove it.")
     starter = Recipe(objectives=("helpful", "harmless"), data=DataSettings(source="records.jsonl"), output="runs/first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_HEAD + recipe_text(starter.completed(), with_help=True), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(exist_ok=False)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror or error}): give another name.") from error
+    completed = starter.completed()
+    # How many points there are to be depends on the objectives, which are yet to be named.
+    completed = replace(completed, evaluation=replace(completed.evaluation, points=None))
+    path.write_text(_HEAD + recipe_text(completed, with_help=True), encoding="utf-8")
     tell(f"Written: {path}. Edit objectives, data and model, then: mopref train {path}")

@@ -133,7 +133,7 @@ def indicator_lines(
     distinct = f"{indicators['distinct_non_dominated']} of them distinct"
     lines += [f"non-dominated   {indicators['non_dominated']} of {count}, {distinct}", f"seed            {seed}"]
     if indicators["collapsed"]:
-        lines.append("COLLAPSED: only one point is left to choose from, so the preference does not matter.")
+        lines.append("COLLAPSED: all points are the same, or next to it, so the preference does not matter.")
     return lines
 
 

@@ -4,6 +4,8 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError, safe_open
+
 from mopref.conditioning.adapter_description import CONFIG_FILE
 from mopref.conditioning.adapter_folder import TENSOR_FILE
 from mopref.recipes.mistakes import RunFolderError
@@ -70,6 +72,7 @@ def push_to_hub(
         raise RunFolderError(
             f"the run in {run_folder} is not finished: it has no adapter to upload; resume it with --resume."
         )
+    _check_tensors(folder / TENSOR_FILE)
     _tell_local_base(files.adapter.get("base_model"))
     write_model_card(run_folder, repo_id)
     names = [name for name in _FILES if (folder / name).is_file()]
@@ -86,12 +89,28 @@ def push_to_hub(
             commit_message="Adapter and model card, by mopref",
             revision=revision,
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError, ConnectionError) as error:
+    except Exception as error:
+        if not isinstance(error, HfHubHTTPError | LocalTokenNotFoundError | OSError) and not _is_of_network(error):
+            raise
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"the hub does not take {repo_id} ({reason}): log in with `hf auth login`, and give a name of your own."
         ) from error
     return Upload(str(commit.commit_url), names)
+
+
+def _is_of_network(error: Exception) -> bool:
+    """Whether it comes from the HTTP library under the hub's, which is another one from version to version."""
+    return type(error).__module__.startswith(("httpx", "requests"))
+
+
+def _check_tensors(path: Path) -> None:
+    """Refuse tensors that nobody could load."""
+    try:
+        with safe_open(path, "pt") as file:
+            file.keys()
+    except SafetensorError as error:
+        raise RunFolderError(f"{path} cannot be read ({error}): the run's folder is damaged.") from error
 
 
 def _tell_local_base(base: object) -> None:

@@ -1,5 +1,6 @@
 """What the data of a recipe hold, before anything is trained on them."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -51,9 +52,14 @@ def inspect_data(recipe: Recipe, count: int = 10) -> DataReport:
     sides = dict(zip(("train", "held out"), read_data(recipe, parts, reports), strict=True))
     tokenizer = load_tokenizer(recipe.model)
     whole = replace(recipe.data, max_prompt_length=_NO_LIMIT, max_response_length=_NO_LIMIT)
-    rows = {
-        side: tokenized(parts.kind, tokenizer, records, recipe.objectives, whole) for side, records in sides.items()
-    }
+    for records in sides.values():
+        # As a training would, for its warnings; below, whatever is beyond the limits counts.
+        tokenized(parts.kind, tokenizer, records, recipe.objectives, replace(recipe.data, on_long_prompt="drop"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = {
+            side: tokenized(parts.kind, tokenizer, records, recipe.objectives, whole) for side, records in sides.items()
+        }
     pairs = {side: (records, rows[side]) for side, records in sides.items()}
     statistics = data_statistics(parts.kind, pairs, recipe.objectives, recipe.data, reports, within_limits=False)
     shown = [_rendered(tokenizer, row, recipe.objectives) for row in rows["train"][:count]]

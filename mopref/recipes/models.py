@@ -91,11 +91,23 @@ def _on_device(model: PreferenceModel, settings: ModelSettings, device: torch.de
     return model if settings.quantization is not None else model.to(device)
 
 
+def _raised_in(error: BaseException) -> str:
+    """The package that raised an error."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 def _loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
     """What is loaded; transformers' error where nothing is there becomes ours."""
+    if not name.strip():
+        raise RecipeError(key, f"is {name!r}, which names nothing: give a hub id or a folder.")
     try:
         return load()
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
+        if type(error) is ValueError and "mopref" in _raised_in(error):
+            raise
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RecipeError(
             key, f"is {name!r}: nothing could be loaded from there ({reason}); correct the hub id or folder."

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from mopref.llm.rewards import token_reward
 from mopref.objective import Objective
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
+from mopref.recipes.figure_names import check_figure_names
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.part_options import make_part
 from mopref.recipes.recipe import Recipe, TrainingSettings
@@ -56,6 +58,7 @@ def make_parts(recipe: Recipe) -> Parts:
     recipe = recipe.completed()
     with settings_at("", ["objectives"]):
         names = checked_names(recipe.objectives, "objectives")
+    check_figure_names(names)
     if recipe.objective.name not in KINDS:
         known = nearest(recipe.objective.name, KINDS)
         raise RecipeError("objective.name", f"is {recipe.objective.name!r}: recipes know no such objective; {known}")
@@ -147,7 +150,15 @@ def _preferences(recipe: Recipe) -> torch.Tensor:
             return validate_preferences(evaluation.preferences, names)
     assert evaluation.points is not None
     with settings_at("evaluation.points", []):
-        return simplex_lattice(len(names), evaluation.points)
+        lattice = simplex_lattice(len(names), evaluation.points)
+    if len(lattice) != evaluation.points:
+        larger = next(n for n in count(evaluation.points) if len(simplex_lattice(len(names), n)) == n)
+        raise RecipeError(
+            "evaluation.points",
+            f"is {evaluation.points}: no even lattice of {len(names)} objectives has so many points, so choose "
+            f"{len(lattice)} or {larger}, or give evaluation.preferences.",
+        )
+    return lattice
 
 
 def _device(name: str) -> torch.device:

@@ -212,7 +212,7 @@ class EvaluationSettings:
     Args:
         points: preferences on an even lattice, the corners among them; by default 5 for two objectives, and for more
             of them the corners and the middle of every two.
-        preferences: preferences by name, such as [{helpful 0.7, harmless 0.3}], in place of points.
+        preferences: preferences by name, such as "[{helpful: 0.7, harmless: 0.3}]", in place of points.
         batch_size: rows in one forward.
         reference_point: one value for each objective, worse than all that count; needed for the hypervolume.
         prompts: prompts whose answers are written at every preference.
@@ -240,6 +240,9 @@ class EvaluationSettings:
                 f"points is {self.points}, and preferences are given, too: each says where to evaluate, so leave one "
                 "of them out, or set it to null."
             )
+        for place, prompt in enumerate(self.prompts):
+            if not prompt.strip():
+                raise ValueError(f"prompts[{place}] is {prompt!r}: nothing is asked, so leave it out.")
         _check_counts(self, ("points", "batch_size", "max_new_tokens"), 1)
         _check_counts(self, ("sampled_prompts",), 0)
         if self.interval_level is not None and not 0 < self.interval_level < 1:

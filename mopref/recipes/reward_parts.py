@@ -72,7 +72,11 @@ def make_judges(recipe: Recipe, tokenizer: Any) -> dict[str, RewardJudge]:
 def _made(settings: PartSettings, key: str) -> Any:
     make, options = _checked(settings, key)
     with settings_at(f"{key}.options", options):
-        return make(**{name: _LOADED.get(name, _as_is)(value) for name, value in options.items()})
+        try:
+            return make(**{name: _LOADED.get(name, _as_is)(value) for name, value in options.items()})
+        except OSError as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise RecipeError(f"{key}.options", f": nothing could be loaded ({reason}); correct the name.") from error
 
 
 def _checked(settings: PartSettings, key: str) -> tuple[Callable[..., Any], dict[str, Any]]:

@@ -7,6 +7,8 @@ An objective that is new here is one line in ``KINDS``, a loader of other record
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from torch import Tensor
+
 from mopref.llm.data import (
     label_counts,
     tokenize_prompts,
@@ -121,7 +123,11 @@ def summary(kind: RowKind, records: Records, names: Sequence[str]) -> str:
     if kind.records not in ("pairs", "unpaired answers"):
         return text
     counts = label_counts(records, names)
-    return f"{text}; labelled on all objectives {counts.labelled_on_all}, with opposite labels {counts.in_conflict}"
+    on_none = sum(all(record[name] < 0 for name in names) for record in records)
+    none = f", on none {on_none}" if on_none else ""
+    return (
+        f"{text}; labelled on all objectives {counts.labelled_on_all}{none}, with opposite labels {counts.in_conflict}"
+    )
 
 
 def check_held_out(objective: Objective, rows: Sequence[Any]) -> None:
@@ -136,12 +142,25 @@ def check_held_out(objective: Objective, rows: Sequence[Any]) -> None:
             "give more data, or hold out a larger share."
         )
     labelled = objective.labelled(rows)
-    if labelled is None:
-        return
+    if labelled is not None:
+        check_every_objective(objective, labelled, "the rows to evaluate on")
+
+
+def check_every_objective(objective: Objective, labelled: Tensor, what: str) -> None:
+    """Refuse rows of which none is labelled on some objective.
+
+    Args:
+        objective: names the objectives.
+        labelled: which row counts for which, ``(rows, m)``.
+        what: the rows, for the message.
+
+    Raises:
+        ValueError: such an objective, by its name.
+    """
     for name, count in zip(objective.names, labelled.sum(dim=0).tolist(), strict=True):
         if count == 0:
             raise ValueError(
-                f"no row to evaluate on is labelled on {name!r}: give more data, or hold out a larger share."
+                f"none of {what} is labelled on {name!r}: give more data, or another share to be held out."
             )
 
 

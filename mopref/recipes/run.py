@@ -16,7 +16,7 @@ from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.reward_parts import make_judges, make_rewards
 from mopref.recipes.rows import precomputed, prompt_rows, tokenized, validated
-from mopref.recipes.run_folder import ADAPTER, RECIPE
+from mopref.recipes.run_folder import ADAPTER, RECIPE, check_same_records, fingerprint, read_versions
 from mopref.recipes.sources import load_records
 
 __all__ = ["Run", "Tell", "open_run", "read_data", "run_objective", "silent"]
@@ -44,7 +44,7 @@ class Run:
         history: the entries of its log.
         test_prompts: the prompts of these rows, each once, as rows with ``prompt`` and ``prompt_ids``.
         judges: what sampled answers are judged by, by the objectives' names.
-        step: the step that the adapter is of; ``None`` where a run was opened.
+        step: the step that the adapter is of; ``None`` where that was not recorded.
     """
 
     recipe: Recipe
@@ -95,7 +95,7 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
         with_data: also read the data, for an evaluation.
 
     Raises:
-        RunFolderError: the folder holds no finished run.
+        RunFolderError: the folder holds no finished run, or its data have changed since it was trained.
         RecipeError: its recipe, or what that names, is not there any more.
     """
     folder = Path(folder)
@@ -104,14 +104,21 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
             raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
     recipe = load_recipe(folder / RECIPE)
     parts = make_parts(recipe)
-    records = read_data(recipe, parts)[1] if with_data else []
+    train, records = read_data(recipe, parts) if with_data else ([], [])
+    if with_data:
+        check_same_records(folder, fingerprint([*train, *records]))
     tokenizer = load_tokenizer(recipe.model)
     model = model_with_adapter(recipe.model, folder / ADAPTER, parts.device)
     objective = run_objective(recipe, tokenizer)
-    run = Run(recipe, folder, model, tokenizer, objective, parts.scalarizer)
+    run = Run(recipe, folder, model, tokenizer, objective, parts.scalarizer, step=_adapter_step(folder))
     if not with_data:
         return run
     rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
     rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
     prompts = prompt_rows(tokenizer, records, recipe.data)
     return replace(run, test_rows=rows, test_prompts=prompts, judges=make_judges(recipe, tokenizer))
+
+
+def _adapter_step(folder: Path) -> int | None:
+    step = read_versions(folder).get("adapter_step")
+    return step if isinstance(step, int) else None

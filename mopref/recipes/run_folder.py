@@ -27,10 +27,13 @@ __all__ = [
     "check_new_folder",
     "check_same_recipe",
     "check_same_records",
+    "check_unfinished",
+    "claim_folder",
     "fingerprint",
     "flat_settings",
     "located",
     "newest_checkpoint",
+    "read_versions",
     "versions",
 ]
 
@@ -64,13 +67,50 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
     Raises:
         RecipeError: the folder holds anything, is a file, or cannot be made.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        what = "a run" if (folder / RECIPE).is_file() else "files"
-        remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run else "")
+    try:
+        is_taken = folder.is_dir() and any(folder.iterdir())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecipeError("output", f"is {str(folder)!r}, which cannot be read ({reason}): choose another.") from error
+    if is_taken:
+        is_run = (folder / RECIPE).is_file()
+        what = "a run" if is_run else "files"
+        remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run and is_run else "")
         raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
     existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RecipeError("output", f"is {str(folder)!r}: nothing can be written into {existing}; choose another.")
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder of a new run, whose recipe's file no other run can make from now on.
+
+    Raises:
+        RecipeError: it cannot be made, or another run has begun in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE).touch(exist_ok=False)
+    except FileExistsError:
+        problem = f"is {str(folder)!r}, where another run has begun: choose another folder."
+        raise RecipeError("output", problem) from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RecipeError("output", f"is {str(folder)!r}, which cannot be made ({reason}): choose another.") from error
+
+
+def check_unfinished(folder: Path, steps: int) -> None:
+    """Refuse to go on with a run that has been trained for so many steps already.
+
+    Raises:
+        RunFolderError: it has.
+    """
+    done = read_versions(folder).get("steps")
+    if (folder / ADAPTER).exists() and isinstance(done, int) and done >= steps:
+        raise RunFolderError(
+            f"the run in {folder} is finished, after {done} steps: nothing is left to resume; give more "
+            "training.steps, or measure it again with `mopref evaluate`."
+        )
 
 
 def located(recipe: Recipe) -> Recipe:
@@ -112,14 +152,34 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
 
 
 def check_same_records(folder: Path, records: str) -> None:
-    """Refuse to go on with a run on other data, of which this is the fingerprint.
+    """Refuse to go on with a run, or to evaluate it, on other data, of which this is the fingerprint.
 
     Raises:
-        RunFolderError: it is another one.
+        RunFolderError: it is another one, or there is none to compare it with.
     """
-    before = json.loads((folder / VERSIONS).read_text(encoding="utf-8"))["records"]
-    if before != records:
-        raise RunFolderError(f"the data of the run in {folder} have changed since it was begun: begin a new run.")
+    if read_versions(folder)["records"] != records:
+        raise RunFolderError(
+            f"the data of the run in {folder} have changed since it was begun, so that rows it was trained on may be "
+            "among those to evaluate on: put the data back as they were, or begin a new run."
+        )
+
+
+def read_versions(folder: Path) -> dict[str, Any]:
+    """What a run was made with, and which step its adapter is of.
+
+    Raises:
+        RunFolderError: the file is missing or damaged.
+    """
+    path = folder / VERSIONS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFolderError(f"{folder} is no run: there is no {VERSIONS} in it; give the folder of a run.") from None
+    except ValueError as error:
+        raise RunFolderError(f"{path} cannot be read ({error}): the run's folder is damaged.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("records"), str):
+        raise RunFolderError(f"{path} has no fingerprint of the records: the run's folder is damaged.")
+    return content
 
 
 def flat_settings(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
@@ -146,10 +206,12 @@ def newest_checkpoint(folder: Path) -> Path:
         raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so begin one without resuming.")
     numbers = [path.name.partition("-")[2] for path in folder.glob("checkpoint-*") if path.is_dir()]
     steps = [int(number) for number in numbers if number.isdecimal()]
+    if not steps and (folder / ADAPTER).exists():
+        raise RunFolderError(f"the run in {folder} is finished, and has no checkpoint to go on from: begin a new run.")
     if not steps:
         raise RunFolderError(
-            f"the run in {folder} has no checkpoint to resume from: remove the folder and begin anew, with "
-            "training.checkpoint_every set."
+            f"the run in {folder} has no checkpoint to resume from, since it ended before the first one, or "
+            "training.checkpoint_every is not set: remove the folder and begin anew."
         )
     return folder / f"checkpoint-{max(steps)}"
 

@@ -46,6 +46,8 @@ def check_loader(recipe: Recipe, kind: RowKind) -> None:
         raise RecipeError("data.source", problem)
     for name in ("source", "test_source"):
         value = getattr(data, name)
+        if isinstance(value, str) and not value.strip():
+            raise RecipeError(f"data.{name}", f"is {value!r}, which names nothing: give a file, a folder or a hub id.")
         if value is None:
             continue
         if source is None:

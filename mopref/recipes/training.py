@@ -20,7 +20,15 @@ from mopref.recipes.parts import Parts, make_parts, trainer_config
 from mopref.recipes.reading import load_recipe, save_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.reward_parts import make_judges
-from mopref.recipes.rows import check_held_out, precomputed, prompt_rows, summary, tokenized
+from mopref.recipes.rows import (
+    RowKind,
+    check_every_objective,
+    check_held_out,
+    precomputed,
+    prompt_rows,
+    summary,
+    tokenized,
+)
 from mopref.recipes.run import Run, Tell, read_data, run_objective, silent
 from mopref.recipes.run_folder import (
     ADAPTER,
@@ -31,6 +39,8 @@ from mopref.recipes.run_folder import (
     check_new_folder,
     check_same_recipe,
     check_same_records,
+    check_unfinished,
+    claim_folder,
     fingerprint,
     located,
     newest_checkpoint,
@@ -42,6 +52,8 @@ from mopref.training.batching import GroupBatchSampler
 from mopref.training.optimizers import check_optimizer
 
 __all__ = ["Preparation", "prepare", "train"]
+
+_SIDES = {"train": "to train on", "held out": "to evaluate on"}
 
 
 @dataclass(frozen=True)
@@ -117,10 +129,12 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
         tell(f"{side}: {summary(parts.kind, records, recipe.objectives)}")
     tokenizer = load_tokenizer(recipe.model)
     train_rows, test_rows = (
-        tokenized(parts.kind, tokenizer, part, recipe.objectives, recipe.data) for part in (train, test)
+        _rows_of(side, parts.kind, tokenizer, part, recipe) for side, part in (("train", train), ("held out", test))
     )
     sides = {"train": (train, train_rows), "held out": (test, test_rows)}
     statistics = data_statistics(parts.kind, sides, recipe.objectives, recipe.data, reports)
+    if statistics.leaks:
+        tell(f"warning: {statistics.leaks} of {len(test)} held-out records have a prompt of the training data.")
     objective = run_objective(recipe, tokenizer)
     _check_batches(recipe, objective, train_rows)
     check_held_out(objective, test_rows)
@@ -142,11 +156,23 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     return ready
 
 
+def _rows_of(side: str, kind: RowKind, tokenizer: Any, records: list[dict[str, Any]], recipe: Recipe) -> Any:
+    """The rows of one side; a row that is refused is told with its side, since it is counted after the split."""
+    try:
+        return tokenized(kind, tokenizer, records, recipe.objectives, recipe.data)
+    except RecipeError:
+        raise
+    except ValueError as error:
+        raise RecipeError("data", f": of the rows {_SIDES[side]}, counted after the split, {error}") from error
+
+
 def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, Any]]) -> None:
     """Refuse, before a model is loaded, batches that the rows cannot fill."""
     labelled, training = objective.labelled(rows), recipe.training
     if labelled is not None:
-        with settings_at("training", ["batch_size"]):
+        with settings_at("data", []):
+            check_every_objective(objective, labelled, "the rows to train on")
+        with settings_at("training.batch_size", []):
             GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
 
 
@@ -182,17 +208,52 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     watching: list[TrainerCallback] = [LogFile(folder / LOG)]
     if recipe.monitoring.evaluation_every is not None:
         watching.append(monitoring := Monitoring(ready.run(), tell))
-    trainer = ready.trainer(tuple(watching))
-    folder.mkdir(parents=True, exist_ok=True)
-    save_recipe(recipe, folder / RECIPE)
-    for name, tree in ((VERSIONS, versions(ready.records)), (DATA, statistics_tree(ready.statistics))):
-        (folder / name).write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    trainer.train(resume_from=checkpoint)
+    begin = _Begin(recipe, folder, {VERSIONS: versions(ready.records), DATA: statistics_tree(ready.statistics)})
+    trainer = ready.trainer((begin, *watching) if resume else tuple(watching))
+    if resume:
+        check_unfinished(folder, trainer.config.steps)
+    else:
+        claim_folder(folder)
+        begin.on_train_begin(trainer)
+    _train(trainer, checkpoint, recipe, tell)
     step = trainer.step
     if recipe.monitoring.keep_best:
         step = _kept_step(monitoring, trainer, tell)
     ready.model.save_pretrained(folder / ADAPTER)
+    _write_json({**versions(ready.records), "steps": trainer.step, "adapter_step": step}, folder / VERSIONS)
     return replace(ready.run(), scalarizer=trainer.scalarizer, history=trainer.history, step=step)
+
+
+class _Begin(TrainerCallback):
+    """Write what a run is made of, once a checkpoint that it goes on from has been read."""
+
+    def __init__(self, recipe: Recipe, folder: Path, trees: Mapping[str, Any]) -> None:
+        self.recipe, self.folder, self.trees = recipe, folder, trees
+
+    def on_train_begin(self, trainer: Any) -> None:
+        """Write recipe, versions and data statistics."""
+        save_recipe(self.recipe, self.folder / RECIPE)
+        for name, tree in self.trees.items():
+            _write_json(tree, self.folder / name)
+
+
+def _write_json(tree: Any, path: Path) -> None:
+    path.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _train(trainer: ParetoTrainer, checkpoint: Path | None, recipe: Recipe, tell: Tell) -> None:
+    """Train, and say how to go on where that is interrupted."""
+    if checkpoint is not None:
+        tell(f"Going on from {checkpoint}.")
+    try:
+        trainer.train(resume_from=checkpoint)
+    except KeyboardInterrupt:
+        every, step = recipe.training.checkpoint_every, trainer.step
+        how = "nothing can be resumed, since there is no checkpoint yet (training.checkpoint_every)"
+        if every is not None and step >= every:
+            how = f"resume it with --resume, from step {step - step % every}"
+        tell(f"Interrupted at step {step} of {trainer.config.steps}; the run is in {recipe.output}: {how}.")
+        raise
 
 
 def _kept_step(monitoring: Monitoring, trainer: ParetoTrainer, tell: Tell) -> int:

@@ -41,7 +41,7 @@ def test_a_front_holds_what_the_run_is(run):
     assert front.metadata["seed"] == run.recipe.seed
     assert front.metadata["interval_level"] == 0.9
     assert front.metadata["reference_point"] == [1.0, 1.0]
-    assert "step" not in front.metadata
+    assert front.metadata["step"] == 6
     assert held_out_front(replace(run, step=7), CORNERS, run.test_rows[:6], {}).metadata["step"] == 7
 
 

@@ -88,7 +88,12 @@ def test_what_cannot_be_is_refused_before_anything_is_asked_or_written(tmp_path,
             push_to_hub(folder, name)
     with pytest.raises(RunFolderError, match="holds no run"):
         push_to_hub(tmp_path, "OWNER/name")
-    (folder / "adapter" / "adapter_model.safetensors").unlink()
+    tensors = folder / "adapter" / "adapter_model.safetensors"
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-1])
+    with pytest.raises(RunFolderError, match=r"adapter_model.safetensors cannot be read"):
+        push_to_hub(folder, "OWNER/name")
+    tensors.unlink()
     with pytest.raises(RunFolderError, match="is not finished: it has no adapter to upload"):
         push_to_hub(folder, "OWNER/name")
     assert calls == []

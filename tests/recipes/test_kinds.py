@@ -203,7 +203,7 @@ def test_what_the_held_out_rows_cannot_be_measured_on_is_refused_before_the_mode
         train(load_kind("kto", data={"test_source": few, "test_fraction": None}))
     silent = [{**record, "harmless": -1} for record in answer_records(8)]
     one_sided = str(write_lines(silent, tmp_path / "silent.jsonl"))
-    with pytest.raises(ValueError, match=r"no row to evaluate on is labelled on 'harmless': give more data"):
+    with pytest.raises(ValueError, match=r"none of the rows to evaluate on is labelled on 'harmless': give more data"):
         train(load_kind("kto", data={"test_source": one_sided, "test_fraction": None}))
     bad = str(write_lines([{**answer_records(1)[0], "helpful": 2}], tmp_path / "bad.jsonl"))
     with pytest.raises(ValueError, match=r"row 0, column 'helpful': the label is 2 .+ neither 1 \(good\)"):

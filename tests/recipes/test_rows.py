@@ -120,5 +120,5 @@ def test_rows_that_no_front_can_be_measured_on_are_refused(tokenizer):
     check_held_out(KTO(NAMES), rows)
     with pytest.raises(ValueError, match=r"there are 3 rows to evaluate on, and KTO needs 4"):
         check_held_out(KTO(NAMES), rows[:3])
-    with pytest.raises(ValueError, match=r"no row to evaluate on is labelled on 'helpful'"):
+    with pytest.raises(ValueError, match=r"none of the rows to evaluate on is labelled on 'helpful'"):
         check_held_out(KTO(NAMES), [{**row, "labels": [-1, 1]} for row in rows])

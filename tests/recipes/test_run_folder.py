@@ -50,7 +50,7 @@ def test_the_newest_checkpoint_is_that_of_the_most_steps(tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no run: there is no recipe.yaml in it"):
         newest_checkpoint(tmp_path)
     (tmp_path / "recipe.yaml").write_text("")
-    with pytest.raises(RunFolderError, match=r"has no checkpoint to resume from: remove the folder"):
+    with pytest.raises(RunFolderError, match=r"has no checkpoint to resume from, since .+: remove the folder"):
         newest_checkpoint(tmp_path)
     for name in ("checkpoint-5", "checkpoint-100", "checkpoint-20", "checkpoint-x"):
         (tmp_path / name).mkdir()

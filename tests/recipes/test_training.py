@@ -147,7 +147,7 @@ def test_nothing_is_written_before_everything_is_checked(load, tmp_path):
 
 def test_batches_that_cannot_be_are_refused_before_the_model_is_loaded(load, monkeypatch):
     monkeypatch.setattr("mopref.recipes.training.adapted_model", None)
-    with pytest.raises(RecipeError, match=r"^training: a preference group has 1 rows .+ use larger batches"):
+    with pytest.raises(RecipeError, match=r"^training.batch_size: a preference group has 1 rows .+ use larger batches"):
         prepare(load(training={"batch_size": 4, "preferences_per_step": 4}))
 
 

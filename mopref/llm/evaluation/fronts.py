@@ -264,12 +264,13 @@ def _front(
     objective.check_data(model, data, precision)
     with evaluation_mode(model), autocast(device, mixed_precision):
         tables = measured.tables(matrix.to(device, torch.float32))
+    losses = {name: Figure(tables["loss"][..., i], labelled[:, i]) for i, name in enumerate(objective.names)}
     figures = {
-        (name if kind == "loss" else f"{kind}_{name}"): Figure(table[..., i], labelled[:, i])
+        f"{kind}_{name}": Figure(table[..., i], labelled[:, i])
         for kind, table in tables.items()
+        if kind != "loss"
         for i, name in enumerate(objective.names)
     }
-    losses = {name: figures.pop(name) for name in objective.names}
     return front_of_figures(
         losses,
         figures,

@@ -72,7 +72,15 @@ def front_of_figures(
     Returns:
         A front with ``<column>_low`` and ``<column>_high`` for every figure; its metadata say ``interval_level``, and
         ``reference_point`` and ``hypervolume_interval`` where that is asked for.
+
+    Raises:
+        ValueError: an objective with the name of another figure.
     """
+    clash = next((name for name in objectives if name in {*extra, *(columns or {})}), None)
+    if clash is not None:
+        raise ValueError(
+            f"{clash!r} is the name of an objective and of another figure: give the objective another name."
+        )
     m, notes = len(objectives), dict(metadata or {})
     means, resampled = _bootstrapped({**objectives, **extra}, units, interval_level, seed)
     table = _columns({**objectives, **extra}, means, resampled, interval_level)

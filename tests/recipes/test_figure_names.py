@@ -1,0 +1,44 @@
+"""Names of objectives beside the figures of a run: those that clash are refused, all others taken."""
+
+import pytest
+
+from mopref.recipes import RecipeError
+from mopref.recipes.figure_names import check_figure_names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("helpful", "harmless"),
+        ("low", "high"),
+        ("a", "b_a"),
+        ("loss", "step"),
+        ("accuracy", "x"),
+        ("nett & höflich", "短い"),
+    ],
+    ids="-".join,
+)
+def test_names_that_clash_with_nothing(names):
+    check_figure_names(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("kl", "a"), "holds 'kl': a figure of another kind is called 'kl'"),
+        (("a", "accuracy_a"), "holds 'accuracy_a'"),
+        (("a", "a_low"), "is called 'a_low'"),
+        (("x", "x_low", "x_high"), "holds"),
+        (("a", "mean_response_length"), "holds 'mean_response_length'"),
+        (("a,b", "c"), "holds 'a,b': a name with ',' in it cannot be used in commands"),
+        (("c=d", "c"), "'=' in it"),
+        (("a/b", "c"), "'/' in it"),
+        (("a\x1b", "c"), "in it"),
+        ((" a", "c"), "a blank at an end"),
+        (("a",), "two objectives or more only"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_names_that_clash_are_refused(names, message):
+    with pytest.raises(RecipeError, match=f"^objectives .*{message}"):
+        check_figure_names(names)
