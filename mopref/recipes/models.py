@@ -101,8 +101,6 @@ def _raised_in(error: BaseException) -> str:
 
 def _loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
     """What is loaded; transformers' error where nothing is there becomes ours."""
-    if not name.strip():
-        raise RecipeError(key, f"is {name!r}, which names nothing: give a hub id or a folder.")
     try:
         return load()
     except (OSError, ValueError, KeyError) as error:

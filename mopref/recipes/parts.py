@@ -189,7 +189,12 @@ def _check_monitoring(recipe: Recipe) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
+    """Refuse limits of which nothing is left, and a model without a name."""
     data = recipe.data
+    for name in ("name", "tokenizer"):
+        value = getattr(recipe.model, name)
+        if value is not None and not value.strip():
+            raise RecipeError(f"model.{name}", f"is {value!r}, which names nothing: give a hub id or a folder.")
     for name in ("max_prompt_length", "max_response_length"):
         if getattr(data, name) < 1:
             raise RecipeError(

@@ -242,7 +242,7 @@ class EvaluationSettings:
             )
         for place, prompt in enumerate(self.prompts):
             if not prompt.strip():
-                raise ValueError(f"prompts[{place}] is {prompt!r}: nothing is asked, so leave it out.")
+                raise ValueError(f"prompts has {prompt!r} at place {place}: nothing is asked, so leave it out.")
         _check_counts(self, ("points", "batch_size", "max_new_tokens"), 1)
         _check_counts(self, ("sampled_prompts",), 0)
         if self.interval_level is not None and not 0 < self.interval_level < 1:

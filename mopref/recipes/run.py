@@ -70,15 +70,17 @@ def read_data(
     """
     reports = reports or {}
     records = load_records(recipe, report=reports.get("train", reports.get("all")))
+    # Before a split, so that a row that is refused is counted as in its source.
+    with settings_at("data.source", []):
+        validated(parts.kind, records, recipe.objectives)
     if recipe.data.has_test_data:
-        train, test = records, load_records(recipe, test=True, report=reports.get("held out"))
-    else:
-        assert recipe.data.test_fraction is not None
-        with settings_at("data", ["test_fraction"]):
-            train, test = split_by_prompt(records, recipe.data.test_fraction, seed=recipe.seed)
-    for part in (train, test):
-        validated(parts.kind, part, recipe.objectives)
-    return train, test
+        test = load_records(recipe, test=True, report=reports.get("held out"))
+        with settings_at("data.test_source" if recipe.data.test_source is not None else "data.test_options", []):
+            validated(parts.kind, test, recipe.objectives)
+        return records, test
+    assert recipe.data.test_fraction is not None
+    with settings_at("data", ["test_fraction"]):
+        return split_by_prompt(records, recipe.data.test_fraction, seed=recipe.seed)
 
 
 def run_objective(recipe: Recipe, tokenizer: Any) -> Objective:

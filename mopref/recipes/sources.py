@@ -149,6 +149,8 @@ def load_records(recipe: Recipe, test: bool = False, report: LoadReport | None =
     except ValueError as error:
         first, _, rest = str(error).partition(" ")
         if first not in options or first in (source, "objectives"):
-            raise
+            other = next((name for name in LOADERS if f"{LOADERS[name].__name__}(" in str(error)), None)
+            hint = "" if other in (None, data.loader) else f" In a recipe: data: {{loader: {other}, …}}."
+            raise RecipeError(key, f": {error}{hint}") from error
         section = "test_options" if test and first in data.test_options else "options"
         raise RecipeError(f"data.{section}.{first}", rest) from error

@@ -69,3 +69,17 @@ def test_preferences_are_read_by_name():
 def test_what_is_no_preference_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         named_preferences([text], ("a", "b"))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_example_of_a_preference_is_one(count):
+    names = [f"n{place}" for place in range(count)]
+    with pytest.raises(UsageError) as caught:
+        named_preferences(["x"], names)
+    example = str(caught.value).rpartition(" as in ")[2].removesuffix(".")
+    assert named_preferences([example], names).shape == (1, count)
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    with pytest.raises(UsageError, match="a is there twice"):
+        named_preferences(["a=.5,a=.5,b=0"], ["a", "b"])

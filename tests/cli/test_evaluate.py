@@ -30,3 +30,11 @@ def test_only_the_evaluation_can_be_another(trained, tmp_path, capsys):
 def test_a_folder_that_is_no_run_is_told(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path)]) == 2
     assert "is no finished run: there is no recipe.yaml in it; give the folder of a run." in capsys.readouterr().err
+
+
+def test_preferences_stand_in_place_of_the_runs_points(trained, tmp_path):
+    arguments = ["--evaluation.preferences", "[{helpful: 0.7, harmless: 0.3}]", "--evaluation.sampled_prompts", "0"]
+    assert main(["evaluate", str(trained.folder), *arguments, "--output", str(tmp_path / "x")]) == 0
+    front = Front.load(tmp_path / "x" / "front.json")
+    assert front.preferences.tolist() == [[0.7, 0.3]]
+    assert front.metadata["step"] == 6

@@ -112,3 +112,20 @@ def test_the_console_script_is_this_main():
 
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert settings["project"]["scripts"] == {"mopref": "mopref.cli:main"}
+
+
+def test_an_interruption_while_modules_are_imported_is_told_alike(monkeypatch, capsys):
+    def stop(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mopref.cli.import_module", stop)
+    assert main(["train", "x"]) == 1
+    assert capsys.readouterr().err == "mopref train: interrupted.\n"
+
+
+def test_a_training_that_diverges_says_so_in_a_sentence(tree, write_recipe, capsys):
+    tree["training"] |= {"learning_rate": 1e18, "max_grad_norm": None, "warmup_ratio": 0.0}
+    assert main(["train", str(write_recipe(tree))]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("mopref train: the loss")
+    assert "Traceback" not in error

@@ -53,5 +53,5 @@ def test_data_that_cannot_be_trained_on_are_told_in_a_sentence(tree, write_recip
     tree["data"]["source"] = str(tmp_path / "bad.jsonl")
     assert main(["train", str(write_recipe(tree))]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("mopref train: row 0, column 'helpful'")
+    assert line.startswith("mopref train: data.source: row 0, column 'helpful'")
     assert not (tmp_path / "run").exists()

@@ -5,7 +5,7 @@ import torch
 
 from mopref.gradients import EPO
 from mopref.objectives import DPO, SFT
-from mopref.recipes import PartSettings, Recipe, RecipeError, TrainingSettings
+from mopref.recipes import DataSettings, EvaluationSettings, PartSettings, Recipe, RecipeError, TrainingSettings
 from mopref.recipes.parts import make_objective, make_parts, trainer_config
 from mopref.samplers import VertexBiasedSampler
 from mopref.scalarizers import Tchebycheff
@@ -104,3 +104,12 @@ def test_rlhf_is_tried_without_a_tokenizer(load):
 def test_points_of_a_normalized_scalarizer_are_of_all_objectives(load, options, message):
     with pytest.raises(RecipeError, match=message):
         load(scalarizer={"name": "normalized", "options": {"scalarizer": "linear", **options}})
+
+
+@pytest.mark.parametrize(("points", "told"), [(5, "choose 3 or 6"), (11, "choose 10 or 15")])
+def test_points_that_no_lattice_has_are_refused(points, told):
+    data = DataSettings(source="records.jsonl")
+    recipe = Recipe(("a", "b", "c"), data=data, evaluation=EvaluationSettings(points=points))
+    with pytest.raises(RecipeError, match=rf"^evaluation\.points is {points}: .+ 3 objectives .+, so {told}"):
+        make_parts(recipe)
+    assert len(make_parts(Recipe(("a", "b", "c"), data=data)).preferences) == 6

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +177,84 @@ def test_styles_are_trained_too(load, tmp_path):
     run = train(load(data=data, objective="sft", training={"checkpoint_every": None}))
     assert len(run.history) == 3
     assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["objective"]["name"] == "sft"
+
+
+def test_evaluating_on_changed_data_is_refused(load, tiny, tmp_path):
+    source = write_lines(pair_records(), tmp_path / "own.jsonl")
+    run = train(load(data={"source": str(source)}))
+    write_lines(pair_records(60), source)
+    with pytest.raises(RunFolderError, match=r"the data of the run in .+ have changed since it was begun"):
+        open_run(run.folder, with_data=True)
+    assert open_run(run.folder).step == 6
+    write_lines(pair_records(), source)
+    assert open_run(run.folder, with_data=True).test_rows
+
+
+def test_a_finished_run_is_not_resumed(load):
+    run = train(load())
+    before = (run.folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+    with pytest.raises(RunFolderError, match="is finished, after 6 steps: nothing is left to resume"):
+        train(run.recipe, resume=True)
+    assert (run.folder / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    longer = train(load("--training.steps", "8"), resume=True)
+    assert longer.step == 8
+    assert [entry["step"] for entry in longer.history][-1] == 8
+
+
+def test_of_two_runs_that_begin_in_one_folder_one_is_refused(load, monkeypatch):
+    from mopref.recipes import training
+
+    prepare = training.prepare
+
+    def overtaken(recipe, tell):
+        ready = prepare(recipe, tell)
+        folder = Path(recipe.output)
+        folder.mkdir()
+        (folder / "recipe.yaml").write_text("of the other")
+        return ready
+
+    monkeypatch.setattr(training, "prepare", overtaken)
+    recipe = load()
+    with pytest.raises(RecipeError, match="where another run has begun"):
+        train(recipe)
+    assert [path.name for path in Path(recipe.output).iterdir()] == ["recipe.yaml"]
+    assert (Path(recipe.output) / "recipe.yaml").read_text() == "of the other"
+
+
+@pytest.mark.parametrize(
+    ("every", "told"), [(4, "resume it with --resume, from step 4"), (None, "nothing can be resumed, since")]
+)
+def test_an_interrupted_run_says_how_to_go_on(load, monkeypatch, every, told):
+    step = ParetoTrainer._descend_once
+
+    def interrupted(trainer):
+        if trainer.step == 5:
+            raise KeyboardInterrupt
+        return step(trainer)
+
+    monkeypatch.setattr(ParetoTrainer, "_descend_once", interrupted)
+    lines = []
+    with pytest.raises(KeyboardInterrupt):
+        train(load(training={"checkpoint_every": every}), tell=lines.append)
+    assert lines[-1].startswith("Interrupted at step 5 of 6; the run is in ")
+    assert told in lines[-1]
+
+
+def test_rows_that_are_refused_are_counted_as_in_their_source(load, tiny, tmp_path):
+    records = pair_records()
+    records[20]["helpful"] = 7
+    source = write_lines(records, tmp_path / "own.jsonl")
+    with pytest.raises(RecipeError, match=r"data\.source: .*row 20, column 'helpful'"):
+        train(load(data={"source": str(source)}))
+    good = write_lines(pair_records(), tmp_path / "good.jsonl")
+    with pytest.raises(RecipeError, match=r"data\.test_source: .*row 20, column 'helpful'"):
+        train(load(data={"source": str(good), "test_source": str(source), "test_fraction": None}))
+
+
+def test_held_out_prompts_that_are_trained_on_are_told(load, tiny):
+    lines = []
+    source = str(tiny / "records.jsonl")
+    train(load(data={"source": source, "test_source": source, "test_fraction": None}), tell=lines.append)
+    assert any(
+        line.startswith("warning: 40 of 40 held-out records have a prompt of the training data") for line in lines
+    )

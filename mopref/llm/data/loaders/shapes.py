@@ -68,6 +68,13 @@ def _has_rating(row: Mapping[str, Any]) -> bool:
     )
 
 
+def _has_only_labels(row: Mapping[str, Any]) -> bool:
+    """Whether some cells are numbers, and all of these are the labels of an unpaired record."""
+    cells = [value for name, value in row.items() if name not in ("prompt", "response")]
+    numbers = [str(value).strip() for value in cells if _has_rating({"": value})]
+    return bool(numbers) and set(numbers) <= {"0", "1", "-1"}
+
+
 _NUMBER = re.compile(r"\s*-?\d{1,4}(?:\.\d*)?\s*")
 _PAIRS = "load_preference_pairs({'objective': source}{options})"
 _RATED = "load_rated_answers(source, attributes=[…]{options})"
@@ -97,6 +104,12 @@ SHAPES = (
         _holds_messages("completions"),
     ),
     Shape("lists of rated answers", ("prompt", "completions"), _RATED, _holds_messages("completions")),
+    Shape(
+        "unpaired records",
+        ("prompt", "response"),
+        "load_unpaired_records(source, objectives=[…])",
+        _has_only_labels,
+    ),
     Shape("rated answers, one a row, as HelpSteer2", ("prompt", "response"), _RATED, _has_rating),
     Shape(
         "graded pairs, as HelpSteer3",

@@ -64,6 +64,7 @@ PUBLISHED = {
         "preference_strength": 1,
     },
     "BeaverTails": {"prompt": "a", "response": "b", "category": {"privacy_violation": False}, "is_safe": True},
+    "unpaired records": {"prompt": "a", "response": "b", "helpful": 1, "brief": -1},
     "unpaired preferences": {"prompt": "a", "completion": "b", "label": True},
     "unpaired preferences with alpaca's instruction": {"instruction": "a", "input": "", "output": "b", "kto_tag": True},
     "unpaired preferences in dialogues": {"conversations": TURNS, "kto_tag": False},
