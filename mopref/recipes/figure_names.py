@@ -21,7 +21,7 @@ def check_figure_names(names: Sequence[str]) -> None:
     """
     if len(names) < 2:
         raise RecipeError(
-            "objectives", f"is {list(names)}: there is a balance between two objectives or more only, so name another."
+            "objectives", f"is {list(names)}: there is a balance between two objectives or more only, so give another."
         )
     for name in names:
         sign = next((sign for sign in name if sign in _SIGNS or not sign.isprintable()), None)
