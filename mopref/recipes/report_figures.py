@@ -53,6 +53,9 @@ def front_pictures(front: Front) -> list[Picture]:
         return []
     base = _base(front)
     figure = plot_front(front, reference_values=base)
+    if len(front.names) == 2:
+        # Smaller than on its own, so that its texts are legible on a narrow screen; more axes need the room.
+        figure.set_size_inches(0.78 * figure.get_size_inches())
     color = f" The colour is λ {front.names[0]}, the weight of the first objective."
     how = "Each point is the one model under another λ." + color
     how += " A square is dominated." if len(front.names) <= 3 else " A dashed line is dominated."
@@ -60,7 +63,7 @@ def front_pictures(front: Front) -> list[Picture]:
     pictures = [Picture("The front", how, inline_svg(figure, "front", "the front"))]
     if len(front.names) == 3:
         with style():
-            figure = new_figure(7.2, 4.6)
+            figure = new_figure(5.4, 4.0)
             draw_parallel(figure, front, None, {label: np.asarray(point) for label, point in base.items()})
         how = "A line for each point; a dashed one is dominated. An axis spans its smallest to its largest number."
         how += color + " Points that share this weight share their colour."
@@ -138,24 +141,23 @@ def _curves(evaluations: Sequence[Mapping[str, Any]], panels: Mapping[str, str],
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     width = max(3.3 * columns, 5.0)
+    labels = [point_label(names, weights) for weights in lines]
+    # Inches of the widest entry of the legend, about, and so how many stand side by side.
+    beside = min(len(labels), max(1, int(width / (0.6 + 0.085 * max(map(len, labels))))))
     with style():
-        figure = new_figure(width, 2.9 * rows + 0.3)
+        figure = new_figure(width, 2.9 * rows + 0.22 * -(-len(labels) // beside))
         for place, (key, label) in enumerate(panels.items()):
             axes = figure.add_subplot(rows, columns, place + 1)
             for look, of_point in zip(line_looks(len(lines)), lines.values(), strict=True):
                 _draw_line(axes, np.array(of_point[key]), look)
-            axes.set_xlabel("step")
+            axes.set_xlabel("step", fontsize="small")
             title, _, unit = label.partition("\n")
             axes.set_title(title, fontsize="medium")
-            axes.set_ylabel(unit)
+            axes.set_ylabel(unit, fontsize="small")
+            axes.tick_params(labelsize="small")
             sns.despine(ax=axes)
-        labels = [point_label(names, weights) for weights in lines]
-        # Inches of the widest entry, about.
-        widest = 0.6 + 0.085 * max(map(len, labels))
-        how_many = min(len(labels), max(1, int(width / widest)))
-        figure.legend(
-            figure.axes[0].lines, labels, loc="outside lower center", ncols=how_many, frameon=False, fontsize="small"
-        )
+        handles = figure.axes[0].lines
+        figure.legend(handles, labels, loc="outside lower left", ncols=beside, frameon=False, fontsize="small")
     return figure
 
 
