@@ -19,6 +19,7 @@ from mopref.recipes.run_facts import (
     hub_id,
     hub_sources,
     interval_sentence,
+    outdated_sentence,
     portable_recipe,
     preference_sentences,
     selection_sentence,
@@ -213,4 +214,4 @@ def _measured(files: RunFiles) -> str:
         f"The front was measured{'' if selection else ' once'}, on {where} above, by the labels or rewards that the "
         f"objectives come with, and of one training run (seed {files.recipe.seed})."
     )
-    return told if selection is None else f"{told} {selection}"
+    return " ".join(sentence for sentence in (told, selection, outdated_sentence(files)) if sentence)

@@ -15,6 +15,7 @@ from mopref.recipes.run_facts import (
     example_preference,
     facts,
     interval_sentence,
+    outdated_sentence,
     preference_sentences,
     selection_sentence,
 )
@@ -112,6 +113,9 @@ def _missing(files: RunFiles) -> list[str]:
         )
     elif files.front is None:
         sentences.append(f"No front was measured yet ({FRONT} is missing): `mopref evaluate {folder}` measures it.")
+    outdated = outdated_sentence(files)
+    if outdated is not None:
+        sentences.append(f"{outdated} Remove {FRONT}, and `mopref evaluate {folder}` measures it anew.")
     if not files.log:
         sentences.append(f"There is no log of the training ({LOG} is missing or empty), so no curves of it are shown.")
     if files.front is not None and not files.answers:

@@ -25,6 +25,7 @@ __all__ = [
     "hub_id",
     "hub_sources",
     "interval_sentence",
+    "outdated_sentence",
     "portable_recipe",
     "preference_convention",
     "preference_sentences",
@@ -95,6 +96,16 @@ def _adapter(files: RunFiles) -> str | None:
     if steps is not None and step is not None:
         what += f", the last of {steps}" if step == steps else f" of the {steps} that were trained"
     return f"of {what}" + (", at which the held-out hypervolume was largest" if is_chosen else "")
+
+
+def outdated_sentence(files: RunFiles) -> str | None:
+    """That the front is of another step than the adapter, as where a run was resumed and not measured again."""
+    measured = None if files.front is None else files.front.metadata.get("step")
+    if files.adapter is None or files.adapter_step is None or measured in (None, files.adapter_step):
+        return None
+    return (
+        f"The front was measured at step {measured}, and the adapter is of step {files.adapter_step}: it is outdated."
+    )
 
 
 def selection_sentence(files: RunFiles) -> str | None:
