@@ -55,7 +55,7 @@ def front_pictures(front: Front) -> list[Picture]:
     figure = plot_front(front, reference_values=base)
     if len(front.names) == 2:
         # Smaller than on its own, so that its texts are legible on a narrow screen; more axes need the room.
-        figure.set_size_inches(0.78 * figure.get_size_inches())
+        figure.set_size_inches(*(0.78 * figure.get_size_inches()))
     color = f" The colour is λ {front.names[0]}, the weight of the first objective."
     how = "Each point is the one model under another λ." + color
     how += " A square is dominated." if len(front.names) <= 3 else " A dashed line is dominated."

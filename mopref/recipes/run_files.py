@@ -116,8 +116,9 @@ def read_run_files(folder: str | Path) -> RunFiles:
         None if made_with is None else {name: str(value) for name, value in made_with.items() if name not in _STEPS},
         _read(folder / ADAPTER, _adapter),
         tuple(notes),
-        *(None if made_with is None else made_with.get(key) for key in _STEPS),
-        _newest_checkpoint(folder),
+        steps=(made_with or {}).get("steps"),
+        adapter_step=(made_with or {}).get("adapter_step"),
+        checkpoint=_newest_checkpoint(folder),
     )
     if files.front is not None and files.front.names != names:
         raise _damaged(folder / FRONT, f"its objectives are {', '.join(files.front.names)}, and not {', '.join(names)}")
@@ -253,12 +254,13 @@ def _versions(path: Path) -> dict[str, Any]:
     tree = _json(path)
     if not isinstance(tree, Mapping):
         raise _damaged(path, "it is no mapping of versions")
-    steps = [tree.get(key) for key in _STEPS]
-    for key, step in zip(_STEPS, steps, strict=True):
+    for key in _STEPS:
+        step = tree.get(key)
         if step is not None and (not isinstance(step, int) or isinstance(step, bool) or step < 0):
             raise _damaged(path, f"{key} is {step!r:.80}, which is no number of steps")
-    if None not in steps and steps[0] < steps[1]:
-        raise _damaged(path, f"the adapter is of step {steps[1]}, but only {steps[0]} were trained")
+    steps, adapter_step = (tree.get(key) for key in _STEPS)
+    if steps is not None and adapter_step is not None and steps < adapter_step:
+        raise _damaged(path, f"the adapter is of step {adapter_step}, but only {steps} were trained")
     return dict(tree)
 
 
