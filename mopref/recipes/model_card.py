@@ -13,13 +13,16 @@ from mopref.recipes.front_table import front_table, hypervolume_text, markdown_t
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.reading import recipe_text
 from mopref.recipes.run_facts import (
+    column_meanings,
     example_weights,
     facts,
     hub_id,
     hub_sources,
     interval_sentence,
+    outdated_sentence,
     portable_recipe,
     preference_sentences,
+    selection_sentence,
 )
 from mopref.recipes.run_files import RunFiles, read_run_files
 from mopref.recipes.run_folder import ADAPTER
@@ -132,6 +135,7 @@ def _card(files: RunFiles, repo_id: str | None) -> str:
         facts=facts(files),
         table=None if table is None else markdown_table(table),
         has_picture=_has_picture(files),
+        columns=column_meanings(files),
         intervals=None if table is None else interval_sentence(table),
         hypervolume=None if files.front is None else hypervolume_text(files.front),
         meaning=preference_sentences(files),
@@ -204,8 +208,10 @@ def _measured(files: RunFiles) -> str:
     if files.front is None:
         return "Nothing was measured of this model yet."
     sides = [side for side in files.data.sides if side.side == "held out"] if files.data is not None else []
+    selection = selection_sentence(files)
     where = f"{sides[0].rows} held-out rows on {sides[0].prompts} prompts of the data" if sides else "held-out rows"
-    return (
-        f"The front was measured once, on {where} above, by the labels or rewards that the objectives come with, and "
-        f"of one training run (seed {files.recipe.seed})."
+    told = (
+        f"The front was measured{'' if selection else ' once'}, on {where} above, by the labels or rewards that the "
+        f"objectives come with, and of one training run (seed {files.recipe.seed})."
     )
+    return " ".join(sentence for sentence in (told, selection, outdated_sentence(files)) if sentence)

@@ -10,9 +10,17 @@ from mopref._atomic_writes import write_atomically
 from mopref.recipes.front_table import front_table, hypervolume_text
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.reading import recipe_text
-from mopref.recipes.run_facts import example_preference, facts, interval_sentence, preference_sentences
+from mopref.recipes.run_facts import (
+    column_meanings,
+    example_preference,
+    facts,
+    interval_sentence,
+    outdated_sentence,
+    preference_sentences,
+    selection_sentence,
+)
 from mopref.recipes.run_files import AnswerEntry, RunFiles, read_run_files
-from mopref.recipes.run_folder import FRONT, LOG, REPORT
+from mopref.recipes.run_folder import FRONT, LOG, RECIPE, REPORT
 
 __all__ = ["report"]
 
@@ -75,6 +83,8 @@ def _html(files: RunFiles) -> str:
         facts=facts(files),
         missing=_missing(files),
         table=table,
+        columns=column_meanings(files),
+        selection=selection_sentence(files),
         intervals=None if table is None else interval_sentence(table),
         hypervolume=None if files.front is None else hypervolume_text(files.front),
         collapsed=files.front is not None and files.front.is_collapsed(),
@@ -82,6 +92,7 @@ def _html(files: RunFiles) -> str:
         training_pictures=training_pictures(files),
         answers=_answer_table(files.answers, files.recipe.objectives),
         meaning=preference_sentences(files),
+        use="How to finish it" if files.adapter is None else "How to use it",
         commands=_commands(files),
         recipe=recipe_text(files.recipe),
     )
@@ -93,11 +104,18 @@ def _missing(files: RunFiles) -> list[str]:
     sentences = list(files.notes)
     if files.adapter is None:
         sentences.append(
-            "The training is not finished: there is no adapter. `mopref train` on its recipe goes on with --resume "
-            "where there is a checkpoint."
+            "The training is not finished: there is no adapter yet. "
+            + (
+                "There is no checkpoint to go on from either, so it has to be begun anew."
+                if files.checkpoint is None
+                else f"It can go on from {files.checkpoint.name}, as said below."
+            )
         )
     elif files.front is None:
         sentences.append(f"No front was measured yet ({FRONT} is missing): `mopref evaluate {folder}` measures it.")
+    outdated = outdated_sentence(files)
+    if outdated is not None:
+        sentences.append(f"{outdated} Remove {FRONT}, and `mopref evaluate {folder}` measures it anew.")
     if not files.log:
         sentences.append(f"There is no log of the training ({LOG} is missing or empty), so no curves of it are shown.")
     if files.front is not None and not files.answers:
@@ -125,12 +143,29 @@ def _answer_table(answers: Sequence[AnswerEntry], names: Sequence[str]) -> dict[
 
 
 def _commands(files: RunFiles) -> list[tuple[str, str]]:
-    """What the model is used by, each with what it does."""
+    """What the model is used by, each with what it does; of an unfinished run, how it goes on."""
     folder = shlex.quote(str(files.folder))
+    if files.adapter is None:
+        return _commands_to_finish(files)
     at = f"{folder} --preference {example_preference(files.recipe.objectives)}"
     return [
         ("Answer a prompt at one balance", f'mopref generate {at} "How do I sleep better?"'),
         ("Write a LoRA for PEFT and vLLM, fixed at one balance", f"mopref export {at} --format lora --output lora"),
         ("Write LoRAs that a server mixes for any balance", f"mopref export {folder} --format lora-set --output loras"),
         ("Measure the front at more balances", f"mopref evaluate {folder} --evaluation.points 11 --output front-11"),
+    ]
+
+
+def _commands_to_finish(files: RunFiles) -> list[tuple[str, str]]:
+    recipe = shlex.quote(str(files.folder / RECIPE))
+    # A folder that was moved, or is seen from elsewhere, is not where its recipe writes.
+    is_there = Path(files.recipe.output).absolute() == files.folder.absolute()
+    at = "" if is_there else f" --output {shlex.quote(str(files.folder))}"
+    if files.checkpoint is not None:
+        return [(f"Go on from {files.checkpoint.name}", f"mopref train {recipe} --resume{at}")]
+    return [
+        (
+            "Begin anew in another folder, with checkpoints to go on from",
+            f"mopref train {recipe} --output NEW_FOLDER --training.checkpoint_every 100",
+        )
     ]

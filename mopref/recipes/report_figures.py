@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from mopref.front import Front
 from mopref.plotting import plot_calibration, plot_front, plot_hypervolume, plot_training
 from mopref.plotting.inline import inline_svg
 from mopref.plotting.parallel import draw_parallel
-from mopref.plotting.style import new_figure, preference_colors, style
+from mopref.plotting.style import DARK, line_looks, new_figure, style
 from mopref.recipes.run_files import RunFiles
+from mopref.training.evaluation_callback import point_label
 
 __all__ = ["Picture", "front_pictures", "training_pictures"]
 
@@ -50,15 +53,20 @@ def front_pictures(front: Front) -> list[Picture]:
         return []
     base = _base(front)
     figure = plot_front(front, reference_values=base)
-    how = "Each point is the one model under another λ; the colour is the weight of the first objective."
+    if len(front.names) == 2:
+        # Smaller than on its own, so that its texts are legible on a narrow screen; more axes need the room.
+        figure.set_size_inches(*(0.78 * figure.get_size_inches()))
+    color = f" The colour is λ {front.names[0]}, the weight of the first objective."
+    how = "Each point is the one model under another λ." + color
     how += " A square is dominated." if len(front.names) <= 3 else " A dashed line is dominated."
     how += " Bars are the intervals of the table." if set(front.names) & front.intervals.keys() else ""
     pictures = [Picture("The front", how, inline_svg(figure, "front", "the front"))]
     if len(front.names) == 3:
         with style():
-            figure = new_figure(7.2, 4.6)
+            figure = new_figure(5.4, 4.0)
             draw_parallel(figure, front, None, {label: np.asarray(point) for label, point in base.items()})
         how = "A line for each point; a dashed one is dominated. An axis spans its smallest to its largest number."
+        how += color + " Points that share this weight share their colour."
         pictures.append(Picture("Across the objectives", how, inline_svg(figure, "parallel", "the front in parallel")))
     if len(front) > 1:
         how = "A thick dashed step goes the wrong way: more λ_i, and objective i did not get what it asked for."
@@ -74,16 +82,30 @@ def training_pictures(files: RunFiles) -> list[Picture]:
         entries = [{key: np.nan if value is None else value for key, value in entry.items()} for entry in files.log]
         how = "Of each objective, over the rows and the λ that were drawn: they scatter as these do."
         pictures.append(Picture("Training losses", how, inline_svg(plot_training(entries), "log", "training losses")))
-    volumes = [entry for entry in files.evaluations if _is_finite(entry.get("hypervolume"))]
-    if volumes:
-        markup = inline_svg(plot_hypervolume(volumes), "volume", "held-out hypervolume")
-        pictures.append(Picture("Held-out hypervolume", "Of the front at that step.", markup))
+    if any(_is_finite(entry.get("hypervolume")) for entry in files.evaluations):
+        pictures.append(_hypervolume(files))
     names = files.recipe.objectives
-    how = f"A line for each λ on held-out rows, coloured by the weight of {names[0]}."
     for place, (title, panels) in enumerate(_panels(files.evaluations, names)):
+        how = "A line for each λ, on held-out rows."
+        if any(_ends(point, key) is not None for point in _points(files.evaluations) for key in panels):
+            level = files.recipe.evaluation.interval_level
+            how += f" Bands are the {'' if level is None else f'{100 * level:g} % '}intervals over the prompts."
         markup = inline_svg(_curves(files.evaluations, panels, names), f"curves{place}", title.lower())
         pictures.append(Picture(title, how, markup, len(panels) > 2))
     return pictures
+
+
+def _hypervolume(files: RunFiles) -> Picture:
+    """The hypervolume over the steps, in which the step is marked that the adapter was kept of."""
+    figure = plot_hypervolume([entry for entry in files.evaluations if _is_finite(entry.get("hypervolume"))])
+    how, step = "Of the front at that step.", files.adapter_step
+    if files.adapter is not None and step is not None and (files.recipe.monitoring.keep_best or step != files.steps):
+        how += f" The kept adapter is of step {step}."
+        with style():
+            axes = figure.axes[0]
+            axes.axvline(step, color=DARK, linewidth=1.2, linestyle="--", zorder=1, label="kept adapter")
+            axes.legend(frameon=False, handlelength=3.5)
+    return Picture("Held-out hypervolume", how, inline_svg(figure, "volume", "held-out hypervolume"))
 
 
 def _base(front: Front) -> dict[str, list[float]]:
@@ -95,8 +117,7 @@ def _base(front: Front) -> dict[str, list[float]]:
 
 def _panels(evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """For each picture its title, and the keys of its panels with their labels."""
-    points = [point for entry in evaluations for point in entry["points"]]
-    keys = {key for point in points for key, value in point.items() if _is_finite(value)}
+    keys = {key for point in _points(evaluations) for key, value in point.items() if _is_finite(value)}
     for kind, (title, unit) in _CURVES.items():
         panels = {f"{kind}/{name}": f"{name}\n{unit}" for name in names if f"{kind}/{name}" in keys}
         if panels:
@@ -107,31 +128,57 @@ def _panels(evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]) -> I
 
 
 def _curves(evaluations: Sequence[Mapping[str, Any]], panels: Mapping[str, str], names: Sequence[str]) -> Figure:
-    """A panel for each key, in which each λ has a line over the steps."""
-    lines: dict[tuple[float, ...], dict[str, list[tuple[float, float]]]] = {}
+    """A panel for each key, in which each λ has a line over the steps with the band of its intervals."""
+    # Each λ to the lines of its figures: step, number, and the ends of its interval.
+    lines: dict[tuple[float, ...], dict[str, list[tuple[float, ...]]]] = {}
     for entry in evaluations:
         for point in entry["points"]:
             weights = tuple(float(point["preference"][name]) for name in names)
             for key in panels:
-                value = point.get(key)
-                number = float(value) if _is_finite(value) else np.nan
-                lines.setdefault(weights, {}).setdefault(key, []).append((float(entry["step"]), number))
+                number = float(point[key]) if _is_finite(point.get(key)) else np.nan
+                row = (float(entry["step"]), number, *(_ends(point, key) or (np.nan, np.nan)))
+                lines.setdefault(weights, {}).setdefault(key, []).append(row)
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
-    color_map, scale = preference_colors()
+    width = max(3.3 * columns, 5.0)
+    labels = [point_label(names, weights) for weights in lines]
+    # Inches of the widest entry of the legend, about, and so how many stand side by side.
+    beside = min(len(labels), max(1, int(width / (0.6 + 0.085 * max(map(len, labels))))))
     with style():
-        figure = new_figure(max(3.3 * columns, 5.0), 2.9 * rows)
+        figure = new_figure(width, 2.9 * rows + 0.22 * -(-len(labels) // beside))
         for place, (key, label) in enumerate(panels.items()):
             axes = figure.add_subplot(rows, columns, place + 1)
-            for weights, of_point in sorted(lines.items()):
-                steps, values = np.array(of_point[key]).T
-                axes.plot(steps, values, color=color_map(scale(weights[0])), marker="o", markersize=3, linewidth=1.2)
-            axes.set_xlabel("step")
+            for look, of_point in zip(line_looks(len(lines)), lines.values(), strict=True):
+                _draw_line(axes, np.array(of_point[key]), look)
+            axes.set_xlabel("step", fontsize="small")
             title, _, unit = label.partition("\n")
             axes.set_title(title, fontsize="medium")
-            axes.set_ylabel(unit)
+            axes.set_ylabel(unit, fontsize="small")
+            axes.tick_params(labelsize="small")
             sns.despine(ax=axes)
+        handles = figure.axes[0].lines
+        figure.legend(handles, labels, loc="outside lower left", ncols=beside, frameon=False, fontsize="small")
     return figure
+
+
+def _draw_line(axes: Axes, table: NDArray[np.float64], look: Mapping[str, Any]) -> None:
+    """Draw steps, numbers and ends of intervals, ``(steps, 4)``."""
+    steps, numbers, low, high = table.T
+    axes.plot(steps, numbers, markersize=4, linewidth=1.2, markeredgecolor="white", markeredgewidth=0.4, **look)
+    if len(steps) > 1:
+        axes.fill_between(steps, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
+    else:
+        axes.vlines(steps, low, high, color=look["color"], alpha=0.6, linewidth=1.1)
+
+
+def _points(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    return (point for entry in evaluations for point in entry["points"])
+
+
+def _ends(point: Mapping[str, Any], key: str) -> tuple[float, float] | None:
+    """The interval of a point's figure, where both of its ends are known."""
+    low, high = (point.get("intervals") or {}).get(key) or (None, None)
+    return (float(low), float(high)) if _is_finite(low) and _is_finite(high) else None  # type: ignore[arg-type]
 
 
 def _is_finite(value: Any) -> bool:

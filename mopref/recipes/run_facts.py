@@ -1,4 +1,4 @@
-"""What a run is, in words: the lines that its report and its model card begin with, and what λ means in it."""
+"""What a run is, in words: the lines that its report and its model card begin with, what λ and the columns mean."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -9,22 +9,27 @@ from typing import Any, NamedTuple
 
 from mopref.llm.data.loaders import LOADERS
 from mopref.recipes.front_table import FrontTable
+from mopref.recipes.mistakes import RecipeError
 from mopref.recipes.part_options import parameters_of
-from mopref.recipes.recipe import PartSettings, Recipe
+from mopref.recipes.recipe import EvaluationSettings, PartSettings, Recipe
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run_files import RunFiles
+from mopref.recipes.typed import typed
 
 __all__ = [
     "Fact",
+    "column_meanings",
     "example_preference",
     "example_weights",
     "facts",
     "hub_id",
     "hub_sources",
     "interval_sentence",
+    "outdated_sentence",
     "portable_recipe",
     "preference_convention",
     "preference_sentences",
+    "selection_sentence",
 ]
 
 
@@ -36,9 +41,10 @@ class Fact(NamedTuple):
 
 
 def facts(files: RunFiles) -> list[Fact]:
-    """Model, data and training, a line each."""
-    told = portable_recipe(files.recipe)
-    return [Fact("Model", _model(files.recipe)), Fact("Data", _data(files)), Fact("Training", _training(told))]
+    """Model, data and training, a line each, and the adapter where it is not simply that of the last step."""
+    adapter = _adapter(files)
+    lines = [Fact("Model", _model(files.recipe)), Fact("Data", _data(files)), Fact("Training", _training(files))]
+    return lines if adapter is None else [*lines, Fact("Adapter", adapter)]
 
 
 def _model(recipe: Recipe) -> str:
@@ -63,12 +69,60 @@ def _data(files: RunFiles) -> str:
     return f"{origin}: {counts}"
 
 
-def _training(recipe: Recipe) -> str:
+def _training(files: RunFiles) -> str:
+    recipe, trained = portable_recipe(files.recipe), files.steps
     training = recipe.training
-    length = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
+    if training.epochs is not None:
+        length = (
+            f"{training.epochs:g} epochs"
+            if trained is None
+            else f"{training.epochs:g} epochs asked for, {trained} steps"
+        )
+    else:
+        length = (
+            f"{training.steps} steps" if trained in (None, training.steps) else f"{trained} of {training.steps} steps"
+        )
     rows = training.batch_size * training.gradient_accumulation_steps
     parts = f"{_part(recipe.objective)}; scalarizer {_part(recipe.scalarizer)}; sampler of λ {_part(recipe.sampler)}"
     return f"{parts}; {length} of {rows} rows, seed {recipe.seed}"
+
+
+def _adapter(files: RunFiles) -> str | None:
+    """Of which step the adapter is, where that is not simply the last one."""
+    step, steps, is_chosen = files.adapter_step, files.steps, files.recipe.monitoring.keep_best
+    if files.adapter is None or (not is_chosen and step in (None, steps)):
+        return None
+    what = "a step that is not recorded" if step is None else f"step {step}"
+    if steps is not None and step is not None:
+        what += f", the last of {steps}" if step == steps else f" of the {steps} that were trained"
+    return f"of {what}" + (", at which the held-out hypervolume was largest" if is_chosen else "")
+
+
+def outdated_sentence(files: RunFiles) -> str | None:
+    """That the front is of another step than the adapter, as where a run was resumed and not measured again."""
+    measured = None if files.front is None else files.front.metadata.get("step")
+    if files.adapter is None or files.adapter_step is None or measured in (None, files.adapter_step):
+        return None
+    return (
+        f"The front was measured at step {measured}, and the adapter is of step {files.adapter_step}: it is outdated."
+    )
+
+
+def selection_sentence(files: RunFiles) -> str | None:
+    """How the held-out rows that the front is measured on had a say in the training; nothing where they had none."""
+    monitoring = files.recipe.monitoring
+    if files.adapter is None or not (monitoring.keep_best or monitoring.patience):
+        return None
+    rows = "the same held-out rows as" if monitoring.rows is None else "held-out rows that are among those of"
+    how = (
+        "The adapter was chosen among those of several steps (monitoring.keep_best)"
+        if monitoring.keep_best
+        else "When the training ended was decided (monitoring.patience)"
+    )
+    return (
+        f"{how} by its hypervolume on {rows} the front's figures, which flatters these somewhat: expect slightly worse "
+        "ones on rows that had no say in it."
+    )
 
 
 def _part(part: PartSettings) -> str:
@@ -118,25 +172,27 @@ def hub_sources(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(name for name in named if "/" in name and hub_id(name)))
 
 
+def _told(tree: Any) -> Any:
+    """Settings with only the last name of every path."""
+    if isinstance(tree, Mapping):
+        return {name: _told(value) for name, value in tree.items()}
+    if isinstance(tree, str) and (Path(tree).is_absolute() or tree.startswith(("~", "./", "../"))):
+        return Path(tree).name
+    return tree
+
+
 def portable_recipe(recipe: Recipe) -> Recipe:
     """The recipe as others may read it: of paths only their last name, and without the prompts of the evaluation."""
-
-    def told(tree: Any) -> Any:
-        if isinstance(tree, Mapping):
-            return {name: told(value) for name, value in tree.items()}
-        if isinstance(tree, str) and (Path(tree).is_absolute() or tree.startswith(("~", "./", "../"))):
-            return Path(tree).name
-        return tree
-
-    data = {name: told(getattr(recipe.data, name)) for name in ("source", "test_source", "options", "test_options")}
-    model = {name: told(getattr(recipe.model, name)) for name in ("name", "tokenizer")}
+    judges = {name: PartSettings(**_told(asdict(judge))) for name, judge in recipe.evaluation.judges.items()}
+    data = {name: _told(getattr(recipe.data, name)) for name in ("source", "test_source", "options", "test_options")}
+    model = {name: _told(getattr(recipe.model, name)) for name in ("name", "tokenizer")}
     return replace(
         recipe,
         data=replace(recipe.data, **data),
         model=replace(recipe.model, **model),
-        rewards={name: PartSettings(**told(asdict(reward))) for name, reward in recipe.rewards.items()},
-        objective=PartSettings(**told(asdict(recipe.objective))),
-        evaluation=replace(recipe.evaluation, prompts=()),
+        rewards={name: PartSettings(**_told(asdict(reward))) for name, reward in recipe.rewards.items()},
+        objective=PartSettings(**_told(asdict(recipe.objective))),
+        evaluation=replace(recipe.evaluation, prompts=(), judges=judges),
         output=Path(recipe.output).name,
     )
 
@@ -184,6 +240,79 @@ def interval_sentence(table: FrontTable) -> str | None:
         f"Beside a mean stands its {level}interval over the held-out prompts: it tells how far other prompts would "
         "have moved it, not what another seed would have trained."
     )
+
+
+def column_meanings(files: RunFiles) -> list[Fact]:
+    """What the columns of the front's table mean, those that it has; nothing where there is no front."""
+    if files.front is None:
+        return []
+    names, evaluation = files.front.names, _evaluation(files)
+    kind = KINDS.get(files.recipe.objective.name)
+    is_reward = kind is not None and kind.front == "rewards"
+    records = "rows" if kind is None else kind.records
+    labelled = " labelled on it" if records in ("pairs", "unpaired answers") else ""
+    one_each = f"sampled answers to {_sampled(files, evaluation)} held-out prompts, one each"
+    sampled = "the sampled answers that the rewards are of" if is_reward else one_each
+    value = (
+        "mean reward of each objective over sampled answers to the held-out prompts"
+        if is_reward
+        else f"mean {files.recipe.objective.name} loss of each objective over the held-out {records}{labelled}"
+    )
+    accuracy = (
+        "share of the held-out answers with a margin above 0: good ones above KTO's reference point, bad ones below; "
+        "a draw counts ½"
+        if records == "unpaired answers"
+        else "share of the held-out pairs with a margin above 0, the implicit reward of the preferred response "
+        "less that of the other one; a draw counts ½"
+    )
+    greedy = f"the greedy answers to the {len(evaluation.prompts)} prompts of the recipe (evaluation.prompts)"
+    meanings = {
+        "accuracy": accuracy,
+        "margin": "mean implicit reward of the preferred response less that of the other one, over the held-out pairs",
+        "standard_error": "standard error of an objective's mean reward, over the held-out prompts",
+        "kl": "KL divergence from the base model, in nats for an answer: an estimate, which may come out below 0, "
+        f"from {sampled}",
+        "sampled_length": f"mean length in tokens of {one_each}",
+        "mean_response_length": f"mean length in tokens of {sampled if is_reward else greedy}",
+        "truncated": "share of the sampled answers that were cut at the length limit",
+    }
+    rates = {f"win_rate_{name}": _win_rate(evaluation, name, one_each) for name in names}
+    found = {column: _column_kind(column, names) for column in files.front.extra}
+    lines = [Fact(", ".join(names), value)]
+    lines += [Fact(key.replace("_", " "), text) for key, text in meanings.items() if key in found.values()]
+    return lines + [Fact(key.replace("_", " "), text) for key, text in rates.items() if key in found]
+
+
+def _column_kind(column: str, names: tuple[str, ...]) -> str:
+    """``accuracy`` of ``accuracy_helpful``; the whole name of a column that is not of one objective."""
+    return next((column.removesuffix(f"_{name}") for name in names if column.endswith(f"_{name}")), column)
+
+
+def _evaluation(files: RunFiles) -> EvaluationSettings:
+    """What the front was measured by: it may be another evaluation than the recipe's own."""
+    assert files.front is not None
+    try:
+        measured: EvaluationSettings = typed(files.front.metadata["recipe"]["evaluation"], EvaluationSettings, "")
+    except (KeyError, TypeError, RecipeError):
+        return files.recipe.evaluation
+    return measured
+
+
+def _sampled(files: RunFiles, evaluation: EvaluationSettings) -> str:
+    """How many held-out prompts are answered by sampling: fewer than asked for where there are fewer."""
+    count = evaluation.sampled_prompts
+    sides = [side for side in files.data.sides if side.side == "held out"] if files.data is not None else []
+    if not sides:
+        return f"up to {count}"
+    # Of rows that are left out, nobody counted the prompts.
+    most, least = sides[0].prompts, sides[0].prompts - (sides[0].records - sides[0].rows)
+    return str(min(count, most)) if min(count, most) <= least else f"up to {min(count, most)}"
+
+
+def _win_rate(evaluation: EvaluationSettings, name: str, sampled: str) -> str:
+    judge = evaluation.judges.get(name)
+    by = "a judge" if judge is None else f"the judge {_part(PartSettings(**_told(asdict(judge))))}"
+    return f"share of {sampled}, that {by} prefers to the base model's; asked in both orders, a draw counts ½"
 
 
 def example_preference(names: tuple[str, ...]) -> str:

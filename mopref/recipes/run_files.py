@@ -9,15 +9,29 @@ from typing import Any, TypeVar
 
 from mopref.conditioning.adapter_description import read_config
 from mopref.front import Front
+from mopref.preferences import validate_preferences
 from mopref.recipes.data_statistics import DataStatistics, read_statistics
 from mopref.recipes.mistakes import RecipeError, RunFolderError
 from mopref.recipes.reading import read_recipe
 from mopref.recipes.recipe import Recipe
-from mopref.recipes.run_folder import ADAPTER, ANSWERS, DATA, EVALUATIONS, FRONT, LOG, RECIPE, VERSIONS
+from mopref.recipes.run_folder import (
+    ADAPTER,
+    ANSWERS,
+    DATA,
+    EVALUATIONS,
+    FRONT,
+    LOG,
+    RECIPE,
+    VERSIONS,
+    newest_checkpoint,
+)
 
 __all__ = ["AnswerEntry", "RunFiles", "read_run_files"]
 
 Content = TypeVar("Content")
+
+# What a file of versions also says of the training: the steps trained, and the step that the adapter is of.
+_STEPS = ("steps", "adapter_step")
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,9 @@ class RunFiles:
         versions: what the run was made with, by name.
         adapter: the description of the adapter.
         notes: sentences on lines that were left out.
+        steps: how many were trained; nothing where it is not recorded, as in an unfinished run.
+        adapter_step: the step that the adapter is of; nothing where it is not recorded.
+        checkpoint: the newest checkpoint.
     """
 
     folder: Path
@@ -64,6 +81,9 @@ class RunFiles:
     versions: dict[str, str] | None
     adapter: dict[str, Any] | None
     notes: tuple[str, ...]
+    steps: int | None = None
+    adapter_step: int | None = None
+    checkpoint: Path | None = None
 
 
 def read_run_files(folder: str | Path) -> RunFiles:
@@ -83,6 +103,7 @@ def read_run_files(folder: str | Path) -> RunFiles:
     except RecipeError as error:
         raise RunFolderError(str(error)) from error
     names = recipe.objectives
+    made_with = _read(folder / VERSIONS, _versions)
     files = RunFiles(
         folder,
         recipe,
@@ -92,9 +113,12 @@ def read_run_files(folder: str | Path) -> RunFiles:
         _read(folder / EVALUATIONS, partial(_lines, check=partial(_evaluation_problem, names=names), notes=notes))
         or (),
         _read(folder / DATA, _data),
-        _read(folder / VERSIONS, _versions),
+        None if made_with is None else {name: str(value) for name, value in made_with.items() if name not in _STEPS},
         _read(folder / ADAPTER, _adapter),
         tuple(notes),
+        steps=(made_with or {}).get("steps"),
+        adapter_step=(made_with or {}).get("adapter_step"),
+        checkpoint=_newest_checkpoint(folder),
     )
     if files.front is not None and files.front.names != names:
         raise _damaged(folder / FRONT, f"its objectives are {', '.join(files.front.names)}, and not {', '.join(names)}")
@@ -171,15 +195,38 @@ def _evaluation_problem(entry: Any, names: tuple[str, ...]) -> str | None:
         return "has no list of points"
     for place, point in enumerate(points):
         if not isinstance(point, Mapping) or not _is_preference(point.get("preference"), names):
-            return f"has a point {place} whose preference is no weight for each of {', '.join(names)}"
+            return (
+                f"has a point {place} whose preference is no weight for each of {', '.join(names)}, at least 0 and 1 "
+                "in sum"
+            )
         problem = _log_problem({key: value for key, value in point.items() if key not in ("preference", "intervals")})
+        problem = problem or _interval_problem(point.get("intervals"))
         if problem is not None:
             return f"has a point {place} that {problem}"
     return None
 
 
+def _interval_problem(intervals: Any) -> str | None:
+    """What is wrong with the intervals of a point, of which any may be missing."""
+    if intervals is None:
+        return None
+    if not isinstance(intervals, Mapping):
+        return f"has intervals of {intervals!r:.80}, which are no mapping"
+    for figure, ends in intervals.items():
+        is_pair = isinstance(ends, list) and len(ends) == 2 and all(end is None or _is_number(end) for end in ends)
+        if ends is not None and not is_pair:
+            return f"has the interval {ends!r:.80} of {figure!r}, which is no lower and upper number"
+    return None
+
+
 def _is_preference(weights: Any, names: tuple[str, ...]) -> bool:
-    return isinstance(weights, Mapping) and set(weights) == set(names) and all(map(_is_number, weights.values()))
+    if not isinstance(weights, Mapping) or set(weights) != set(names) or not all(map(_is_number, weights.values())):
+        return False
+    try:
+        validate_preferences([weights[name] for name in names], names)
+    except ValueError:
+        return False
+    return True
 
 
 def _answers(path: Path, names: tuple[str, ...]) -> tuple[AnswerEntry, ...]:
@@ -203,11 +250,25 @@ def _data(path: Path) -> DataStatistics:
         raise _damaged(path, str(error).rstrip(".")) from error
 
 
-def _versions(path: Path) -> dict[str, str]:
+def _versions(path: Path) -> dict[str, Any]:
     tree = _json(path)
     if not isinstance(tree, Mapping):
         raise _damaged(path, "it is no mapping of versions")
-    return {str(name): str(version) for name, version in tree.items()}
+    for key in _STEPS:
+        step = tree.get(key)
+        if step is not None and (not isinstance(step, int) or isinstance(step, bool) or step < 0):
+            raise _damaged(path, f"{key} is {step!r:.80}, which is no number of steps")
+    steps, adapter_step = (tree.get(key) for key in _STEPS)
+    if steps is not None and adapter_step is not None and steps < adapter_step:
+        raise _damaged(path, f"the adapter is of step {adapter_step}, but only {steps} were trained")
+    return dict(tree)
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    try:
+        return newest_checkpoint(folder)
+    except RunFolderError:
+        return None
 
 
 def _adapter(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,9 @@ from huggingface_hub import ModelCard
 from mopref import Front, PreferenceModel
 from mopref.recipes import (
     DataSettings,
+    EvaluationSettings,
     ModelSettings,
+    MonitoringSettings,
     PartSettings,
     RunFolderError,
     model_card,
@@ -183,3 +185,38 @@ def test_what_lambda_means_follows_the_convention(tmp_path):
     description = json.loads((folder / "adapter" / "adapter_config.json").read_text())
     (folder / "adapter" / "adapter_config.json").write_text(json.dumps({**description, "preference_convention": "ray"}))
     assert "LARGER loss of objective i" in model_card(folder)
+
+
+def test_a_card_says_what_columns_mean_and_that_its_adapter_was_chosen(tmp_path):
+    plain = model_card(write_run(tmp_path / "plain"))
+    assert "The front was measured once, on 12 held-out rows" in plain
+    assert "was chosen" not in plain
+    assert "* **kl**: KL divergence from the base model, in nats" in plain
+    folder = write_run(tmp_path / "run", monitoring=MonitoringSettings(evaluation_every=2, keep_best=True))
+    (folder / "versions.json").write_text(json.dumps({"python": "3.11", "steps": 4, "adapter_step": 2}))
+    card = model_card(folder)
+    assert "* **Adapter**: of step 2 of the 4 that were trained, at which the held-out hypervolume was largest" in card
+    assert "measured once" not in card
+    assert "The adapter was chosen among those of several steps (monitoring.keep" in card
+    assert card.count("was chosen") == 1
+
+
+def test_a_judges_folder_stays_out_of_a_card(tmp_path):
+    judges = {"helpful": PartSettings("classifier", {"model": "/home/me/judge"})}
+    folder = write_run(tmp_path / "run", evaluation=EvaluationSettings(judges=judges))
+    front = Front.load(folder / "front.json")
+    front.extra["win_rate_helpful"] = front.values[:, 0]
+    front.save(folder / "front.json")
+    card = model_card(folder)
+    assert "the judge classifier (model = judge)" in card
+    assert "/home" not in card
+
+
+def test_an_outdated_front_is_told(tmp_path):
+    folder = write_run(tmp_path / "run")
+    front = Front.load(folder / "front.json")
+    front.metadata["step"] = 2
+    front.save(folder / "front.json")
+    assert "is outdated" not in model_card(folder)
+    (folder / "versions.json").write_text(json.dumps({"steps": 4, "adapter_step": 4}))
+    assert "The front was measured at step 2, and the adapter is of step 4: it is outdated." in model_card(folder)

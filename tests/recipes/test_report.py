@@ -8,7 +8,7 @@ import pytest
 from _run_folders import HOSTILE, NAMES, Page, data_tree, front_of, write_run
 
 from mopref import Front
-from mopref.recipes import RunFolderError, report
+from mopref.recipes import MonitoringSettings, PartSettings, RunFolderError, report
 
 
 @pytest.fixture
@@ -211,3 +211,67 @@ def test_one_objective_is_told_without_a_picture(tmp_path):
     page = page_of(folder)
     assert "0.5" in page.values()
     assert "No hypervolume: it needs a reference point" in page.text("p")
+
+
+def test_columns_are_explained_below_the_table(tmp_path, no_pictures):
+    page = page_of(write_run(tmp_path / "run"))
+    terms = [text for tag, text in page.texts if tag == "dt"]
+    assert {"helpful, harmless", "accuracy", "kl"} <= set(terms)
+    assert "note" not in terms
+    assert "from sampled answers to up to 13 held-out prompts" in page.text("dd")
+
+
+def test_a_chosen_adapter_is_told_with_its_step(tmp_path, no_pictures):
+    folder = write_run(tmp_path / "run", monitoring=MonitoringSettings(evaluation_every=2, keep_best=True))
+    versions = {"python": "3.11", "steps": 4, "adapter_step": 2}
+    (folder / "versions.json").write_text(json.dumps(versions))
+    page = page_of(folder)
+    assert "of step 2 of the 4 that were trained" in page.text("dd")
+    assert "The adapter was chosen among those of several steps" in page.text("p")
+    # They are no versions of anything.
+    assert not {"steps", "adapter_step"} & {text for tag, text in page.texts if tag == "dt"}
+    assert "was chosen" not in page_of(write_run(tmp_path / "plain")).text("p")
+
+
+def test_labels_of_single_answers_are_never_tied(tmp_path, no_pictures):
+    folder = write_run(tmp_path / "run", objective=PartSettings("kto"))
+    assert "tied or not labelled" in page_of(folder).text("th")
+    tree = json.loads((folder / "data.json").read_text())
+    for side in tree["sides"]:
+        side["labels"] = [{**labels, "counts": {"good": 19, "bad": 12}} for labels in side["labels"]]
+    (folder / "data.json").write_text(json.dumps(tree))
+    heads = [text for tag, text in page_of(folder).texts if tag == "th"]
+    assert heads.count("not labelled") == 2
+    assert "tied or not labelled" not in heads
+
+
+def test_an_unfinished_run_says_how_it_is_finished(tmp_path, no_pictures):
+    folder = write_run(tmp_path / "run", front=False)
+    assert "How to use it" in page_of(folder).text("h2")
+    (folder / "adapter" / "adapter_config.json").unlink()
+    page = page_of(folder)
+    assert "There is no checkpoint to go on from" in page.text("p")
+    assert f"mopref train {folder}/recipe.yaml --output NEW_FOLDER --training.checkpoint_every" in page.text("pre")
+    (folder / "checkpoint-3").mkdir()
+    page = page_of(folder)
+    assert "It can go on from checkpoint-3" in page.text("p")
+    assert "How to finish it" in page.text("h2")
+    commands = [text for tag, text in page.texts if tag == "pre"]
+    assert commands[0] == f"mopref train {folder}/recipe.yaml --resume"
+    assert not any(word in page.text("pre") for word in ("mopref generate", "mopref export", "mopref evaluate"))
+    # One that was moved writes where it is now.
+    moved = folder.rename(tmp_path / "my run")
+    commands = [text for tag, text in page_of(moved).texts if tag == "pre"]
+    assert commands[0] == f"mopref train '{moved}/recipe.yaml' --resume --output '{moved}'"
+
+
+def test_an_outdated_front_is_told(tmp_path, no_pictures):
+    folder = write_run(tmp_path / "run")
+    front = Front.load(folder / "front.json")
+    front.metadata["step"] = 2
+    front.save(folder / "front.json")
+    assert "is outdated" not in page_of(folder).text("p")
+    (folder / "versions.json").write_text(json.dumps({"steps": 4, "adapter_step": 4}))
+    assert "The front was measured at step 2, and the adapter is of step 4: it is outdated." in page_of(folder).text(
+        "p"
+    )

@@ -1,5 +1,7 @@
 """What a run's folder holds is read as it is; what is missing is nothing, and what is damaged is named."""
 
+import json
+
 import pytest
 from _run_folders import HOSTILE, front_of, write_run
 
@@ -25,6 +27,29 @@ def test_everything_is_read(folder):
     assert files.versions["python"] == "3.11"
     assert files.adapter["base_model"] == "OWNER/model"
     assert files.notes == ()
+    assert (files.steps, files.adapter_step, files.checkpoint) == (None, None, None)
+
+
+@pytest.mark.parametrize("steps", [{}, {"steps": 4}, {"adapter_step": 2}, {"steps": 4, "adapter_step": 2}])
+def test_steps_are_numbers_and_no_versions(folder, steps):
+    versions = json.loads((folder / "versions.json").read_text())
+    (folder / "versions.json").write_text(json.dumps({**versions, **steps}))
+    files = read_run_files(folder)
+    assert (files.steps, files.adapter_step) == (steps.get("steps"), steps.get("adapter_step"))
+    assert files.versions == versions
+
+
+def test_the_newest_checkpoint_is_found(folder):
+    for step in (9, 100):
+        (folder / f"checkpoint-{step}").mkdir()
+    assert read_run_files(folder).checkpoint == folder / "checkpoint-100"
+
+
+def test_intervals_may_be_missing(folder):
+    point = {"preference": {"helpful": 1, "harmless": 0}, "intervals": {"kl": None, "loss/helpful": [None, 2]}}
+    (folder / "evaluations.jsonl").write_text(json.dumps({"step": 1, "points": [point, {**point, "intervals": None}]}))
+    (entry,) = read_run_files(folder).evaluations
+    assert entry["points"][0] == point
 
 
 def test_everything_but_the_recipe_may_be_missing(folder):
@@ -81,7 +106,26 @@ def test_a_last_line_that_was_cut_off_is_left_out_with_a_note(folder, name):
         ("answers.json", '[{"preference": {"helpful": 1, "harmless": 0}, "prompt": 1}]', "entry 0 is no answer"),
         ("answers.json", '[{"prompt": "a", "answer": "b", "tokens": 1}]', "entry 0 is no answer"),
         ("data.json", "[]", "is a section"),
+        (
+            "evaluations.jsonl",
+            '{"step": 1, "points": [{"preference": {"helpful": 0.9, "harmless": 0.9}}]}\n',
+            "has a point 0 whose preference is no weight for each of helpful, harmless, at least 0 and 1 in sum",
+        ),
+        (
+            "evaluations.jsonl",
+            '{"step": 1, "points": [{"preference": {"helpful": 1, "harmless": 0}, "intervals": {"kl": [1]}}]}\n',
+            "has a point 0 that has the interval [1] of 'kl'",
+        ),
+        (
+            "evaluations.jsonl",
+            '{"step": 1, "points": [{"preference": {"helpful": 1, "harmless": 0}, "intervals": [1, 2]}]}\n',
+            "has a point 0 that has intervals of [1, 2], which are no mapping",
+        ),
         ("versions.json", "[]", "it is no mapping of versions"),
+        ("versions.json", '{"steps": "many"}', "steps is 'many', which is no number of steps"),
+        ("versions.json", '{"adapter_step": true}', "adapter_step is True, which is no number of steps"),
+        ("versions.json", '{"steps": -1}', "steps is -1, which is no number of steps"),
+        ("versions.json", '{"steps": 4, "adapter_step": 5}', "the adapter is of step 5, but only 4 were trained"),
         ("front.json", "{}", "is not a front that Front.save wrote"),
         ("adapter/adapter_config.json", "{}", "holds an adapter of type None"),
         ("recipe.yaml", "objectives: [a, b]\nsteps: 3\n", "recipe.yaml, steps: there is no such setting"),
