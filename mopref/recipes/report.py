@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -148,11 +149,15 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     if files.adapter is None:
         return _commands_to_finish(files)
     at = f"{folder} --preference {example_preference(files.recipe.objectives)}"
+    count = len(files.recipe.objectives)
+    # So many points an even lattice has: in steps of a tenth, or with three objectives and more, of a quarter.
+    points = 11 if count == 2 else comb(count + 3, 4)
+    more = f"mopref evaluate {folder} --evaluation.points {points} --output front-{points}"
     return [
         ("Answer a prompt at one balance", f'mopref generate {at} "How do I sleep better?"'),
         ("Write a LoRA for PEFT and vLLM, fixed at one balance", f"mopref export {at} --format lora --output lora"),
         ("Write LoRAs that a server mixes for any balance", f"mopref export {folder} --format lora-set --output loras"),
-        ("Measure the front at more balances", f"mopref evaluate {folder} --evaluation.points 11 --output front-11"),
+        ("Measure the front at more balances", more),
     ]
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from _run_folders import HOSTILE, NAMES, Page, data_tree, front_of, write_run
 
-from mopref import Front
+from mopref import Front, simplex_lattice
 from mopref.recipes import MonitoringSettings, PartSettings, RunFolderError, report
 
 
@@ -275,3 +275,10 @@ def test_an_outdated_front_is_told(tmp_path, no_pictures):
     assert "The front was measured at step 2, and the adapter is of step 4: it is outdated." in page_of(folder).text(
         "p"
     )
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_front_can_be_measured_as_the_report_says(count, tmp_path, no_pictures):
+    text = report(write_run(tmp_path / "run", count)).read_text(encoding="utf-8")
+    points = int(re.search(r"--evaluation\.points (\d+)", text)[1])
+    assert len(simplex_lattice(count, points)) == points
