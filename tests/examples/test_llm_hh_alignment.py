@@ -102,7 +102,7 @@ def test_bad_record_is_named_before_anything_is_written(example, model_folder, r
     bad["harmless"] = 3
     lines[7] = json.dumps(bad)
     records_file.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"(?s)row 7.*harmless.*3"):
+    with pytest.raises(SystemExit, match=r"(?s)row 7.*harmless.*3"):
         example.main(arguments(model_folder, records_file, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
