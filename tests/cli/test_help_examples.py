@@ -1,0 +1,47 @@
+"""Every example in the help of a command is run, as it stands there."""
+
+import re
+import shlex
+import shutil
+from importlib import import_module
+
+import pytest
+
+from mopref.cli import COMMANDS, main
+from mopref.recipes import Upload
+
+
+def examples(command: str) -> list[str]:
+    """The lines of a command's help that are to be typed."""
+    return re.findall(r"^  (mopref .+)$", import_module(f"mopref.cli.{command}").parser().description, re.MULTILINE)
+
+
+LINES = [line for command in COMMANDS for line in examples(command)]
+
+
+@pytest.fixture
+def folder(trained, tree, write_recipe, tmp_path, monkeypatch):
+    """A folder with the runs and the recipe that the examples speak of."""
+    for name in ("latest", "first", "second", "third"):
+        shutil.copytree(trained.folder, tmp_path / "runs" / name)
+    write_recipe({**tree, "output": "runs/new"})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mopref.cli.push.push_to_hub", lambda *arguments, **options: Upload("hub/USER/NAME", ["x"]))
+    return tmp_path
+
+
+def test_every_command_has_some():
+    assert {line.split()[1] for line in LINES} == set(COMMANDS)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_an_example_is_run(line, folder, capsys):
+    if line.startswith("mopref init"):
+        (folder / "recipe.yaml").unlink()
+    # What a shell does with the output is not ours, and a few steps are as good as a hundred.
+    program, *arguments = shlex.split(line.partition(" > ")[0].replace("--training.steps 100", "--training.steps 2"))
+    assert main(arguments) == 0, capsys.readouterr().err
+    for place, argument in enumerate(arguments):
+        if argument == "--output":
+            assert (folder / arguments[place + 1]).exists()
+    assert program == "mopref"
