@@ -14,6 +14,7 @@ from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
+from mopref.llm.pairs.pair_metrics import column_metrics
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy.precompute import check_reference_rows, map_rows, rows_without_states
 from mopref.mixed_precision import autocast, precision_name
@@ -214,12 +215,8 @@ class KTO(RowObjective):
         good, bad = labels == 1, labels == 0
         correct = 0.5 * (1 + torch.where(good, above, -above))
         columns = {"reward_good": (rewards, good), "reward_bad": (rewards, bad), "accuracy": (correct, labels >= 0)}
-        metrics: dict[str, Metric | float] = {"kl": Metric(reference_points.mean(), len(labels))}
-        for column, (values, counted) in columns.items():
-            counts = counted.sum(dim=0)
-            means = labelled_sum(values, counted, dim=0) / counts.clamp(min=1)
-            metrics |= {f"{column}/{name}": Metric(means[i], counts[i]) for i, name in enumerate(self.names)}
-        return metrics
+        kl = Metric(reference_points.mean(), len(labels))
+        return {"kl": kl, **column_metrics(self.names, columns)}
 
     def refuse_few_rows(self, count: int, way: str) -> None:
         """Refuse fewer rows under a preference than the reference point is estimated from; ``way`` says what to do.

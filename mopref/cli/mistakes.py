@@ -1,8 +1,7 @@
 """Which errors are the user's to mend: those are told in a sentence, all others with their traceback."""
 
-from types import TracebackType
-
 from mopref.recipes import RecipeError, RunFolderError
+from mopref.recipes.mistakes import raised_by
 
 __all__ = ["UsageError", "is_mistake"]
 
@@ -21,13 +20,4 @@ def is_mistake(error: BaseException) -> bool:
     """
     if isinstance(error, RecipeError | RunFolderError | UsageError):
         return True
-    return isinstance(error, _TOLD) and _origin(error.__traceback__).split(".")[0] == "mopref"
-
-
-def _origin(traceback: TracebackType | None) -> str:
-    """The module that raised."""
-    name = ""
-    while traceback is not None:
-        name = traceback.tb_frame.f_globals.get("__name__", "")
-        traceback = traceback.tb_next
-    return name
+    return isinstance(error, _TOLD) and raised_by(error) == "mopref"

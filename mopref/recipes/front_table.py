@@ -20,6 +20,7 @@ __all__ = [
     "Row",
     "front_table",
     "hypervolume_text",
+    "is_finite_number",
     "markdown_table",
     "number_text",
     "plain_markdown",
@@ -107,7 +108,7 @@ def front_table(front: Front) -> FrontTable:
     dominated = ~non_dominated(front.values, front.maximize)
     rows = [Row(tuple(row), bool(flag)) for row, flag in zip(zip(*cells, strict=True), dominated, strict=True)]
     level = front.metadata.get("interval_level")
-    return FrontTable(tuple(columns), tuple(rows), _base(front, len(shown)), level if _is_number(level) else None)
+    return FrontTable(tuple(columns), tuple(rows), _base(front, len(shown)), level if is_finite_number(level) else None)
 
 
 def hypervolume_text(front: Front) -> str | None:
@@ -117,7 +118,7 @@ def hypervolume_text(front: Front) -> str | None:
         return None
     interval = front.metadata.get("hypervolume_interval")
     bounds = ""
-    if isinstance(interval, list) and len(interval) == 2 and all(map(_is_number, interval)):
+    if isinstance(interval, list) and len(interval) == 2 and all(map(is_finite_number, interval)):
         bounds = f" [{interval[0]:.4g}, {interval[1]:.4g}]"
     how = "" if numbers["hypervolume_exact"] else ", approximate"
     point = ", ".join(f"{value:g}" for value in numbers["reference_point"])
@@ -196,14 +197,15 @@ def _cells(column: NDArray[Any], interval: NDArray[np.float64] | None) -> list[C
 def _base(front: Front, shown: int) -> Row | None:
     losses = front.metadata.get("base_losses")
     count = len(front.names)
-    if not isinstance(losses, list) or len(losses) != count or not all(map(_is_number, losses)):
+    if not isinstance(losses, list) or len(losses) != count or not all(map(is_finite_number, losses)):
         return None
     like = front.values.T.tolist()
     cells = [Cell(number_text(value, column), repr(value)) for value, column in zip(losses, like, strict=True)]
     return Row((*[Cell("")] * count, *cells, *[Cell("")] * (shown - count)))
 
 
-def _is_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
+    """Whether a value of a file is a number that can be shown and drawn."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["RecipeError", "RunFolderError", "joined", "nearest", "settings_at"]
+__all__ = ["RecipeError", "RunFolderError", "joined", "nearest", "raised_by", "settings_at"]
 
 
 class RecipeError(ValueError):
@@ -52,6 +52,15 @@ def joined(key: str, name: object) -> str:
         ('training.steps', 'seed')
     """
     return f"{key}.{name}" if key else str(name)
+
+
+def raised_by(error: BaseException) -> str:
+    """The package whose code raised an error; empty where it was never raised."""
+    traceback, name = error.__traceback__, ""
+    while traceback is not None:
+        name = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return name.partition(".")[0]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from mopref.conditioning import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.base_model import auto_class
 from mopref.llm.demo.assets import smollm2
-from mopref.recipes.mistakes import RecipeError
+from mopref.recipes.mistakes import RecipeError, raised_by
 from mopref.recipes.recipe import ModelSettings
 
 __all__ = ["adapted_model", "load_tokenizer", "model_with_adapter"]
@@ -91,20 +91,12 @@ def _on_device(model: PreferenceModel, settings: ModelSettings, device: torch.de
     return model if settings.quantization is not None else model.to(device)
 
 
-def _raised_in(error: BaseException) -> str:
-    """The package that raised an error."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    return "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
 def _loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
     """What is loaded; transformers' error where nothing is there becomes ours."""
     try:
         return load()
     except (OSError, ValueError, KeyError) as error:
-        if type(error) is ValueError and "mopref" in _raised_in(error):
+        if type(error) is ValueError and raised_by(error) == "mopref":
             raise
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RecipeError(

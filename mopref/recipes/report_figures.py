@@ -15,6 +15,7 @@ from mopref.plotting import plot_calibration, plot_front, plot_hypervolume, plot
 from mopref.plotting.inline import inline_svg
 from mopref.plotting.parallel import draw_parallel
 from mopref.plotting.style import DARK, line_looks, new_figure, style
+from mopref.recipes.front_table import is_finite_number
 from mopref.recipes.run_files import RunFiles
 from mopref.training.evaluation_callback import point_label
 
@@ -82,7 +83,7 @@ def training_pictures(files: RunFiles) -> list[Picture]:
         entries = [{key: np.nan if value is None else value for key, value in entry.items()} for entry in files.log]
         how = "Of each objective, over the rows and the λ that were drawn: they scatter as these do."
         pictures.append(Picture("Training losses", how, inline_svg(plot_training(entries), "log", "training losses")))
-    if any(_is_finite(entry.get("hypervolume")) for entry in files.evaluations):
+    if any(is_finite_number(entry.get("hypervolume")) for entry in files.evaluations):
         pictures.append(_hypervolume(files))
     names = files.recipe.objectives
     for place, (title, panels) in enumerate(_panels(files.evaluations, names)):
@@ -97,7 +98,7 @@ def training_pictures(files: RunFiles) -> list[Picture]:
 
 def _hypervolume(files: RunFiles) -> Picture:
     """The hypervolume over the steps, in which the step is marked that the adapter was kept of."""
-    figure = plot_hypervolume([entry for entry in files.evaluations if _is_finite(entry.get("hypervolume"))])
+    figure = plot_hypervolume([entry for entry in files.evaluations if is_finite_number(entry.get("hypervolume"))])
     how, step = "Of the front at that step.", files.adapter_step
     if files.adapter is not None and step is not None and (files.recipe.monitoring.keep_best or step != files.steps):
         how += f" The kept adapter is of step {step}."
@@ -110,14 +111,14 @@ def _hypervolume(files: RunFiles) -> Picture:
 
 def _base(front: Front) -> dict[str, list[float]]:
     losses = front.metadata.get("base_losses")
-    if isinstance(losses, list) and len(losses) == len(front.names) and all(map(_is_finite, losses)):
+    if isinstance(losses, list) and len(losses) == len(front.names) and all(map(is_finite_number, losses)):
         return {"base model": losses}
     return {}
 
 
 def _panels(evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """For each picture its title, and the keys of its panels with their labels."""
-    keys = {key for point in _points(evaluations) for key, value in point.items() if _is_finite(value)}
+    keys = {key for point in _points(evaluations) for key, value in point.items() if is_finite_number(value)}
     for kind, (title, unit) in _CURVES.items():
         panels = {f"{kind}/{name}": f"{name}\n{unit}" for name in names if f"{kind}/{name}" in keys}
         if panels:
@@ -135,7 +136,7 @@ def _curves(evaluations: Sequence[Mapping[str, Any]], panels: Mapping[str, str],
         for point in entry["points"]:
             weights = tuple(float(point["preference"][name]) for name in names)
             for key in panels:
-                number = float(point[key]) if _is_finite(point.get(key)) else np.nan
+                number = float(point[key]) if is_finite_number(point.get(key)) else np.nan
                 row = (float(entry["step"]), number, *(_ends(point, key) or (np.nan, np.nan)))
                 lines.setdefault(weights, {}).setdefault(key, []).append(row)
     columns = min(len(panels), 3)
@@ -178,8 +179,4 @@ def _points(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, A
 def _ends(point: Mapping[str, Any], key: str) -> tuple[float, float] | None:
     """The interval of a point's figure, where both of its ends are known."""
     low, high = (point.get("intervals") or {}).get(key) or (None, None)
-    return (float(low), float(high)) if _is_finite(low) and _is_finite(high) else None  # type: ignore[arg-type]
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return (float(low), float(high)) if is_finite_number(low) and is_finite_number(high) else None  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from mopref.data_rows import checked_rows
 from mopref.front import Front
 from mopref.objective import Objective
 from mopref.setting_types import python_value
-from mopref.training.random_state import random_state, set_random_state
+from mopref.training.random_state import kept_random_state
 
 __all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
 
@@ -125,11 +125,8 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
     def _measure(self, trainer: RunningTrainer) -> None:
         start = time.perf_counter()
         # An objective may draw random numbers, in a generation for example.
-        state = random_state()
-        try:
+        with kept_random_state():
             front = trainer.front(self.preferences, self.data)
-        finally:
-            set_random_state(state)
         volume = indicators.hypervolume_with_method(front.values, self.reference_point)
         self.records.append(
             {

@@ -16,9 +16,9 @@ from mopref._repr import OptionsRepr
 from mopref.front import Front
 from mopref.front.intervals import bound_columns
 from mopref.preferences import validate_preferences
-from mopref.setting_types import python_value
+from mopref.setting_types import checked_count
 from mopref.training.callbacks import RunningTrainer, TrainerCallback
-from mopref.training.random_state import random_state, set_random_state
+from mopref.training.random_state import kept_random_state
 
 __all__ = ["EvaluationCallback", "evaluation_figures", "point_label"]
 
@@ -56,7 +56,8 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         patience: int | None = None,
         best_folder: str | Path | None = None,
     ) -> None:
-        self.every, self.patience = _count(every, "every"), None if patience is None else _count(patience, "patience")
+        self.every = checked_count(every, "every")
+        self.patience = None if patience is None else checked_count(patience, "patience")
         self.reference_point = None if reference_point is None else as_float64(reference_point, "reference_point")
         self.best_folder = None if best_folder is None else Path(best_folder)
         for name in ("patience", "best_folder"):
@@ -133,8 +134,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
     def _evaluate(self, trainer: RunningTrainer) -> None:
         start = time.perf_counter()
         # An evaluation may draw random numbers, in a generation for example.
-        state = random_state()
-        try:
+        with kept_random_state():
             front = self.measure(trainer)
             record = {
                 "step": trainer.step,
@@ -143,8 +143,6 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
                 "points": evaluation_figures(front),
             }
             self.recorded(trainer, record)
-        finally:
-            set_random_state(state)
         self.records.append(record)
         trainer.accelerator.log(_flat(record, front), step=trainer.step)
         if self.best_folder is not None and self.best is record and trainer.accelerator.is_main_process:
@@ -227,10 +225,3 @@ def _flat(record: Mapping[str, Any], front: Front) -> dict[str, float]:
 def _volume(record: Mapping[str, Any]) -> float | None:
     value = record["hypervolume"]
     return None if value is None else float(value)
-
-
-def _count(value: Any, name: str) -> int:
-    number = int(python_value(value, int, name))
-    if number < 1:
-        raise ValueError(f"{name} is {value}: it is a number of steps or evaluations, so at least 1.")
-    return number

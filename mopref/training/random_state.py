@@ -1,12 +1,14 @@
 """The states of all global random generators."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
-__all__ = ["random_state", "set_random_state"]
+__all__ = ["kept_random_state", "random_state", "set_random_state"]
 
 
 def random_state(devices: bool = True) -> dict[str, Any]:
@@ -34,3 +36,13 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Put the generators back after this block, also after an error."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

@@ -1,6 +1,6 @@
 """What a log shows of pairs beside their losses: implicit rewards, margins and accuracies of each objective."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from mopref._masked import labelled_sum
 from mopref.objective import Metric
 
-__all__ = ["pair_metrics"]
+__all__ = ["column_metrics", "pair_metrics"]
 
 
 def pair_metrics(names: Sequence[str], rewards: Tensor, labels: Tensor) -> dict[str, Metric | float]:
@@ -39,10 +39,19 @@ def pair_metrics(names: Sequence[str], rewards: Tensor, labels: Tensor) -> dict[
         "margin": margins,
         "accuracy": 0.5 * (1 + torch.sign(margins)),
     }
-    counts = labelled.sum(dim=0)
-    means = {column: labelled_sum(part, labelled, dim=0) / counts.clamp(min=1) for column, part in columns.items()}
-    return {
-        f"{column}/{name}": Metric(mean[index], counts[index])
-        for column, mean in means.items()
-        for index, name in enumerate(names)
-    }
+    return column_metrics(names, {column: (part, labelled) for column, part in columns.items()})
+
+
+def column_metrics(names: Sequence[str], columns: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Metric | float]:
+    """``<column>/<name>``: means over the rows that count, weighted by their number.
+
+    Args:
+        names: of the m objectives.
+        columns: values that broadcast to ``(B, m)``, and which of them count, bool ``(B, m)``.
+    """
+    metrics: dict[str, Metric | float] = {}
+    for column, (values, counted) in columns.items():
+        counts = counted.sum(dim=0)
+        means = labelled_sum(values, counted, dim=0) / counts.clamp(min=1)
+        metrics |= {f"{column}/{name}": Metric(means[index], counts[index]) for index, name in enumerate(names)}
+    return metrics
