@@ -1,41 +1,122 @@
-"""Files and folders that appear under their name only when they are complete."""
+"""Files and folders that appear under their name only when they are complete, and on the disk.
+
+What a call has returned from survives a power cut: files and the folders that name them are synchronised. What a call
+was killed in leaves the older content, and hidden files that the next one removes.
+"""
 
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replace_folder", "write_atomically"]
+__all__ = ["remove_folder", "remove_leftovers", "replace_folder", "settle_folder", "sync", "write_atomically"]
+
+_UNFINISHED, _REPLACED, _REMOVED = ".unfinished", ".replaced", ".removed"
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or which names a folder holds, is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folder.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file, replacing an older one only at the end; missing folders are made. An error leaves no trace."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+    _make_folder(path.parent)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         with open(unfinished, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+        sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def replace_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``folder``, which takes its place only when the block succeeds."""
+    """Yield an empty folder beside ``folder``, which takes its place only when the block succeeds.
+
+    At every moment there is the older folder or the newer one, whole: where a kill came between the two moves, the
+    older waits under a hidden name until :func:`settle_folder`, which every reader calls, puts it back.
+
+    Files are synchronised as they are when the block ends; folders in it are not looked into.
+    """
     target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    _make_folder(target.parent)
+    settle_folder(target)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
-        yield temporary
-        temporary.chmod(0o755)
+        # By the umask, as every other folder of the user's.
+        unfinished.mkdir()
+        yield unfinished
+        for path in sorted(unfinished.iterdir()):
+            sync(path)
+        sync(unfinished)
+        replaced = _replaced(target)
         if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+            os.replace(target, replaced)
+        os.replace(unfinished, target)
+        sync(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        settle_folder(target)
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def settle_folder(folder: str | Path) -> None:
+    """Finish what a killed :func:`replace_folder` left: the older folder comes back, or goes where the newer is there.
+
+    Nothing happens where that folder cannot be written into.
+    """
+    target = Path(folder)
+    replaced = _replaced(target)
+    if not replaced.is_dir():
+        return
+    try:
+        if target.exists():
+            shutil.rmtree(replaced)
+        else:
+            os.replace(replaced, target)
+    except OSError:
+        return
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder: half of it is never there under its name."""
+    removed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{_REMOVED}")
+    os.replace(folder, removed)
+    shutil.rmtree(removed, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path, prefix: str) -> None:
+    """Settle and remove what killed processes left of files and folders in ``parent`` whose names begin so."""
+    for path in sorted(parent.glob(f".{prefix}*")):
+        if path.name.endswith(_REPLACED):
+            settle_folder(path.with_name(path.name[1 : -len(_REPLACED)]))
+        elif path.name.endswith((_UNFINISHED, _REMOVED)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_REPLACED}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, and see to it that their names are on the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
