@@ -1,7 +1,7 @@
 """Callbacks that watch a training without changing it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +56,17 @@ class TrainerCallback:
     def on_train_end(self, trainer: RunningTrainer) -> None:
         """Called after the last step."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this callback, in tensors and plain values; nothing here."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state given by :meth:`state_dict`, before ``on_train_begin``; called where it was not empty."""
+
+    def kept_steps(self) -> Collection[int]:
+        """Steps whose checkpoints stay, whatever ``TrainerConfig.keep_checkpoints`` says; none here."""
+        return ()
+
     def shown(self) -> str:
         """What the progress bar shows of it beside the losses, such as "hypervolume=0.1523"; nothing here."""
         return ""
@@ -102,15 +113,24 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
         """What is measured, against which point and how often."""
         return {name: getattr(self, name) for name in ("preferences", "reference_point", "every", "data")}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured."""
+        return {"records": self.records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was measured before."""
+        self.records[:] = state["records"]
+
     def on_train_begin(self, trainer: RunningTrainer) -> None:
-        """Measure where the training starts.
+        """Measure where the training starts, unless that was measured before.
 
         Raises:
             ValueError: a reference point of another number of objectives; before anything is measured.
         """
         as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
-        self.records[:] = [record for record in self.records if record["step"] < trainer.step]
-        self._measure(trainer)
+        self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
+        if not self.records or self.records[-1]["step"] != trainer.step:
+            self._measure(trainer)
 
     def on_step_end(self, trainer: RunningTrainer) -> None:
         """Measure every so many steps."""

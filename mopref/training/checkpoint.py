@@ -1,7 +1,10 @@
-"""Nested states of tensors and plain values on disk, without pickle: tensors in safetensors, the rest in JSON."""
+"""Nested states of tensors and plain values on disk, without pickle: tensors in safetensors, the rest in JSON.
+
+A manifest beside them holds their checksums, and says what wrote them.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["check_replaceable", "damage", "load_state", "plain_state", "save_state"]
+from mopref.training.manifest import MANIFEST, check_files, damage, read_manifest, write_manifest
+
+__all__ = ["check_replaceable", "holds_state", "load_state", "plain_state", "save_state"]
 
 _TENSORS, _TREE = "state.safetensors", "state.json"
+_FILES = (_TENSORS, _TREE)
+_NOTHING: Mapping[str, Any] = {"step": 0, "attempt": 1, "settings": {}, "identity": {}}
 
 
-def save_state(state: dict[str, Any], folder: str | Path, record_types: Sequence[type] = ()) -> None:
+def save_state(
+    state: dict[str, Any],
+    folder: str | Path,
+    record_types: Sequence[type] = (),
+    about: Mapping[str, Any] = _NOTHING,
+) -> None:
     """Write a nested state (dicts, lists, tuples, tensors, numbers, strings, ``None``) into an existing folder.
 
     A number of NumPy is written as Python's own.
@@ -24,13 +36,19 @@ def save_state(state: dict[str, Any], folder: str | Path, record_types: Sequence
         state: what is written.
         folder: where to.
         record_types: the named tuples that may be in it; they are written by their type's name and fields.
+        about: what the manifest says of the run, see :func:`write_manifest`.
 
     Raises:
         TypeError: a value that is none of these, or a named tuple that could not be read again.
+        OSError: the files cannot be written.
     """
     tree, tensors = plain_state(state, record_types)
-    save_file(tensors, Path(folder) / _TENSORS)
     (Path(folder) / _TREE).write_text(json.dumps(tree), encoding="utf-8")
+    try:
+        save_file(tensors, Path(folder) / _TENSORS)
+    except SafetensorError as error:
+        raise OSError(f"{_TENSORS} cannot be written: {error}") from error
+    write_manifest(folder, about, _FILES)
 
 
 def plain_state(
@@ -44,15 +62,29 @@ def plain_state(
 def check_replaceable(folder: Path) -> None:
     """Refuse to write a checkpoint over something else.
 
+    What is left of a checkpoint may be replaced.
+
     Raises:
-        FileExistsError: the folder holds something other than a checkpoint, which would be lost, or is a file.
+        FileExistsError: the folder holds something other than a checkpoint, which would be lost, or is none.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not _is_state(folder))):
-        raise FileExistsError(f"{folder} holds something other than a checkpoint: choose a new or empty folder.")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a symbolic link" if folder.is_symlink() else "no folder"
+        raise FileExistsError(f"{folder} is {what}: choose a new or empty folder for the checkpoint.")
+    other = sorted(path.name for path in folder.iterdir() if not _is_own(path)) if folder.is_dir() else []
+    if other:
+        raise FileExistsError(
+            f"{folder} holds something other than a checkpoint ({other[0]!r}), which would be lost: choose a new or "
+            "empty folder."
+        )
 
 
-def _is_state(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (_TREE, _TENSORS))
+def holds_state(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint, or what is left of one."""
+    return folder.is_dir() and any(map(_is_own, folder.iterdir()))
+
+
+def _is_own(path: Path) -> bool:
+    return path.name in (*_FILES, MANIFEST) and path.is_file()
 
 
 def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[str, Any]:
@@ -64,12 +96,11 @@ def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[st
 
     Raises:
         FileNotFoundError: the folder is no complete checkpoint.
-        ValueError: a damaged file, files that do not belong together, or a named tuple of another type.
+        DamagedCheckpointError: a file that is not as it was written.
+        ValueError: a named tuple of another type.
     """
     folder = Path(folder)
-    for name in (_TREE, _TENSORS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} is no checkpoint: it has no {name}.")
+    check_files(folder, read_manifest(folder), _FILES)
     try:
         tensors = load_file(folder / _TENSORS)
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -97,11 +128,6 @@ def _joined(tree: Any, tensors: dict[str, Tensor], record_types: Sequence[type],
     if waiting or not isinstance(state, dict):
         raise damage(folder, f"{_TREE} does not say what {_TENSORS} holds")
     return state
-
-
-def damage(folder: str | Path, fault: str) -> ValueError:
-    """The error that says what is wrong with a damaged checkpoint."""
-    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
 
 
 class _UnknownRecordError(Exception):

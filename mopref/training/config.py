@@ -30,6 +30,7 @@ _TYPES: dict[str, tuple[type, bool]] = {
     "optimizer": (str, False),
     "mixed_precision": (str, True),
     "checkpoint_every": (int, True),
+    "keep_checkpoints": (int, True),
     "cpu": (bool, False),
     "progress": (bool, False),
 }
@@ -63,7 +64,9 @@ class TrainerConfig:
             whatever another trainer or the environment asked of accelerate.
         seed: seeds everything random in the run, in [0, 2³²).
         output_dir: folder of the checkpoints and of trackers' logs.
-        checkpoint_every: write ``output_dir/checkpoint-N`` every so many steps; ``None`` for none.
+        checkpoint_every: write ``output_dir/checkpoint-N`` every so many steps, after the last one, and when SIGTERM or
+            Ctrl-C end the run; ``None`` for none.
+        keep_checkpoints: keep so many of the newest checkpoints, and that of the best evaluation; ``None`` for all.
         log_every: steps between entries of ``trainer.history`` and of the trackers.
         trackers: accelerate's trackers: names such as "tensorboard" or "wandb", or ``GeneralTracker`` objects.
         cpu: stay on the CPU where there is an accelerator.
@@ -88,6 +91,7 @@ class TrainerConfig:
     seed: int = 0
     output_dir: str | Path | None = None
     checkpoint_every: int | None = None
+    keep_checkpoints: int | None = None
     log_every: int = 10
     trackers: tuple[Any, ...] = ()
     cpu: bool = False
@@ -126,6 +130,16 @@ class TrainerConfig:
     def _check_folders(self) -> None:
         if self.output_dir is not None and not isinstance(self.output_dir, str | os.PathLike):
             raise TypeError(f"output_dir is {self.output_dir!r}: give the path of a folder, or None.")
+        if self.keep_checkpoints is not None:
+            if self.keep_checkpoints < 1:
+                raise ValueError(
+                    f"keep_checkpoints is {self.keep_checkpoints}: it must be at least 1, or None for all."
+                )
+            if self.checkpoint_every is None:
+                raise ValueError(
+                    f"keep_checkpoints is {self.keep_checkpoints}, but checkpoint_every is None: say how often they are "
+                    "written, or leave it out."
+                )
         if self.checkpoint_every is not None:
             if self.checkpoint_every < 1:
                 raise ValueError(f"checkpoint_every is {self.checkpoint_every}: it must be at least 1, or None.")

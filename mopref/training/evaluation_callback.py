@@ -90,6 +90,18 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         volume = _volume(self.records[-1]) if self.records else None
         return "" if volume is None else f"hypervolume={volume:.4f}"
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured."""
+        return {"records": self.records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was measured before."""
+        self.records[:] = state["records"]
+
+    def kept_steps(self) -> tuple[int, ...]:
+        """The step of the best evaluation."""
+        return () if self.best is None else (int(self.best["step"]),)
+
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Measure where the training starts, unless it goes on from what was measured before.
 
@@ -107,7 +119,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
             )
         if self.best_folder is not None and hasattr(trainer.unwrapped_model, "check_folder"):
             trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
-        self.records[:] = [record for record in self.records if record["step"] <= trainer.step]
+        self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
         if not self.records:
             self._evaluate(trainer)
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from mopref.training.config import TrainerConfig
 
-__all__ = ["ProcessState", "start_trackers"]
+__all__ = ["ProcessState", "agreed_stop", "start_trackers"]
 
 # Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
 _SHARED: tuple[dict[str, Any], ...] = tuple(
@@ -87,6 +88,21 @@ def start_trackers(accelerator: Accelerator, config: TrainerConfig) -> None:
     """Start the config's trackers; after a training that broke off they are at work still, and would get all twice."""
     if config.trackers and not accelerator.trackers:
         accelerator.init_trackers("mopref", config={name: str(value) for name, value in vars(config).items()})
+
+
+def agreed_stop(accelerator: Accelerator, should_stop: bool, signal: int | None) -> tuple[bool, int | None]:
+    """Whether to stop, and the signal to obey, the same on every process: one that goes on alone would wait forever.
+
+    Args:
+        accelerator: of the training.
+        should_stop: what a callback of this process said.
+        signal: what this process received.
+    """
+    if accelerator.num_processes == 1:
+        return should_stop, signal
+    own = torch.tensor([[int(should_stop), signal or 0]], device=accelerator.device)
+    stop, number = accelerator.gather(own).amax(dim=0).tolist()
+    return bool(stop), int(number) or None
 
 
 def _fill(contents: list[dict[str, Any]]) -> None:

@@ -12,18 +12,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref.objective import Update
-from mopref.training.checkpoint import check_replaceable, damage
+from mopref.training.callbacks import TrainerCallback
+from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
+from mopref.training.manifest import damage
 from mopref.training.optimizers import OPTIMIZERS, is_state_of
 from mopref.training.run_identity import check_identity
 
 __all__ = [
     "check_checkpoint",
     "check_entries",
+    "check_run",
     "check_saveable",
     "check_settings",
     "check_state",
     "fixed_settings",
+    "load_callback_states",
     "load_trained_state",
     "tell_other_rate",
     "trained_state",
@@ -33,8 +37,6 @@ __all__ = [
 # What a checkpoint holds. The states of parts are their own, mostly dicts.
 _ENTRIES: dict[str, Any] = {
     "step": int,
-    "settings": dict,
-    "identity": dict,
     "model": dict,
     "optimizer": dict,
     "scaler": dict | None,
@@ -45,6 +47,7 @@ _ENTRIES: dict[str, Any] = {
     "batches": dict | None,
     "history": list,
     "unlogged": list,
+    "callbacks": list,
     "random": dict,
 }
 
@@ -55,7 +58,16 @@ _SAME_RATE = 0.01
 def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
     """The settings that must not change when a run is resumed; ``steps`` may grow."""
     settings = dict(vars(config))
-    for name in ("steps", "output_dir", "checkpoint_every", "log_every", "trackers", "cpu", "progress"):
+    for name in (
+        "steps",
+        "output_dir",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "trackers",
+        "cpu",
+        "progress",
+    ):
         del settings[name]
     # Both say the same.
     settings["mixed_precision"] = None if settings["mixed_precision"] == "no" else settings["mixed_precision"]
@@ -81,21 +93,56 @@ def check_saveable(config: TrainerConfig, num_processes: int, folder: str | Path
         )
 
 
-def check_checkpoint(
-    state: Mapping[str, Any],
+def check_run(
+    manifest: Mapping[str, Any],
     settings: Mapping[str, Any],
     identity: Mapping[str, str],
+    config: TrainerConfig,
+    num_processes: int,
+    folder: str | Path,
+) -> None:
+    """Refuse a checkpoint of another run, by its manifest alone.
+
+    Args:
+        manifest: of the checkpoint.
+        settings: of the resumed run, with :func:`fixed_settings`.
+        identity: of the resumed run, as ``run_identity`` makes it.
+        config: of the resumed run.
+        num_processes: that the resumed run has.
+        folder: the checkpoint, for the message.
+
+    Raises:
+        NotImplementedError: a run on several processes.
+        ValueError: the first thing that differs.
+    """
+    if num_processes > 1:
+        raise NotImplementedError(
+            f"{folder} was written by one process, and here are {num_processes}, which would draw the same preferences "
+            "and rows from it: resume on one process."
+        )
+    if OPTIMIZERS[config.optimizer].is_paged:
+        raise ValueError(
+            f"{folder} cannot be resumed by the optimizer {config.optimizer!r}, which would hold all its averages on "
+            "the GPU then: start a new run, with 'adamw-8bit' to resume it."
+        )
+    check_settings(settings, manifest["settings"], folder)
+    check_identity(identity, manifest["identity"], folder)
+    _check_steps(config, manifest["step"], folder)
+
+
+def check_checkpoint(
+    state: Mapping[str, Any],
+    manifest: Mapping[str, Any],
     config: TrainerConfig,
     model: nn.Module,
     optimizer: Optimizer,
     folder: str | Path,
 ) -> None:
-    """Refuse a checkpoint of another run, or a damaged one; a warning tells another learning rate.
+    """Refuse a damaged checkpoint; a warning tells another learning rate or number of threads.
 
     Args:
         state: what the checkpoint holds.
-        settings: of the resumed run, with :func:`fixed_settings`.
-        identity: of the resumed run, as ``run_identity`` makes it.
+        manifest: of the checkpoint.
         config: of the resumed run.
         model: what is trained.
         optimizer: of its parameters.
@@ -104,16 +151,12 @@ def check_checkpoint(
     Raises:
         ValueError: the first thing that is missing, or differs.
     """
-    if OPTIMIZERS[config.optimizer].is_paged:
-        raise ValueError(
-            f"{folder} cannot be resumed by the optimizer {config.optimizer!r}, which would hold all its averages on "
-            "the GPU then: start a new run, with 'adamw-8bit' to resume it."
-        )
     check_entries(state, folder)
-    check_settings(settings, state["settings"], folder)
-    check_identity(identity, state["identity"], folder)
     check_state(state, config, model, optimizer, folder)
+    if state["step"] != manifest["step"]:
+        raise damage(folder, f"its state is of step {state['step']}, its manifest of step {manifest['step']}")
     tell_other_rate(config, state["step"], state["optimizer"]["param_groups"][0]["lr"], folder)
+    _tell_threads(manifest, next(model.parameters()).device, folder)
 
 
 def check_entries(state: Mapping[str, Any], folder: str | Path) -> None:
@@ -122,11 +165,6 @@ def check_entries(state: Mapping[str, Any], folder: str | Path) -> None:
     Raises:
         ValueError: the first such entry.
     """
-    if "settings" in state and "identity" not in state:
-        raise ValueError(
-            f"{folder} does not say what it was trained with, as those of versions before 0.2.0: nothing tells whether "
-            "this is the same run, so start a new one."
-        )
     for name, kind in _ENTRIES.items():
         if name not in state or not isinstance(state[name], kind):
             what = f"is a {type(state[name]).__name__}" if name in state else "is missing"
@@ -139,8 +177,6 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
     Raises:
         ValueError: the first setting that differs, with both values.
     """
-    # Those of versions without the choice were written by AdamW.
-    checkpoint = {"optimizer": "adamw", **checkpoint}
     for name, value in own.items():
         if checkpoint.get(name) != value:
             raise ValueError(
@@ -213,6 +249,32 @@ def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str |
             "not what a single run of this length would be.",
             stacklevel=6,
         )
+
+
+def _tell_threads(manifest: Mapping[str, Any], device: torch.device, folder: str | Path) -> None:
+    """Tell that a run goes on with another number of threads, under which sums round otherwise."""
+    own = torch.get_num_threads()
+    if device.type == "cpu" and manifest["threads"] != own:
+        warnings.warn(
+            f"{folder} was written with {manifest['threads']} threads, and here are {own}: the run goes on, but may "
+            "differ in the last digits from an uninterrupted one (torch.set_num_threads).",
+            stacklevel=6,
+        )
+
+
+def load_callback_states(callbacks: Sequence[TrainerCallback], states: Sequence[Any]) -> None:
+    """Give each callback what one of its class kept, in their order; one that is new begins with nothing.
+
+    Raises:
+        ValueError: whatever is no list of names with states.
+    """
+    waiting: dict[str, list[Any]] = {}
+    for name, state in states:
+        waiting.setdefault(name, []).append(state)
+    for callback in callbacks:
+        kept = waiting.get(type(callback).__name__)
+        if kept and (state := kept.pop(0)):
+            callback.load_state_dict(state)
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:

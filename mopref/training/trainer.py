@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +10,6 @@ import torch
 from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
 
-from mopref._atomic_writes import replace_folder
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode, kept_modes
@@ -19,36 +17,30 @@ from mopref.front import Front
 from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
 from mopref.mixed_precision import precision_name
-from mopref.objective import Losses, Metric, Objective, Update
+from mopref.objective import Losses, Objective, Update
 from mopref.registry import OBJECTIVES, SAMPLERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training.batching import GroupBatchSampler, labelled_rows
 from mopref.training.callbacks import TrainerCallback
-from mopref.training.checkpoint import load_state, plain_state, save_state
+from mopref.training.checkpoint import plain_state
+from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
-from mopref.training.process_state import ProcessState, start_trackers
-from mopref.training.random_state import random_state, set_random_state
+from mopref.training.process_state import ProcessState, agreed_stop, start_trackers
+from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
-from mopref.training.run_state import (
-    check_checkpoint,
-    check_saveable,
-    fixed_settings,
-    load_trained_state,
-    trained_state,
-    undone_on_error,
-)
 from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
+from mopref.training.stop_signals import StopSignals
 
 __all__ = ["ParetoTrainer"]
 
 
-class ParetoTrainer:
+class ParetoTrainer(Resumable):
     """Train one preference-conditioned model for all preferences at once.
 
     Each step draws G preferences, computes the objective's m mean losses for each, scalarizes each group's losses
@@ -130,6 +122,7 @@ class ParetoTrainer:
         # For each forward of a step, the updates from its last draw that wait for the steps to come.
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
         self._gradients_checked = False
+        self._checkpoints = Checkpoints(config)
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -151,23 +144,24 @@ class ParetoTrainer:
         (training or evaluation), and nothing of a step that was broken off stays: the next call begins with that step.
 
         Args:
-            resume_from: a checkpoint folder to continue from; on the CPU the result equals the uninterrupted run's bit
-                for bit.
+            resume_from: a checkpoint folder to continue from; on the CPU, with the same number of threads, the result
+                equals the uninterrupted run's bit for bit. "latest" stands for the newest whole one in ``output_dir``,
+                and for the beginning where there is none yet: a job that is started again and again.
+
+        With ``checkpoint_every`` SIGTERM and Ctrl-C end the training after the step that is at work, which is saved;
+        a second one acts at once.
 
         Raises:
             FloatingPointError: a loss that is not finite; nothing is updated with it.
             FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
-                config, data or of more steps: nothing of it is loaded; or no adapter has a gradient.
+                config, data or of more steps: nothing of it is loaded; checkpoints of an earlier run in ``output_dir``
+                where a new one begins; or no adapter has a gradient.
+            OSError: a checkpoint that cannot be written, with its step.
             TypeError: ``resume_from`` is no path.
         """
-        if resume_from is not None and not isinstance(resume_from, str | PathLike):
-            raise TypeError(
-                f"resume_from is {resume_from!r}: give the folder of a checkpoint, such as 'checkpoint-100'."
-            )
         with self._at_work():
-            if resume_from is not None:
-                self._load_checkpoint(resume_from)
-            elif self.step == 0:
+            if not (resume_from is not None and self._resume(resume_from)) and self.step == 0:
+                self._checkpoints.begin()
                 set_seed(self.config.seed, device_specific=True)
             start_trackers(self.accelerator, self.config)
             self._call("on_train_begin")
@@ -183,9 +177,12 @@ class ParetoTrainer:
         config = self.config
         self.should_stop = False
         shows_progress = config.progress and self.accelerator.is_local_main_process
-        with progress_bar(
-            None, "training", enabled=shows_progress, total=config.steps, initial=self.step, leave=True
-        ) as bar:
+        with (
+            progress_bar(
+                None, "training", enabled=shows_progress, total=config.steps, initial=self.step, leave=True
+            ) as bar,
+            StopSignals(enabled=config.checkpoint_every is not None) as signals,
+        ):
             while self.step < config.steps and not self.should_stop:
                 self._log.steps.append(self._training_step())
                 self.step += 1
@@ -195,11 +192,17 @@ class ParetoTrainer:
                     bar.set_postfix_str(self._shown(), refresh=False)
                 bar.update()
                 self._call("on_step_end")
-                if config.checkpoint_every is not None and self.step % config.checkpoint_every == 0:
-                    assert config.output_dir is not None
-                    folder = Path(config.output_dir) / f"checkpoint-{self.step}"
-                    self.save_checkpoint(folder)
-                    self._call("on_checkpoint", folder)
+                self.should_stop, signal = agreed_stop(self.accelerator, self.should_stop, signals.received)
+                is_last = self.step == config.steps or self.should_stop or signal is not None
+                self._checkpoint(is_last)
+                if signal is not None:
+                    signals.obey(signal, f"stopped after step {self.step}, which is saved in {config.output_dir}")
+
+    def _checkpoint(self, is_last: bool) -> None:
+        """Save this step where it is due, and the last one in any case."""
+        checkpoints = self._checkpoints
+        if checkpoints.is_due(self.step, is_last):
+            self._call("on_checkpoint", self._save_due())
 
     def _shown(self) -> str:
         parts = [self._log.progress(self.history, self.objective.names), *(part.shown() for part in self.callbacks)]
@@ -333,66 +336,3 @@ class ParetoTrainer:
         metadata["scalarizer"] = repr(self.scalarizer)
         options: dict[str, Any] = {"spread": spread, "metadata": metadata, "convention": self._convention}
         return measured_front(losses_at, preferences, self.objective.names, **options)
-
-    def save_checkpoint(self, folder: str | Path) -> None:
-        """Write everything that a resume needs, without pickle; an interrupted write leaves no folder.
-
-        Of the model, the trainable parameters and the buffers; frozen parameters are the base model's own.
-
-        Raises:
-            FileExistsError: the folder holds something other than a checkpoint, which would be lost.
-            ValueError: an optimiser whose state a checkpoint does not keep.
-        """
-        check_saveable(self.config, self.accelerator.num_processes, folder)
-        state = {"settings": self._settings(), "identity": self._identity, **self._state()}
-        with replace_folder(folder) as temporary:
-            save_state(state, temporary, self._record_types)
-
-    @property
-    def _record_types(self) -> tuple[type, ...]:
-        """The named tuples that a checkpoint holds."""
-        return (Update, Metric, *self.objective.record_types)
-
-    def _settings(self) -> dict[str, Any]:
-        """What must be the same for a resumed run to be the same run."""
-        rows = None if self.train_data is None else len(self.train_data)
-        return {**fixed_settings(self.config), "objectives": list(self.objective.names), "rows": rows}
-
-    def _state(self) -> dict[str, Any]:
-        """What changes while the trainer works."""
-        return {
-            "step": self.step,
-            "model": trained_state(self.unwrapped_model),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
-            **{name: getattr(self, name).state_dict() for name in ("scalarizer", "sampler", "objective")},
-            "pending": [
-                [update._replace(metrics=dict(update.metrics)) for update in updates]
-                for updates in self._pending_updates
-            ],
-            "batches": None if self._batches is None else self._batches.state_dict(),
-            "history": self.history,
-            "unlogged": self._log.state_dict(),
-            "random": random_state(),
-        }
-
-    def _load_checkpoint(self, folder: str | Path) -> None:
-        state = load_state(folder, self._record_types)
-        own = (self._settings(), self._identity, self.config, self.unwrapped_model, self.optimizer)
-        check_checkpoint(state, *own, folder)
-        with undone_on_error(self._load_state, self._state(), folder):
-            self._load_state(state, folder)
-
-    def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:
-        load_trained_state(self.unwrapped_model, state["model"], folder)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None and state["scaler"] is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        for name in ("scalarizer", "sampler", "objective"):
-            getattr(self, name).load_state_dict(state[name])
-        self._pending_updates = send_to_device(state["pending"], self.accelerator.device)
-        if self._batches is not None and state["batches"] is not None:
-            self._batches.load_state_dict(state["batches"])
-        self.step, self.history = state["step"], state["history"]
-        self._log.load_state_dict(state["unlogged"], self.accelerator.device)
-        set_random_state(state["random"])

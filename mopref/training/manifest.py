@@ -1,0 +1,132 @@
+"""The manifest of a checkpoint: what wrote it, in which run, and the checksums of its files."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "DamagedCheckpointError",
+    "check_files",
+    "damage",
+    "read_manifest",
+    "write_manifest",
+]
+
+MANIFEST, FORMAT_VERSION = "manifest.json", 2
+# A manifest holds settings and digests, a few kilobytes; what is larger is none.
+_LARGEST = 1 << 22
+_FIELDS: dict[str, type] = {
+    "step": int,
+    "attempt": int,
+    "settings": dict,
+    "identity": dict,
+    "versions": dict,
+    "threads": int,
+    "files": dict,
+    "sha256": str,
+}
+_PACKAGES = ("mopref", "torch", "numpy", "accelerate")
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint that is not what was written: cut, changed or put together from several."""
+
+
+def damage(folder: str | Path, fault: str) -> DamagedCheckpointError:
+    """The error that says what is wrong with a damaged checkpoint."""
+    return DamagedCheckpointError(
+        f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run."
+    )
+
+
+def write_manifest(folder: str | Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Write the manifest of files that are in a folder already.
+
+    Args:
+        folder: the checkpoint.
+        about: ``step``, ``attempt``, ``settings`` and ``identity`` of the run, as JSON can hold them.
+        names: the files.
+    """
+    path = Path(folder)
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        **about,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "threads": torch.get_num_threads(),
+        "files": {name: _facts(path / name) for name in names},
+    }
+    content = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1, ensure_ascii=True)
+    (path / MANIFEST).write_text(content, encoding="utf-8")
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, whose other files are not looked at.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedCheckpointError: it is not as it was written.
+        ValueError: one of a newer version.
+    """
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        older = (
+            ", as those of versions before 0.3: nothing tells whether it is whole, so start a new run"
+            if (Path(folder) / "state.json").is_file()
+            else ""
+        )
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {MANIFEST}{older}.")
+    if path.stat().st_size > _LARGEST:
+        raise damage(folder, f"{MANIFEST} has {path.stat().st_size} bytes, where {_LARGEST} are the most")
+    try:
+        manifest = json.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damage(folder, f"{MANIFEST} cannot be read ({error})") from error
+    if not isinstance(manifest, dict):
+        raise damage(folder, f"{MANIFEST} holds a {type(manifest).__name__}")
+    number = manifest.get("format_version")
+    if type(number) is int and number > FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has format version {number}, and this mopref reads {FORMAT_VERSION}: use the release of mopref "
+            f"that wrote it ({manifest.get('versions')!r:.200})."
+        )
+    for name, kind in _FIELDS.items():
+        if not isinstance(manifest.get(name), kind):
+            raise damage(folder, f"{name!r} in {MANIFEST} is {manifest.get(name)!r:.80}")
+    if manifest["sha256"] != _digest({name: value for name, value in manifest.items() if name != "sha256"}):
+        raise damage(folder, f"{MANIFEST} is no longer what was written (sha256)")
+    return manifest
+
+
+def check_files(folder: str | Path, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse files that are no longer what was written.
+
+    Raises:
+        FileNotFoundError: one is missing.
+        DamagedCheckpointError: one has another size or checksum.
+    """
+    for name in names:
+        path = Path(folder) / name
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} is no whole checkpoint: it has no {name}.")
+        written = manifest["files"].get(name)
+        if not isinstance(written, dict) or written.get("bytes") != path.stat().st_size:
+            raise damage(folder, f"{name} is no longer what was written ({path.stat().st_size} bytes)")
+        if written != _facts(path):
+            raise damage(folder, f"{name} is no longer what was written (sha256)")
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

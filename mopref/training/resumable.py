@@ -1,0 +1,182 @@
+"""The half of the trainer that survives: writing a checkpoint, and going on from one."""
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+from torch.optim import Optimizer
+
+from mopref._atomic_writes import replace_folder
+from mopref.gradients.weighting import GradientWeighting
+from mopref.objective import Metric, Objective, Update
+from mopref.sampler import PreferenceSampler
+from mopref.scalarizer import Scalarizer
+from mopref.training.batching import GroupBatchSampler
+from mopref.training.callbacks import TrainerCallback
+from mopref.training.checkpoint import load_state, save_state
+from mopref.training.checkpoints import Checkpoints
+from mopref.training.config import TrainerConfig
+from mopref.training.interval_log import IntervalLog
+from mopref.training.manifest import DamagedCheckpointError, read_manifest
+from mopref.training.random_state import random_state, set_random_state
+from mopref.training.run_state import (
+    check_checkpoint,
+    check_run,
+    check_saveable,
+    fixed_settings,
+    load_callback_states,
+    load_trained_state,
+    trained_state,
+    undone_on_error,
+)
+
+__all__ = ["Resumable"]
+
+
+class Resumable:
+    """What changes while a trainer works, as a checkpoint holds it."""
+
+    config: TrainerConfig
+    accelerator: Accelerator
+    optimizer: Optimizer
+    objective: Objective
+    scalarizer: Scalarizer | GradientWeighting
+    sampler: PreferenceSampler
+    train_data: Sequence[Any] | None
+    callbacks: tuple[TrainerCallback, ...]
+    step: int
+    history: list[dict[str, float]]
+    _identity: dict[str, str]
+    _batches: GroupBatchSampler | None
+    _log: IntervalLog
+    _pending_updates: list[list[Update]]
+    _checkpoints: Checkpoints
+
+    @property
+    def unwrapped_model(self) -> nn.Module:
+        """The model itself, without what accelerate wraps around it."""
+        raise NotImplementedError
+
+    def save_checkpoint(self, folder: str | Path) -> None:
+        """Write everything that a resume needs, without pickle.
+
+        When this returns, the checkpoint is on the disk. An interrupted write leaves what was there before. Of the
+        model, the trainable parameters and the buffers; frozen parameters are the base model's own.
+
+        Raises:
+            FileExistsError: the folder holds something other than a checkpoint, which would be lost.
+            ValueError: an optimiser whose state a checkpoint does not keep.
+            OSError: it cannot be written, a full disk say; with step and folder, and the newest one that is whole.
+        """
+        check_saveable(self.config, self.accelerator.num_processes, folder)
+        about = {
+            "step": self.step,
+            "attempt": self._checkpoints.attempt,
+            "settings": self._settings(),
+            "identity": self._identity,
+        }
+        try:
+            with replace_folder(folder) as unfinished:
+                save_state(self._state(), unfinished, self._record_types, about)
+        except OSError as error:
+            newest = self._checkpoints.newest()
+            whole = "no checkpoint is there" if newest is None else f"{newest} is whole, and resumes the run"
+            raise OSError(
+                error.errno, f"step {self.step} could not be saved as {folder} ({error.strerror or error}): {whole}"
+            ) from error
+
+    def _save_due(self) -> Path:
+        """Write the checkpoint of this step into output_dir, and remove those that are too many then."""
+        folder = self._checkpoints.folder_of(self.step)
+        self.save_checkpoint(folder)
+        protected = {step for callback in self.callbacks for step in callback.kept_steps()}
+        self._checkpoints.wrote(self.step, protected)
+        return folder
+
+    @property
+    def _record_types(self) -> tuple[type, ...]:
+        """The named tuples that a checkpoint holds."""
+        return (Update, Metric, *self.objective.record_types)
+
+    def _settings(self) -> dict[str, Any]:
+        """What must be the same for a resumed run to be the same run."""
+        rows = None if self.train_data is None else len(self.train_data)
+        return {**fixed_settings(self.config), "objectives": list(self.objective.names), "rows": rows}
+
+    def _state(self) -> dict[str, Any]:
+        """What changes while the trainer works."""
+        return {
+            "step": self.step,
+            "model": trained_state(self.unwrapped_model),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            **{name: getattr(self, name).state_dict() for name in ("scalarizer", "sampler", "objective")},
+            "pending": [
+                [update._replace(metrics=dict(update.metrics)) for update in updates]
+                for updates in self._pending_updates
+            ],
+            "batches": None if self._batches is None else self._batches.state_dict(),
+            "history": self.history,
+            "unlogged": self._log.state_dict(),
+            "callbacks": [[type(callback).__name__, callback.state_dict()] for callback in self.callbacks],
+            "random": random_state(),
+        }
+
+    def _resume(self, source: Any) -> bool:
+        """Go on from a checkpoint, or with "latest" from the newest in output_dir that is whole.
+
+        Returns:
+            Whether there was one: a run that "latest" is asked of may be at its beginning.
+
+        Raises:
+            FileNotFoundError, ValueError: no checkpoint, a damaged one, or one of another run; nothing is loaded then.
+            TypeError: no path.
+        """
+        if not isinstance(source, str | PathLike):
+            raise TypeError(
+                f"resume_from is {source!r}: give the folder of a checkpoint, such as 'checkpoint-100', or 'latest'."
+            )
+        if source != "latest":
+            self._load_checkpoint(source, by_name=True)
+            return True
+        candidates = self._checkpoints.candidates()
+        for folder in candidates:
+            try:
+                self._load_checkpoint(folder, by_name=False)
+                return True
+            except (DamagedCheckpointError, FileNotFoundError) as error:
+                if folder == candidates[-1]:
+                    raise
+                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
+        return False
+
+    def _load_checkpoint(self, folder: str | PathLike[str], by_name: bool) -> None:
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        # Before anything else is read: whether it is this run's.
+        check_run(manifest, self._settings(), self._identity, self.config, self.accelerator.num_processes, folder)
+        state = load_state(folder, self._record_types)
+        check_checkpoint(state, manifest, self.config, self.unwrapped_model, self.optimizer, folder)
+        with undone_on_error(self._load_state, self._state(), folder):
+            self._load_state(state, folder)
+        self._checkpoints.went_on(folder, manifest, by_name)
+
+    def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:
+        load_trained_state(self.unwrapped_model, state["model"], folder)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        for name in ("scalarizer", "sampler", "objective"):
+            getattr(self, name).load_state_dict(state[name])
+        self._pending_updates = send_to_device(state["pending"], self.accelerator.device)
+        if self._batches is not None and state["batches"] is not None:
+            self._batches.load_state_dict(state["batches"])
+        self.step, self.history = state["step"], state["history"]
+        self._log.load_state_dict(state["unlogged"], self.accelerator.device)
+        load_callback_states(self.callbacks, state["callbacks"])
+        set_random_state(state["random"])
