@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mopref._atomic_writes import write_atomically
 from mopref.front import Front
 from mopref.llm.policy import Answer
 from mopref.recipes.answers import answer_entries, answers_at
@@ -93,4 +94,4 @@ def _write(run: Run, front: Front, preferences: Tensor, answers: Sequence[Sequen
         prompts = run.recipe.evaluation.prompts
         entries = answer_entries(run.recipe.objectives, preferences, prompts, answers)
         text = json.dumps(entries, indent=2, ensure_ascii=False)
-        (folder / ANSWERS).write_text(text + "\n", encoding="utf-8")
+        write_atomically(folder / ANSWERS, (text + "\n").encode())

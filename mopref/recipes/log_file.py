@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from mopref._atomic_writes import write_atomically
 from mopref.training import TrainerCallback
 from mopref.training.callbacks import RunningTrainer
 
@@ -22,7 +23,7 @@ class LogFile(TrainerCallback):
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Write what was logged before."""
-        self.path.write_text("".join(map(_line, trainer.history)), encoding="utf-8")
+        write_atomically(self.path, "".join(map(_line, trainer.history)).encode())
 
     def on_log(self, trainer: RunningTrainer, entry: Mapping[str, float]) -> None:
         """Write the new entry."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mopref._atomic_writes import write_atomically
 from mopref.front import Front
 from mopref.preferences import validate_preferences
 from mopref.recipes.answers import answer_entries, answers_at
@@ -48,11 +49,9 @@ class Monitoring(EvaluationCallback):
         self.prompts = evenly(run.test_prompts, settings.sampled_prompts)
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
-        """Go on from the evaluations that were written before, up to the step that the training begins at."""
-        if trainer.step and self.path.is_file():
-            self.records[:] = read_evaluations(self.path)
-        kept = [record for record in self.records if record["step"] <= trainer.step]
-        self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        """Write the evaluations that a checkpoint held, up to the step that the training begins at, and go on."""
+        kept = [record for record in self.records if 0 < trainer.step >= record["step"]]
+        write_atomically(self.path, "".join(map(_line, kept)).encode())
         super().on_train_begin(trainer)
 
     def measure(self, trainer: RunningTrainer) -> Front:

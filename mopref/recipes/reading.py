@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mopref._atomic_writes import write_atomically
 from mopref.recipes.mistakes import RecipeError, joined, nearest
 from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import PartSettings, Recipe
@@ -258,4 +259,4 @@ def _help_texts(section: type[Any]) -> dict[str, str]:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe, complete, so that the file runs it again."""
-    path.write_text(recipe_text(recipe.completed()), encoding="utf-8")
+    write_atomically(path, recipe_text(recipe.completed()).encode())

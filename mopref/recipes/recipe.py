@@ -141,7 +141,9 @@ class TrainingSettings:
             bitsandbytes, and "paged-adamw-8bit" may also move them off the GPU, and writes no checkpoints.
         max_grad_norm: gradients are scaled down to this norm; null for no clipping.
         mixed_precision: null, "bf16" or "fp16".
-        checkpoint_every: steps between checkpoints, from which a run can be resumed; null for none.
+        checkpoint_every: steps between checkpoints, from which a run can be resumed; the last step and an interrupted
+            one are saved too; null for none.
+        keep_checkpoints: keep so many of the newest checkpoints, and that of the best evaluation; null for all.
         log_every: steps between entries of the log.
         trackers: accelerate's trackers by name, such as tensorboard.
         progress: show progress.
@@ -160,6 +162,7 @@ class TrainingSettings:
     max_grad_norm: float | None = 1.0
     mixed_precision: Literal["bf16", "fp16"] | None = None
     checkpoint_every: int | None = None
+    keep_checkpoints: int | None = None
     log_every: int = 10
     trackers: tuple[str, ...] = ()
     progress: bool = True

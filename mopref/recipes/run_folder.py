@@ -12,6 +12,7 @@ from typing import Any
 
 from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
 from mopref.recipes.recipe import Recipe
+from mopref.training.checkpoints import checkpoints_in
 
 __all__ = [
     "ADAPTER",
@@ -54,6 +55,7 @@ _FREE = (
     "training.steps",
     "training.epochs",
     "training.checkpoint_every",
+    "training.keep_checkpoints",
     "training.progress",
     "monitoring",
     "evaluation",
@@ -197,23 +199,22 @@ def flat_settings(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """The checkpoint of the most steps.
+    """The newest checkpoint whose manifest is whole.
 
     Raises:
         RunFolderError: there is no run in the folder, or one without a checkpoint.
     """
     if not (folder / RECIPE).is_file():
         raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so begin one without resuming.")
-    numbers = [path.name.partition("-")[2] for path in folder.glob("checkpoint-*") if path.is_dir()]
-    steps = [int(number) for number in numbers if number.isdecimal()]
-    if not steps and (folder / ADAPTER).exists():
+    found = checkpoints_in(folder)
+    if found:
+        return found[0].folder
+    if (folder / ADAPTER).exists():
         raise RunFolderError(f"the run in {folder} is finished, and has no checkpoint to go on from: begin a new run.")
-    if not steps:
-        raise RunFolderError(
-            f"the run in {folder} has no checkpoint to resume from, since it ended before the first one, or "
-            "training.checkpoint_every is not set: remove the folder and begin anew."
-        )
-    return folder / f"checkpoint-{max(steps)}"
+    raise RunFolderError(
+        f"the run in {folder} has no whole checkpoint to resume from, since it ended before the first one, or "
+        "training.checkpoint_every is not set: remove the folder and begin anew."
+    )
 
 
 def fingerprint(records: Iterable[Mapping[str, Any]]) -> str:

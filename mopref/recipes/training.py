@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mopref._atomic_writes import write_atomically
 from mopref.conditioning import PreferenceModel
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
@@ -49,6 +50,7 @@ from mopref.recipes.run_folder import (
 from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.batching import GroupBatchSampler
+from mopref.training.checkpoints import checkpoints_in
 from mopref.training.optimizers import check_optimizer
 
 __all__ = ["Preparation", "prepare", "train"]
@@ -238,7 +240,7 @@ class _Begin(TrainerCallback):
 
 
 def _write_json(tree: Any, path: Path) -> None:
-    path.write_text(json.dumps(tree, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _train(trainer: ParetoTrainer, checkpoint: Path | None, recipe: Recipe, tell: Tell) -> None:
@@ -246,13 +248,13 @@ def _train(trainer: ParetoTrainer, checkpoint: Path | None, recipe: Recipe, tell
     if checkpoint is not None:
         tell(f"Going on from {checkpoint}.")
     try:
-        trainer.train(resume_from=checkpoint)
+        # A newest one that is damaged is passed over.
+        trainer.train(resume_from=None if checkpoint is None else "latest")
     except KeyboardInterrupt:
-        every, step = recipe.training.checkpoint_every, trainer.step
         how = "nothing can be resumed, since there is no checkpoint yet (training.checkpoint_every)"
-        if every is not None and step >= every:
-            how = f"resume it with --resume, from step {step - step % every}"
-        tell(f"Interrupted at step {step} of {trainer.config.steps}; the run is in {recipe.output}: {how}.")
+        if saved := checkpoints_in(Path(recipe.output)):
+            how = f"resume it with --resume, from step {saved[0].step}"
+        tell(f"Interrupted at step {trainer.step} of {trainer.config.steps}; the run is in {recipe.output}: {how}.")
         raise
 
 

@@ -122,14 +122,14 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
         self.records[:] = state["records"]
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
-        """Measure where the training starts, unless that was measured before.
+        """Measure where the training starts, unless it goes on from what was measured before.
 
         Raises:
             ValueError: a reference point of another number of objectives; before anything is measured.
         """
         as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
         self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
-        if not self.records or self.records[-1]["step"] != trainer.step:
+        if not self.records:
             self._measure(trainer)
 
     def on_step_end(self, trainer: RunningTrainer) -> None:

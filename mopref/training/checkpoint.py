@@ -96,8 +96,7 @@ def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[st
 
     Raises:
         FileNotFoundError: the folder is no complete checkpoint.
-        DamagedCheckpointError: a file that is not as it was written.
-        ValueError: a named tuple of another type.
+        ValueError: a file that is not as it was written, or a named tuple of another type.
     """
     folder = Path(folder)
     check_files(folder, read_manifest(folder), _FILES)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mopref._atomic_writes import remove_folder, remove_leftovers, settle_folder
 from mopref.training.checkpoint import check_replaceable, holds_state
@@ -121,21 +121,21 @@ class Checkpoints:
                 warnings.warn(f"passed over a checkpoint: {error}", stacklevel=5)
         return found
 
-    def went_on(self, folder: Path, manifest: dict[str, Any], by_name: bool) -> None:
+    def went_on(self, folder: Path, step: int, by_name: bool) -> None:
         """Note that the run went on from a checkpoint, which was named or found as the newest.
 
         Args:
             folder: of the checkpoint.
-            manifest: of the checkpoint.
-            by_name: whether it was named: the later ones are no longer this run's then.
+            step: of the checkpoint.
+            by_name: whether it was named: the later ones in the folder are no longer this run's then.
         """
-        self.attempt, own = manifest["attempt"], self.folder is not None and _same(folder.parent, self.folder)
-        if by_name and self.folder is not None:
-            attempts = [each.attempt for each in checkpoints_in(self.folder)]
-            self.attempt = max(attempts, default=0) + 1
+        if self.folder is None:
+            return
+        if by_name:
+            self.attempt = max((each.attempt for each in checkpoints_in(self.folder)), default=0) + 1
         # One that lies elsewhere is no checkpoint of this folder.
-        self.saved = manifest["step"] if own else None
-        if self.every is not None and self.folder is not None:
+        self.saved = step if folder.resolve() == self.folder_of(step).resolve() else None
+        if self.every is not None:
             remove_leftovers(self.folder, _PREFIX)
 
     def wrote(self, step: int, protected: Collection[int]) -> None:
@@ -164,7 +164,3 @@ class Checkpoints:
         """The newest whole checkpoint; ``None`` where there is none."""
         found = [] if self.folder is None else checkpoints_in(self.folder)
         return found[0].folder if found else None
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()

@@ -137,8 +137,8 @@ class TrainerConfig:
                 )
             if self.checkpoint_every is None:
                 raise ValueError(
-                    f"keep_checkpoints is {self.keep_checkpoints}, but checkpoint_every is None: say how often they are "
-                    "written, or leave it out."
+                    f"keep_checkpoints is {self.keep_checkpoints}, but checkpoint_every is None: say how often they "
+                    "are written, or leave it out."
                 )
         if self.checkpoint_every is not None:
             if self.checkpoint_every < 1:

@@ -13,7 +13,6 @@ import torch
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
-    "DamagedCheckpointError",
     "check_files",
     "damage",
     "read_manifest",
@@ -36,15 +35,9 @@ _FIELDS: dict[str, type] = {
 _PACKAGES = ("mopref", "torch", "numpy", "accelerate")
 
 
-class DamagedCheckpointError(ValueError):
-    """A checkpoint that is not what was written: cut, changed or put together from several."""
-
-
-def damage(folder: str | Path, fault: str) -> DamagedCheckpointError:
+def damage(folder: str | Path, fault: str) -> ValueError:
     """The error that says what is wrong with a damaged checkpoint."""
-    return DamagedCheckpointError(
-        f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run."
-    )
+    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
 
 
 def write_manifest(folder: str | Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -72,8 +65,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedCheckpointError: it is not as it was written.
-        ValueError: one of a newer version.
+        ValueError: it is not as it was written, or one of a newer version.
     """
     path = Path(folder) / MANIFEST
     if not path.is_file():
@@ -110,7 +102,7 @@ def check_files(folder: str | Path, manifest: Mapping[str, Any], names: Sequence
 
     Raises:
         FileNotFoundError: one is missing.
-        DamagedCheckpointError: one has another size or checksum.
+        ValueError: one has another size or checksum.
     """
     for name in names:
         path = Path(folder) / name

@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from torch import nn
 from torch.optim import Optimizer
 
-from mopref._atomic_writes import replace_folder
+from mopref._atomic_writes import replace_folder, settle_folder
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Metric, Objective, Update
 from mopref.sampler import PreferenceSampler
@@ -22,7 +22,7 @@ from mopref.training.checkpoint import load_state, save_state
 from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
-from mopref.training.manifest import DamagedCheckpointError, read_manifest
+from mopref.training.manifest import read_manifest
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_state import (
     check_checkpoint,
@@ -142,29 +142,37 @@ class Resumable:
                 f"resume_from is {source!r}: give the folder of a checkpoint, such as 'checkpoint-100', or 'latest'."
             )
         if source != "latest":
-            self._load_checkpoint(source, by_name=True)
+            folder = Path(source)
+            settle_folder(folder)
+            self._load_checkpoint(folder, self._own_manifest(folder))
+            self._checkpoints.went_on(folder, self.step, by_name=True)
             return True
         candidates = self._checkpoints.candidates()
         for folder in candidates:
+            manifest = self._own_manifest(folder)
             try:
-                self._load_checkpoint(folder, by_name=False)
-                return True
-            except (DamagedCheckpointError, FileNotFoundError) as error:
+                self._load_checkpoint(folder, manifest)
+            except (ValueError, FileNotFoundError) as error:
                 if folder == candidates[-1]:
                     raise
                 warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
+            else:
+                self._checkpoints.went_on(folder, self.step, by_name=False)
+                return True
         return False
 
-    def _load_checkpoint(self, folder: str | PathLike[str], by_name: bool) -> None:
-        folder = Path(folder)
+    def _own_manifest(self, folder: Path) -> dict[str, Any]:
+        """The manifest of a checkpoint of this run; of another one nothing else is read."""
         manifest = read_manifest(folder)
-        # Before anything else is read: whether it is this run's.
         check_run(manifest, self._settings(), self._identity, self.config, self.accelerator.num_processes, folder)
+        return manifest
+
+    def _load_checkpoint(self, folder: Path, manifest: dict[str, Any]) -> None:
         state = load_state(folder, self._record_types)
         check_checkpoint(state, manifest, self.config, self.unwrapped_model, self.optimizer, folder)
         with undone_on_error(self._load_state, self._state(), folder):
             self._load_state(state, folder)
-        self._checkpoints.went_on(folder, manifest, by_name)
+        self._checkpoints.attempt = manifest["attempt"]
 
     def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:
         load_trained_state(self.unwrapped_model, state["model"], folder)

@@ -177,6 +177,8 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
     Raises:
         ValueError: the first setting that differs, with both values.
     """
+    # A setting that its version did not have yet: the default does what was done then.
+    checkpoint = {**fixed_settings(TrainerConfig()), **checkpoint}
     for name, value in own.items():
         if checkpoint.get(name) != value:
             raise ValueError(

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from _checkpoints import empty_checkpoint
 from _run_folders import HOSTILE, front_of, write_run
 
 from mopref.recipes import RunFolderError
@@ -41,7 +42,7 @@ def test_steps_are_numbers_and_no_versions(folder, steps):
 
 def test_the_newest_checkpoint_is_found(folder):
     for step in (9, 100):
-        (folder / f"checkpoint-{step}").mkdir()
+        empty_checkpoint(folder, step)
     assert read_run_files(folder).checkpoint == folder / "checkpoint-100"
 
 

@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from _checkpoints import empty_checkpoint
 
 from mopref.recipes import (
     DataSettings,
@@ -50,10 +51,13 @@ def test_the_newest_checkpoint_is_that_of_the_most_steps(tmp_path):
     with pytest.raises(RunFolderError, match=r"holds no run: there is no recipe.yaml in it"):
         newest_checkpoint(tmp_path)
     (tmp_path / "recipe.yaml").write_text("")
-    with pytest.raises(RunFolderError, match=r"has no checkpoint to resume from, since .+: remove the folder"):
+    with pytest.raises(RunFolderError, match=r"has no whole checkpoint to resume from, since .+: remove the folder"):
         newest_checkpoint(tmp_path)
-    for name in ("checkpoint-5", "checkpoint-100", "checkpoint-20", "checkpoint-x"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-200").mkdir()
+    with pytest.raises(RunFolderError, match=r"has no whole checkpoint to resume from"):
+        newest_checkpoint(tmp_path)
+    for step in (5, 100, 20):
+        empty_checkpoint(tmp_path, step)
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from _checkpoints import seal
 
 from mopref.training.checkpoint import check_replaceable, load_state, save_state
 
@@ -90,13 +91,13 @@ def test_incomplete_folder_is_refused(name, tmp_path):
     save_state({"a": torch.ones(1)}, tmp_path)
     check_replaceable(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"is no checkpoint: it has no {name}"):
+    with pytest.raises(FileNotFoundError, match=rf"is no whole checkpoint: it has no {name}"):
         load_state(tmp_path)
 
 
 def test_no_pickle(tmp_path):
     save_state({"a": torch.ones(1), "b": [Inner(torch.zeros(2))]}, tmp_path, [Inner])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "state.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "state.json", "state.safetensors"]
     json.loads((tmp_path / "state.json").read_text())
 
 
@@ -126,18 +127,31 @@ def test_what_cannot_be_read_again_is_refused(tmp_path, state, message):
 
 
 def test_what_a_checkpoint_may_be_written_over(tmp_path):
-    """Nothing, an empty folder, or another whole checkpoint."""
+    """Nothing, an empty folder, or a checkpoint, also what is left of one; but nothing of the user's own."""
     check_replaceable(tmp_path / "new")
     check_replaceable(tmp_path)
     (tmp_path / "file").write_text("x")
-    for other in (tmp_path, tmp_path / "file"):
-        with pytest.raises(FileExistsError, match=f"{other.name} holds something other than a checkpoint"):
-            check_replaceable(other)
+    with pytest.raises(
+        FileExistsError, match=r"holds something other than a checkpoint \('file'\), which would be lost"
+    ):
+        check_replaceable(tmp_path)
+    with pytest.raises(FileExistsError, match="file is no folder"):
+        check_replaceable(tmp_path / "file")
+    (tmp_path / "file").unlink()
     save_state({"a": torch.ones(1)}, tmp_path)
     check_replaceable(tmp_path)
     (tmp_path / "state.json").unlink()
-    with pytest.raises(FileExistsError, match="holds something other than a checkpoint"):
+    check_replaceable(tmp_path)
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(FileExistsError, match=r"holds something other than a checkpoint \('adapter'\)"):
         check_replaceable(tmp_path)
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "latest").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="latest is a symbolic link: choose a new or empty folder"):
+        check_replaceable(tmp_path / "latest")
 
 
 def test_files_of_two_checkpoints_do_not_go_together(tmp_path):
@@ -145,6 +159,11 @@ def test_files_of_two_checkpoints_do_not_go_together(tmp_path):
         (tmp_path / str(number)).mkdir()
         save_state({f"part {number}": torch.zeros(1), "both": torch.ones(1)}, tmp_path / str(number))
     (tmp_path / "1" / "state.json").replace(tmp_path / "2" / "state.json")
+    with pytest.raises(
+        ValueError, match=r"2 is a damaged checkpoint: state\.json is no longer what was written \(sha256"
+    ):
+        load_state(tmp_path / "2")
+    seal(tmp_path / "2")
     with pytest.raises(
         ValueError, match=r"2 is a damaged checkpoint: state\.json does not say what .* \(KeyError: 'st"
     ):
@@ -155,6 +174,7 @@ def test_files_of_two_checkpoints_do_not_go_together(tmp_path):
 def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_path):
     save_state({"a": torch.ones(1)}, tmp_path)
     (tmp_path / name).write_bytes(content)
+    seal(tmp_path)
     with pytest.raises(ValueError, match=rf"{tmp_path.name} is a damaged checkpoint: {name} cannot be read \("):
         load_state(tmp_path)
 
@@ -163,6 +183,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_
 def test_a_tree_of_another_shape_is_refused_also_beside_no_tensors(tree, tmp_path):
     save_state({"a": 1}, tmp_path)
     (tmp_path / "state.json").write_text(tree)
+    seal(tmp_path)
     with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what state\.safetensors"):
         load_state(tmp_path)
 
@@ -173,6 +194,8 @@ def test_a_tree_too_deep_to_be_put_together_is_refused(monkeypatch, tmp_path):
     tree: dict = {"list": []}
     for _ in range(100_000):
         tree = {"list": [tree]}
+    monkeypatch.setattr("mopref.training.checkpoint.check_files", lambda *_: None)
+    monkeypatch.setattr("mopref.training.checkpoint.read_manifest", lambda _: {})
     monkeypatch.setattr("mopref.training.checkpoint.json.loads", lambda text: tree)
     with pytest.raises(ValueError, match=r"is a damaged checkpoint: state\.json does not say what .* \(RecursionError"):
         load_state(tmp_path)

@@ -2,11 +2,11 @@
 
 import copy
 import importlib.util
-import json
 import shutil
 
 import pytest
 import torch
+from _checkpoints import about_run, put_state, seal
 from torch import nn
 
 from mopref import Objective, ParetoTrainer, TrainerCallback, TrainerConfig
@@ -171,14 +171,13 @@ def test_another_optimizer_does_not_go_on_with_a_run(name, tmp_path):
         make_trainer(tmp_path, optimizer=other).train(resume_from=tmp_path / "checkpoint-4")
 
 
-def test_a_checkpoint_from_before_the_choice_is_adamws(tmp_path):
+def test_a_checkpoint_from_before_a_setting_was_there_had_its_default(tmp_path):
     whole = make_trainer(tmp_path / "run")
     whole.train()
-    tree = json.loads((tmp_path / "run" / "checkpoint-4" / "state.json").read_text())
     shutil.copytree(tmp_path / "run" / "checkpoint-4", tmp_path / "older")
-    settings = dict(tree["dict"])["settings"]["dict"]
-    settings[:] = [pair for pair in settings if pair[0] != "optimizer"]
-    (tmp_path / "older" / "state.json").write_text(json.dumps(tree))
+    settings = about_run(tmp_path / "older")["settings"]
+    del settings["optimizer"]
+    seal(tmp_path / "older", settings=settings)
     assert make_trainer(tmp_path / "again").train(resume_from=tmp_path / "older") == whole.history
     with pytest.raises(ValueError, match="was trained with optimizer = adamw, not adamw-fused"):
         make_trainer(tmp_path / "again", optimizer="adamw-fused").train(resume_from=tmp_path / "older")
@@ -197,7 +196,7 @@ def test_damaged_averages_of_eight_bits_are_refused_before_anything_is_loaded(tm
         if isinstance(part, dict) and "absmax1" in part
     ]
     quantised["absmax1"] = torch.zeros(2)
-    save_state(harmed, tmp_path / "checkpoint-4")
+    put_state(tmp_path / "checkpoint-4", harmed)
     before = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     with pytest.raises(ValueError, match="is a damaged checkpoint: its 'optimizer' is not one of this run"):
         trainer.train(resume_from=tmp_path / "checkpoint-4")

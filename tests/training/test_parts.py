@@ -222,7 +222,7 @@ def test_something_else_where_a_checkpoint_will_go(tmp_path):
 
 def test_a_file_where_a_checkpoint_will_go(tmp_path):
     (tmp_path / "checkpoint-5").write_text("x")
-    with pytest.raises(FileExistsError, match="checkpoint-5 holds something other than a checkpoint"):
+    with pytest.raises(FileExistsError, match="checkpoint-5 is no folder: choose a new or empty folder"):
         check_outputs(TrainerConfig(output_dir=tmp_path, checkpoint_every=5))
 
 

@@ -1,6 +1,5 @@
 """A checkpoint that is damaged or of another run is refused by the trainer, in words, and nothing of it is loaded."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from _checkpoints import put_state, seal
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -25,7 +25,8 @@ from mopref import (
 from mopref.objectives import DPO, Quadratic
 from mopref.samplers import AdaptiveSampler
 from mopref.scalarizers import PBI, Linear, Tchebycheff
-from mopref.training.checkpoint import load_state, plain_state, save_state
+from mopref.training.checkpoint import load_state, plain_state
+from mopref.training.manifest import read_manifest
 
 SAVED, STEPS = 2, 4
 PROBLEM = Quadratic([[0.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
@@ -160,11 +161,21 @@ def test_more_steps_than_the_run_is_to_have_are_refused(checkpoint):
     assert len(problem_trainer(steps=2, learning_rate=1e-3, log_every=3).train()) == 1
 
 
-def test_a_checkpoint_that_says_nothing_of_its_run_is_refused(checkpoint):
-    state = load_state(checkpoint, problem_trainer()._record_types)
-    del state["identity"]
-    save_state(state, checkpoint)
-    assert_refused(problem_trainer(), checkpoint, "does not say what it was trained with, as those of versions before")
+@pytest.mark.parametrize("name", ["step", "attempt", "settings", "identity"])
+def test_a_checkpoint_that_says_nothing_of_its_run_is_refused(name, checkpoint):
+    seal(checkpoint, **{name: None})
+    assert_refused(problem_trainer(), checkpoint, f"is a damaged checkpoint: '{name}' in manifest.json is None")
+
+
+def test_a_checkpoint_without_a_manifest_is_one_of_an_older_version(checkpoint):
+    (checkpoint / "manifest.json").unlink()
+    message = "no checkpoint: it has no manifest.json, as those of versions before 0.3: nothing tells whether"
+    assert_refused(problem_trainer(), checkpoint, message, FileNotFoundError)
+
+
+def test_a_manifest_of_another_step_does_not_go_with_the_state(checkpoint):
+    seal(checkpoint, step=1)
+    assert_refused(problem_trainer(), checkpoint, "its state is of step 2, its manifest of step 1")
 
 
 def cut(path: Path) -> None:
@@ -217,6 +228,8 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_changes(damage, checkpoint)
     name, harm, message = DAMAGES[damage]
     harm(checkpoint / name)
     trainer = problem_trainer(seed=3)
+    assert_refused(trainer, checkpoint, f"checkpoint-2 is a damaged checkpoint: {name} is no longer what was written")
+    seal(checkpoint)
     assert_refused(trainer, checkpoint, f"checkpoint-2 is a damaged checkpoint: .*{message}")
     assert trainer.train()[-1]["step"] == STEPS
 
@@ -224,12 +237,12 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_changes(damage, checkpoint)
 @pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
 def test_a_file_that_is_gone_is_named(name, checkpoint):
     (checkpoint / name).unlink()
-    assert_refused(problem_trainer(), checkpoint, f"is no checkpoint: it has no {name}", FileNotFoundError)
+    assert_refused(problem_trainer(), checkpoint, f"is no whole checkpoint: it has no {name}", FileNotFoundError)
 
 
 KEYS = [
-    "step", "settings", "model", "optimizer", "scaler", "scalarizer", "sampler", "objective", "pending", "batches",
-    "history", "unlogged", "random",
+    "step", "model", "optimizer", "scaler", "scalarizer", "sampler", "objective", "pending", "batches",
+    "history", "unlogged", "callbacks", "random",
 ]  # fmt: skip
 
 
@@ -239,7 +252,7 @@ def test_an_entry_that_is_gone_or_something_else_is_refused(key, checkpoint):
     # An objective without a state looks at none.
     for others in ({}, {key: "text"}, {key: 3.5})[: 1 if key == "objective" else 3]:
         changed = {name: value for name, value in state.items() if name != key} | others
-        save_state(changed, checkpoint)
+        put_state(checkpoint, changed)
         assert_refused(problem_trainer(seed=3), checkpoint, r"checkpoint-2 (is a damaged|does not go|was trained)")
 
 
@@ -294,7 +307,7 @@ def test_a_state_that_cannot_be_gone_on_from_changes_nothing(harm, checkpoint):
     state = load_state(checkpoint, problem_trainer()._record_types)
     change, message = HARMS[harm]
     change(state)
-    save_state(state, checkpoint)
+    put_state(checkpoint, state)
     # Somewhere in its own run, with moments and a history.
     trainer = problem_trainer(seed=3, callbacks=[Pause()])
     trainer.train()
@@ -316,7 +329,7 @@ def test_what_a_sampler_had_learned_is_kept(checkpoint, tmp_path):
     folder = tmp_path / "adaptive" / f"checkpoint-{SAVED}"
     state = load_state(folder, trainer()._record_types)
     state["sampler"]["losses"] = torch.zeros(5, 2)
-    save_state(state, folder)
+    put_state(folder, state)
     own = trainer(seed=3)
     own.train()
     assert_refused(own, folder, r"the state holds losses of shape \(5, 2\), but this sampler has 4 cells")
@@ -331,8 +344,7 @@ def test_an_interruption_while_loading_changes_nothing_either(checkpoint):
                 self.interrupts = False
                 raise KeyboardInterrupt("stop")
 
-    tree = json.loads((checkpoint / "state.json").read_text())
-    (checkpoint / "state.json").write_text(json.dumps(tree).replace('"Tchebycheff"', '"Interrupted"'))
+    seal(checkpoint, identity={**read_manifest(checkpoint)["identity"], "scalarizer": "Interrupted"})
     trainer = problem_trainer(scalarizer=Interrupted())
     trainer.scalarizer.interrupts = True
     before = everything(trainer)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from _checkpoints import FILES
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -402,7 +403,7 @@ def test_a_checkpoint_does_not_replace_other_files(tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     trainer.save_checkpoint(tmp_path / "new")
     trainer.save_checkpoint(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["state.json", "state.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == list(FILES)
 
 
 # Progress.
