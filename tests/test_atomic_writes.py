@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mopref._atomic_writes import replace_folder, write_atomically
+from mopref._atomic_writes import remove_folder, remove_leftovers, replace_folder, settle_folder, write_atomically
 
 
 def test_a_file_is_written_and_replaced(tmp_path):
@@ -53,3 +53,72 @@ def test_a_finished_write_replaces_the_old_folder(tmp_path):
             (folder / text).write_text(text)
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in target.parent.iterdir()] == ["checkpoint-1"]
+
+
+def test_a_kill_between_the_two_moves_loses_neither(tmp_path, monkeypatch):
+    target = tmp_path / "checkpoint-1"
+    for text in ("old", "new"):
+        with replace_folder(target) as folder:
+            (folder / "file").write_text(text)
+    target.rename(tmp_path / ".checkpoint-1.replaced")
+    settle_folder(target)
+    assert (target / "file").read_text() == "new"
+    # Where the newer one is in its place, the older goes.
+    (tmp_path / ".checkpoint-1.replaced").mkdir()
+    settle_folder(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    order, names = [], {}
+    synchronise, move = os.fsync, os.replace
+
+    def fsync(descriptor):
+        order.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        synchronise(descriptor)
+
+    def replace(source, target):
+        order.append(("move", str(source)))
+        names[str(source)] = str(target)
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    with replace_folder(tmp_path / "new" / "folder") as folder:
+        (folder / "one").write_text("1")
+        (folder / "two").write_text("2")
+    place = str(tmp_path / "new")
+    moved = order.index(("move", str(folder)))
+    assert {("sync", str(folder / "one")), ("sync", str(folder / "two")), ("sync", str(folder))} <= set(order[:moved])
+    assert ("sync", str(tmp_path)) in order[:moved]
+    assert ("sync", place) in order[moved:]
+    order.clear()
+    write_atomically(tmp_path / "new" / "file", b"x")
+    kinds = [(kind, names.get(path, path)) for kind, path in order]
+    assert kinds[-2:] == [("move", str(tmp_path / "new" / "file")), ("sync", place)]
+    assert order[0][0] == "sync"
+
+
+def test_files_and_folders_are_as_private_as_the_umask_says(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with replace_folder(tmp_path / "folder") as folder:
+            (folder / "file").write_text("x")
+        write_atomically(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("folder", "folder/file", "file")]
+    assert modes == [0o700, 0o600, 0o600]
+
+
+def test_a_folder_is_never_half_removed_under_its_name(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint-1"
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    monkeypatch.setattr("mopref._atomic_writes.shutil.rmtree", lambda *_, **__: None)
+    remove_folder(folder)
+    assert not folder.exists()
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_leftovers(tmp_path, "checkpoint-")
+    assert list(tmp_path.iterdir()) == []

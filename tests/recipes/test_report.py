@@ -5,6 +5,7 @@ import math
 import re
 
 import pytest
+from _checkpoints import empty_checkpoint
 from _run_folders import HOSTILE, NAMES, Page, data_tree, front_of, write_run
 
 from mopref import Front, simplex_lattice
@@ -252,7 +253,7 @@ def test_an_unfinished_run_says_how_it_is_finished(tmp_path, no_pictures):
     page = page_of(folder)
     assert "There is no checkpoint to go on from" in page.text("p")
     assert f"mopref train {folder}/recipe.yaml --output NEW_FOLDER --training.checkpoint_every" in page.text("pre")
-    (folder / "checkpoint-3").mkdir()
+    empty_checkpoint(folder, 3)
     page = page_of(folder)
     assert "It can go on from checkpoint-3" in page.text("p")
     assert "How to finish it" in page.text("h2")

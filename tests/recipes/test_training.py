@@ -69,6 +69,7 @@ def test_the_folder_holds_the_run(trained):
         "data.json",
         "log.jsonl",
         "checkpoint-4",
+        "checkpoint-6",
         "adapter",
         "front.json",
         "front.csv",
