@@ -27,6 +27,8 @@ from mopref.llm.policy import Policy, Sampling
 from mopref.mixed_precision import autocast
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run import Run
+from mopref.recipes.run_folder import VERSIONS, read_versions
+from mopref.training.provenance import made_with
 
 __all__ = ["base_losses", "check_prompts", "evenly", "held_out_front", "sampled_columns"]
 
@@ -147,7 +149,10 @@ def _metadata(run: Run) -> dict[str, Any]:
         "seed": recipe.seed,
         "scalarizer": repr(run.scalarizer),
         "objective": repr(run.objective),
+        **made_with(),
     }
+    if (run.folder / VERSIONS).is_file():
+        metadata["records"] = read_versions(run.folder)["records"]
     if run.step is not None:
         metadata["step"] = run.step
     if recipe.evaluation.reference_point is not None:

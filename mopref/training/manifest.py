@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
+from mopref.training.provenance import made_with
 
 __all__ = [
     "FORMAT_VERSION",
@@ -32,7 +30,6 @@ _FIELDS: dict[str, type] = {
     "files": dict,
     "sha256": str,
 }
-_PACKAGES = ("mopref", "torch", "numpy", "accelerate")
 
 
 def damage(folder: str | Path, fault: str) -> ValueError:
@@ -52,8 +49,7 @@ def write_manifest(folder: str | Path, about: Mapping[str, Any], names: Sequence
     manifest = {
         "format_version": FORMAT_VERSION,
         **about,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
-        "threads": torch.get_num_threads(),
+        **made_with(),
         "files": {name: _facts(path / name) for name in names},
     }
     content = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1, ensure_ascii=True)

@@ -32,6 +32,7 @@ from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
 from mopref.training.process_state import ProcessState, agreed_stop, start_trackers
+from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
 from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
@@ -315,7 +316,8 @@ class ParetoTrainer(Resumable):
                 ``even_preferences`` fewer candidates yourself.
 
         Returns:
-            A front of minimised losses, with seed, steps, precision, and the scalarizer's options and convention of λ.
+            A front of minimised losses, with seed, steps, precision, versions, numbers of threads and processes, a
+            digest of the training rows, and the scalarizer's options and convention of λ.
 
         Raises:
             ValueError: an unknown ``spread``, preferences that do not lie on the simplex, or data that do not go with
@@ -333,6 +335,7 @@ class ParetoTrainer(Resumable):
                 return at_least_float32(losses.detach())
 
         metadata: dict[str, Any] = {"seed": self.config.seed, "steps": self.step, "precision": precision}
-        metadata["scalarizer"] = repr(self.scalarizer)
+        metadata |= {"scalarizer": repr(self.scalarizer), **made_with(self.accelerator.num_processes)}
+        metadata["training_rows"] = self._identity["content of the rows"]
         options: dict[str, Any] = {"spread": spread, "metadata": metadata, "convention": self._convention}
         return measured_front(losses_at, preferences, self.objective.names, **options)
