@@ -196,6 +196,9 @@ class ParetoTrainer(Resumable):
                 self.should_stop, signal = agreed_stop(self.accelerator, self.should_stop, signals.received)
                 is_last = self.step == config.steps or self.should_stop or signal is not None
                 self._checkpoint(is_last)
+                # One that came while the last step was saved waits no longer either.
+                if is_last:
+                    signal = signal or signals.received
                 if signal is not None:
                     signals.obey(signal, f"stopped after step {self.step}, which is saved in {config.output_dir}")
 

@@ -219,3 +219,17 @@ def test_a_full_disk_names_step_folder_and_the_last_good_one(monkeypatch, tmp_pa
     trainer.train()
     with pytest.raises(OSError, match="no checkpoint is there"):
         trainer.save_checkpoint(tmp_path / "other" / "one")
+
+
+def test_a_signal_while_the_last_step_is_saved_is_obeyed_too(monkeypatch, tmp_path):
+    save = ParetoTrainer.save_checkpoint
+
+    def interrupted(trainer, folder):
+        save(trainer, folder)
+        if trainer.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(ParetoTrainer, "save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(tmp_path).train()
+    assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
