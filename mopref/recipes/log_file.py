@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mopref._atomic_writes import write_atomically
+from mopref._atomic_writes import remove_leftovers, write_atomically
 from mopref.training import TrainerCallback
 from mopref.training.callbacks import RunningTrainer
 
@@ -23,6 +23,7 @@ class LogFile(TrainerCallback):
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Write what was logged before."""
+        remove_leftovers(self.path.parent, f"{self.path.name}.")
         write_atomically(self.path, "".join(map(_line, trainer.history)).encode())
 
     def on_log(self, trainer: RunningTrainer, entry: Mapping[str, float]) -> None:

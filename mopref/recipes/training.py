@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mopref._atomic_writes import write_atomically
+from mopref._atomic_writes import remove_leftovers, write_atomically
 from mopref.conditioning import PreferenceModel
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
@@ -234,6 +234,8 @@ class _Begin(TrainerCallback):
 
     def on_train_begin(self, trainer: Any) -> None:
         """Write recipe, versions and data statistics."""
+        # The folder is this run's alone: whatever a killed one left half written.
+        remove_leftovers(self.folder, "")
         save_recipe(self.recipe, self.folder / RECIPE)
         for name, tree in self.trees.items():
             _write_json(tree, self.folder / name)

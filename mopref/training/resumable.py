@@ -1,7 +1,8 @@
 """The half of the trainer that survives: writing a checkpoint, and going on from one."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,22 @@ class Resumable:
             "settings": self._settings(),
             "identity": self._identity,
         }
-        try:
+        with self._whole_checkpoint_told(f"step {self.step} could not be saved as {folder}"):
             with replace_folder(folder) as unfinished:
                 save_state(self._state(), unfinished, self._record_types, about)
+
+    @contextmanager
+    def _whole_checkpoint_told(self, failure: str) -> Iterator[None]:
+        """Within this block an error of the system, a full disk say, is told with its step and what is safe."""
+        try:
+            yield
         except OSError as error:
+            if error.errno is None and type(error) is not OSError:
+                raise  # A sentence of its own, such as what a folder holds already.
             newest = self._checkpoints.newest()
             whole = "no checkpoint is there" if newest is None else f"{newest} is whole, and resumes the run"
-            raise OSError(
-                error.errno, f"step {self.step} could not be saved as {folder} ({error.strerror or error}): {whole}"
-            ) from error
+            sentence = f"{failure} ({error.strerror or error}): {whole}"
+            raise (OSError(sentence) if error.errno is None else OSError(error.errno, sentence)) from error
 
     def _save_due(self) -> Path:
         """Write the checkpoint of this step into output_dir, and remove those that are too many then."""

@@ -298,7 +298,8 @@ class ParetoTrainer(Resumable):
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, hook)(self, *arguments)
+            with self._whole_checkpoint_told(f"{type(callback).__name__}.{hook} failed at step {self.step}"):
+                getattr(callback, hook)(self, *arguments)
 
     def front(
         self,

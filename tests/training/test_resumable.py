@@ -233,3 +233,28 @@ def test_a_signal_while_the_last_step_is_saved_is_obeyed_too(monkeypatch, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         trainer_of(tmp_path).train()
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def test_a_full_disk_in_a_callback_names_the_step_too(tmp_path):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    message = (
+        r"At\.on_step_end failed at step 3 \(No space left on device\): .*checkpoint-2 is whole, and resumes the run"
+    )
+    with pytest.raises(OSError, match=message):
+        trainer_of(tmp_path, [At(3, full)]).train()
+
+
+def test_a_file_that_exists_is_still_a_file_that_exists(tmp_path):
+    def exists():
+        raise FileExistsError(17, "is there", "path")
+
+    with pytest.raises(FileExistsError, match=r"At\.on_step_end failed at step 3 \(is there\)"):
+        trainer_of(tmp_path, [At(3, exists)]).train()
+    with pytest.raises(FileNotFoundError, match="own words"):
+        trainer_of(tmp_path / "new", [At(3, lambda: open_nothing())]).train()
+
+
+def open_nothing():
+    raise FileNotFoundError("own words")
