@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mopref._checked_files import is_readable_text
+
 __all__ = ["check_row_names", "check_same_names", "checked_names", "numbered_names"]
 
 
@@ -10,10 +12,16 @@ def checked_names(names: Any, what: str = "names") -> tuple[str, ...]:
     """The names of an objective's losses, as a tuple.
 
     Raises:
-        ValueError: no name, one text in place of a list, or names that are not distinct, non-empty texts.
+        ValueError: no name, one text in place of a list, names that are not distinct, non-empty texts, or one with
+            control characters, which would act on a terminal.
     """
     if isinstance(names, Sequence) and not isinstance(names, str):
         if names and len(set(map(str, names))) == len(names) and all(isinstance(n, str) and n for n in names):
+            unfit = next((name for name in names if not is_readable_text(name)), None)
+            if unfit is not None:
+                raise ValueError(
+                    f"{what} hold {unfit!r:.80}, which has control characters in it: choose a name without them."
+                )
             return tuple(names)
     raise ValueError(f"{what} is {names!r}: give a sequence of distinct texts, for example ('helpful', 'harmless').")
 

@@ -1,5 +1,6 @@
 """What ``adapter_config.json`` and the tensors beside it may hold: one check of what is read and what is written."""
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -9,10 +10,11 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from mopref._checked_files import parsed_description, regular_file
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_check import difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
-from mopref.conditioning.svd_lora import SVDLoRAConfig
+from mopref.conditioning.svd_lora import SVDLoRAConfig, check_ranks
 from mopref.option_checks import RecordedConvention
 
 __all__ = [
@@ -27,15 +29,19 @@ __all__ = [
     "checked_settings",
     "difference_of_base",
     "difference_of_kind",
-    "parsed_json",
     "read_config",
+    "sealed",
 ]
 
 CONFIG_FILE = "adapter_config.json"
 # Under another method's type an adapter may load "successfully" elsewhere and do nothing.
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
-# 2: records what a preference says (preference_convention).
-FORMAT_VERSION = 2
+# 2: records what a preference says (preference_convention). 3: has checksums (sha256, tensors_sha256), and says where
+# the base comes from (base_revision, base_is_local).
+FORMAT_VERSION = 3
+_READABLE = range(1, FORMAT_VERSION + 1)
+_SEALED_SINCE = 3
+_SAVE_AGAIN = "the adapter is damaged, save it again"
 PARTS = ("U", "V", "sigma", "scale")
 # The fields by which adapters are of the same kind, so that a newer one may take the place of an older.
 KIND = ("objectives", "adapted_modules", "base_check")
@@ -52,6 +58,7 @@ class AdapterSettings(NamedTuple):
         base_weights: how many adapted layers were stored in which way, of ``storage_kinds``; ``None`` where nothing
             tells.
         convention: what a preference says: "importance", "ray", or "unrecorded".
+        tensors_digest: the SHA-256 of the file of tensors; ``None`` of a format before version 3.
     """
 
     config: SVDLoRAConfig
@@ -59,6 +66,7 @@ class AdapterSettings(NamedTuple):
     samples: dict[str, list[float]]
     base_weights: dict[str, int] | None
     convention: RecordedConvention
+    tensors_digest: str | None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -71,44 +79,66 @@ class AdapterSettings(NamedTuple):
         }
 
 
-def parsed_json(content: bytes, source: str) -> Any:
-    """What a JSON text in UTF-8 says; the source says in a message where it comes from.
-
-    Raises:
-        ValueError: no such text, or one that is nested too deep.
-    """
-    try:
-        return json.loads(content.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source} is not valid JSON ({error})") from error
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """The description of an adapter folder, of whose fields only type and version are checked.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON, an adapter of another type, or of a newer format.
+        ValueError: no plain file of its own, not JSON, an adapter of another type or of a newer format, or one that was
+            changed after it was written.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
+    path = regular_file(folder, CONFIG_FILE)
+    if path is None:
         raise FileNotFoundError(f"{folder} is no adapter folder: it has no {CONFIG_FILE}.")
     try:
-        description = parsed_json(path.read_bytes(), str(path))
+        description = parsed_description(path)
     except ValueError as error:
-        raise ValueError(f"{error}: the adapter is damaged, save it again.") from error
+        raise ValueError(f"{error}: {_SAVE_AGAIN}.") from error
     kind = description.get("peft_type") if isinstance(description, dict) else None
     if kind != ADAPTER_TYPE:
         raise ValueError(
-            f"{folder} holds an adapter of type {kind!r}, not {ADAPTER_TYPE!r}: load it with the tool that wrote it."
+            f"{folder} holds an adapter of type {kind!r:.80}, not {ADAPTER_TYPE!r}: load it with the tool that wrote "
+            "it."
         )
     number = description.get("format_version")
-    if type(number) is not int or number not in (1, FORMAT_VERSION):
+    if type(number) is not int or number not in _READABLE:
         raise ValueError(
-            f"{folder} has format version {number!r}, and this mopref reads 1 and {FORMAT_VERSION}: use the release "
-            f"of mopref that wrote it ({description.get('versions')})."
+            f"{folder} has format version {number!r:.80}, and this mopref reads {_READABLE[0]} to {FORMAT_VERSION}: "
+            f"use the release of mopref that wrote it ({description.get('versions')!r:.200})."
         )
+    _check_seal(description, path)
     return dict(description)
+
+
+def sealed(description: Mapping[str, Any], tensors: bytes) -> dict[str, Any]:
+    """A description with the checksums by which a later change of it, or of the file of tensors, is noticed."""
+    noted = {**description, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
+    return {**noted, "sha256": _digest(noted)}
+
+
+def _digest(description: Mapping[str, Any]) -> str:
+    """Of all that a description says, however it is laid out, but for its own checksum."""
+    text = json.dumps({**description, "sha256": None}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_seal(description: Mapping[str, Any], path: Path) -> None:
+    """Refuse a description that is not as it was written.
+
+    Raises:
+        ValueError: such a description.
+    """
+    number = description["format_version"]
+    if number < _SEALED_SINCE:
+        if "sha256" in description:
+            raise ValueError(f"{path} says format version {number}, which had no checksum, and has one: {_SAVE_AGAIN}.")
+        return
+    if description.get("sha256") != _digest(description):
+        raise ValueError(
+            f"{path} is not as mopref wrote it (its sha256 differs): it is damaged, or was edited by hand. Take a copy "
+            "of what was written; to change it, load that by PreferenceModel.load(base, folder), set what is to be "
+            "changed on the model, and save it again by save_pretrained."
+        )
 
 
 def checked_settings(description: Mapping[str, Any]) -> AdapterSettings:
@@ -127,9 +157,17 @@ def checked_settings(description: Mapping[str, Any]) -> AdapterSettings:
     try:
         config = SVDLoRAConfig(**{field: description[field] for field in SVDLoRAConfig.__dataclass_fields__})
     except (TypeError, ValueError) as error:
-        raise ValueError(str(error).rstrip(".")) from error
+        raise ValueError(f"{str(error).rstrip('.'):.400}") from error
     sizes = {name: (n_out, n_in) for name, (n_out, n_in) in description["adapted_modules"].items()}
-    return AdapterSettings(config, sizes, description["base_check"], description.get("base_weights"), convention)
+    check_ranks(config, sizes.values())
+    return AdapterSettings(
+        config,
+        sizes,
+        description["base_check"],
+        description.get("base_weights"),
+        convention,
+        description.get("tensors_sha256"),
+    )
 
 
 def difference_of_base(
@@ -150,7 +188,7 @@ def difference_of_base(
         layer = module.base_layer if isinstance(module, AdapterLayer) else module
         own_size = layer_sizes(layer) if layer is not None and is_adaptable(layer) else "missing"
         if own_size != size:
-            return f"it adapts {name} of shape {size}, which is {own_size} here"
+            return f"it adapts {name:.200} of shape {size}, which is {own_size} here"
     return difference_of_weights(samples, base_model, version)
 
 
@@ -167,11 +205,11 @@ def difference_of_kind(recorded: Mapping[str, Any], own: Mapping[str, Any], base
     except ValueError as error:
         return f"it cannot be read: {error}"
     if recorded["objectives"] != list(own["objectives"]):
-        return f"its objectives are {', '.join(recorded['objectives'])}"
+        return f"its objectives are {', '.join(recorded['objectives']):.200}"
     if recorded["adapted_modules"] != own["adapted_modules"]:
         return "it adapts other layers, or layers of other sizes"
     version = recorded.get("format_version")
-    if version not in (1, FORMAT_VERSION):
+    if version not in _READABLE:
         return f"it is of format version {version!r:.80}"
     return difference_of_weights(recorded["base_check"], base_model, version)
 
@@ -188,7 +226,7 @@ def check_tensors(
         if name not in tensors:
             raise ValueError(f"has no tensor {name!r}")
         if name not in shapes:
-            raise ValueError(f"has a tensor {name!r} that {config_file} does not describe")
+            raise ValueError(f"has a tensor {name!r:.200} that {config_file} does not describe")
         if tuple(tensors[name].shape) != shapes[name]:
             raise ValueError(f"{name!r} has shape {tuple(tensors[name].shape)}, not {shapes[name]}")
         if tensors[name].dtype not in _FLOATS:

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mopref._checked_files import regular_file
+from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
     CONFIG_FILE,
@@ -29,21 +29,23 @@ from mopref.conditioning.adapter_description import (
     difference_of_kind,
     read_config,
 )
-from mopref.conditioning.adapter_folder import TENSOR_FILE, check_replaceable, model_weights, write_adapter
+from mopref.conditioning.adapter_folder import TENSOR_FILE, adapter_content, check_replaceable, model_weights
 from mopref.conditioning.base_check import base_check, shares_no_weight, storage_kinds
+from mopref.conditioning.base_origin import BaseOrigin, base_origin, checked_origin
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
+from mopref.conditioning.tensor_files import described_tensors, file_digest, read_tensors
 from mopref.option_checks import RecordedConvention
 
 __all__ = [
     "AdapterContent",
     "Adapters",
-    "base_name",
     "check_savable",
     "introduce_to_peft",
     "introduce_to_pipelines",
     "kind_of",
     "named_base",
     "read_adapter",
+    "recorded_commit",
     "refuse_mixed_folder",
     "save_adapter",
     "stored",
@@ -124,17 +126,20 @@ def save_adapter(
     Raises:
         FileExistsError: the folder holds something else.
         ValueError: what :func:`read_adapter` would refuse.
+        OSError: nothing can be written; an older save is as it was.
     """
     introduce_to_peft()
-    kind = kind_of(adapters, config, base_model)
+    kind, origin = kind_of(adapters, config, base_model), base_origin(base_model)
     tensors = {f"{name}.{part}": stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
     description = {
         # PEFT and transformers read these two, and refuse a type that they do not know.
         "peft_type": ADAPTER_TYPE,
-        "base_model_name_or_path": base_name(base_model),
+        "base_model_name_or_path": origin.name,
         "format_version": FORMAT_VERSION,
         "preference_convention": convention,
-        "base_model": base_name(base_model),
+        "base_model": origin.name,
+        "base_revision": origin.revision,
+        "base_is_local": origin.is_local,
         "base_check": kind["base_check"],
         "base_weights": storage_kinds(layer.base_layer for layer in adapters.values()),
         **asdict(config),
@@ -143,7 +148,7 @@ def save_adapter(
     }
     _check_readable(description, tensors, adapters, base_model)
     check_replaceable(folder, kind, base_model)
-    write_adapter(folder, description, tensors, kind)
+    write_together({folder: adapter_content(description, tensors, kind)})
 
 
 def _check_readable(
@@ -167,27 +172,32 @@ def _check_readable(
         ) from error
 
 
-def named_base(folder: Path) -> str:
-    """The name of the base model of an adapter folder.
+def named_base(folder: Path) -> BaseOrigin:
+    """Where the base model of an adapter folder comes from.
 
     Raises:
         FileNotFoundError: no adapter folder.
-        ValueError: it names none, or the folder itself, which transformers would not take for a base.
+        ValueError: it names none, a folder that is not here, or the adapter's own, which transformers would not take
+            for a base.
     """
-    name = read_config(folder).get("base_model")
-    if name and not isinstance(name, str):
-        raise ValueError(f"{folder / CONFIG_FILE}: base_model is {name!r:.80}, not a text: the adapter is damaged.")
-    if not name:
-        raise ValueError(
-            f"{folder} does not name its base model: load the base and call PreferenceModel.load(base, folder)."
-        )
-    if Path(name).is_dir() and Path(name).resolve() == folder.resolve():
+    origin = checked_origin(read_config(folder), folder)
+    if Path(origin.name).is_dir() and Path(origin.name).resolve() == folder.resolve():
         refuse_mixed_folder(folder)
         raise ValueError(
             f"{folder} names itself as its base model, of which it holds no weights: load the base and call "
             "PreferenceModel.load(base, folder)."
         )
-    return name
+    return origin
+
+
+def recorded_commit(folder: Path, name: str) -> str | None:
+    """The hub's commit of the base model of an adapter folder, where that is called so; ``None`` where it is not known.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`named_base`.
+    """
+    description = read_config(folder)
+    return checked_origin(description, folder).revision if description.get("base_model") == name else None
 
 
 def refuse_mixed_folder(folder: Path) -> None:
@@ -229,7 +239,7 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
             f"{folder / CONFIG_FILE}: base_check has no number of this base's weights, so that another base would go "
             "unnoticed: the adapter is damaged, save it again."
         )
-    tensors = _read_tensors(folder / TENSOR_FILE, settings.shapes)
+    tensors = _read_tensors(folder, settings)
     _tell_convention(settings.convention, folder)
     _tell_storage(settings, base_model, folder)
     return AdapterContent(settings.config, tuple(settings.sizes), tensors, settings.convention)
@@ -249,20 +259,28 @@ def read_values(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_mo
         raise ValueError(
             f"{folder} holds another adapter than this model's ({reason}): load it by PreferenceModel.load."
         )
-    return _read_tensors(folder / TENSOR_FILE, settings.shapes)
+    return _read_tensors(folder, settings)
 
 
-def _read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is no complete adapter: it has no {path.name}.")
+def _read_tensors(folder: Path, settings: AdapterSettings) -> dict[str, Tensor]:
+    """The tensors, once the header of their file and its checksum are right."""
+    path = regular_file(folder, TENSOR_FILE)
+    if path is None:
+        raise FileNotFoundError(f"{folder} is no complete adapter: it has no {TENSOR_FILE}.")
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}): the adapter is damaged, save it again.") from error
+        described = described_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: the adapter is damaged, save it again.") from error
     try:
-        check_tensors(tensors, shapes)
+        check_tensors(described, settings.shapes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}: the adapter is damaged, save it again.") from error
+    if settings.tensors_digest is not None and file_digest(path) != settings.tensors_digest:
+        raise ValueError(
+            f"{path} is not as mopref wrote it (its SHA-256 is another than {CONFIG_FILE} records): it is damaged, or "
+            "of another save than the description. Take both files of one save, or save the adapter again."
+        )
+    tensors = read_tensors(path)
     check_finite(tensors, str(path))
     return tensors
 
@@ -302,8 +320,3 @@ def _tell_storage(settings: AdapterSettings, base_model: nn.Module, folder: Path
 def stored(tensor: Tensor) -> Tensor:
     """A tensor as safetensors takes it: on the CPU, contiguous, and with memory of its own."""
     return tensor.detach().cpu().clone().contiguous()
-
-
-def base_name(base_model: nn.Module) -> str:
-    """The name or the path of a base model; empty where it has none."""
-    return str(getattr(base_model, "name_or_path", "") or "")

@@ -1,38 +1,40 @@
-"""The folder that an adapter or a plain LoRA is written into: what may be replaced, and writing in one move."""
+"""The folder that an adapter or a plain LoRA is written into: what may be replaced, and writing at once."""
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mopref._checked_files import MAX_DESCRIPTION_BYTES, parsed_description, parsed_json, regular_file
+from mopref._write_ahead import current_file
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
     CONFIG_FILE,
     FORMAT_VERSION,
     KIND,
     difference_of_kind,
-    parsed_json,
     read_config,
+    sealed,
 )
+from mopref.conditioning.tensor_files import noted_text
 
 __all__ = [
     "CONDITIONING_CONFIG",
     "CONDITIONING_TENSORS",
     "EXPORTED",
     "TENSOR_FILE",
+    "adapter_content",
     "check_replaceable",
     "checked_folder",
+    "description_text",
+    "is_there",
     "model_weights",
     "refuse_content",
     "refused_content",
-    "write_adapter",
-    "write_files",
 ]
 
 TENSOR_FILE = "adapter_model.safetensors"
@@ -109,13 +111,18 @@ def refused_content(folder: Path) -> str | None:
     return None
 
 
+def is_there(folder: Path, *names: str) -> bool:
+    """Whether the folder has something under one of these names."""
+    return any(os.path.lexists(current_file(folder, name)) for name in names)
+
+
 def _other_content(folder: Path, own: Mapping[str, Any], base_model: nn.Module) -> str | None:
     content = refused_content(folder)
     if content is not None:
         return content
-    if any(os.path.lexists(folder / name) for name in (CONDITIONING_CONFIG, CONDITIONING_TENSORS)):
+    if is_there(folder, CONDITIONING_CONFIG, CONDITIONING_TENSORS):
         return f"another conditioning ({CONDITIONING_CONFIG}), beside which nobody would know which of the two counts"
-    if not any(os.path.lexists(folder / name) for name in (CONFIG_FILE, TENSOR_FILE, "adapter_model.bin")):
+    if not is_there(folder, CONFIG_FILE, TENSOR_FILE, "adapter_model.bin"):
         return None
     try:
         recorded = _recorded(folder)
@@ -127,7 +134,7 @@ def _other_content(folder: Path, own: Mapping[str, Any], base_model: nn.Module) 
     if exported != own.get(EXPORTED):
         if exported is None:
             return "a mopref adapter, which the export would replace"
-        return f"a LoRA that mopref exported ({exported}), which would be lost"
+        return f"a LoRA that mopref exported ({exported!s:.80}), which would be lost"
     difference = difference_of_kind(recorded, own, base_model)
     return None if difference is None else f"the adapter of another training, which would be lost ({difference})"
 
@@ -138,54 +145,53 @@ def _recorded(folder: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: a description that is damaged, or written by a newer mopref.
     """
-    path = folder / CONFIG_FILE
-    if not path.is_file():
+    path = regular_file(folder, CONFIG_FILE)
+    if path is None:
         return None
-    description = parsed_json(path.read_bytes(), CONFIG_FILE)
+    description = parsed_description(path)
     kind = description.get("peft_type") if isinstance(description, dict) else None
     if kind == ADAPTER_TYPE:
         return read_config(folder)
-    try:
-        with safe_open(folder / TENSOR_FILE, "pt") as file:
-            mark = (file.metadata() or {}).get(_MARK)
-    except (OSError, SafetensorError):
-        return None
+    tensors = regular_file(folder, TENSOR_FILE)
+    mark = None if tensors is None else noted_text(tensors, _MARK)
     noted = None if mark is None else parsed_json(mark.encode(), f"the mark in {TENSOR_FILE}")
     return noted if kind == "LORA" and isinstance(noted, dict) and noted.get(EXPORTED) is not None else None
 
 
-def write_adapter(
-    folder: Path, description: dict[str, Any], tensors: dict[str, Tensor], own: Mapping[str, Any]
-) -> None:
-    """Write both files, the description last, each in one move: an interrupted write leaves no valid adapter.
+def adapter_content(
+    description: dict[str, Any], tensors: dict[str, Tensor], own: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The two files of an adapter, or of a LoRA made from one, by their names, for :func:`write_together`.
 
     Args:
-        folder: where to; it is made where it is missing.
-        description: for :data:`CONFIG_FILE`.
+        description: for :data:`CONFIG_FILE`; that of an adapter gets its checksums.
         tensors: for :data:`TENSOR_FILE`.
         own: as :func:`check_replaceable` takes it; noted in the tensors of an exported LoRA.
+
+    Raises:
+        ValueError: a description too long to be read again.
     """
-    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
     content = save(tensors, metadata={"format": "pt"})
     if EXPORTED in own:
         content = _marked(content, {name: own[name] for name in (EXPORTED, *KIND)})
-    write_files(folder, {TENSOR_FILE: content, CONFIG_FILE: text})
+    else:
+        description = sealed(description, content)
+    return {TENSOR_FILE: content, CONFIG_FILE: description_text(description, CONFIG_FILE)}
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files that belong together, each in one move; without the last, the description, the rest counts nothing.
+def description_text(description: Mapping[str, Any], name: str) -> bytes:
+    """The text of a description in its file.
 
-    Args:
-        folder: where to; it is made where it is missing.
-        files: by their names; an older description goes first, so that an interrupted write leaves none.
+    Raises:
+        ValueError: one too long to be read again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as temporary:
-        for name, data in files.items():
-            (Path(temporary) / name).write_bytes(data)
-        (folder / [*files][-1]).unlink(missing_ok=True)
-        for name in files:
-            os.replace(Path(temporary) / name, folder / name)
+    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
+    if len(text) > MAX_DESCRIPTION_BYTES:
+        raise ValueError(
+            f"the model cannot be saved: {name} would have {len(text)} bytes, and at most {MAX_DESCRIPTION_BYTES} are "
+            "read again. Adapt fewer layers."
+        )
+    return text
 
 
 def _marked(content: bytes, noted: dict[str, Any]) -> bytes:

@@ -130,6 +130,8 @@ def auto_class(name: str, model_options: Mapping[str, Any]) -> Any:
         )
         if key in model_options
     }
+    # Said, since transformers asks on a terminal otherwise.
+    options["trust_remote_code"] = False
     config = model_options.get("config") or AutoConfig.from_pretrained(name, **options)
     for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
         if type(config) in kind._model_mapping:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from mopref._checked_files import is_readable_text
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.objective_names import check_same_names, numbered_names
 from mopref.preferences import validate_preferences
@@ -62,7 +63,8 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
     """The names of the objectives; f1 … fm where only their number is given.
 
     Raises:
-        ValueError: no objective, one text instead of a list, or a name that is there twice.
+        ValueError: no objective, one text instead of a list, a name that is there twice, or one with control
+            characters in it.
 
     Example:
         >>> objective_names(2)
@@ -72,6 +74,11 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
     names = numbered_names(objectives) if isinstance(objectives, int) else tuple(objectives)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")
+    for name in names:
+        if isinstance(name, str) and not is_readable_text(name):
+            raise ValueError(
+                f"objectives hold {name!r:.80}, which has control characters in it: choose a name without them."
+            )
     return names
 
 

@@ -5,7 +5,6 @@ What a class holds is said by its ``SavedForm``; how it is written, read and che
 
 import hashlib
 import json
-import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,23 +12,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite, check_tensors, parsed_json
-from mopref.conditioning.adapter_files import base_name, stored
+from mopref._checked_files import parsed_description, regular_file
+from mopref._write_ahead import write_together
+from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite, check_tensors
+from mopref.conditioning.adapter_files import stored
 from mopref.conditioning.adapter_folder import (
     CONDITIONING_CONFIG,
     CONDITIONING_TENSORS,
     TENSOR_FILE,
     checked_folder,
+    description_text,
+    is_there,
     refuse_content,
     refused_content,
-    write_files,
 )
 from mopref.conditioning.base_check import base_check, difference_of_weights, shares_no_weight
+from mopref.conditioning.base_origin import base_name
 from mopref.conditioning.saved_form import SavedContent, SavedForm, Shapes, base_tensors
+from mopref.conditioning.tensor_files import described_tensors, read_tensors
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
 __all__ = ["SavedConditioning", "read_conditioning"]
@@ -92,8 +95,8 @@ def _save(folder: Path, form: SavedForm, convention: RecordedConvention) -> None
     refuse_content(folder, lambda: _other_content(folder, form))
     content = save(tensors, metadata={"format": "pt"})
     description["sha256"] = _digest(description, hashlib.sha256(content))
-    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
-    write_files(folder, {CONDITIONING_TENSORS: content, CONDITIONING_CONFIG: text})
+    text = description_text(description, CONDITIONING_CONFIG)
+    write_together({folder: {CONDITIONING_TENSORS: content, CONDITIONING_CONFIG: text}})
 
 
 def _saved_base(form: SavedForm) -> dict[str, Tensor]:
@@ -147,9 +150,9 @@ def _other_content(folder: Path, form: SavedForm) -> str | None:
     content = refused_content(folder)
     if content is not None:
         return content
-    if any(os.path.lexists(folder / name) for name in (CONFIG_FILE, TENSOR_FILE, "adapter_model.bin")):
+    if is_there(folder, CONFIG_FILE, TENSOR_FILE, "adapter_model.bin"):
         return "an adapter, beside which nobody would know which of the two counts"
-    if not any(os.path.lexists(folder / name) for name in (CONDITIONING_CONFIG, CONDITIONING_TENSORS)):
+    if not is_there(folder, CONDITIONING_CONFIG, CONDITIONING_TENSORS):
         return None
     try:
         recorded = _description(folder)
@@ -197,22 +200,22 @@ def _description(folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: a damaged one, or one of another version.
     """
-    path = folder / CONDITIONING_CONFIG
-    if not path.is_file():
+    path = regular_file(folder, CONDITIONING_CONFIG)
+    if path is None:
         own = f"; it holds an adapter ({CONFIG_FILE}), which PreferenceModel.load reads"
         raise FileNotFoundError(
             f"{folder} holds no saved conditioning: it has no {CONDITIONING_CONFIG}"
-            f"{own if (folder / CONFIG_FILE).is_file() else ''}."
+            f"{own if is_there(folder, CONFIG_FILE) else ''}."
         )
     try:
-        description = parsed_json(path.read_bytes(), str(path))
+        description = parsed_description(path)
     except ValueError as error:
         raise ValueError(f"{error}: {_SAVE_AGAIN}.") from error
     number = description.get("format_version") if isinstance(description, dict) else None
     if type(number) is int and number > FORMAT_VERSION:
         raise ValueError(
             f"{folder} has format version {number}, and this mopref reads {FORMAT_VERSION}: use the release of mopref "
-            f"that wrote it ({description.get('versions')})."
+            f"that wrote it ({description.get('versions')!r:.200})."
         )
     if type(number) is not int or number != FORMAT_VERSION:
         raise ValueError(f"{path}: format_version is {number!r:.80}, not {FORMAT_VERSION}: {_SAVE_AGAIN}.")
@@ -248,25 +251,31 @@ def read_conditioning(
     folder = checked_folder(folder)
     description = _description(folder)
     if description["kind"] != kind:
-        raise ValueError(f"{folder} holds a {description['kind']}, not a {kind}: load it with that class.")
-    path = folder / CONDITIONING_TENSORS
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} is no complete conditioning: it has no {path.name}.")
+        raise ValueError(f"{folder} holds a {description['kind']:.80}, not a {kind}: load it with that class.")
+    path = regular_file(folder, CONDITIONING_TENSORS)
+    if path is None:
+        raise FileNotFoundError(f"{folder} is no complete conditioning: it has no {CONDITIONING_TENSORS}.")
     try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read ({error}): {_SAVE_AGAIN}.") from error
+        described = described_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: {_SAVE_AGAIN}.") from error
     with path.open("rb") as file:
         intact = _digest(description, hashlib.file_digest(file, "sha256")) == description["sha256"]
     # Of damaged places nothing can be said of the base.
     difference = _difference(description["places"], _as_json(places(description["places"]))) if intact else None
-    content = None if difference else _checked_content(folder, description, tensors, shapes, intact)
+    content = None if difference else _checked_content(folder, description, described, shapes, intact)
     if base is not None and content is not None:
         difference = _difference_of_base(content, base, own)
     if difference or content is None:
         raise ValueError(
             f"{folder} was trained on another base model ({description['base_model']!r:.200}): {difference}."
         )
+    tensors = read_tensors(path)
+    check_finite(tensors, str(path))
+    content = content._replace(
+        tensors={name: tensors[name] for name in content.tensors},
+        base_tensors={name: tensors[f"{_BASE}{name}"] for name in content.base_tensors},
+    )
     if content.convention == "ray":
         warnings.warn(
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
@@ -282,7 +291,10 @@ def _checked_content(
     shapes: Shapes,
     intact: bool,
 ) -> SavedContent:
-    """The content by its description, as long as all of it is as it was written."""
+    """The content by its description, as long as all of it is as it was written.
+
+    Its tensors are those that the file's header describes, of which nothing was read yet.
+    """
     tensor_path, path = folder / CONDITIONING_TENSORS, folder / CONDITIONING_CONFIG
     objectives, settings, places = tuple(description["objectives"]), description["settings"], description["places"]
     try:
@@ -301,7 +313,6 @@ def _checked_content(
                 raise ValueError(f"{name!r} of the base is {found.get(name)}, not {base_shapes.get(name)}")
     except ValueError as error:
         _refuse_damage(tensor_path, str(error), error)
-    check_finite(tensors, str(tensor_path))
     if not intact:
         _refuse_damage(folder, "its files are no longer what was written (sha256)")
     return SavedContent(objectives, settings, places, convention, own, base, description["base_check"])

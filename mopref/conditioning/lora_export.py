@@ -1,13 +1,16 @@
 """Plain LoRAs of an adapter, for other tools: at one preference, or one for each objective."""
 
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import check_finite
-from mopref.conditioning.adapter_files import Adapters, base_name, kind_of, stored
-from mopref.conditioning.adapter_folder import EXPORTED, check_replaceable, write_adapter
+from mopref.conditioning.adapter_files import Adapters, kind_of, stored
+from mopref.conditioning.adapter_folder import EXPORTED, adapter_content, check_replaceable
+from mopref.conditioning.base_origin import base_origin
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig
 
@@ -51,19 +54,27 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
 
     Raises:
         FileExistsError: a folder holds something other than this LoRA of the same adapter; none is written then.
-        ValueError: an objective is called "shared" or by what is no name of a folder, values that are not finite, or
-            PEFT would take some layers for others.
+        ValueError: an objective is called "shared" or by what is no name of a folder of its own, values that are not
+            finite, or PEFT would take some layers for others.
     """
     if "shared" in config.objectives:
         raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
-    for name in config.objectives:
+    names = ("shared", *config.objectives)
+    for name in names:
         if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
             raise ValueError(
                 f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
                 "name without slashes."
             )
+        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
+    if len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names):
+        raise ValueError(
+            f"the LoRAs {', '.join(names)} would be called alike but for capital letters, so that on some disks two "
+            "of them would share a folder: train with other names."
+        )
     loras = []
-    for index, name in enumerate(("shared", *config.objectives)):
+    for index, name in enumerate(names):
         start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank
         rank = config.rank if index == 0 else config.preference_rank
         if rank == 0:
@@ -81,7 +92,7 @@ def _write(loras: list[_Lora], adapters: Adapters, config: SVDLoRAConfig, base_m
     """Write the LoRAs as PEFT reads them, once all of them can be written."""
     refuse_misread_targets(base_model, adapters)
     kind = kind_of(adapters, config, base_model)
-    prepared = []
+    prepared = {}
     for lora in loras:
         own = {**kind, EXPORTED: lora.name}
         check_replaceable(lora.folder, own, base_model)
@@ -90,16 +101,17 @@ def _write(loras: list[_Lora], adapters: Adapters, config: SVDLoRAConfig, base_m
             tensors[f"base_model.model.{name}.lora_A.weight"] = stored(a)
             tensors[f"base_model.model.{name}.lora_B.weight"] = stored(b)
         check_finite(tensors, "the model cannot be exported")
-        prepared.append((lora.folder, _description(lora, adapters, base_model), tensors, own))
-    for arguments in prepared:
-        write_adapter(*arguments)
+        prepared[lora.folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
+    write_together(prepared)
 
 
 def _description(lora: _Lora, adapters: Adapters, base_model: nn.Module) -> dict[str, Any]:
+    origin = base_origin(base_model)
     return {
         "peft_type": "LORA",
         "task_type": _task_type(base_model),
-        "base_model_name_or_path": base_name(base_model),
+        "base_model_name_or_path": origin.name,
+        "revision": origin.revision,
         "inference_mode": True,
         "r": lora.rank,
         # PEFT scales by lora_alpha / r; ours is in B already.

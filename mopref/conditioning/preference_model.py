@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mopref.conditioning import adapter_files, lora_export
 from mopref.conditioning.adapter_description import CONFIG_FILE, PARTS
-from mopref.conditioning.adapter_folder import checked_folder
+from mopref.conditioning.adapter_folder import checked_folder, is_there
+from mopref.conditioning.base_loading import load_base
 from mopref.conditioning.base_model import (
-    auto_class,
     keep_gradients,
     keep_statistics,
     plain_base_model,
@@ -24,11 +24,11 @@ from mopref.conditioning.base_model import (
 from mopref.conditioning.cache_mark import check_cache, mark_cache
 from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel
-from mopref.conditioning.linear_layer import layers_without_gradient
+from mopref.conditioning.linear_layer import layer_sizes, layers_without_gradient
 from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
 from mopref.conditioning.saved_form import SavedForm
-from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, check_ranks
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
@@ -61,8 +61,8 @@ class PreferenceModel(ConditionedModel):
             train and are checkpointed with the model, and are no part of a saved or merged adapter.
 
     Raises:
-        ValueError: no layer to adapt, a target or a block that does not exist, a target that cannot be adapted, or a
-            base model that is wrapped already or has no weights.
+        ValueError: no layer to adapt, a target or a block that does not exist, a target that cannot be adapted, ranks
+            that no layer has a use for, or a base model that is wrapped already or has no weights.
         TypeError: a base model that is no module, such as its name, or settings of another kind.
 
     Example:
@@ -90,6 +90,7 @@ class PreferenceModel(ConditionedModel):
         self._set_up(base_model, config, selection)
 
     def _set_up(self, base_model: nn.Module, config: SVDLoRAConfig, selection: LayerSelection) -> None:
+        check_ranks(config, map(layer_sizes, selection.layers.values()))
         super().__init__(config.objectives)
         self.adapter_config = config
         self.preference_convention = "importance"
@@ -271,6 +272,7 @@ class PreferenceModel(ConditionedModel):
         Raises:
             FileExistsError: the folder holds a model, a checkpoint or another adapter, which would be lost.
             ValueError: what could not be loaded again: values that are not finite, or settings changed since.
+            OSError: nothing can be written, such as on a full disk; an older adapter is as it was.
         """
         adapter_files.save_adapter(
             checked_folder(folder), self.adapters, self.adapter_config, self.base_model, self.preference_convention
@@ -322,8 +324,9 @@ class PreferenceModel(ConditionedModel):
 
         Raises:
             FileNotFoundError: a file of the adapter is missing.
-            ValueError: an adapter of another type or another base, a description that is damaged, or tensors that are
-                missing, unexpected, of another shape or type, or not finite. The base model is unchanged then.
+            ValueError: an adapter of another type or another base, files that were changed since they were written or
+                lie outside the folder, or tensors that are missing, unexpected, of another shape or type, or not
+                finite. The base model is unchanged then.
         """
         folder, base_model = checked_folder(folder), plain_base_model(base_model)
         keep_gradients(base_model)
@@ -363,26 +366,28 @@ class PreferenceModel(ConditionedModel):
         Args:
             name_or_folder: an adapter folder, a model folder, or a model id of a hub.
             config: the new adapters' settings; none for an adapter folder, which has its own.
-            **model_options: for transformers' ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``.
+            **model_options: for transformers' ``AutoModelForCausalLM.from_pretrained``, such as ``dtype``. An adapter's
+                base is loaded at the hub's commit that it was trained on, unless ``revision`` says otherwise.
 
         Raises:
             ValueError: a config together with an adapter folder, or neither; a folder that holds an adapter beside its
-                own base; and as :meth:`load`.
+                own base; a base that needs code of its own, has pickled weights alone, or was a folder that is not
+                here; and as :meth:`load`.
         """
         folder = checked_folder(name_or_folder, "name_or_folder")
-        if (folder / CONFIG_FILE).is_file():
+        if is_there(folder, CONFIG_FILE):
             if config is not None:
                 adapter_files.refuse_mixed_folder(folder)
                 raise ValueError(f"{folder} is an adapter with its own settings: leave config out.")
-            base_name = adapter_files.named_base(folder)
-            return cls.load(auto_class(base_name, model_options).from_pretrained(base_name, **model_options), folder)
+            base = adapter_files.named_base(folder)
+            pinned = {} if base.revision is None else {"revision": base.revision}
+            return cls.load(load_base(base.name, pinned | model_options), folder)
         if config is None:
             raise ValueError(
                 f"{name_or_folder} has no {CONFIG_FILE}, so it is taken for a base model: give an "
                 "SVDLoRAConfig for its new adapters."
             )
-        name = str(name_or_folder)
-        return cls(auto_class(name, model_options).from_pretrained(name, **model_options), config)
+        return cls(load_base(str(name_or_folder), model_options), config)
 
 
 def _told_blocked(base_model: nn.Module, names: list[str]) -> str:

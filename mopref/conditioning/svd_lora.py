@@ -2,20 +2,25 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from mopref._checked_files import is_readable_text
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
-__all__ = ["SVDLoRAConfig", "SVDLoRALayer"]
+__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks"]
+
+# Beyond both, ranks are a slip, or another's attempt to fill the memory: a change of n_out × n_in numbers has a rank of
+# min(n_out, n_in) at most.
+_ANY_RANK, _RANK_FACTOR = 1024, 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ class SVDLoRAConfig:
         if not self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives are {self.objectives!r}: give at least one name, each once.")
         for name in self.objectives:
+            if not is_readable_text(name):
+                raise ValueError(
+                    f"objectives hold {name!r:.80}, which has control characters in it: choose a name without them."
+                )
             # What leads elsewhere; another name with a slash is refused where folders are written.
             if {"", ".", ".."} & set(re.split(r"[/\\]", name)):
                 raise ValueError(
@@ -92,6 +101,24 @@ class SVDLoRAConfig:
     def total_rank(self) -> int:
         """k + p·m, the most that the rank of an adapted weight's change can be."""
         return self.rank + self.preference_rank * len(self.objectives)
+
+
+def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None:
+    """Refuse ranks that no layer has a use for, before memory is taken for them.
+
+    Args:
+        config: the settings.
+        sizes: ``(n_out, n_in)`` of the layers.
+
+    Raises:
+        ValueError: k + p·m is above 1024, and above four times the smaller side of every layer.
+    """
+    limit = max([_ANY_RANK, *(_RANK_FACTOR * min(size) for size in sizes)])
+    if config.total_rank > limit:
+        raise ValueError(
+            f"rank {config.rank} and preference_rank {config.preference_rank} for {len(config.objectives)} objectives "
+            f"make {config.total_rank} directions, and these layers have a use for {limit} at most: lower them."
+        )
 
 
 class SVDLoRALayer(AdapterLayer):

@@ -4,10 +4,11 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError, safe_open
-
+from mopref._checked_files import regular_file
+from mopref._write_ahead import finish_pending
 from mopref.conditioning.adapter_description import CONFIG_FILE
-from mopref.conditioning.adapter_folder import TENSOR_FILE
+from mopref.conditioning.adapter_folder import TENSOR_FILE, is_there
+from mopref.conditioning.tensor_files import described_tensors, file_digest
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.model_card import CARD, CARD_PICTURE, write_model_card
 from mopref.recipes.run_facts import hub_id
@@ -68,11 +69,13 @@ def push_to_hub(
         ) from error
     folder = Path(run_folder) / ADAPTER
     files = read_run_files(run_folder)
-    if files.adapter is None or not (folder / TENSOR_FILE).is_file():
+    if files.adapter is None or not is_there(folder, TENSOR_FILE):
         raise RunFolderError(
             f"the run in {run_folder} is not finished: it has no adapter to upload; resume it with --resume."
         )
-    _check_tensors(folder / TENSOR_FILE)
+    # What is uploaded are the files at their places.
+    finish_pending(folder)
+    _check_tensors(folder, files.adapter.get("tensors_sha256"))
     _tell_local_base(files.adapter.get("base_model"))
     write_model_card(run_folder, repo_id)
     names = [name for name in _FILES if (folder / name).is_file()]
@@ -104,13 +107,17 @@ def _is_of_network(error: Exception) -> bool:
     return type(error).__module__.startswith(("httpx", "requests"))
 
 
-def _check_tensors(path: Path) -> None:
-    """Refuse tensors that nobody could load."""
+def _check_tensors(folder: Path, digest: str | None) -> None:
+    """Refuse tensors that nobody could load, or that are not those that were written."""
     try:
-        with safe_open(path, "pt") as file:
-            file.keys()
-    except SafetensorError as error:
-        raise RunFolderError(f"{path} cannot be read ({error}): the run's folder is damaged.") from error
+        path = regular_file(folder, TENSOR_FILE)
+        if path is None:
+            return
+        described_tensors(path)
+    except ValueError as error:
+        raise RunFolderError(f"{str(error).rstrip('.')}: the run's folder is damaged.") from error
+    if digest is not None and file_digest(path) != digest:
+        raise RunFolderError(f"{path} is not as it was written (SHA-256): the run's folder is damaged.")
 
 
 def _tell_local_base(base: object) -> None:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import torch
 
 from mopref.conditioning import PreferenceModel, SVDLoRAConfig
-from mopref.conditioning.base_model import auto_class
+from mopref.conditioning.adapter_files import recorded_commit
+from mopref.conditioning.base_loading import load_base
 from mopref.llm.demo.assets import smollm2
 from mopref.recipes.mistakes import RecipeError, raised_by
 from mopref.recipes.recipe import ModelSettings
@@ -31,9 +32,14 @@ def adapted_model(settings: ModelSettings, adapter: SVDLoRAConfig, device: torch
 
 
 def model_with_adapter(settings: ModelSettings, folder: Path, device: torch.device) -> PreferenceModel:
-    """The base model with the adapter of a folder, on its device; raises as :func:`adapted_model`."""
+    """The base model with the adapter of a folder, on its device; raises as :func:`adapted_model`.
+
+    Of a hub's model that the recipe gives no revision of, it is the commit that the adapter was trained on.
+    """
     name, options = _folder(settings.name), _options(settings, device)
-    base = _loaded("model.name", settings.name, lambda: auto_class(name, options).from_pretrained(name, **options))
+    commit = None if settings.revision is not None else recorded_commit(folder, name)
+    pinned = options if commit is None else {**options, "revision": commit}
+    base = _loaded("model.name", settings.name, lambda: load_base(name, pinned))
     return _on_device(PreferenceModel.load(base, folder), settings, device)
 
 
@@ -46,9 +52,13 @@ def load_tokenizer(settings: ModelSettings) -> Any:
     from transformers import AutoTokenizer
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Said, since transformers asks on a terminal otherwise.
+    options: dict[str, Any] = {"trust_remote_code": False}
     if settings.tokenizer is not None:
-        return _loaded("model.tokenizer", settings.tokenizer, lambda: AutoTokenizer.from_pretrained(settings.tokenizer))
-    options = {} if settings.revision is None else {"revision": settings.revision}
+        own = settings.tokenizer
+        return _loaded("model.tokenizer", own, lambda: AutoTokenizer.from_pretrained(own, **options))
+    if settings.revision is not None:
+        options["revision"] = settings.revision
     name = _folder(settings.name)
     return _loaded("model.name", settings.name, lambda: AutoTokenizer.from_pretrained(name, **options))
 

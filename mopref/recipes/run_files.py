@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mopref.conditioning.adapter_description import read_config
+from mopref.conditioning.adapter_description import CONFIG_FILE, read_config
+from mopref.conditioning.adapter_folder import is_there
 from mopref.front import Front
 from mopref.preferences import validate_preferences
 from mopref.recipes.data_statistics import DataStatistics, read_statistics
@@ -273,4 +274,4 @@ def _newest_checkpoint(folder: Path) -> Path | None:
 
 def _adapter(path: Path) -> dict[str, Any] | None:
     # A folder without a description is what an interrupted write leaves.
-    return read_config(path) if (path / "adapter_config.json").is_file() else None
+    return read_config(path) if is_there(path, CONFIG_FILE) else None

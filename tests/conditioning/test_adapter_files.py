@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from _sealed_adapters import SETTINGS, WEIGHTS, change_tensors, settings_of, write_settings
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
 
 CONFIG = SVDLoRAConfig(objectives=("helpful", "harmless"), rank=4, preference_rank=2, scaling=0.7)
-WEIGHTS = "adapter_model.safetensors"
-SETTINGS = "adapter_config.json"
 
 
 @pytest.fixture
@@ -85,7 +83,7 @@ def test_round_trip(base, model, five_preferences, token_batch, tmp_path):
     }
     settings = json.loads((tmp_path / SETTINGS).read_text())
     assert settings["objectives"] == ["helpful", "harmless"]
-    assert (settings["format_version"], settings["preference_convention"]) == (2, "importance")
+    assert (settings["format_version"], settings["preference_convention"]) == (3, "importance")
 
 
 def test_round_trip_of_a_plain_network(make_mlp, randomise, five_preferences, tmp_path):
@@ -138,9 +136,10 @@ def test_a_tool_that_reads_the_settings_of_any_adapter_is_told(base, tmp_path):
 
 def rewrite_settings(folder: Path, **changes) -> None:
     """Change fields of the settings; those that are ``None`` are taken out."""
-    settings = json.loads((folder / SETTINGS).read_text()) | changes
-    kept = {name: value for name, value in settings.items() if value is not None or name not in changes}
-    (folder / SETTINGS).write_text(json.dumps(kept))
+    settings = settings_of(folder) | changes
+    write_settings(
+        folder, {name: value for name, value in settings.items() if value is not None or name not in changes}
+    )
 
 
 @pytest.mark.parametrize("convention", ["importance", "ray", "unrecorded"])
@@ -196,11 +195,11 @@ def test_a_broken_convention_is_refused(broken, base, folder):
     assert_unchanged(base, before)
 
 
-@pytest.mark.parametrize("version", [0, 3, "2", None, True, 2.0])
+@pytest.mark.parametrize("version", [0, 4, "2", None, True, 2.0])
 def test_another_version_of_the_format_is_refused(version, base, folder):
     settings = json.loads((folder / SETTINGS).read_text()) | {"format_version": version}
     (folder / SETTINGS).write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=rf"has format version {version!r}, and this mopref reads 1 and 2"):
+    with pytest.raises(ValueError, match=rf"has format version {version!r}, and this mopref reads 1 to 3"):
         PreferenceModel.load(base, folder)
 
 
@@ -221,7 +220,7 @@ def test_an_adapter_loads_on_a_base_with_another_vocabulary(sizes, tied, make_lm
     model.save_pretrained(tmp_path)
     preference, tokens = torch.tensor([0.3, 0.7]), token_batch % 90
     expected = logits(model, tokens, preference)[..., :90]
-    for version in (2, 1):
+    for version in (3, 2, 1):
         rewrite_settings(tmp_path, format_version=version)
         loaded = PreferenceModel.load(resized(sizes[1]), tmp_path).eval()
         torch.testing.assert_close(logits(loaded, tokens, preference)[..., :90], expected)
@@ -239,12 +238,6 @@ def test_an_adapted_head_has_the_vocabulary_it_was_trained_on(make_llama, tmp_pa
 def folder(model, tmp_path):
     model.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter"
-
-
-def edit_weights(folder: Path, edit) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    edit(tensors)
-    save_file(tensors, folder / WEIGHTS)
 
 
 def remove_one(tensors: dict[str, torch.Tensor]) -> None:
@@ -275,7 +268,7 @@ def spoil_one(tensors: dict[str, torch.Tensor]) -> None:
     ],
 )
 def test_spoiled_weights_are_refused(edit, message, base, folder):
-    edit_weights(folder, edit)
+    change_tensors(folder, edit)
     before = snapshot(base)
     with pytest.raises(ValueError, match=message):
         PreferenceModel.load(base, folder)
@@ -304,7 +297,7 @@ def test_another_type_is_refused(foreign, base, folder):
         (
             SETTINGS,
             '{"peft_type": "MOPREF_SVD_LORA", "format_version": 7}',
-            "format version 7, and this mopref reads 1 and 2",
+            "format version 7, and this mopref reads 1 to 3",
         ),
         (SETTINGS, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 1}', "lacks 'objectives'"),
         (WEIGHTS, "no tensors", "cannot be read .* save it again"),
@@ -468,8 +461,7 @@ def test_a_folder_of_both_is_told_how_to_be_parted(base, tmp_path):
 
 
 def test_an_adapter_that_names_itself_as_its_base_is_refused(folder):
-    settings = json.loads((folder / SETTINGS).read_text()) | {"base_model": str(folder)}
-    (folder / SETTINGS).write_text(json.dumps(settings))
+    rewrite_settings(folder, base_model=str(folder))
     with pytest.raises(ValueError, match="names itself as its base model, of which it holds no weights: load the base"):
         PreferenceModel.from_pretrained(folder)
 

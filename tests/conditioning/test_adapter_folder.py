@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from _sealed_adapters import SETTINGS, WEIGHTS, change_settings
 from conditioned_networks import conditioned, small_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -15,7 +16,6 @@ from torch import nn
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.adapter_folder import checked_folder, model_weights
 
-SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFERENCE = [0.3, 0.7]
 
 SAVES = {
@@ -122,23 +122,22 @@ def test_an_adapter_of_another_method_beside_marked_tensors(model, folder):
     assert_kept(model, folder, "holds an adapter that mopref did not write")
 
 
-@pytest.mark.parametrize("damaged", ["{", "[" * 100_000, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 3}'])
+@pytest.mark.parametrize("damaged", ["{", "[" * 100_000, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 4}'])
 def test_an_adapter_that_cannot_be_read(damaged, model, folder):
     model.save_pretrained(folder)
     (folder / SETTINGS).write_text(damaged)
-    assert_kept(model, folder, r"holds an adapter that cannot be read \(.*(is not valid JSON|format version 3)")
+    assert_kept(model, folder, r"holds an adapter that cannot be read \(.*(is not valid JSON|format version 4)")
 
 
 @pytest.mark.parametrize("field", ["objectives", "adapted_modules", "base_check"])
 @pytest.mark.parametrize("value", [None, 3, [1]])
 def test_an_adapter_whose_kind_cannot_be_read(field, value, model, folder):
     model.save_pretrained(folder)
-    settings = json.loads((folder / SETTINGS).read_text()) | {field: value}
-    (folder / SETTINGS).write_text(json.dumps(settings))
+    change_settings(folder, **{field: value})
     assert_kept(model, folder, rf"another training, .*\(it cannot be read: {field} is ", ("save_pretrained",))
 
 
-@pytest.mark.parametrize("version", [None, 3, "2"])
+@pytest.mark.parametrize("version", [None, 4, "2"])
 def test_loras_of_another_version_of_the_format(version, model, folder):
     model.export_lora(folder, PREFERENCE)
     with safe_open(folder / WEIGHTS, "pt") as file:
@@ -278,7 +277,8 @@ def test_more_training_and_another_preference_are_saved_into_the_same_folder(mod
     second = save_all([0, 1])
     assert first.keys() == second.keys()
     changed = {name for name in first if first[name] != second[name]}
-    assert changed == {name for name in first if name.endswith(WEIGHTS)}
+    # The description of an adapter has the checksum of its tensors.
+    assert changed == {name for name in first if name.endswith(WEIGHTS)} | {f"adapter/{SETTINGS}"}
     loaded = PreferenceModel.load(a_base(), tmp_path / "adapter")
     loaded.save_pretrained(tmp_path / "adapter")
     assert content(tmp_path) == second

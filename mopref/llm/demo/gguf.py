@@ -33,8 +33,10 @@ def convert_gguf(source: Path, file_name: str, folder: Path) -> None:
             "the package gguf is missing, which converting a GGUF file needs: run pip install 'mopref[demo]'."
         )
 
-    original = AutoModelForCausalLM.from_pretrained(source, gguf_file=file_name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name)
+    original = AutoModelForCausalLM.from_pretrained(
+        source, gguf_file=file_name, dtype=torch.float32, trust_remote_code=False
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file_name, trust_remote_code=False)
     _unquantized(original).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _check_logits(original, folder)
@@ -57,8 +59,9 @@ def _unquantized(original: Any) -> Any:
 def _check_logits(original: Any, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    copy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokens = AutoTokenizer.from_pretrained(folder)("The capital of France is", return_tensors="pt")
+    copy = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokens = tokenizer("The capital of France is", return_tensors="pt")
     with torch.inference_mode():
         difference = (copy(**tokens).logits - original.eval()(**tokens).logits).abs().max().item()
     if not difference <= _TOLERANCE:

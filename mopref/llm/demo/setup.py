@@ -65,7 +65,7 @@ def load_model(name: str, config: SVDLoRAConfig, device_name: str) -> tuple[Pref
     folder = str(smollm2()) if name == "demo" else name
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     model = PreferenceModel.from_pretrained(folder, config, dtype=dtype).to(device)
-    return model, AutoTokenizer.from_pretrained(folder)
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def model_name(name: str) -> str:

@@ -118,9 +118,11 @@ class ClassifierReward(Reward):
         """
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        # No code that comes with a model is run, nor any in a pickle.
+        safe = {"trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(model, **safe)
         classifier, report = AutoModelForSequenceClassification.from_pretrained(
-            model, dtype=dtype, output_loading_info=True
+            model, dtype=dtype, output_loading_info=True, weights_only=True, **safe
         )
         missing = sorted(report["missing_keys"])
         if missing:

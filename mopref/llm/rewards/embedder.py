@@ -31,8 +31,9 @@ class Embedder(OptionsRepr):
 
         self.folder = os.fspath(folder)
         self.device = torch.device(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(self.device)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        self.model = model.eval().to(self.device)
 
     def options(self) -> dict[str, Any]:
         """The options by name."""
