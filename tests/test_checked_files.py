@@ -77,9 +77,7 @@ def test_what_is_no_plain_file_is_refused_and_not_waited_for(tmp_path):
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
     for path in tmp_path.iterdir():
-        with pytest.raises(
-            ValueError, match=rf"{path.name} is no plain file, but a folder, a pipe or a device"
-        ):
+        with pytest.raises(ValueError, match=rf"{path.name} is no plain file, but a folder, a pipe or a device"):
             regular_file(tmp_path, path.name)
 
 
@@ -126,8 +124,6 @@ def test_what_is_no_description_is_refused_in_our_words(content, message):
 def test_other_json_is_read():
     text = '{"größe": [1, 2.5, null, "λ 👨‍👩‍👧 नी"]}'
     assert parsed_json(text.encode(), "it") == {"größe": [1, 2.5, None, "λ 👨‍👩‍👧 नी"]}
-        "größe": [1, 2.5, None, "λ 👨‍👩‍👧 नी"]
-    }
 
 
 @pytest.mark.parametrize(

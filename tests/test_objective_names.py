@@ -57,3 +57,11 @@ def test_names_that_are_none_are_refused(names):
 def test_names_become_a_tuple():
     assert checked_names(["a", "b"]) == ("a", "b")
     assert numbered_names(3) == ("f1", "f2", "f3")
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "\u202eab", "\x9b", "\ud800"])
+def test_names_that_act_on_a_terminal_are_refused(name):
+    with pytest.raises(ValueError, match=r"^names hold '.*', which has control characters in it: choose a na") as error:
+        checked_names(("helpful", name))
+    assert str(error.value).isprintable()
+    assert checked_names(("größe", "नी", "not harmful")) == ("größe", "नी", "not harmful")

@@ -18,9 +18,9 @@ from mopref.setting_types import checked_seed, python_value, python_values, set_
 
 __all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks"]
 
-# Beyond both, ranks are a slip, or another's attempt to fill the memory: a change of n_out × n_in numbers has a rank of
-# min(n_out, n_in) at most.
-_ANY_RANK, _RANK_FACTOR = 1024, 4
+# Beyond both, ranks are a slip, or another's attempt to fill the memory: any rank up to 1024 is taken, and more where
+# the adapters have at most twice as many numbers as the layers.
+_ANY_RANK, _SHARE = 1024, 2
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,11 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
         sizes: ``(n_out, n_in)`` of the layers.
 
     Raises:
-        ValueError: k + p·m is above 1024, and above four times the smaller side of every layer.
+        ValueError: k + p·m is above 1024, and the adapters would have more than twice as many numbers as the layers.
     """
-    limit = max([_ANY_RANK, *(_RANK_FACTOR * min(size) for size in sizes)])
+    sides = [tuple(size) for size in sizes]
+    own = sum(n_out * n_in for n_out, n_in in sides)
+    limit = max(_ANY_RANK, _SHARE * own // max(1, sum(map(sum, sides))))
     if config.total_rank > limit:
         raise ValueError(
             f"rank {config.rank} and preference_rank {config.preference_rank} for {len(config.objectives)} objectives "

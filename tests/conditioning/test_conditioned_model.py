@@ -303,3 +303,10 @@ def test_new_parameters_are_made_like_the_first_that_is_floating_point():
 def test_a_set_of_names_has_no_order(make):
     with pytest.raises(ValueError, match="which has no order: give a list"):
         make({"helpful", "harmless"})
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "\u202eab"])
+def test_a_name_with_control_characters_is_refused(name):
+    with pytest.raises(ValueError, match=r"^objectives hold '.*', which has control characters in it: choose") as error:
+        objective_names(("helpful", name))
+    assert str(error.value).isprintable()

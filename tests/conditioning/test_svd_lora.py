@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.svd_lora import check_ranks
 
 OBJECTIVES = ("a", "b")
 PRESETS = {
@@ -291,3 +292,37 @@ def test_the_papers_preset_divides_by_a_rank():
         SVDLoRAConfig.paper(OBJECTIVES, rank=0)
     with pytest.raises(ValueError, match="objectives is the single text 'ab'"):
         SVDLoRAConfig.paper("ab")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rank", "limit"),
+    [
+        ([(2, 4)], 1016, 1024),
+        ([(4096, 4096)], 4088, 4096),
+        ([(4096, 4096), (8, 4096)], 2000, 2734),
+        ([(4096, 14336)] * 3, 4096, 6371),
+        ([], 1016, 1024),
+    ],
+)
+def test_ranks_are_bounded_by_the_layers(sizes, rank, limit):
+    """The bound is that of an independent count: adapters of twice the layers' numbers, and any rank up to 1024."""
+    check_ranks(SVDLoRAConfig(("a", "b"), rank=rank), sizes)
+    check_ranks(SVDLoRAConfig(("a", "b"), rank=limit - 8), sizes)
+    with pytest.raises(ValueError, match=rf"make {limit + 1} directions, and these layers have a use for {limit} at m"):
+        check_ranks(SVDLoRAConfig(("a", "b"), rank=limit - 7), sizes)
+
+
+@pytest.mark.parametrize("settings", [{"rank": 10**12}, {"preference_rank": 10**12}])
+def test_a_rank_that_is_a_slip_is_refused_before_memory_is_taken(settings):
+    base = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="directions, and these layers have a use for 1024 at most: lower them"):
+        PreferenceModel(base, SVDLoRAConfig(("a", "b"), **settings))
+    assert type(base[0]) is nn.Linear
+    assert all(parameter.requires_grad for parameter in base.parameters())
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "\u202eab", "\x00"])
+def test_a_name_with_control_characters_is_refused(name):
+    with pytest.raises(ValueError, match=r"^objectives hold '.*', which has control characters in it: choose") as error:
+        SVDLoRAConfig(("helpful", name))
+    assert str(error.value).isprintable()
