@@ -52,6 +52,7 @@ OUT_OF_RANGE: list[tuple[str, Any]] = [
     ("evaluation.prompts", ["red cat", " "]),
     ("data.source", " "),
     ("model.name", ""),
+    ("model.revision", " "),
     ("objectives", ["helpful"]),
     ("objectives", ["helpful", "kl"]),
     ("evaluation.points", 0),

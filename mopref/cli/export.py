@@ -1,10 +1,13 @@
 """``mopref export``: a run's model for other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from mopref._atomic_writes import replace_folder
+from mopref._write_ahead import write_ahead
 from mopref.cli.arguments import command_parser, named_preferences, parsed
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -46,13 +49,23 @@ def run(arguments: Sequence[str]) -> None:
     check_new_folder(output, for_run=False)
     opened = open_run(given.folder)
     if is_set:
-        opened.model.export_lora_set(output)
+        with _whole(output) as folder:
+            opened.model.export_lora_set(folder)
     else:
         preference = named_preferences([given.preference], opened.recipe.objectives)
-        if given.format == "lora":
-            opened.model.export_lora(output, preference)
-        else:
-            merged = opened.model.merge(preference)
-            merged.save_pretrained(output)  # type: ignore[operator]
-            opened.tokenizer.save_pretrained(output)
+        merged = opened.model.merge(preference) if given.format == "merged" else None
+        with _whole(output) as folder:
+            if merged is None:
+                opened.model.export_lora(folder, preference)
+            else:
+                merged.save_pretrained(folder)  # type: ignore[operator]
+                opened.tokenizer.save_pretrained(folder)
     tell(f"Written to {output}.")
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    """A folder to write into, whose files appear in ``output`` when all of them are on the disk."""
+    # A folder that is there already may be what a terminal is in.
+    with write_ahead(output) if output.exists() else replace_folder(output) as folder:
+        yield folder

@@ -108,6 +108,10 @@ def _loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
     except (OSError, ValueError, KeyError) as error:
         if type(error) is ValueError and raised_by(error) == "mopref":
             raise
+        if "trust_remote_code" in str(error):
+            raise RecipeError(
+                key, f"is {name!r}, which needs code that comes with it, and mopref runs none: choose another."
+            ) from error
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise RecipeError(
             key, f"is {name!r}: nothing could be loaded from there ({reason}); correct the hub id or folder."

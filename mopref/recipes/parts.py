@@ -189,12 +189,15 @@ def _check_monitoring(recipe: Recipe) -> None:
 
 
 def _check_data(recipe: Recipe) -> None:
-    """Refuse limits of which nothing is left, and a model without a name."""
+    """Refuse limits of which nothing is left, and a model or a revision without a name."""
     data = recipe.data
     for name in ("name", "tokenizer"):
         value = getattr(recipe.model, name)
         if value is not None and not value.strip():
             raise RecipeError(f"model.{name}", f"is {value!r}, which names nothing: give a hub id or a folder.")
+    revision = recipe.model.revision
+    if revision is not None and not revision.strip():
+        raise RecipeError("model.revision", f"is {revision!r}: give a branch, a tag or a commit, or leave it out.")
     for name in ("max_prompt_length", "max_response_length"):
         if getattr(data, name) < 1:
             raise RecipeError(

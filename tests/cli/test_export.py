@@ -56,3 +56,41 @@ def test_what_cannot_be_is_refused_before_a_model_is_loaded(trained, tmp_path, c
     assert main(["export", folder, "--preference", PREFERENCE, "--output", output]) == 2
     assert "holds files already: choose another folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("form", ["merged", "lora-set"])
+def test_an_export_that_fails_half_way_leaves_nothing(form, there, trained, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    if there:
+        output.mkdir()
+    tokenizer, inside = type(trained.tokenizer), []
+
+    def fail(*arguments, **options):
+        inside.append(sorted(path.name for path in tmp_path.rglob("*")))
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(tokenizer, "save_pretrained", fail)
+    monkeypatch.setattr("mopref.conditioning.lora_export.write_together", fail)
+    arguments = ["--preference", PREFERENCE] if form == "merged" else []
+    assert main(["export", str(trained.folder), "--format", form, *arguments, "--output", str(output)]) != 0
+    assert [path.name for path in tmp_path.iterdir()] == (["out"] if there else [])
+    assert not there or not list(output.iterdir())
+    assert len(inside) == 1
+    assert ("model.safetensors" in inside[0]) == (form == "merged")
+
+
+@pytest.mark.parametrize("form", ["merged", "lora", "lora-set"])
+def test_an_export_goes_into_an_empty_folder_as_into_a_new_one(form, trained, tmp_path, monkeypatch):
+    arguments = ["export", str(trained.folder), "--format", form]
+    arguments += [] if form == "lora-set" else ["--preference", PREFERENCE]
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert main([*arguments, "--output", "."]) == 0
+    assert main([*arguments, "--output", str(tmp_path / "new")]) == 0
+
+    def content(folder):
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert content(tmp_path / "empty") == content(tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new"]

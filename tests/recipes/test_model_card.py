@@ -119,7 +119,7 @@ def test_the_code_of_a_hubs_base_runs(trained, tmp_path, capsys, monkeypatch):
     for kind in ("AutoTokenizer", "AutoModelForCausalLM"):
         loader = getattr(transformers, kind)
         monkeypatch.setattr(loader, "from_pretrained", on_hub(loader.from_pretrained))
-    monkeypatch.setattr("mopref.conditioning.preference_model.auto_class", lambda *_: transformers.AutoModelForCausalLM)
+    monkeypatch.setattr("mopref.conditioning.base_loading.auto_class", lambda *_: transformers.AutoModelForCausalLM)
     exec(compile(code_of(card).replace("How do I sleep better?", "red cat"), "card", "exec"), {})
     assert asked[0] == "OWNER/adapter"
     assert [revision for _, revision in asked[1:]] == ["v2", "v2"]

@@ -70,3 +70,61 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
             load()
     with pytest.raises(RecipeError, match=r"^model\.tokenizer is '.*other': nothing could be loaded"):
         load_tokenizer(ModelSettings("demo", tokenizer=str(tmp_path / "other")))
+
+
+def test_a_trained_adapter_comes_back_on_the_commit_it_was_trained_on(tiny, tmp_path, monkeypatch):
+    commit, asked = "0123456789abcdef0123456789abcdef01234567", []
+    settings = ModelSettings(str(tiny / "model"), device="cpu")
+    model = adapted_model(settings, ADAPTER, CPU)
+    model.base_model.config._name_or_path = model.base_model.name_or_path = "OWNER/model"
+    model.base_model.config._commit_hash = commit
+    model.save_pretrained(tmp_path)
+
+    def load(name, options):
+        asked.append((name, options.get("revision")))
+        return adapted_model(settings, ADAPTER, CPU).merge([0.5, 0.5])
+
+    monkeypatch.setattr("mopref.recipes.models.load_base", load)
+    for name, revision in (("OWNER/model", None), ("OWNER/model", "v2"), ("OTHER/model", None)):
+        model_with_adapter(ModelSettings(name, revision=revision), tmp_path, CPU)
+    assert asked == [("OWNER/model", commit), ("OWNER/model", "v2"), ("OTHER/model", None)]
+
+
+def test_code_that_comes_with_a_tokenizer_is_not_run_nor_asked_about(tiny, monkeypatch):
+    import transformers
+
+    seen, load = [], transformers.AutoTokenizer.from_pretrained
+    monkeypatch.setattr(
+        transformers.AutoTokenizer,
+        "from_pretrained",
+        lambda name, **options: seen.append(options["trust_remote_code"]) or load(name, **options),
+    )
+    load_tokenizer(ModelSettings(str(tiny / "model")))
+    load_tokenizer(ModelSettings("demo", tokenizer=str(tiny / "model")))
+    assert seen == [False, False]
+
+
+def test_pickled_weights_are_refused_with_what_to_do(tiny, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny / "model", folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"has no weights in safetensors .* convert them once"):
+        adapted_model(ModelSettings(str(folder)), ADAPTER, CPU)
+
+
+def test_a_model_that_needs_code_of_its_own_is_refused_in_words(tiny, monkeypatch):
+    import transformers
+
+    def refuse(name, **options):
+        raise ValueError("The repository contains custom code.\nPlease pass the argument `trust_remote_code=True`.")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(
+        RecipeError, match=r"^model\.name is .*, which needs code that comes with it, and mopref runs n"
+    ):
+        load_tokenizer(ModelSettings(str(tiny / "model")))
