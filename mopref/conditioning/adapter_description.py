@@ -29,6 +29,7 @@ __all__ = [
     "checked_settings",
     "difference_of_base",
     "difference_of_kind",
+    "is_base_check",
     "read_config",
     "sealed",
 ]
@@ -282,6 +283,11 @@ def _is_sizes(value: Any) -> bool:
     )
 
 
+def is_base_check(value: Any) -> bool:
+    """Whether a value of JSON can be what ``base_check`` gave: a list of finite numbers for each weight by its name."""
+    return isinstance(value, dict) and all(_is_list_of(_is_number, numbers) for numbers in value.values())
+
+
 # By the fields: whether a value is what the field holds, and what that is.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "objectives": (lambda value: _is_list_of(_is_text, value), "a list of texts"),
@@ -297,7 +303,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seed": (_is_whole, "a whole number"),
     "adapted_modules": (lambda value: _is_sizes(value) and bool(value), "two sizes for each layer by its name"),
     "base_check": (
-        lambda value: isinstance(value, dict) and all(_is_list_of(_is_number, numbers) for numbers in value.values()),
+        is_base_check,
         "a list of numbers for each weight by its name",
     ),
     "base_weights": (

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.mlp import standardise_preferences
 from mopref.conditioning.saved_form import SavedForm, take_on
@@ -50,7 +51,8 @@ class ConcatenationModel(SavedConditioning, ConditionedModel):
             ValueError: another kind, another base, or a file that is damaged. The base is unchanged then.
         """
         content = read_conditioning(folder, "ConcatenationModel", lambda *_: {}, base_model)
-        model = cls(base_model, content.objectives)
+        with made_of(folder):
+            model = cls(base_model, content.objectives)
         model.preference_convention = content.convention
         take_on(content, model._form())
         return model

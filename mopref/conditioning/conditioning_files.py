@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mopref._checked_files import parsed_description, regular_file
+from mopref._checked_files import regular_file
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite, check_tensors
 from mopref.conditioning.adapter_files import stored
@@ -31,14 +31,14 @@ from mopref.conditioning.adapter_folder import (
 )
 from mopref.conditioning.base_check import base_check, difference_of_weights, shares_no_weight
 from mopref.conditioning.base_origin import base_name
+from mopref.conditioning.conditioning_description import FORMAT_VERSION, SAVE_AGAIN, check_settings, read_description
 from mopref.conditioning.saved_form import SavedContent, SavedForm, Shapes, base_tensors
 from mopref.conditioning.tensor_files import described_tensors, read_tensors
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
 __all__ = ["SavedConditioning", "read_conditioning"]
 
-FORMAT_VERSION = 1
-_SAVE_AGAIN = "the conditioning is damaged, save it again"
+_MANY_PLACES = 1000
 # Base tensors have names of their own in the file.
 _BASE = "base."
 
@@ -155,7 +155,7 @@ def _other_content(folder: Path, form: SavedForm) -> str | None:
     if not is_there(folder, CONDITIONING_CONFIG, CONDITIONING_TENSORS):
         return None
     try:
-        recorded = _description(folder)
+        recorded = read_description(folder)
     except (ValueError, OSError) as error:
         return f"a conditioning that cannot be read ({str(error).rstrip('.')})"
     own = _identity(form)
@@ -178,52 +178,6 @@ def _difference(recorded: Any, own: Any) -> str | None:
                 return f"{name} is {there!r:.80} there and {here!r:.80} here"
         return None if [*recorded] == [*own] else "the same names in another order"
     return None if recorded == own else f"{recorded!r:.80} there and {own!r:.80} here"
-
-
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "kind": str,
-    "objectives": list,
-    "preference_convention": str,
-    "settings": dict,
-    "places": dict,
-    "base_model": (str, type(None)),
-    "base_check": (dict, type(None)),
-    "base_tensors": dict,
-    "sha256": str,
-}
-
-
-def _description(folder: Path) -> dict[str, Any]:
-    """The description of a folder, of which only the types of its fields and the version are checked.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: a damaged one, or one of another version.
-    """
-    path = regular_file(folder, CONDITIONING_CONFIG)
-    if path is None:
-        own = f"; it holds an adapter ({CONFIG_FILE}), which PreferenceModel.load reads"
-        raise FileNotFoundError(
-            f"{folder} holds no saved conditioning: it has no {CONDITIONING_CONFIG}"
-            f"{own if is_there(folder, CONFIG_FILE) else ''}."
-        )
-    try:
-        description = parsed_description(path)
-    except ValueError as error:
-        raise ValueError(f"{error}: {_SAVE_AGAIN}.") from error
-    number = description.get("format_version") if isinstance(description, dict) else None
-    if type(number) is int and number > FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has format version {number}, and this mopref reads {FORMAT_VERSION}: use the release of mopref "
-            f"that wrote it ({description.get('versions')!r:.200})."
-        )
-    if type(number) is not int or number != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version is {number!r:.80}, not {FORMAT_VERSION}: {_SAVE_AGAIN}.")
-    for name, kind in _FIELDS.items():
-        if not isinstance(description.get(name, ...), kind):
-            found = repr(description[name])[:80] if name in description else "missing"
-            raise ValueError(f"{path}: {name} is {found}, which it cannot be: {_SAVE_AGAIN}.")
-    return dict(description)
 
 
 def read_conditioning(
@@ -249,7 +203,7 @@ def read_conditioning(
         ValueError: another kind or base, or a file that is damaged.
     """
     folder = checked_folder(folder)
-    description = _description(folder)
+    description = read_description(folder)
     if description["kind"] != kind:
         raise ValueError(f"{folder} holds a {description['kind']:.80}, not a {kind}: load it with that class.")
     path = regular_file(folder, CONDITIONING_TENSORS)
@@ -258,7 +212,7 @@ def read_conditioning(
     try:
         described = described_tensors(path)
     except ValueError as error:
-        raise ValueError(f"{error}: {_SAVE_AGAIN}.") from error
+        raise ValueError(f"{error}: {SAVE_AGAIN}.") from error
     with path.open("rb") as file:
         intact = _digest(description, hashlib.file_digest(file, "sha256")) == description["sha256"]
     # Of damaged places nothing can be said of the base.
@@ -297,12 +251,16 @@ def _checked_content(
     """
     tensor_path, path = folder / CONDITIONING_TENSORS, folder / CONDITIONING_CONFIG
     objectives, settings, places = tuple(description["objectives"]), description["settings"], description["places"]
+    # Whatever is in a folder that is intact was compared with the base already.
+    if not intact and len(places) > _MANY_PLACES:
+        _refuse_damage(folder, "its files are no longer what was written (sha256)")
     try:
+        check_settings(description["kind"], settings)
         own_shapes = shapes(objectives, settings, places)
         base_shapes = {name: tuple(shape) for name, shape in description["base_tensors"].items()}
         convention = checked_recorded_convention(description["preference_convention"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        _refuse_damage(path, f"its settings cannot be read ({type(error).__name__}: {error})", error)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        _refuse_damage(path, f"its settings cannot be read ({type(error).__name__}: {error!s:.200})", error)
     base = {name.removeprefix(_BASE): tensor for name, tensor in tensors.items() if name.startswith(_BASE)}
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith(_BASE)}
     try:
@@ -310,7 +268,7 @@ def _checked_content(
         found = {name: tuple(tensor.shape) for name, tensor in base.items()}
         for name in sorted(base_shapes.keys() | found.keys()):
             if found.get(name) != base_shapes.get(name):
-                raise ValueError(f"{name!r} of the base is {found.get(name)}, not {base_shapes.get(name)}")
+                raise ValueError(f"{name!r:.200} of the base is {found.get(name)}, not {base_shapes.get(name)}")
     except ValueError as error:
         _refuse_damage(tensor_path, str(error), error)
     if not intact:
@@ -319,7 +277,7 @@ def _checked_content(
 
 
 def _refuse_damage(path: Path, fault: str, cause: Exception | None = None) -> NoReturn:
-    raise ValueError(f"{path}: {fault.rstrip('.')}: {_SAVE_AGAIN}.") from cause
+    raise ValueError(f"{path}: {fault.rstrip('.')}: {SAVE_AGAIN}.") from cause
 
 
 def _difference_of_base(content: SavedContent, base: nn.Module, own: Mapping[str, Tensor] | None) -> str | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mopref._arrays import real_array
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
+from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.saved_form import SavedForm, take_on
 from mopref.preferences import validate_preferences
@@ -108,7 +109,8 @@ class DecisionModel(SavedConditioning, nn.Module):
             folder, "DecisionModel", shapes, form.base, lambda _: _described(form), own=form.tensors
         )
         box = (content.tensors["lower"], content.tensors["upper"])
-        model = cls(network, content.settings["num_variables"], box, anchor=content.tensors["anchor"])
+        with made_of(folder):
+            model = cls(network, content.settings["num_variables"], box, anchor=content.tensors["anchor"])
         for part in model.modules():
             if hasattr(part, "preference_convention"):
                 part.preference_convention = content.convention  # type: ignore[assignment]

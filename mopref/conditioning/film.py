@@ -11,6 +11,7 @@ from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_model import keep_gradients, keep_statistics, token_counts
 from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel, objective_names, weight_like
+from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_adaptable, layer_sizes, weight_of
 from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
@@ -166,7 +167,8 @@ class FiLMModel(SavedConditioning, ConditionedModel):
         model = cls.__new__(cls)
         # The layers that were conditioned, whatever would be selected today.
         settings = content.settings | {"hidden": tuple(content.settings["hidden"])}
-        model._set_up(base_model, content.objectives, settings, named_layers(base_model, [*content.places]))
+        with made_of(folder):
+            model._set_up(base_model, content.objectives, settings, named_layers(base_model, [*content.places]))
         model.preference_convention = content.convention
         take_on(content, model._form())
         return model

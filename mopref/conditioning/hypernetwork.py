@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
+from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.linear_layer import adapter_dtype
 from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
@@ -131,7 +132,8 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
             return {name: [*parameter.shape] for name, parameter in _generated(base_model).items()}
 
         content = read_conditioning(folder, "HypernetworkModel", _shapes, base_model, weights)
-        model = cls(base_model, content.objectives, **content.settings)
+        with made_of(folder):
+            model = cls(base_model, content.objectives, **content.settings)
         model.preference_convention = content.convention
         take_on(content, model._form())
         return model

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
+from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
 from mopref.conditioning.mlp import make_mlp, mlp_shapes, standardise_preferences
 from mopref.conditioning.saved_form import SavedForm, take_on
@@ -101,7 +102,8 @@ class ParetoSetModel(SavedConditioning, nn.Module):
             ValueError: another kind, or a file that is damaged.
         """
         content = read_conditioning(folder, "ParetoSetModel", _shapes)
-        model = cls(**content.settings)
+        with made_of(folder):
+            model = cls(**content.settings)
         model.preference_convention = content.convention
         take_on(content, model._form(), of_own_type=[*content.tensors])
         return model
