@@ -5,8 +5,8 @@ from mopref.recipes.mistakes import raised_by
 
 __all__ = ["UsageError", "is_mistake"]
 
-# What the library raises of data, files and settings; of these types errors may come from elsewhere, too.
-_TOLD = (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError, ImportError)
+# What the library raises of data, files, disks and settings; of these types errors may come from elsewhere, too.
+_TOLD = (ValueError, OSError, ImportError)
 
 
 class UsageError(ValueError):

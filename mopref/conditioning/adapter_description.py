@@ -210,7 +210,7 @@ def difference_of_kind(recorded: Mapping[str, Any], own: Mapping[str, Any], base
     if recorded["adapted_modules"] != own["adapted_modules"]:
         return "it adapts other layers, or layers of other sizes"
     version = recorded.get("format_version")
-    if version not in _READABLE:
+    if type(version) is not int or version not in _READABLE:
         return f"it is of format version {version!r:.80}"
     return difference_of_weights(recorded["base_check"], base_model, version)
 

@@ -1,4 +1,4 @@
-"""What ``conditioning.json`` may hold: each field and each setting is what the class that wrote it would have put there."""
+"""What ``conditioning.json`` may hold: fields and settings as the class that wrote them would have put them there."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -149,6 +149,5 @@ def made_of(folder: str | Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder}: no model can be made of it ({str(error).rstrip('.'):.400}): {SAVE_AGAIN}."
-        ) from error
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{folder}: no model can be made of it ({reason:.400}): {SAVE_AGAIN}.") from error

@@ -294,7 +294,7 @@ def _parsed(text: bytes):
         ("settings", None, "settings is None"),
         ("objectives", {}, "objectives is {}"),
         ("preference_convention", "other", "its settings cannot be read|convention is 'other'"),
-        ("base_tensors", {"x": 3}, "its settings cannot be read"),
+        ("base_tensors", {"x": 3}, "not a shape for each weight by its name"),
         ("sha256", "0" * 64, "are no longer what was written"),
     ],
 )

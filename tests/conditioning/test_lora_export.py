@@ -93,3 +93,31 @@ def test_a_diverged_adapter_is_not_written(part, value, model, five_preferences,
         with pytest.raises(ValueError, match=rf"the model cannot be exported: 'base_model\.model\.{name}\.lora_[AB]"):
             export(tmp_path / "lora")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [("Help", "help"), ("a", "Shared"), ("straße", "STRASSE"), ("e\u0301", "\u00e9")])
+def test_names_that_share_a_folder_on_some_disks_are_refused(names, make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=names))
+    with pytest.raises(ValueError, match="would be called alike but for capital letters, so that on some disks two of"):
+        model.export_lora_set(tmp_path / "set")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["shared", "b"])
+def test_a_set_is_not_written_through_a_link_out_of_its_folder(name, make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("a", "b")))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "set" / name).symlink_to(tmp_path / "outside", target_is_directory=True)
+    with pytest.raises(ValueError, match=rf"{name} is a link out of .*set: delete it, or choose another folder"):
+        model.export_lora_set(tmp_path / "set")
+    assert not list((tmp_path / "outside").iterdir())
+    assert [path.name for path in (tmp_path / "set").iterdir()] == [name]
+
+
+def test_a_folder_that_is_a_link_itself_is_that_folder(make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("a", "b")))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    model.export_lora_set(tmp_path / "link")
+    assert {path.name for path in (tmp_path / "real").iterdir()} == {"shared", "a", "b"}

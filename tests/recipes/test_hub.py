@@ -117,3 +117,49 @@ def test_what_the_hub_refuses_is_told_in_a_sentence(tmp_path, calls, monkeypatch
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", refuse)
     with pytest.raises(ValueError, match=r"^the hub does not take OWNER/name \(Token is required\): log in with `hf"):
         push_to_hub(write_run(tmp_path / "run"), "OWNER/name")
+
+
+def sealed_run(tmp_path):
+    """A run with an adapter that a model saved."""
+    import torch
+    from torch import nn
+
+    from mopref import PreferenceModel, SVDLoRAConfig
+
+    folder = write_run(tmp_path / "run")
+    for path in (folder / "adapter").iterdir():
+        path.unlink()
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(3, 2))
+    base.name_or_path = "OWNER/model"
+    model = PreferenceModel(base, SVDLoRAConfig(("helpful", "harmless"), rank=2))
+    model.save_pretrained(folder / "adapter")
+    return folder, model
+
+
+def test_tensors_that_are_not_those_that_were_written_do_not_go_up(tmp_path, calls):
+    folder, _ = sealed_run(tmp_path)
+    path = folder / "adapter" / "adapter_model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"is not as it was written \(SHA-256\): the run's folder is damaged"):
+        push_to_hub(folder, "OWNER/name")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(RunFolderError, match=r"is a link to /dev/zero, which is not in that folder"):
+        push_to_hub(folder, "OWNER/name")
+    assert calls == []
+
+
+def test_what_a_killed_save_left_aside_goes_up(tmp_path, calls):
+    import shutil
+
+    folder, model = sealed_run(tmp_path)
+    model.adapters["0"].U.data.add_(1)
+    model.save_pretrained(tmp_path / "newer")
+    shutil.copytree(tmp_path / "newer", folder / "adapter" / ".pending")
+    push_to_hub(folder, "OWNER/name")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (folder / "adapter" / name).read_bytes() == (tmp_path / "newer" / name).read_bytes()
+    assert not (folder / "adapter" / ".pending").exists()
