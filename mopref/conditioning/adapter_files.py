@@ -310,8 +310,8 @@ def _tell_storage(settings: AdapterSettings, base_model: nn.Module, folder: Path
             ", ".join(f"{count} × {kind}" for kind, count in kinds.items()) for kinds in (settings.base_weights, own)
         )
         warnings.warn(
-            f"{folder} was saved on a base whose adapted layers are stored as {recorded}, and here they are {here}: "
-            "outputs differ by the rounding of the base. Evaluate the front again, or load the base as it was "
+            f"{folder} was saved on a base whose adapted layers are stored as {recorded:.200}, and here they are "
+            f"{here}: outputs differ by the rounding of the base. Evaluate the front again, or load the base as it was "
             "(quantization_config).",
             stacklevel=4,
         )

@@ -175,7 +175,7 @@ def _difference(recorded: Any, own: Any) -> str | None:
         for name in [*recorded, *(name for name in own if name not in recorded)]:
             if recorded.get(name, "missing") != own.get(name, "missing"):
                 there, here = recorded.get(name, "missing"), own.get(name, "missing")
-                return f"{name} is {there!r:.80} there and {here!r:.80} here"
+                return f"{name:.200} is {there!r:.80} there and {here!r:.80} here"
         return None if [*recorded] == [*own] else "the same names in another order"
     return None if recorded == own else f"{recorded!r:.80} there and {own!r:.80} here"
 
@@ -286,7 +286,7 @@ def _difference_of_base(content: SavedContent, base: nn.Module, own: Mapping[str
     for name in sorted(wanted | here.keys() if content.samples is None else wanted):
         saved, given = content.base_tensors.get(name), here.get(name)
         if saved is None or given is None:
-            return f"{name} is missing {'there' if saved is None else 'here'}"
+            return f"{name:.200} is missing {'there' if saved is None else 'here'}"
         if saved.shape != given.shape:
             return f"{name} has shape {tuple(saved.shape)} there and {tuple(given.shape)} here"
         if saved.is_floating_point() != given.is_floating_point():

@@ -75,7 +75,7 @@ def push_to_hub(
         )
     # What is uploaded are the files at their places.
     finish_pending(folder)
-    _check_tensors(folder, files.adapter.get("tensors_sha256"))
+    _check_files(folder, files.adapter.get("tensors_sha256"))
     _tell_local_base(files.adapter.get("base_model"))
     write_model_card(run_folder, repo_id)
     names = [name for name in _FILES if (folder / name).is_file()]
@@ -107,10 +107,11 @@ def _is_of_network(error: Exception) -> bool:
     return type(error).__module__.startswith(("httpx", "requests"))
 
 
-def _check_tensors(folder: Path, digest: str | None) -> None:
-    """Refuse tensors that nobody could load, or that are not those that were written."""
+def _check_files(folder: Path, digest: str | None) -> None:
+    """Refuse files from elsewhere, and tensors that nobody could load or that are not those that were written."""
     try:
-        path = regular_file(folder, TENSOR_FILE)
+        paths = {name: regular_file(folder, name) for name in _FILES}
+        path = paths[TENSOR_FILE]
         if path is None:
             return
         described_tensors(path)

@@ -188,6 +188,9 @@ def _code_lines(files: RunFiles, repo_id: str | None) -> Iterator[str]:
     here = 'folder = "adapter"  # the folder of this card'
     yield here if repo_id is None else f"folder = snapshot_download({quoted(repo_id)})"
     at = "" if recipe.model.revision is None else f", revision={quoted(recipe.model.revision)}"
+    # The adapter loads its base at the commit that it records.
+    commit = recipe.model.revision or (files.adapter or {}).get("base_revision")
+    beside = f", revision={quoted(commit)}" if base is not None and isinstance(commit, str) else ""
     if base is None:
         yield 'base = "…"  # the folder or hub id of the base model'
         yield "model = PreferenceModel.load(AutoModelForCausalLM.from_pretrained(base), folder)"
@@ -195,7 +198,7 @@ def _code_lines(files: RunFiles, repo_id: str | None) -> Iterator[str]:
         yield f"base = {quoted(base)}"
         yield f"model = PreferenceModel.from_pretrained(folder{at})"
     own = None if tokenizer is None else hub_id(tokenizer)
-    yield f"tokenizer = AutoTokenizer.from_pretrained({f'base{at if base else str()}' if own is None else quoted(own)})"
+    yield f"tokenizer = AutoTokenizer.from_pretrained({f'base{beside}' if own is None else quoted(own)})"
     yield ""
     balance = ", ".join(f"{name} {weight:g}" for name, weight in zip(recipe.objectives, weights, strict=True))
     yield f"preference = torch.tensor({weights})  # {' '.join(balance.replace('`', ' ').split())}"

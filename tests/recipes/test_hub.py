@@ -163,3 +163,15 @@ def test_what_a_killed_save_left_aside_goes_up(tmp_path, calls):
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (folder / "adapter" / name).read_bytes() == (tmp_path / "newer" / name).read_bytes()
     assert not (folder / "adapter" / ".pending").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "front.png", "adapter_config.json"])
+def test_a_file_from_elsewhere_does_not_go_up(name, tmp_path, calls):
+    folder, secret = write_run(tmp_path / "run"), tmp_path / "secret"
+    path = folder / "adapter" / name
+    secret.write_bytes(path.read_bytes() if path.exists() else b"secret")
+    path.unlink(missing_ok=True)
+    path.symlink_to(secret)
+    with pytest.raises(RunFolderError, match=rf"{name} is a link to .*secret, which is not in that folder"):
+        push_to_hub(folder, "OWNER/name")
+    assert calls == []

@@ -220,3 +220,13 @@ def test_an_outdated_front_is_told(tmp_path):
     assert "is outdated" not in model_card(folder)
     (folder / "versions.json").write_text(json.dumps({"steps": 4, "adapter_step": 4}))
     assert "The front was measured at step 2, and the adapter is of step 4: it is outdated." in model_card(folder)
+
+
+def test_the_tokenizer_is_of_the_commit_that_the_adapter_records(tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    folder = write_run(tmp_path / "run")
+    path = folder / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_revision": commit}))
+    code = code_of(model_card(folder))
+    assert f'tokenizer = AutoTokenizer.from_pretrained(base, revision="{commit}")' in code
+    assert "model = PreferenceModel.from_pretrained(folder)" in code
