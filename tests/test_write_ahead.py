@@ -100,6 +100,16 @@ def test_everything_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     assert synced[-1] == str(folder), "the final names"
 
 
+def test_what_a_block_wrote_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    synced, replace = [], os.replace
+    monkeypatch.setattr("mopref._write_ahead.sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr(os, "replace", lambda a, b: synced.append(f"move {Path(b).name}") or replace(a, b))
+    with write_ahead(tmp_path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("x")
+    assert {"inner", "file"} <= set(synced[: synced.index(f"move {PENDING}")])
+
+
 @posix_only
 @pytest.mark.parametrize(("mask", "modes"), [(0o077, (0o700, 0o600)), (0o022, (0o755, 0o644))])
 def test_modes_are_the_umasks(mask, modes, tmp_path):
