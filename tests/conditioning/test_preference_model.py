@@ -1,12 +1,12 @@
 """PreferenceModel: the base stays reachable, λ stays in force until after the backward pass, bad λ are refused."""
 
 import copy
-import json
 import math
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from _sealed_adapters import change_settings
 from conditioned_networks import ROW_PREFERENCES, TinyLanguageModel, conditioned, logits_of_rows
 from tiny_models import tiny_model
 from torch import nn
@@ -140,8 +140,7 @@ def test_the_base_is_reachable(make_llama):
 def test_the_saved_layers_are_wrapped_whatever_would_be_selected_today(make_llama, tmp_path):
     model = conditioned(make_llama(), target_modules=("q_proj",), layers=(1,))
     model.save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": None, "layers": None}))
+    change_settings(tmp_path, target_modules=None, layers=None)
     loaded = PreferenceModel.load(make_llama(), tmp_path)
     assert list(loaded.adapters) == list(model.adapters) == ["model.layers.1.self_attn.q_proj"]
     wrapped = [name for name, part in loaded.base_model.named_modules() if hasattr(part, "base_layer")]
@@ -154,8 +153,7 @@ def test_a_layer_that_is_left_out_today_is_loaded_where_it_was_trained(tmp_path)
     """An adapter on the output projection of a state-space layer, as an earlier release put it there."""
     model = conditioned(tiny_model("mamba2"), target_modules=("in_proj", "out_proj"))
     model.save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {"target_modules": None}))
+    change_settings(tmp_path, target_modules=None)
     loaded = PreferenceModel.load(tiny_model("mamba2"), tmp_path).eval()
     assert loaded.adapters.keys() == model.adapters.keys()
     assert any(name.endswith("out_proj") for name in loaded.adapters)

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from _sealed_adapters import settings_of, write_settings
 from conditioned_networks import (
     IDS,
     ROW_PREFERENCES,
@@ -131,9 +132,9 @@ def test_another_precision_of_a_float_base_needs_no_word(dtype, tmp_path):
 
 def test_a_file_that_does_not_record_it_is_loaded_without_a_word(tmp_path):
     conditioned(packed_base("packed")).save_pretrained(tmp_path)
-    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    settings = settings_of(tmp_path)
     del settings["base_weights"]
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    write_settings(tmp_path, settings)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         PreferenceModel.load(tiny_model("llama"), tmp_path)
