@@ -22,6 +22,7 @@ from mopref.llm.policy_gradient.critic import add_critic, critic_of
 from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.reward_warnings import RewardWarnings
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
 from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
@@ -107,7 +108,7 @@ class RLHF(Objective):
         self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
         self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
         self.algorithm.check_samples(self.settings.samples_per_prompt)
-        self._history = RolloutHistory(self.names)
+        self._history, self._warnings = RolloutHistory(self.names), RewardWarnings(self.names)
         self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
 
     @classmethod
@@ -207,6 +208,13 @@ class RLHF(Objective):
         losses = policy_losses(*log_probabilities, batch.advantages, mask, batch.estimates, clip_range)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
+    def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
+        """log π of the sampled tokens at each preference, ``(N, tokens)``: the losses are those of the rollout."""
+        policy, sequences = Policy(model, self.settings.sampling), checked_experience(update.batch).rollout.sequences
+        rows, mask = len(sequences.response_mask), sequences.response_mask
+        at_each = [policy.token_log_probabilities(sequences, row.expand(rows, -1))[mask] for row in preferences]
+        return torch.stack(at_each)
+
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
@@ -243,6 +251,9 @@ class RLHF(Objective):
         rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
+        # Advantages of "group" are divided by the spread itself, whatever it is.
+        if self.normalization != "group":
+            self._warnings.see(rollout.rewards, self.reward_scales if self.normalization == "running" else None)
         if not self._rollouts_checked:
             check_rollout(policy, rollout, row_preferences, self.frozen_layers)
             self._rollouts_checked = True

@@ -15,7 +15,7 @@ from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
-from mopref.llm.rewards.reward import compute_rewards, reads_tokens
+from mopref.llm.rewards.reward import RewardError, compute_rewards, reads_tokens
 from mopref.objective_names import checked_names
 from mopref.setting_types import set_python_values
 
@@ -196,4 +196,8 @@ class RolloutSettings:
         texts = None
         if self.reads_text:
             texts = [text.strip() for text in self.tokenizer.batch_decode(contents, skip_special_tokens=True)]
-        return compute_rewards(self.reward_functions, prompts, texts, prompt_ids, contents)
+        try:
+            return compute_rewards(self.reward_functions, prompts, texts, prompt_ids, contents)
+        except RewardError as error:
+            error.prompt = None if error.row is None else error.row // self.samples_per_prompt
+            raise
