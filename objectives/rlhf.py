@@ -122,14 +122,10 @@ class RLHF(Objective):
         term. Use it with ``SVDLoRAConfig.paper(…)``, ``Linear()``, ``VertexBiasedSampler`` and
         ``preferences_per_step=1``. ``others`` replaces any of these, and adds the rest.
         """
-        settings: dict[str, Any] = {
-            "algorithm": PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0),
-            "beta": 0.02,
-            "samples_per_prompt": 1,
-            "normalization": None,
-            "pretraining": None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0),
-        }
-        return cls(rewards, tokenizer, **{**settings, **others})
+        algorithm = PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0)
+        term = None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0)
+        settings = {"algorithm": algorithm, "beta": 0.02, "samples_per_prompt": 1, "normalization": None}
+        return cls(rewards, tokenizer, **{**settings, "pretraining": term, **others})
 
     def options(self) -> dict[str, Any]:
         """What it was made with, for its ``repr``."""
@@ -203,24 +199,21 @@ class RLHF(Objective):
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
-        log_probabilities = (outputs.log_probabilities, rollout.log_probabilities)
-        clip_range = self.algorithm.clip_range
-        losses = policy_losses(*log_probabilities, batch.advantages, mask, batch.estimates, clip_range)
+        judged = (batch.advantages, mask, batch.estimates, self.algorithm.clip_range)
+        losses = policy_losses(outputs.log_probabilities, rollout.log_probabilities, *judged)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
     def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
         """log π of the sampled tokens at each preference, ``(N, tokens)``: the losses are those of the rollout."""
-        policy, sequences = Policy(model, self.settings.sampling), checked_experience(update.batch).rollout.sequences
-        rows, mask = len(sequences.response_mask), sequences.response_mask
-        at_each = [policy.token_log_probabilities(sequences, row.expand(rows, -1))[mask] for row in preferences]
-        return torch.stack(at_each)
+        rollout = checked_experience(update.batch).rollout
+        return rollout.log_probabilities_at(Policy(model, self.settings.sampling), preferences)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
-        options: dict[str, Any] = {"with_kl": self.beta > 0, "seed": self.seed}
-        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, **options)
+        with_kl, seed = self.beta > 0, self.seed
+        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, with_kl=with_kl, seed=seed)
         return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
 
     @property
@@ -251,9 +244,7 @@ class RLHF(Objective):
         rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
-        # Advantages of "group" are divided by the spread itself, whatever it is.
-        if self.normalization != "group":
-            self._warnings.see(rollout.rewards, self.reward_scales if self.normalization == "running" else None)
+        self._warnings.see(rollout.rewards, self.reward_scales, self.normalization)
         if not self._rollouts_checked:
             check_rollout(policy, rollout, row_preferences, self.frozen_layers)
             self._rollouts_checked = True

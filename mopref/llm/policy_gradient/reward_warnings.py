@@ -28,26 +28,27 @@ class RewardWarnings:
         self._deviations: deque[Tensor] = deque(maxlen=_ROLLOUTS)
         self._said: set[str] = set()
 
-    def see(self, rewards: Tensor, running_scales: Tensor | None) -> None:
+    def see(self, rewards: Tensor, scales: Tensor, normalization: str | None) -> None:
         """See the rewards ``(N, m)`` of one rollout, in their own units.
 
         Args:
             rewards: ``(N, m)``.
-            running_scales: the running deviations that they are divided by, ``(m,)``; ``None`` where they are not.
+            scales: what they are divided by, ``(m,)``.
+            normalization: "running", where those are the running deviations; "group", where nothing can go wrong, since
+                each group's advantages are divided by their own spread; or ``None``.
 
         Warns:
             UserWarning: an outlier has set the scale that a reward is divided by, or one reward's spread is so much
                 larger than another's that it drowns it; once each.
         """
-        if len(rewards) < 2:
+        if len(rewards) < 2 or normalization == "group":
             return
         self._deviations.append(rewards.std(dim=0))
         if len(self._deviations) < _ROLLOUTS:
             return
         # A reward that does not vary in most rollouts is a rare one, or has another fault.
         usual = torch.stack(list(self._deviations)).median(dim=0).values
-        scales = torch.ones_like(usual) if running_scales is None else running_scales
-        flattened = (usual > 0) & (scales > _RATIO * usual) & (running_scales is not None)
+        flattened = (usual > 0) & (scales > _RATIO * usual) & (normalization == "running")
         for index in flattened.nonzero().flatten().tolist():
             self._say(
                 f"outlier {self._names[index]}",

@@ -72,6 +72,12 @@ class Rollout(NamedTuple):
             rollout = rollout._replace(reference_log_probabilities=reference)
         return rollout
 
+    def log_probabilities_at(self, policy: Policy, preferences: Tensor) -> Tensor:
+        """log π of the sampled tokens at each preference ``(N, m)``, whatever they were sampled at: ``(N, tokens)``."""
+        mask, rows = self.sequences.response_mask, len(self.lengths)
+        at_each = [policy.token_log_probabilities(self.sequences, row.expand(rows, -1))[mask] for row in preferences]
+        return torch.stack(at_each)
+
     def rows(self, indices: Tensor) -> Self:
         """The responses at these indices."""
         tensors = [None if part is None else part[indices.to(part.device)] for part in self[1:]]

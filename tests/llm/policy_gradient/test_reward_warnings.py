@@ -25,7 +25,7 @@ def said(rewards: list[torch.Tensor], running: bool) -> list[str]:
         for values in rewards:
             if running:
                 scale.observe(values)
-            watch.see(values, scale.deviations if running else None)
+            watch.see(values, scale.deviations, "running" if running else None)
     return [str(record.message) for record in records]
 
 
