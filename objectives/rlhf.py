@@ -179,8 +179,8 @@ class RLHF(Objective):
         )
         metrics = self._history.add(rollout, preferences)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
-        updates = [Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
-        return [updates[0]._replace(metrics=metrics), *updates[1:]]
+        first, *others = (Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts)
+        return [first._replace(metrics=metrics), *others]
 
     def losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Tensor:
         """−J_i of each group, ``(G, m)``, for the batch of one of the :meth:`updates`; the gradient is the policy's."""
@@ -205,15 +205,14 @@ class RLHF(Objective):
 
     def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
         """log π of the sampled tokens at each preference, ``(N, tokens)``: the losses are those of the rollout."""
-        rollout = checked_experience(update.batch).rollout
-        return rollout.log_probabilities_at(Policy(model, self.settings.sampling), preferences)
+        return checked_experience(update.batch).rollout.log_probabilities_at(Policy(model), preferences)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
-        with_kl, seed = self.beta > 0, self.seed
-        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, with_kl=with_kl, seed=seed)
+        where = (model, self.settings, data, preferences, batch_size)
+        means = evaluate_rewards(*where, with_kl=self.beta > 0, seed=self.seed)
         return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
 
     @property

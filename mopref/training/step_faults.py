@@ -344,7 +344,7 @@ def _faulty_losses(losses: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor
     try:
         kept = {"retain_graph": True, "create_graph": True, "allow_unused": True}
         gradients = torch.autograd.grad(losses, parameters, weights, **kept)
-        total = sum(gradient.sum() for gradient in gradients if gradient is not None)
+        total = torch.stack([gradient.sum() for gradient in gradients if gradient is not None]).sum()
         (slopes,) = torch.autograd.grad(total, weights, retain_graph=True)
     # Some kernels have no second derivative.
     except RuntimeError:
