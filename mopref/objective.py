@@ -54,11 +54,14 @@ class Update(NamedTuple):
         preferences: ``(G, m)``.
         metrics: what to log with the step, by name: numbers, or a ``Metric`` where they count unequally. The log shows
             this process's; names of the log itself (``step``, ``loss``, …) are taken.
+        rows: the numbers of the training rows that it comes from, an equal share for each preference, in order. The
+            trainer fills them in, for messages that say where a number went wrong.
     """
 
     batch: Any
     preferences: Tensor
     metrics: Mapping[str, Metric | float] = MappingProxyType({})
+    rows: tuple[int, ...] = ()
 
 
 class Objective(OptionsRepr, ABC):
@@ -154,6 +157,16 @@ class Objective(OptionsRepr, ABC):
     def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
         """The losses of an update, and what else is to be minimised with them."""
         return Losses(self.losses(model, batch, preferences))
+
+    def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
+        """Numbers that show whether λ matters, on one update's batch: preferences ``(N, m)`` to ``(N, k)``.
+
+        The losses with all groups under one preference, by default. An objective whose losses do not come from the
+        model's outputs at λ gives others, on which λ acts.
+        """
+        groups = len(update.preferences)
+        losses = [self.training_losses(model, update.batch, row.expand(groups, -1)).values for row in preferences]
+        return torch.stack([values.detach().mean(dim=0) for values in losses])
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold; empty for an objective without a state."""

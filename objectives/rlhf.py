@@ -22,6 +22,7 @@ from mopref.llm.policy_gradient.critic import add_critic, critic_of
 from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.reward_warnings import RewardWarnings
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
 from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
@@ -107,7 +108,7 @@ class RLHF(Objective):
         self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
         self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
         self.algorithm.check_samples(self.settings.samples_per_prompt)
-        self._history = RolloutHistory(self.names)
+        self._history, self._warnings = RolloutHistory(self.names), RewardWarnings(self.names)
         self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
 
     @classmethod
@@ -121,14 +122,10 @@ class RLHF(Objective):
         term. Use it with ``SVDLoRAConfig.paper(…)``, ``Linear()``, ``VertexBiasedSampler`` and
         ``preferences_per_step=1``. ``others`` replaces any of these, and adds the rest.
         """
-        settings: dict[str, Any] = {
-            "algorithm": PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0),
-            "beta": 0.02,
-            "samples_per_prompt": 1,
-            "normalization": None,
-            "pretraining": None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0),
-        }
-        return cls(rewards, tokenizer, **{**settings, **others})
+        algorithm = PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0)
+        term = None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0)
+        settings = {"algorithm": algorithm, "beta": 0.02, "samples_per_prompt": 1, "normalization": None}
+        return cls(rewards, tokenizer, **{**settings, "pretraining": term, **others})
 
     def options(self) -> dict[str, Any]:
         """What it was made with, for its ``repr``."""
@@ -182,8 +179,8 @@ class RLHF(Objective):
         )
         metrics = self._history.add(rollout, preferences)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
-        updates = [Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts]
-        return [updates[0]._replace(metrics=metrics), *updates[1:]]
+        first, *others = (Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts)
+        return [first._replace(metrics=metrics), *others]
 
     def losses(self, model: nn.Module, batch: Experience, preferences: Tensor) -> Tensor:
         """−J_i of each group, ``(G, m)``, for the batch of one of the :meth:`updates`; the gradient is the policy's."""
@@ -202,17 +199,20 @@ class RLHF(Objective):
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
-        log_probabilities = (outputs.log_probabilities, rollout.log_probabilities)
-        clip_range = self.algorithm.clip_range
-        losses = policy_losses(*log_probabilities, batch.advantages, mask, batch.estimates, clip_range)
+        judged = (batch.advantages, mask, batch.estimates, self.algorithm.clip_range)
+        losses = policy_losses(outputs.log_probabilities, rollout.log_probabilities, *judged)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
+
+    def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
+        """log π of the sampled tokens at each preference, ``(N, tokens)``: the losses are those of the rollout."""
+        return checked_experience(update.batch).rollout.log_probabilities_at(Policy(model), preferences)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
-        options: dict[str, Any] = {"with_kl": self.beta > 0, "seed": self.seed}
-        means = evaluate_rewards(model, self.settings, data, preferences, batch_size, **options)
+        where = (model, self.settings, data, preferences, batch_size)
+        means = evaluate_rewards(*where, with_kl=self.beta > 0, seed=self.seed)
         return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
 
     @property
@@ -243,6 +243,7 @@ class RLHF(Objective):
         rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
+        self._warnings.see(rollout.rewards, self.reward_scales, self.normalization)
         if not self._rollouts_checked:
             check_rollout(policy, rollout, row_preferences, self.frozen_layers)
             self._rollouts_checked = True

@@ -92,8 +92,10 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         order = np.argsort(self._kind_of_row, kind="stable")
         self._sizes = np.bincount(self._kind_of_row)
         self._rows = np.split(order, np.cumsum(self._sizes)[:-1])
-        # Of each kind: the rows that wait, the next one last, and how many were drawn so far.
-        self._waiting: list[list[int]] = [[] for _ in self._rows]
+        # Of each kind: its rows in the order of the queue, the next one last; how many of them, from the first on, wait
+        # still; and how many were drawn so far.
+        self._queues: list[list[int]] = [[] for _ in self._rows]
+        self._waiting = np.zeros(len(self._rows), dtype=np.int64)
         self._drawn = np.zeros(len(self._rows), dtype=np.int64)
 
     def options(self) -> dict[str, Any]:
@@ -125,16 +127,29 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         if missing.any():
             usage = np.where((self._kinds & missing).any(axis=1), usage, np.inf)
         kind = int(usage.argmin())
-        if not self._waiting[kind]:
+        if self._waiting[kind] == 0:
             rows = self._rows[kind]
-            self._waiting[kind] = rows[self._generator.permutation(len(rows))][::-1].tolist()
+            self._queues[kind] = rows[self._generator.permutation(len(rows))][::-1].tolist()
+            self._waiting[kind] = len(rows)
         self._drawn[kind] += 1
-        return self._waiting[kind].pop()
+        self._waiting[kind] -= 1
+        return self._queues[kind][self._waiting[kind]]
+
+    def mark(self) -> tuple[Any, ...]:
+        """Where it is, at almost no cost; :meth:`return_to` goes back there."""
+        # A queue is never changed, only replaced.
+        return list(self._queues), self._waiting.copy(), self._drawn.copy(), self._generator.bit_generator.state
+
+    def return_to(self, mark: tuple[Any, ...]) -> None:
+        """Be as when :meth:`mark` was called, so that the same batches come again."""
+        self._queues, self._waiting, self._drawn = list(mark[0]), mark[1].copy(), mark[2].copy()
+        self._generator.bit_generator.state = mark[3]
 
     def state_dict(self) -> dict[str, Any]:
         """The rows that wait, how many of each kind were drawn, and the generator's state."""
+        waiting = [row for rows, count in zip(self._queues, self._waiting, strict=True) for row in rows[:count]]
         return {
-            "waiting": torch.tensor([row for rows in self._waiting for row in rows], dtype=torch.int64),
+            "waiting": torch.tensor(waiting, dtype=torch.int64),
             "drawn": torch.from_numpy(self._drawn.copy()),
             "generator": self._generator.bit_generator.state,
         }
@@ -150,8 +165,9 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
                 "the state of the batches is of rows with other labels, or of a version before 0.2.0: resume with the "
                 "data and the version that wrote it, or start a new run."
             )
-        self._waiting = [[] for _ in self._rows]
+        self._queues = [[] for _ in self._rows]
         for row in state["waiting"].tolist():
-            self._waiting[self._kind_of_row[row]].append(row)
+            self._queues[self._kind_of_row[row]].append(row)
+        self._waiting = np.array([len(rows) for rows in self._queues], dtype=np.int64)
         self._drawn = state["drawn"].numpy().copy()
         self._generator.bit_generator.state = state["generator"]

@@ -236,4 +236,5 @@ def _flat(record: Mapping[str, Any], front: Front) -> dict[str, float]:
 
 def _volume(record: Mapping[str, Any]) -> float | None:
     value = record["hypervolume"]
-    return None if value is None else float(value)
+    # NaN is larger and smaller than nothing, so that a first one would stay the best for ever.
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -19,7 +19,8 @@ class IntervalLog:
     """Numbers of steps and metrics, until they become one entry.
 
     Attributes:
-        steps: of each step, ``[scalarized loss, m losses, learning rate, gradient norm]``.
+        steps: of each step, ``[scalarized loss, m losses, learning rate, gradient norm]``; the norm is NaN where fp16's
+            scaler skipped the step.
     """
 
     def __init__(self) -> None:
@@ -34,13 +35,22 @@ class IntervalLog:
             sums[0], sums[1] = sums[0] + _summand(weight * value), sums[1] + _summand(weight)
 
     def entry(self, accelerator: Accelerator, names: tuple[str, ...]) -> dict[str, float]:
-        """One entry of all that was counted, the same on every process but for the metrics; counting starts anew."""
-        mean = accelerator.reduce(torch.stack(self.steps).mean(dim=0), reduction="mean").tolist()
+        """One entry of all that was counted, the same on every process but for the metrics; counting starts anew.
+
+        Skipped steps have no part in ``gradient_norm``; where there are any, ``skipped_steps`` is their number.
+        """
+        steps = torch.stack(self.steps)
+        skipped = int(steps[:, -1].isnan().sum())
+        if 0 < skipped < len(steps):
+            steps[:, -1] = steps[:, -1].nan_to_num(nan=steps[:, -1].nanmean().item())
+        # Where all were skipped there is no norm: 0, as nothing moved, which every tracker and JSON can hold.
+        mean = accelerator.reduce(steps.nan_to_num(nan=0.0).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in names), "learning_rate", "gradient_norm"]
         metrics = {name: total / weight for name, (total, weight) in self._read().items() if weight}
         self.steps.clear()
         self._metrics.clear()
-        return dict(zip(keys, mean, strict=True)) | metrics
+        entry: dict[str, float] = dict(zip(keys, mean, strict=True)) | metrics
+        return entry | {"skipped_steps": float(skipped)} if skipped else entry
 
     def progress(self, history: Sequence[Mapping[str, float]], names: tuple[str, ...]) -> str:
         """The losses of the history's last entry; before there is one, those of the last step."""

@@ -14,27 +14,17 @@ __all__ = ["check_gradients", "check_losses", "check_scalarized", "check_total"]
 _SHOWN = 4
 
 
-def check_losses(losses: Tensor, preferences: Tensor, objective: Objective, step: int) -> None:
-    """Refuse losses that are not ``(G, m)`` for preferences ``(G, m)``, or not finite.
+def check_losses(losses: Tensor, preferences: Tensor, objective: Objective) -> None:
+    """Refuse losses that are not ``(G, m)`` for preferences ``(G, m)``.
 
     Raises:
         ValueError: another shape.
-        FloatingPointError: a loss that is not finite, with its name, step and preference.
     """
     expected = (preferences.shape[0], objective.num_objectives)
     if losses.shape != expected:
         raise ValueError(
             f"{type(objective).__name__}.losses returned shape {tuple(losses.shape)}, not {expected}: one row for each "
             "preference, one column for each objective."
-        )
-    bad = ~losses.detach().isfinite()
-    if bad.any():
-        group, index = (int(i) for i in bad.nonzero()[0])
-        name, value = objective.names[index], losses[group, index].item()
-        raise FloatingPointError(
-            f"the loss {name!r} is {value} at step {step} for preference "
-            f"{[round(weight, 4) for weight in preferences[group].tolist()]}: lower the learning rate, clip gradients "
-            "(max_grad_norm), or look for bad rows in the data."
         )
 
 

@@ -1,6 +1,5 @@
 """ParetoTrainer: one loop, on accelerate, for toy problems and language models alike."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,7 +13,6 @@ from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode, kept_modes
 from mopref.front import Front
-from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
 from mopref.mixed_precision import precision_name
 from mopref.objective import Losses, Objective, Update
@@ -35,7 +33,9 @@ from mopref.training.process_state import ProcessState, agreed_stop, start_track
 from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
-from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
+from mopref.training.run_warnings import RunWarnings
+from mopref.training.step_faults import Forward, taken_back_on_error, told_where
+from mopref.training.step_guard import StepGuard
 from mopref.training.stop_signals import StopSignals
 
 __all__ = ["ParetoTrainer"]
@@ -122,7 +122,8 @@ class ParetoTrainer(Resumable):
         self._log = IntervalLog()
         # For each forward of a step, the updates from its last draw that wait for the steps to come.
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
-        self._gradients_checked = False
+        self._guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
+        self._warnings = RunWarnings(model, objective, config.steps, self.accelerator.autocast)
         self._checkpoints = Checkpoints(config)
 
     @property
@@ -153,7 +154,8 @@ class ParetoTrainer(Resumable):
         a second one acts at once.
 
         Raises:
-            FloatingPointError: a loss that is not finite; nothing is updated with it.
+            FloatingPointError: a loss, a gradient or its norm, an auxiliary loss or a reward that is not finite, with
+                step, preference and rows; nothing is updated with it.
             FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
                 config, data or of more steps: nothing of it is loaded; checkpoints of an earlier run in ``output_dir``
                 where a new one begins; or no adapter has a gradient.
@@ -227,73 +229,67 @@ class ParetoTrainer(Resumable):
 
     def _descend_once(self) -> Tensor:
         config, accelerator = self.config, self.accelerator
+        forwards: list[Forward] = []
+        with taken_back_on_error((self.sampler, self.scalarizer), self._batches):
+            for forward in range(config.gradient_accumulation_steps):
+                update = self._next_update(forward)
+                last = forward == config.gradient_accumulation_steps - 1
+                # Gradients are exchanged between processes once a step, not once a forward.
+                with nullcontext() if last else accelerator.no_sync(self.model):
+                    forwards.append(self._descend(update))
+            norm = self._guard.clip_gradients(forwards, config.max_grad_norm, self.step)
         rate = config.learning_rate * config.lr_factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        totals = torch.zeros(1 + self.objective.num_objectives, device=accelerator.device)
-        for forward in range(config.gradient_accumulation_steps):
-            update = self._next_update(forward)
-            last = forward == config.gradient_accumulation_steps - 1
-            # Gradients are exchanged between processes once a step, not once a forward.
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                totals += self._descend(update).to(totals)
-        if not self._gradients_checked:
-            self._gradients_checked = check_gradients(getattr(self.unwrapped_model, "adapters", {}))
-        # With an infinite limit nothing is clipped, and the norm is known all the same.
-        limit = math.inf if config.max_grad_norm is None else config.max_grad_norm
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit).detach().view(1)
         self.optimizer.step()
-        return torch.cat([totals / config.gradient_accumulation_steps, torch.tensor([rate]).to(norm), norm])
+        numbers = self._guard.numbers(forwards, rate, norm)
+        self._warnings.look_for_collapse(forwards[-1].update, self.step + 1, self.history)
+        return numbers
 
     def _next_update(self, forward: int) -> Update:
         """The next update of this forward; where none waits, those of a new draw of rows and preferences."""
         pending = self._pending_updates[forward]
         if not pending:
             preferences = self.sampler.sample(self.config.preferences_per_step).to(self.accelerator.device)
-            with self.accelerator.autocast():
-                pending.extend(self.objective.updates(self.model, self._next_batch(), preferences))
+            rows, batch = self._next_batch()
+            with self.accelerator.autocast(), told_where(self.step, preferences, rows):
+                updates = self.objective.updates(self.model, batch, preferences)
+            pending.extend(update._replace(rows=rows) for update in updates)
             if not pending:
                 raise ValueError(f"{type(self.objective).__name__}.updates returned no update: return at least one.")
         update = pending.pop(0)
         self._log.add(update.metrics)
         return update
 
-    def _descend(self, update: Update) -> Tensor:
-        """Add one forward's share to the gradients; ``[scalarized loss, m losses]``, means over the preferences."""
+    def _descend(self, update: Update) -> Forward:
+        """Add one forward's share to the gradients; what it came to."""
         accelerator, preferences = self.accelerator, update.preferences
-        with accelerator.autocast():
+        with accelerator.autocast(), told_where(self.step, preferences, update.rows):
             losses, auxiliary, metrics = Losses(*self.objective.training_losses(self.model, update.batch, preferences))
         self._log.add(metrics)
-        check_losses(losses, preferences, self.objective, self.step)
         # Points are tracked from the losses of all processes, and before they are measured from: z ≤ f holds.
-        self.scalarizer.observe(accelerator.gather(losses.detach()))
-        loss = self._scalarize(at_least_float32(losses), preferences).mean()
-        total = loss if auxiliary is None else loss + auxiliary
-        check_total(total, self.objective)
+        self.scalarizer.observe(self._guard.gathered(losses, update, self.step))
+        scalarized = self._guard.scalarized(at_least_float32(losses), update, self.step)
+        total = self._guard.total(scalarized, auxiliary)
         accelerator.backward(total / self.config.gradient_accumulation_steps)
         scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
         self.sampler.observe(preferences, losses.detach(), scalarizer)
-        return torch.cat([loss.detach().view(1), losses.detach().mean(dim=0)])
+        return Forward.of(update, losses, scalarized, auxiliary)
 
-    def _scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
-        if isinstance(self.scalarizer, GradientWeighting):
-            weights = self.scalarizer(losses.detach(), gramians(losses, self.model.parameters()), preferences)
-            return (weights * losses).sum(dim=-1)
-        scalarized = self.scalarizer(losses, preferences)
-        check_scalarized(scalarized, losses, self.scalarizer)
-        return scalarized
-
-    def _next_batch(self) -> Any:
+    def _next_batch(self) -> tuple[tuple[int, ...], Any]:
+        """The numbers of the next rows, and the batch that they make; none where there is no data."""
         if self._batches is None or self.train_data is None:
-            return None
-        rows = [self.train_data[index] for index in next(self._batches)]
-        return send_to_device(self.objective.collate(rows), self.accelerator.device)
+            return (), None
+        rows = tuple(next(self._batches))
+        batch = self.objective.collate([self.train_data[row] for row in rows])
+        return rows, send_to_device(batch, self.accelerator.device)
 
     def _log_entry(self) -> None:
         entry = self._log.entry(self.accelerator, self.objective.names)
         self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
+        self._warnings.look_at(self.history)
         self._call("on_log", entry)
 
     def _call(self, hook: str, *arguments: Any) -> None:

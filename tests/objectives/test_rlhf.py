@@ -1,5 +1,7 @@
 """RLHF as an objective: rewards, normalisation, critic, evaluation and logs."""
 
+import math
+import warnings
 from inspect import signature
 
 import pytest
@@ -11,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast
 
-from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
+from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerCallback, TrainerConfig
 from mopref.llm.data.tokenization import tokenize_prompts
 from mopref.llm.policy import Policy, Sampling
 from mopref.llm.policy_gradient import GRPO, PPO, RLOO, PretrainingTerm
@@ -322,3 +324,76 @@ def test_prompts_out_of_a_data_set_are_the_same(kind):
     batch = make_rlhf().collate([data[index] for index in range(len(data))])
     assert batch == make_rlhf().collate(ROWS)
     assert all(type(token) is int for ids in batch.prompt_ids for token in ids)
+
+
+# Numbers that go wrong.
+
+
+def test_a_reward_that_is_not_finite_says_step_preference_and_row(model):
+    """And leaves the samplers as they were: the same prompts come again."""
+    calls = [0]
+
+    @token_reward
+    def bad(prompt_ids, response_ids):
+        calls[0] += 1
+        is_bad = [ids == ROWS[2]["prompt_ids"] and calls[0] > 1 for ids in prompt_ids]
+        return [math.nan if bad else float(len(ids)) for bad, ids in zip(is_bad, response_ids, strict=True)]
+
+    rlhf = RLHF({"length": length, "even": bad}, samples_per_prompt=2, sampling=SAMPLING)
+    config = TrainerConfig(steps=4, batch_size=4, preferences_per_step=2, progress=False, cpu=True)
+    trainer = ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config)
+    states = []
+
+    class Watch(TrainerCallback):
+        def on_step_end(self, trainer):
+            states.append((trainer.sampler.state_dict(), trainer._batches.state_dict()["drawn"].tolist()))
+
+    trainer.callbacks = (Watch(),)
+    words = r"reward 'even' returned nan for row \d .*\(At step 1 for preference \[.*\] \(row 2 of the training data\);"
+    with pytest.raises(FloatingPointError, match=words):
+        trainer.train()
+    assert trainer.step == 1
+    assert states[-1] == (trainer.sampler.state_dict(), trainer._batches.state_dict()["drawn"].tolist())
+    assert len(rlhf.history) == 2, "the broken rollout is in no record"
+
+
+def test_a_critics_loss_that_is_not_finite_is_the_auxiliary_one(model):
+    class Poisoned(PPO):
+        def critic_loss(self, values, old_values, returns, mask):
+            return super().critic_loss(values, old_values, returns, mask) * math.inf
+
+    config = TrainerConfig(steps=2, batch_size=4, preferences_per_step=2, progress=False, cpu=True)
+    rlhf = RLHF({"length": length, "even": even}, algorithm=Poisoned(), samples_per_prompt=2, sampling=SAMPLING)
+    trainer = ParetoTrainer(model, rlhf, Linear(), train_data=ROWS, config=config)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    with pytest.raises(
+        FloatingPointError, match=r"^the auxiliary loss is (inf|nan) at step 0 for preferences .* \(rows "
+    ):
+        trainer.train()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+
+
+def test_log_probabilities_show_whether_preferences_matter(model):
+    """The losses are the rollout's, and the same at every preference."""
+    rlhf = make_rlhf()
+    (update,) = updates_of(rlhf, model)
+    corners = torch.eye(2)
+    effect = rlhf.effect_of_preferences(model, update, corners)
+    tokens = update.batch.rollout.sequences.response_mask.sum().item()
+    assert effect.shape == (2, tokens)
+    assert (effect[0] - effect[1]).abs().max() > 1e-3
+    torch.testing.assert_close(rlhf.effect_of_preferences(model, update, corners.flip(0)), effect.flip(0))
+
+
+@pytest.mark.parametrize(("normalization", "is_told"), [(None, True), ("running", False), ("group", False)])
+def test_a_reward_that_drowns_the_other_is_told(model, normalization, is_told):
+    """By the objective itself, which knows what it divides by."""
+    large = token_reward(lambda prompts, responses: [1000.0 * len(ids) for ids in responses])
+    rlhf = RLHF({"length": large, "even": even}, samples_per_prompt=3, sampling=SAMPLING, normalization=normalization)
+    with warnings.catch_warnings(record=True) as records:
+        warnings.simplefilter("always")
+        for seed in range(12):
+            updates_of(rlhf, model, seed)
+    messages = [str(record.message) for record in records]
+    assert len(messages) == is_told, messages
+    assert all("the reward 'length' varies" in message for message in messages)

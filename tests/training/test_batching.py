@@ -275,3 +275,16 @@ def test_an_empty_list_of_rows_is_refused(needs_data):
         labelled_rows(torch.nn.Linear(1, 1), Rows(needs_data), [], None)
     with pytest.raises(TypeError, match="train_data is a generator, whose rows cannot be had by their number"):
         labelled_rows(torch.nn.Linear(1, 1), Rows(needs_data), (row for row in ()), None)
+
+
+def test_it_returns_to_a_mark():
+    """Also past the end of a queue, and as often as one likes."""
+    sampler = GroupBatchSampler(labelled_from([[True, False]] * 5 + [[True, True]] * 3), 4, 2, seed=3)
+    next(sampler)
+    mark, state = sampler.mark(), sampler.state_dict()
+    batches = list(islice(sampler, 9))
+    for _ in range(2):
+        sampler.return_to(mark)
+        assert torch.equal(sampler.state_dict()["waiting"], state["waiting"])
+        assert torch.equal(sampler.state_dict()["drawn"], state["drawn"])
+        assert list(islice(sampler, 9)) == batches

@@ -92,3 +92,73 @@ def test_two_processes_train_one_model(source, tmp_path):
     assert first["processes"] == second["processes"] == 2
     assert first["drawn"] != second["drawn"], "each process draws its own preferences"
     assert first["same"] == second["same"]
+
+
+FAULT_SCRIPT = """
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig
+from mopref.objective import Losses
+from mopref.objectives import ZDT2
+from mopref.scalarizers import Tchebycheff
+
+
+class Poison(torch.autograd.Function):
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * float("nan")
+
+
+class Faulty(ZDT2):
+    # On process 1 alone, at its third step.
+    def training_losses(self, model, batch, preferences):
+        self.calls = getattr(self, "calls", 0) + 1
+        losses = self.losses(model, batch, preferences)
+        if trainer.accelerator.process_index == 0 or self.calls < 3:
+            return Losses(losses)
+        if sys.argv[2] == "gradient":
+            return Losses(Poison.apply(losses))
+        if sys.argv[2] == "auxiliary":
+            return Losses(losses, losses.mean().detach() * float("nan"))
+        return Losses(losses * float("nan"))
+
+
+problem = Faulty(4)
+config = TrainerConfig(steps=6, preferences_per_step=2, log_every=1, cpu=True, progress=False)
+trainer = ParetoTrainer(ParetoSetModel.for_problem(problem), problem, Tchebycheff(), config=config)
+try:
+    trainer.train()
+    message = "no error"
+except FloatingPointError as error:
+    message = str(error)
+total = sum(parameter.double().sum().item() for parameter in trainer.unwrapped_model.parameters())
+result = {"step": trainer.step, "message": message, "same": [total, *trainer.scalarizer.ideal_point.tolist()]}
+Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_text(json.dumps(result))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["loss", "gradient", "auxiliary"])
+def test_a_number_that_goes_wrong_on_one_process_stops_both_before_the_step(fault, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(FAULT_SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(script), str(tmp_path), fault]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    first, second = (json.loads((tmp_path / f"process-{i}.json").read_text()) for i in (0, 1))
+    assert first["step"] == second["step"] == 2
+    assert first["same"] == second["same"]
+    words = {"loss": "the loss", "gradient": "the gradient of", "auxiliary": "the auxiliary loss is nan"}[fault]
+    assert second["message"].startswith(words)
+    assert "step 2" in first["message"]
+    assert ("on another process" in first["message"]) == (fault != "gradient")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mopref import Front, Objective, ParetoTrainer, TrainerConfig
+from mopref import Front, Objective, ParetoSetModel, ParetoTrainer, TrainerConfig
 from mopref.front.intervals import interval_columns
 from mopref.scalarizers import Linear
 from mopref.training.evaluation_callback import EvaluationCallback, evaluation_figures, point_label
@@ -104,6 +104,36 @@ def test_the_best_is_the_first_of_the_largest_and_its_model_is_kept(tmp_path):
     assert callback.best["hypervolume"] == pytest.approx(0.3)
     assert callback.shown() == "hypervolume=0.2500"
     assert json.loads((tmp_path / "best" / "weights.json").read_text()) == weights[1] != weights[-1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_hypervolume_that_is_not_finite_is_never_the_best(bad, tmp_path):
+    class Spoilt(Scripted):
+        def recorded(self, trainer, record):
+            super().recorded(trainer, record)
+            if record["step"] in (0, 4):
+                record["hypervolume"] = bad
+
+    callback = Spoilt([0.1, 0.2, 0.3, 0.15, 0.1], every=2, reference_point=[1, 1], best_folder=tmp_path / "best")
+    train(callback)
+    assert callback.best["step"] == 2
+
+
+def test_a_model_that_diverged_is_not_saved_over_the_best(tmp_path):
+    class Diverging(Scripted):
+        def measure(self, trainer):
+            if trainer.step == 4:
+                next(trainer.unwrapped_model.parameters()).data.fill_(math.nan)
+            return super().measure(trainer)
+
+    callback = Diverging([0.1, 0.2, 0.3], every=2, reference_point=[1, 1], best_folder=tmp_path / "best")
+    config = TrainerConfig(steps=4, preferences_per_step=4, progress=False, cpu=True)
+    model = ParetoSetModel(2, 2, hidden=(4,))
+    trainer = ParetoTrainer(model, Parabolas(), Linear(), config=config, callbacks=[callback])
+    with pytest.raises(ValueError, match="values that are not finite: the training diverged"):
+        trainer.train()
+    saved = ParetoSetModel.load(tmp_path / "best")
+    assert all(parameter.isfinite().all() for parameter in saved.parameters())
 
 
 def test_patience_counts_evaluations_since_the_best():

@@ -40,6 +40,26 @@ def test_numbers_of_any_library_become_pythons_own(log, metric):
     assert value == pytest.approx(float(metric.value if isinstance(metric, Metric) else metric))
 
 
+def test_skipped_steps_are_counted_and_have_no_norm(log):
+    log.steps.append(torch.tensor([2.0, 3.0, 5.0, 0.2, float("nan")]))
+    state = log.state_dict()
+    entry = log.entry(Accelerator(cpu=True), NAMES)
+    assert entry["skipped_steps"] == 1.0
+    assert entry["gradient_norm"] == pytest.approx(6.0)
+    assert entry["loss"] == pytest.approx(2.0)
+    other = IntervalLog()
+    other.load_state_dict(state, torch.device("cpu"))
+    assert other.entry(Accelerator(cpu=True), NAMES) == entry
+
+
+def test_where_all_steps_were_skipped_nothing_moved():
+    log = IntervalLog()
+    log.steps.append(torch.tensor([2.0, 3.0, 5.0, 0.2, float("nan")]))
+    entry = log.entry(Accelerator(cpu=True), NAMES)
+    assert entry["gradient_norm"] == 0.0
+    assert entry["skipped_steps"] == 1.0
+
+
 def test_metrics_without_weight_are_left_out(log):
     log.add({"nothing": Metric(3.0, 0.0)})
     assert "nothing" not in log.entry(Accelerator(cpu=True), NAMES)

@@ -1,6 +1,5 @@
 """What a step's parts return, and the first gradients: adapters that learn nothing are told, or refused if all are."""
 
-import math
 import warnings
 
 import pytest
@@ -17,7 +16,7 @@ PREFERENCES = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
 
 def test_what_is_right_passes():
     losses = torch.ones(2, 2, requires_grad=True)
-    check_losses(losses, PREFERENCES, ZDT1(), step=0)
+    check_losses(losses, PREFERENCES, ZDT1())
     check_scalarized(losses.sum(dim=1), losses, Linear())
     check_total(losses.sum(), ZDT1())
 
@@ -25,13 +24,7 @@ def test_what_is_right_passes():
 @pytest.mark.parametrize("shape", [(2,), (2, 1), (1, 2), (2, 2, 1), ()])
 def test_losses_of_another_shape(shape):
     with pytest.raises(ValueError, match=r"ZDT1\.losses returned shape .*, not \(2, 2\): one row for each preference"):
-        check_losses(torch.ones(shape), PREFERENCES, ZDT1(), step=0)
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_losses_that_are_not_finite(bad):
-    with pytest.raises(FloatingPointError, match=rf"the loss 'f2' is {bad} at step 7 for preference \[0.25, 0.75\]"):
-        check_losses(torch.tensor([[1.0, bad], [1.0, 1.0]]), PREFERENCES, ZDT1(), step=7)
+        check_losses(torch.ones(shape), PREFERENCES, ZDT1())
 
 
 @pytest.mark.parametrize("shape", [(), (2, 1), (2, 2), (1,), (3,)])

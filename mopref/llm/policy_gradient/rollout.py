@@ -15,7 +15,7 @@ from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
-from mopref.llm.rewards.reward import compute_rewards, reads_tokens
+from mopref.llm.rewards.reward import RewardError, compute_rewards, reads_tokens
 from mopref.objective_names import checked_names
 from mopref.setting_types import set_python_values
 
@@ -71,6 +71,12 @@ class Rollout(NamedTuple):
             reference = policy.reference_log_probabilities(rollout.sequences)
             rollout = rollout._replace(reference_log_probabilities=reference)
         return rollout
+
+    def log_probabilities_at(self, policy: Policy, preferences: Tensor) -> Tensor:
+        """log π of the sampled tokens at each preference ``(N, m)``, whatever they were sampled at: ``(N, tokens)``."""
+        mask, rows = self.sequences.response_mask, len(self.lengths)
+        at_each = [policy.token_log_probabilities(self.sequences, row.expand(rows, -1))[mask] for row in preferences]
+        return torch.stack(at_each)
 
     def rows(self, indices: Tensor) -> Self:
         """The responses at these indices."""
@@ -196,4 +202,8 @@ class RolloutSettings:
         texts = None
         if self.reads_text:
             texts = [text.strip() for text in self.tokenizer.batch_decode(contents, skip_special_tokens=True)]
-        return compute_rewards(self.reward_functions, prompts, texts, prompt_ids, contents)
+        try:
+            return compute_rewards(self.reward_functions, prompts, texts, prompt_ids, contents)
+        except RewardError as error:
+            error.prompt = None if error.row is None else error.row // self.samples_per_prompt
+            raise

@@ -17,6 +17,7 @@ from mopref.registry import Registry
 
 __all__ = [
     "REWARDS",
+    "NotFiniteRewardError",
     "Prompt",
     "Reward",
     "RewardError",
@@ -39,12 +40,21 @@ class RewardError(RuntimeError):
         message: what happened, without any text.
         name: of the reward.
         row: the first row that is at fault; ``None`` if it is not known, or not one row's doing.
+
+    Attributes:
+        prompt: the number of that row's prompt in its batch, where several responses have one; ``None`` if not known.
     """
+
+    prompt: int | None = None
 
     def __init__(self, message: str, name: str, row: int | None = None) -> None:
         super().__init__(message)
         self.name = name
         self.row = row
+
+
+class NotFiniteRewardError(RewardError, FloatingPointError):
+    """A reward that is NaN or infinite: also a number that went wrong, as a trainer tells them."""
 
 
 class Reward(OptionsRepr, ABC):
@@ -128,6 +138,7 @@ def compute_rewards(
         ValueError: there is no reward, the inputs that a reward needs are missing, or they differ in number.
         RewardError: a reward raised an error (which is its cause), or returned anything but N finite numbers of shape
             ``(N,)``. It names the reward and, where one is known to be at fault, the first row, and shows no text.
+            A number that is not finite is a ``NotFiniteRewardError``, which is a ``FloatingPointError`` too.
 
     Example:
         >>> compute_rewards({"letters": lambda prompts, responses: [len(text) for text in responses]},
@@ -214,7 +225,7 @@ def _finite(name: str, values: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         row = int(bad[0])
-        raise RewardError(
+        raise NotFiniteRewardError(
             f"reward {name!r} returned {values[row]} for row {row} ({len(bad)} of {len(values)} rows are not finite): "
             "a reward must be a finite number, or the whole step is lost. Call it on that row's prompt and response to "
             "see why, and return a low finite number for a response that cannot be rated.",

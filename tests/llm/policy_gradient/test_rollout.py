@@ -1,5 +1,7 @@
 """Rollouts: responses and rewards that belong together, what was said of them when they were drawn, and refusals."""
 
+import math
+
 import pytest
 import torch
 from policy_gradient_inputs import PREFERENCES, ROWS, STOPS, even, length, make_rollout, make_settings
@@ -10,6 +12,7 @@ from mopref.llm.policy import Policy, Sampling
 from mopref.llm.policy.padding import padding_traits
 from mopref.llm.policy_gradient.critic import Critic
 from mopref.llm.policy_gradient.rollout import RolloutSettings
+from mopref.llm.rewards.reward import NotFiniteRewardError, token_reward
 
 ROW_PREFERENCES = PREFERENCES.repeat_interleave(2, dim=0)
 
@@ -45,6 +48,16 @@ def test_every_response_follows_its_prompt_and_has_its_own_rewards(model):
         assert rollout.rewards[row].tolist() == [*length([], [content]), *even([], [content])]
         assert rollout.truncated[row] == (len(content) == len(response) == 4)
     assert 0 < rollout.truncated.sum() < 12, "some are cut and some are not"
+
+
+def test_a_reward_that_fails_says_for_which_prompt(model):
+    @token_reward
+    def bad(prompt_ids, response_ids):
+        return [math.nan if ids == ROWS[2]["prompt_ids"] else 0.0 for ids in prompt_ids]
+
+    with pytest.raises(NotFiniteRewardError, match="reward 'even' returned nan for row 6") as caught:
+        roll_out(model, make_settings(reward_functions={"length": length, "even": bad}))
+    assert caught.value.prompt == 2
 
 
 def test_log_probabilities_are_those_of_a_forward(model):

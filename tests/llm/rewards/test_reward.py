@@ -97,6 +97,8 @@ def test_numbers_that_are_not_finite(bad, kind):
     error = failure(constant(kind([0.0, 1.0, bad, bad])))
     assert error.row == 2
     assert f"{bad} for row 2 (2 of 4 rows" in str(error)
+    assert isinstance(error, FloatingPointError), "a number that went wrong, to a trainer"
+    assert error.prompt is None
 
 
 @pytest.mark.parametrize(

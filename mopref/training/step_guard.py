@@ -1,0 +1,106 @@
+"""StepGuard: all that is looked at between a forward and the optimiser's step, in the order that a step has it."""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mopref.gradients.gramian import gramians
+from mopref.gradients.weighting import GradientWeighting
+from mopref.objective import Objective, Update
+from mopref.scalarizer import Scalarizer
+from mopref.training.gradient_norm import SkippedSteps, clip_gradients
+from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
+from mopref.training.step_faults import Forward, check_finite_gramians, check_finite_losses, check_finite_step
+
+__all__ = ["StepGuard"]
+
+
+class StepGuard:
+    """Refuses a step that would spoil the weights, and tells what keeps others from learning.
+
+    Args:
+        model: the model itself.
+        objective: what is minimised.
+        scalarizer: makes one loss of the m.
+        accelerator: the run's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        scalarizer: Scalarizer | GradientWeighting,
+        accelerator: Accelerator,
+    ) -> None:
+        self._model, self._objective, self._scalarizer = model, objective, scalarizer
+        self._accelerator, self._skipped, self._adapters_checked = accelerator, SkippedSteps(), False
+
+    def gathered(self, losses: Tensor, update: Update, step: int) -> Tensor:
+        """The losses ``(G, m)`` of every process, ``(N, m)``, without a gradient.
+
+        Raises:
+            ValueError: another shape.
+            FloatingPointError: a loss that is not finite, on whatever process, so that all stop together.
+        """
+        check_losses(losses, update.preferences, self._objective)
+        gathered: Tensor = self._accelerator.gather(losses.detach())
+        check_finite_losses(losses, gathered, update, self._objective, step)
+        return gathered
+
+    def scalarized(self, losses: Tensor, update: Update, step: int) -> Tensor:
+        """One loss for each preference, ``(G, m)`` to ``(G,)``.
+
+        Raises:
+            ValueError: another shape.
+            FloatingPointError: under a gradient weighting, the gradient of a loss that is not finite.
+        """
+        if isinstance(self._scalarizer, GradientWeighting):
+            table = gramians(losses, self._model.parameters())
+            check_finite_gramians(table, losses, self._model.parameters(), update, self._objective, step)
+            return (self._scalarizer(losses.detach(), table, update.preferences) * losses).sum(dim=-1)
+        scalarized = self._scalarizer(losses, update.preferences)
+        check_scalarized(scalarized, losses, self._scalarizer)
+        return scalarized
+
+    def total(self, scalarized: Tensor, auxiliary: Tensor | None) -> Tensor:
+        """The number to descend on: the mean of ``(G,)``, and the auxiliary loss.
+
+        Raises:
+            ValueError: not one number, or one without a gradient.
+        """
+        total = scalarized.mean() if auxiliary is None else scalarized.mean() + auxiliary
+        check_total(total, self._objective)
+        return total
+
+    def clip_gradients(self, forwards: Sequence[Forward], limit: float | None, step: int) -> Tensor:
+        """Scale the step's gradients down to a norm, and return the one that they had.
+
+        Raises:
+            ValueError: no adapter has a gradient.
+            FloatingPointError: a gradient, a scalarized or an auxiliary loss that is not finite.
+
+        Warns:
+            UserWarning: some adapters have no gradient, once.
+        """
+
+        def is_finite(norm: Tensor) -> bool:
+            parts = {"accelerator": self._accelerator, "model": self._model, "objective": self._objective}
+            return check_finite_step(norm, forwards, scalarizer=self._scalarizer, step=step, **parts)
+
+        if not self._adapters_checked:
+            self._adapters_checked = check_gradients(getattr(self._model, "adapters", {}))
+        return clip_gradients(self._accelerator, self._model.parameters(), limit, is_finite)
+
+    def numbers(self, forwards: Sequence[Forward], rate: float, norm: Tensor) -> Tensor:
+        """After the optimiser's step, what is logged of it: ``[scalarized loss, m losses, learning rate, norm]``.
+
+        Warns:
+            UserWarning: fp16's scaler skips one step after another, once.
+        """
+        totals = torch.zeros(1 + self._objective.num_objectives, device=norm.device)
+        for forward in forwards:
+            totals += forward.means.to(totals)
+        means, norm = totals / len(forwards), self._skipped.known_norm(self._accelerator, norm)
+        return torch.cat([means, torch.tensor([rate]).to(means), norm.to(means)])
