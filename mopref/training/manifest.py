@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mopref._checked_files import parsed_description, regular_file
 from mopref.training.provenance import made_with
 
 __all__ = [
@@ -63,19 +64,17 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         ValueError: it is not as it was written, or one of a newer version.
     """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
+    path = _plain_file(folder, MANIFEST)
+    if path is None:
         older = (
             ", as those of versions before 0.3: nothing tells whether it is whole, so start a new run"
             if (Path(folder) / "state.json").is_file()
             else ""
         )
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no {MANIFEST}{older}.")
-    if path.stat().st_size > _LARGEST:
-        raise damage(folder, f"{MANIFEST} has {path.stat().st_size} bytes, where {_LARGEST} are the most")
     try:
-        manifest = json.loads(path.read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        manifest = parsed_description(path, _LARGEST)
+    except ValueError as error:
         raise damage(folder, f"{MANIFEST} cannot be read ({error})") from error
     if not isinstance(manifest, dict):
         raise damage(folder, f"{MANIFEST} holds a {type(manifest).__name__}")
@@ -101,14 +100,22 @@ def check_files(folder: str | Path, manifest: Mapping[str, Any], names: Sequence
         ValueError: one has another size or checksum.
     """
     for name in names:
-        path = Path(folder) / name
-        if not path.is_file():
+        path = _plain_file(folder, name)
+        if path is None:
             raise FileNotFoundError(f"{folder} is no whole checkpoint: it has no {name}.")
         written = manifest["files"].get(name)
         if not isinstance(written, dict) or written.get("bytes") != path.stat().st_size:
             raise damage(folder, f"{name} is no longer what was written ({path.stat().st_size} bytes)")
         if written != _facts(path):
             raise damage(folder, f"{name} is no longer what was written (sha256)")
+
+
+def _plain_file(folder: str | Path, name: str) -> Path | None:
+    """The path of a file, if it is there; no link out of the folder, no pipe and no device is read."""
+    try:
+        return regular_file(Path(folder), name)
+    except ValueError as error:
+        raise damage(folder, str(error).rstrip(".")) from error
 
 
 def _facts(path: Path) -> dict[str, Any]:
