@@ -169,12 +169,15 @@ def digests(trainer: ParetoTrainer, folder: Path) -> dict[str, str]:
         "records of callbacks": [getattr(callback, "records", None) for callback in trainer.callbacks],
         "log": (folder / "log.jsonl").read_bytes(),
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
-        "best model": {path.name: path.read_bytes() for path in sorted((folder / "best").iterdir())},
-        "tensors of checkpoints": {
-            str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("*/state.safetensors"))
-        },
+        "best model": _contents(folder, "best/*"),
+        "tensors of checkpoints": _contents(folder, "*/state.safetensors"),
     }
     return {name: hashlib.sha256(_content(value)).hexdigest()[:16] for name, value in parts.items()}
+
+
+def _contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def _content(value: Any) -> bytes:

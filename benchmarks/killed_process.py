@@ -55,14 +55,13 @@ class Outcome(NamedTuple):
     Attributes:
         killed: whether it was.
         code: its exit status, or −signal.
-        told: what it said, in order: dicts whose ``event`` is "begun", "operation", "error" or the function's own.
-        seconds: from its beginning to its end.
+        told: what it said, in order: dicts with ``at``, in seconds of one clock, whose ``event`` is "operation", "error"
+            or the function's own; from "begun" on the seconds of a death count.
     """
 
     killed: bool
     code: int
     told: list[dict[str, Any]]
-    seconds: float
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """What was told of one kind."""
@@ -77,7 +76,6 @@ def forked(function: Callable[[Callable[..., None]], None], folder: Path, death:
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    start = time.perf_counter()
     child = os.fork()
     if child == 0:
         os.close(reader)
@@ -88,7 +86,7 @@ def forked(function: Callable[[Callable[..., None]], None], folder: Path, death:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     told = [json.loads(line) for line in content.decode().splitlines() if line.endswith("}")]
     killed = code in (-signal.SIGKILL, -signal.SIGXFSZ)
-    return Outcome(killed, code, told, time.perf_counter() - start)
+    return Outcome(killed, code, told)
 
 
 def _listen(reader: int, child: int, seconds: float | None) -> bytes:
@@ -112,7 +110,7 @@ def _live(function: Callable[[Callable[..., None]], None], folder: Path, death: 
     """The child's life; it never returns."""
 
     def tell(event: str, **details: Any) -> None:
-        os.write(writer, (json.dumps({"event": event, **details}) + "\n").encode())
+        os.write(writer, (json.dumps({"event": event, "at": time.perf_counter(), **details}) + "\n").encode())
 
     code = 1
     try:
