@@ -1,9 +1,9 @@
 """What a power cut may leave of a folder: a log of what was done to it, replayed up to a moment.
 
-Only what was synchronised counts as being on the disk: a file's content by fsync of the file, the names in a folder by
-fsync of that folder. Of everything since then each operation on names (creation, renaming, removal) may have reached the
-disk or not, one without the others, and a content may be there, be the older one, or be empty, cut or zeros. File
-systems keep more order than that; what survives here survives on them.
+Only what was synchronised counts as being on the disk: a file's content by fsync of the file, the names in a folder
+by fsync of that folder. Of everything since then each operation on names (creation, renaming, removal) may have
+reached the disk or not, one without the others, and a content may be there, be the older one, or be empty, cut or
+zeros. File systems keep more order than that; what survives here survives on them.
 """
 
 import os
@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,7 +161,7 @@ def left(steps: list[Step], cut: int, folder: Path, generator: random.Random) ->
     durable: Tree = {node: dict(names) for node, names in steps[0].tree.items()}
     contents = dict(steps[0].contents)
     waiting: list[_Change] = []
-    for before, step in zip(steps[:cut], steps[1 : cut + 1], strict=True):
+    for before, step in pairwise(steps[: cut + 1]):
         waiting += _changes(before.tree, step.tree)
         node = step.synchronised
         if node in step.contents:

@@ -2,12 +2,12 @@
 
     python benchmarks/kill_anywhere.py --kills 200
 
-Every kill is a SIGKILL of a process of its own: at a random moment; before a file operation (open for writing, rename,
-unlink, rmdir, mkdir, fsync …), of which every one of a run is tried, those of writing, overwriting and pruning
-checkpoints, of the log and of the best model among them; or within the writing of a file's content. Then another process
-calls ``train(resume_from="latest")``, which may be killed again. In the end weights, optimiser, ideal point, sampler,
-random generators, history, records of callbacks, log and the files left must be those of the uninterrupted run, bit for
-bit, and no resume may begin before a checkpoint that was reported as written.
+Every kill is a SIGKILL of a process of its own: at a random moment; before a file operation (open for writing,
+rename, unlink, rmdir, mkdir, fsync …), of which every one of a run is tried, those of writing, overwriting and
+pruning checkpoints, of the log and of the best model among them; or within the writing of a file's content. Then
+another process calls ``train(resume_from="latest")``, which may be killed again. In the end weights, optimiser, ideal
+point, sampler, random generators, history, records of callbacks, log and the files left must be those of the
+uninterrupted run, bit for bit, and no resume may begin before a checkpoint that was reported as written.
 """
 
 import argparse

@@ -6,6 +6,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -49,14 +50,17 @@ class Death(NamedTuple):
         return f"{'before' if self.torn is None else f'{self.torn} bytes into'} file operation {self.operation}"
 
 
+_NEVER = Death()
+
+
 class Outcome(NamedTuple):
     """What came of a process.
 
     Attributes:
         killed: whether it was.
         code: its exit status, or −signal.
-        told: what it said, in order: dicts with ``at``, in seconds of one clock, whose ``event`` is "operation", "error"
-            or the function's own; from "begun" on the seconds of a death count.
+        told: what it said, in order: dicts with ``at``, in seconds of one clock, whose ``event`` is "operation",
+            "error" or the function's own; from "begun" on the seconds of a death count.
     """
 
     killed: bool
@@ -68,10 +72,16 @@ class Outcome(NamedTuple):
         return [entry for entry in self.told if entry["event"] == event]
 
 
-def forked(function: Callable[[Callable[..., None]], None], folder: Path, death: Death = Death()) -> Outcome:  # noqa: B008
+def forked(
+    function: Callable[[Callable[..., None]], None],
+    folder: Path,
+    death: Death = _NEVER,
+    on_begun: Callable[[int], None] | None = None,
+) -> Outcome:
     """Run ``function(tell)`` in a fork of this process, with an eye on the file operations within ``folder``.
 
-    ``tell(event, **details)`` reaches this process even from one that is killed right afterwards.
+    ``tell(event, **details)`` reaches this process even from one that is killed right afterwards. ``on_begun`` is
+    called with the process's number after its "begun", in a thread.
     """
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -81,7 +91,7 @@ def forked(function: Callable[[Callable[..., None]], None], folder: Path, death:
         os.close(reader)
         _live(function, folder, death, writer)
     os.close(writer)
-    content = _listen(reader, child, death.seconds)
+    content = _listen(reader, child, death.seconds, on_begun)
     os.close(reader)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     told = [json.loads(line) for line in content.decode().splitlines() if line.endswith("}")]
@@ -89,16 +99,19 @@ def forked(function: Callable[[Callable[..., None]], None], folder: Path, death:
     return Outcome(killed, code, told)
 
 
-def _listen(reader: int, child: int, seconds: float | None) -> bytes:
+def _listen(reader: int, child: int, seconds: float | None, on_begun: Callable[[int], None] | None) -> bytes:
     """What the child says until its end; it is killed so many seconds after it has begun."""
-    content, at = b"", None
+    content, at, begun = b"", None, False
     while True:
-        if seconds is not None and at is None and b"begun" in content:
-            at = time.perf_counter() + seconds
+        if not begun and b'"begun"' in content:
+            begun = True
+            at = None if seconds is None else time.perf_counter() + seconds
+            if on_begun is not None:
+                threading.Thread(target=on_begun, args=(child,), daemon=True).start()
         wait = None if at is None else max(0.0, at - time.perf_counter())
         if not select.select([reader], [], [], wait)[0]:
             os.kill(child, signal.SIGKILL)
-            at, seconds = None, None
+            at = None
             continue
         part = os.read(reader, 1 << 16)
         if not part:

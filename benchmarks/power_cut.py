@@ -4,9 +4,9 @@
     sudo python benchmarks/power_cut.py --image    # on an ext4 image that is copied at random moments
 
 What a process does to a folder is recorded, and replayed up to every moment in turn as a disk might have it then (see
-crash_model.py). "Reported" is a checkpoint whose ``on_checkpoint`` was called, or a ``save`` that has returned. The second
-row of each kind is the same on a disk that ignores fsync: what would be lost if nothing were synchronised, and the proof
-that the trial can fail.
+crash_model.py). "Reported" is a checkpoint whose ``on_checkpoint`` was called, or a ``save`` that has returned. The
+second row of each kind is the same on a disk that ignores fsync: what would be lost if nothing were synchronised, and
+the proof that the trial can fail.
 """
 
 import argparse
@@ -170,7 +170,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def tried(case: Case, draws: int, resumes: int, seed: int, synchronises: bool = True) -> Count:
-    """Cut the power at every recorded moment, ``draws`` times each; after ``resumes`` of the cuts go on with the work."""
+    """Cut the power at every recorded moment, ``draws`` times each; go on with the work after ``resumes`` of them."""
     generator = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="power-cut-") as place:
         folder = Path(place, "folder")
