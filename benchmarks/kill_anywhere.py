@@ -24,7 +24,7 @@ import torch
 from killable_runs import KEPT, STEPS, TRAINERS, digests
 from killed_process import Death, Outcome, forked
 
-__all__ = ["Trial", "Whole", "main", "tried", "uninterrupted"]
+__all__ = ["Trial", "Whole", "end_faults", "main", "train", "tried", "uninterrupted"]
 
 WAYS = ("moment", "operation", "torn", "overwrite", "chain")
 
@@ -35,12 +35,14 @@ class Whole(NamedTuple):
     Attributes:
         end: its digests.
         operations: its file operations, "name path" each.
+        at_work: the first and the last number of those between its first step's end and its last one's saving.
         seconds: from its first step to its end.
         folder: what it left.
     """
 
     end: dict[str, str]
     operations: list[str]
+    at_work: tuple[int, int]
     seconds: float
     folder: Path
 
@@ -88,7 +90,9 @@ def uninterrupted(kind: str, folder: Path) -> Whole:
         raise RuntimeError(f"the uninterrupted {kind} run is not the same twice: {_differences(*ends)}")
     operations = [f"{entry['name']} {entry['path']}" for entry in outcome.of("operation")]
     seconds = outcome.of("end")[0]["at"] - outcome.of("begun")[0]["at"]
-    return Whole(ends[0], operations, seconds, folder / "whole")
+    begin, end = outcome.of("step")[0]["at"], outcome.of("saved")[-1]["at"]
+    at_work = [entry["number"] for entry in outcome.of("operation") if begin < entry["at"] < end]
+    return Whole(ends[0], operations, (at_work[0], at_work[-1]), seconds, folder / "whole")
 
 
 def tried(trial: Trial, whole: Whole, folder: Path) -> tuple[int, list[str]]:
@@ -111,7 +115,7 @@ def tried(trial: Trial, whole: Whole, folder: Path) -> tuple[int, list[str]]:
         reported = max(saved, default=reported)
         kills += outcome.killed
         if not outcome.killed:
-            faults += _end_faults(outcome, whole)
+            faults += end_faults(outcome, whole)
         if faults:
             break
         if saved or trial.way != "overwrite" or outcome.killed:
@@ -119,7 +123,8 @@ def tried(trial: Trial, whole: Whole, folder: Path) -> tuple[int, list[str]]:
     return kills, faults
 
 
-def _end_faults(outcome: Outcome, whole: Whole) -> list[str]:
+def end_faults(outcome: Outcome, whole: Whole) -> list[str]:
+    """What is wrong with a process that came to its end."""
     if outcome.code:
         text = "".join(entry["text"] for entry in outcome.of("error"))
         return [f"ended with {outcome.code}: {text.strip() or 'no traceback'}"]

@@ -60,6 +60,10 @@ class Told(TrainerCallback):
         """Called after a resume."""
         self.tell("begun", step=trainer.step)
 
+    def on_step_end(self, trainer: Any) -> None:
+        """Called after a step, before it is saved."""
+        self.tell("step", step=trainer.step)
+
     def on_checkpoint(self, trainer: Any, folder: Path) -> None:
         """Called when a checkpoint is reported as written."""
         self.tell("saved", step=trainer.step, folder=folder.name)
@@ -146,7 +150,7 @@ def _trainer(
         Told(tell),
         LogFile(folder / "log.jsonl"),
         HypervolumeCallback(3, [50.0, 50.0], every=3),
-        Figures(every=2, reference_point=[50.0, 50.0], best_folder=folder / "best"),
+        Figures(every=2, reference_point=[50.0, 50.0], best_folder=folder / "best"),  #
     )
     warnings.simplefilter("ignore")
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""A function in a forked process, which is killed at a moment, before a file operation, or within a write."""
+"""A function in a forked process, which is sent a signal at a moment, before a file operation, or within a write."""
 
 import json
 import os
@@ -35,12 +35,14 @@ class Death(NamedTuple):
     Attributes:
         seconds: so long after it said that it has begun.
         operation: before its file operation of this number, from 1.
-        torn: with ``operation``: not before it, but when the file that it opens has so many bytes.
+        torn: with ``operation``: not before it, but when a file that is written from then on has so many bytes.
+        signals: what it is sent, one after the other.
     """
 
     seconds: float | None = None
     operation: int | None = None
     torn: int | None = None
+    signals: tuple[int, ...] = (signal.SIGKILL,)
 
     def __str__(self) -> str:
         if self.seconds is not None:
@@ -91,7 +93,7 @@ def forked(
         os.close(reader)
         _live(function, folder, death, writer)
     os.close(writer)
-    content = _listen(reader, child, death.seconds, on_begun)
+    content = _listen(reader, child, death, on_begun)
     os.close(reader)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     told = [json.loads(line) for line in content.decode().splitlines() if line.endswith("}")]
@@ -99,18 +101,21 @@ def forked(
     return Outcome(killed, code, told)
 
 
-def _listen(reader: int, child: int, seconds: float | None, on_begun: Callable[[int], None] | None) -> bytes:
-    """What the child says until its end; it is killed so many seconds after it has begun."""
+def _listen(reader: int, child: int, death: Death, on_begun: Callable[[int], None] | None) -> bytes:
+    """What the child says until its end; its signals come so many seconds after it has begun."""
     content, at, begun = b"", None, False
     while True:
         if not begun and b'"begun"' in content:
             begun = True
-            at = None if seconds is None else time.perf_counter() + seconds
+            at = None if death.seconds is None else time.perf_counter() + death.seconds
             if on_begun is not None:
                 threading.Thread(target=on_begun, args=(child,), daemon=True).start()
         wait = None if at is None else max(0.0, at - time.perf_counter())
         if not select.select([reader], [], [], wait)[0]:
-            os.kill(child, signal.SIGKILL)
+            for number in death.signals:
+                os.kill(child, number)
+                # Two at once would be one.
+                time.sleep(0.001)
             at = None
             continue
         part = os.read(reader, 1 << 16)
@@ -130,10 +135,14 @@ def _live(function: Callable[[Callable[..., None]], None], folder: Path, death: 
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(null, 2)
+        # A shell may have started this process with it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         _watch(folder, death, tell)
         function(tell)
         code = 0
     except BaseException:
+        # A second one, which is on its way, must not break off what is told of the first.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         tell("error", text=traceback.format_exc()[-3000:])
     finally:
         os._exit(code)
@@ -152,7 +161,9 @@ def _watch(folder: Path, death: Death, tell: Callable[..., None]) -> None:
         if count != death.operation:
             return
         if death.torn is None:
-            os.kill(os.getpid(), signal.SIGKILL)
+            for number in death.signals:
+                signal.raise_signal(number)
+            return
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (death.torn, resource.RLIM_INFINITY))
 
