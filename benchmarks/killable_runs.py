@@ -150,7 +150,7 @@ def _trainer(
         Told(tell),
         LogFile(folder / "log.jsonl"),
         HypervolumeCallback(3, [50.0, 50.0], every=3),
-        Figures(every=2, reference_point=[50.0, 50.0], best_folder=folder / "best"),  #
+        Figures(every=2, reference_point=[50.0, 50.0], best_folder=folder / "best"),
     )
     warnings.simplefilter("ignore")
     folder.mkdir(exist_ok=True)
