@@ -108,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
                 shutil.rmtree(folder, ignore_errors=True)
         failures += counts["failed"]
         print(f"{kind:<6} " + " ".join(f"{counts[name]:>14}" for name in SIGNALS) + f"   {counts['failed']:>6}")
-    return bool(failures)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
         total = sum(counts[way] for way in WAYS)
         print(f"{kind:<6} {counts['runs']:>6} " + " ".join(f"{counts[way]:>10}" for way in WAYS) + f" {total:>7}")
     print(f"{sum(counts[way] for counts in rows.values() for way in WAYS)} kills, {len(failures)} runs not as whole")
-    return bool(failures)
+    return int(bool(failures))
 
 
 if __name__ == "__main__":
