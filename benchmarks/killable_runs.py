@@ -143,8 +143,15 @@ def _trainer(
     tell: Callable[..., None],
     settings: Mapping[str, Any],
 ) -> ParetoTrainer:
-    options = {"keep_checkpoints": KEPT, "checkpoint_every": EVERY, "steps": STEPS, "log_every": 3, **settings}
-    fixed = {"learning_rate": 0.02, "seed": 5, "cpu": True, "progress": False}
+    options = {
+        "keep_checkpoints": KEPT,
+        "checkpoint_every": EVERY,
+        "steps": STEPS,
+        "log_every": 3,
+        "seed": 5,
+        **settings,
+    }
+    fixed = {"learning_rate": 0.02, "cpu": True, "progress": False}
     config = TrainerConfig(output_dir=folder, **fixed, **options)
     callbacks = (
         Told(tell),
