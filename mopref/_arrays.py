@@ -32,7 +32,8 @@ def real_array(values: Any, what: str) -> Array:
     try:
         original = np.asarray(values)
         array = None if np.iscomplexobj(original) else np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors that need a gradient
+    # RuntimeError: a list of tensors that need a gradient; OverflowError: a whole number beyond 1e308.
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _no_real_array(what, str(error)) from error
     if array is None:
         raise _no_real_array(what, "the numbers are complex")

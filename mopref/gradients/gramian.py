@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.setting_types import python_value
 
 __all__ = ["gramians"]
@@ -13,6 +14,7 @@ __all__ = ["gramians"]
 _ENTRIES_AT_ONCE = 2**24
 
 
+@checks_arguments
 def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int | None = None) -> Tensor:
     """⟨∇f_i, ∇f_j⟩ of each group's losses in the parameters: losses ``(G, m)`` to ``(G, m, m)``.
 

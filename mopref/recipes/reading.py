@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import write_atomically
+from mopref._repr import short_repr
+from mopref.argument_kinds import checks_arguments
 from mopref.recipes.mistakes import RecipeError, joined, nearest
 from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import PartSettings, Recipe
@@ -21,6 +23,7 @@ __all__ = ["add_recipe_flags", "load_recipe", "read_recipe", "recipe_text", "sav
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$")
 
 
+@checks_arguments
 def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, with flags such as ``--training.steps 100`` over it.
 
@@ -144,6 +147,9 @@ def add_recipe_flags(parser: Any) -> None:
 
 def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     """The settings with what flags say in place of the file's."""
+    for place, flag in enumerate(flags):
+        if not isinstance(flag, str):
+            raise TypeError(f"flags[{place}] is {short_repr(flag)}: give texts, as on the command line.")
     if not flags:
         return tree
     from jsonargparse import ArgumentError, ArgumentParser
@@ -223,6 +229,7 @@ def _flag_value(key: str, flags: Sequence[str]) -> str:
     return ""
 
 
+@checks_arguments
 def recipe_text(recipe: Recipe, with_help: bool = False) -> str:
     """A recipe as YAML, complete; with what each setting is, from its docstring, as a comment above it."""
     import yaml
@@ -257,6 +264,7 @@ def _help_texts(section: type[Any]) -> dict[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
 
 
+@checks_arguments
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe, complete, so that the file runs it again."""
     write_atomically(path, recipe_text(recipe.completed()).encode())

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
+from mopref.argument_kinds import checks_arguments
+from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
 __all__ = [
@@ -82,6 +84,7 @@ class LabelCounts:
     in_conflict: int
 
 
+@checks_arguments
 def validate_records(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> None:
     """Check that every preference record has the columns and values it must have.
 
@@ -109,6 +112,7 @@ def check_record(record: Mapping[str, Any], objectives: Sequence[str], row: int)
         check_label(record[name], row, name)
 
 
+@checks_arguments
 def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: Sequence[str]) -> None:
     """Check that every response record has the columns and values it must have.
 
@@ -126,6 +130,7 @@ def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: 
     refuse_no_records(row + 1)
 
 
+@checks_arguments
 def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> tuple[Any, Any]:
     """The records of a training and of a test side, with every dialogue on one side only.
 
@@ -144,13 +149,15 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
 
     Raises:
         ValueError: a fraction that is not between 0 and 1, or one that leaves a side without a dialogue.
-        TypeError: a fraction that is no number, or a seed that is no whole number.
+        TypeError: a fraction that is no number, a seed that is no whole number, or records that cannot be counted, or
+            had by their number.
     """
     seed = python_value(seed, int, "seed")
     test_fraction = python_value(test_fraction, float, "test_fraction")
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
+    check_columns(checked_rows(records, "records"), ("prompt",), "give records, each with a prompt")
     keys = [prompt_key(_beginning(record["prompt"])) for record in records]
     dialogues = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     count = round(test_fraction * len(dialogues))
@@ -168,6 +175,7 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
     return [rows[row] for row in train], [rows[row] for row in test]
 
 
+@checks_arguments
 def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> LabelCounts:
     """The labels of valid preference records, counted.
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
+
 from .embedder import Embedder
 from .reward import REWARDS, Prompt, Reward, last_request
 
@@ -26,9 +28,11 @@ class Relevance(Reward):
 
     direction = "higher is nearer to the request"
 
+    @checks_arguments
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """The cosines of N prompts and responses, shape ``(N,)``."""
         requests = [last_request(prompt) for prompt in prompts]
