@@ -141,8 +141,8 @@ def checked_convention(convention: Convention) -> Convention:
     """
     if not isinstance(convention, str) or convention not in get_args(Convention):
         raise ValueError(
-            f"convention is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, or "
-            "'ray', where the losses are to lie along λ itself."
+            f"convention is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, "
+            "or 'ray', where the losses are to lie along λ itself."
         )
     return convention
 
@@ -159,7 +159,7 @@ def checked_recorded_convention(convention: RecordedConvention, name: str = "con
     """
     if not isinstance(convention, str) or convention not in get_args(RecordedConvention):
         raise ValueError(
-            f"{name} is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
-            "where the losses were to lie along λ, or 'unrecorded' where nobody knows."
+            f"{name} is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, "
+            "'ray', where the losses were to lie along λ, or 'unrecorded' where nobody knows."
         )
     return convention

@@ -133,7 +133,7 @@ def check_numbers(counts: Mapping[str, int]) -> None:
     Example:
         >>> check_numbers({"n": 10**30, "objectives": 2})
         Traceback (most recent call last):
-        ValueError: n is 10^30 and objectives 2: that is more than 2^31 numbers, which no memory should hold: ask for less.
+        ValueError: n is 10^30 and objectives 2: that is more than 2^31 numbers, too many to hold, so ask for less.
     """
     product = 1
     for count in counts.values():
@@ -142,7 +142,7 @@ def check_numbers(counts: Mapping[str, int]) -> None:
         sizes = " and ".join(
             f"{name} {'is ' if place == 0 else ''}{_size(n)}" for place, (name, n) in enumerate(counts.items())
         )
-        raise ValueError(f"{sizes}: that is more than 2^31 numbers, which no memory should hold: ask for less.")
+        raise ValueError(f"{sizes}: that is more than 2^31 numbers, too many to hold, so ask for less.")
 
 
 def _size(count: int) -> str:

@@ -35,6 +35,7 @@ def difference_above(losses: Tensor, ideal: Tensor, remedy: str) -> Tensor:
     below = difference.detach() < -tolerance
     if below.any():
         objective = int(below.nonzero()[0, -1])
+        _check_losses(losses)
         lowest = losses.detach()[..., objective].min().item()
         raise ValueError(
             f"the ideal point's entry {objective} is {ideal[objective].item():g}, above a loss of {lowest:g}: an "
@@ -161,6 +162,7 @@ class TrackedNadir(OptionsRepr):
         """Remember the losses ``(…, m)`` and forget the oldest beyond the window; no effect on a given point."""
         if not self.tracked:
             return
+        _check_losses(losses)
         rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
         # cat copies: the caller's tensor may change later.
         self._remember(torch.cat([rows] if self._rows is None else [self._rows, rows])[-self.window :])
@@ -189,6 +191,11 @@ class TrackedNadir(OptionsRepr):
         # A row is dominated by one that is nowhere worse, and is not equal to it.
         dominated = (no_worse & ~no_worse.T).any(dim=0)
         self._rows, self._highest = rows, rows[~dominated].amax(dim=0)
+
+
+def _check_losses(losses: Tensor) -> None:
+    if losses.ndim == 0 or losses.numel() == 0:
+        raise ValueError(f"losses have shape {tuple(losses.shape)}: give (…, m), one column for each objective.")
 
 
 def _state_entry(state: Any, name: str, dimensions: int) -> Tensor | None:

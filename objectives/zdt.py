@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref._arrays import real_array
 from mopref.argument_kinds import checks_arguments
 from mopref.bounds import Bounds
 from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import check_numbers
 
 from .even_points import even_along, even_spread
 
@@ -138,7 +140,7 @@ class ScaledZDT1(Problem):
     def __init__(self, num_variables: int = 30, scales: Sequence[float] = (1.0, 100.0)) -> None:
         self._unscaled = ZDT1(num_variables)
         super().__init__(num_variables, 2)
-        factors = torch.as_tensor(scales, dtype=torch.float64).detach().clone()
+        factors = torch.from_numpy(real_array(scales, "the list of scales"))
         if factors.shape != (2,) or not (factors.isfinite() & (factors > 0)).all():
             raise ValueError(
                 f"scales are {factors.tolist()}: ScaledZDT1 needs two finite numbers above 0, the factors of f1 and f2."
@@ -261,6 +263,7 @@ class ZDT4(_ZDT):
     @checks_arguments
     def __init__(self, num_variables: int = 10) -> None:
         others = max(num_variables - 1, 0)
+        check_numbers({"num_variables": num_variables})
         super().__init__(num_variables, ([0.0] + [-5.0] * others, [1.0] + [5.0] * others))
 
     def _distance(self, others: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ from mopref.scalarizers import Linear
 )
 def test_a_value_of_another_kind_is_refused_by_name(annotation, right, wrong, words):
     assert checked_kind(right, annotation, "setting") is right
-    with pytest.raises(TypeError, match="setting is .*: give ") as refusal:
+    with pytest.raises(TypeError, match=r"setting is .*: give ") as refusal:
         checked_kind(wrong, annotation, "setting")
     assert str(refusal.value).endswith(f"give {words}.")
 

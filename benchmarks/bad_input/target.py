@@ -25,6 +25,7 @@ class Target:
         check: looks at the result of a case that was taken and at its arguments, and raises ``Nonsense``.
         weight: how many cases it gets beside others; calls that take long get few.
         covers: other public names that the call runs through.
+        strategy: draws a case's arguments in another way than by spoiling the right ones.
         writes: whether the call is handed a scratch folder as ``folder``, in which a refused call may leave nothing.
     """
 
@@ -36,11 +37,14 @@ class Target:
     weight: float = 1.0
     covers: tuple[str, ...] = ()
     writes: bool = False
+    strategy: st.SearchStrategy[Any] | None = None
 
 
 @st.composite
 def cases(draw: st.DrawFn, target: Target) -> dict[str, Any]:
     """Arguments of which one, seldom two or three, are spoilt."""
+    if target.strategy is not None:
+        return dict(draw(target.strategy))
     arguments = dict(target.arguments())
     names = [name for name in arguments if not name.startswith("_")]
     if not names:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.setting_types import python_value
 
 __all__ = ["gramians"]
@@ -49,6 +49,7 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
             f"losses have shape {tuple(losses.shape)} and requires_grad={losses.requires_grad}: give the losses (G, m) "
             "as the objective returns them, not detached and not under torch.no_grad()."
         )
+    parameters = [checked_kind(p, Tensor, f"parameters[{place}]") for place, p in enumerate(parameters)]
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ValueError("none of the parameters requires a gradient: there is nothing to take gradients in.")

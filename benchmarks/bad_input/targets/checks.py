@@ -54,7 +54,7 @@ def finite_on_simplex(result: Any, arguments: Mapping[str, Any]) -> None:
 
 def on_simplex(result: Any, arguments: Mapping[str, Any]) -> None:
     """Preferences ``(n, m)``: at least one, none negative, and each sums to 1."""
-    rows = np.asarray(result.detach() if isinstance(result, torch.Tensor) else result, dtype=np.float64)
+    rows = np.asarray(result.detach().double() if isinstance(result, torch.Tensor) else result, dtype=np.float64)
     if rows.ndim != 2 or not rows.size:
         raise Nonsense(f"preferences of shape {rows.shape}")
     if not ((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < 2e-2).all()):

@@ -142,8 +142,8 @@ def _check_figures(figures: Mapping[str, Figure]) -> None:
             counted is not None and (counted.shape != values.shape[1:] or counted.dtype != torch.bool)
         ):
             raise ValueError(
-                f"the figure {name} has values of shape {tuple(values.shape)}: give (N, rows), and counted as (rows,) of "
-                "bool where some rows do not count."
+                f"the figure {name} has values of shape {tuple(values.shape)}: give (N, rows), and counted as (rows,) "
+                "of bool where some rows do not count."
             )
         shapes[name] = tuple(values.shape)
     if len(set(shapes.values())) > 1:
