@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 
 import torch
 
-from benchmarks.bad_input import targets as rooms
+from benchmarks.bad_input import targets as rooms, tiny
 from benchmarks.bad_input.target import Target
 from benchmarks.bad_input.worker import Tally, run_target
 
@@ -22,6 +22,11 @@ def prepare() -> None:
     os.environ["MOPREF_CACHE"] = tempfile.mkdtemp(prefix="bad-input-cache-")
     # Forked processes would wait for threads that only the parent has.
     torch.set_num_threads(1)
+    # Imported before workers are forked: it takes longer than a case may.
+    tiny.adapted()
+    tiny.tokenizer()
+    importlib.import_module("datasets")
+    importlib.import_module("matplotlib.pyplot")
 
 
 def all_targets(words: Sequence[str] = ()) -> list[Target]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import write_atomically
-from mopref._repr import short_repr
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.recipes.mistakes import RecipeError, joined, nearest
 from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import PartSettings, Recipe
@@ -37,7 +36,7 @@ def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
         RecipeError: a file that is missing or no YAML, an unknown or missing setting, a value of another type or out of
             its range, or a part or an option of it that does not exist: with the file and the key, or the flag.
     """
-    name = str(path)
+    name, flags = str(path), checked_texts(flags, "flags")
     with _placed(f"{name}, ", flags):
         tree = _part_names(_read_tree(Path(path)))
         typed(tree, Recipe, "")
@@ -147,9 +146,6 @@ def add_recipe_flags(parser: Any) -> None:
 
 def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     """The settings with what flags say in place of the file's."""
-    for place, flag in enumerate(flags):
-        if not isinstance(flag, str):
-            raise TypeError(f"flags[{place}] is {short_repr(flag)}: give texts, as on the command line.")
     if not flags:
         return tree
     from jsonargparse import ArgumentError, ArgumentParser
@@ -158,7 +154,11 @@ def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--recipe", action="config")
     add_recipe_flags(parser)
     try:
-        merged = parser.parse_args(["--recipe", json.dumps(tree), *flags])
+        text = json.dumps(tree)
+    except (TypeError, ValueError) as error:
+        raise RecipeError("", f"it holds a value that is no text, number or list ({error}): write another.") from error
+    try:
+        merged = parser.parse_args(["--recipe", text, *flags])
     except ArgumentError as error:
         raise _flag_mistake(str(error), flags) from error
     content: dict[str, Any] = merged.as_dict()

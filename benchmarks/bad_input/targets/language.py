@@ -69,7 +69,7 @@ def _on_rows(kind: Any) -> Any:
         made.labelled(data)
         made.check_data(model, data, "float32")
         batch = made.collate(list(data))
-        return made.mean_losses(model, batch, preferences)
+        return made.losses(model, batch, preferences)
 
     return call
 

@@ -46,12 +46,17 @@ def _recipe() -> recipes.Recipe:
         return recipes.load_recipe(path)
 
 
-def _loaded(tree: Any, flags: Any) -> Any:
+def _write_tree(tree: Any) -> None:
     try:
         text = yaml.safe_dump(tree)
     except Exception:
-        text = json.dumps(tree, default=repr)
-    Path("recipe.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
+        # What YAML has no form for.
+        text = json.dumps(tree, default=repr, skipkeys=True)
+    Path("recipe.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def _loaded(tree: Any, flags: Any) -> Any:
+    _write_tree(tree)
     recipe = recipes.load_recipe("recipe.yaml", flags)
     recipes.save_recipe(recipe, Path("again.yaml"))
     if recipes.load_recipe("again.yaml") != recipe:
@@ -62,7 +67,7 @@ def _loaded(tree: Any, flags: Any) -> Any:
 def _trained(tree: Any) -> Any:
     """Everything up to the model, which is not there."""
     Path("records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in tiny.records()))
-    Path("recipe.yaml").write_text(yaml.safe_dump(tree))
+    _write_tree(tree)
     return recipes.train(recipes.load_recipe("recipe.yaml"))
 
 
