@@ -9,10 +9,10 @@ import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import fields
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from inspect import Parameter, isclass, signature
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 import torch
 from torch import Tensor
@@ -29,12 +29,24 @@ _NUMBERS = {int: "a whole number", float: "a number", bool: "True or False"}
 _PATHS = (Path, os.PathLike)
 
 
-def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
+@overload
+def checks_arguments(function: Callable[P, R]) -> Callable[P, R]: ...
+
+
+@overload
+def checks_arguments(*, but: Sequence[str]) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def checks_arguments(function: Any = None, *, but: Sequence[str] = ()) -> Any:
     """Decorate a function or a method: an argument of another kind than its annotation says is refused.
 
     Numbers and flags come as Python's own, whichever library they are from (see ``python_value``). Lists, arrays, data
     sets and whatever else has a length and an order are sequences; a text, a dict and a set are none. An annotation
     that says ``Any``, or an array-like, promises nothing and is not checked.
+
+    Args:
+        function: what is decorated.
+        but: parameters that the function checks itself, in words that say more.
 
     Raises:
         TypeError: by the decorated function, for an argument of another kind; it is named.
@@ -51,6 +63,12 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         Traceback (most recent call last):
         TypeError: values is 3.0, of type float: give a list.
     """
+    if function is None:
+        return partial(_checking, but=but)
+    return _checking(function, but)
+
+
+def _checking(function: Callable[P, R], but: Sequence[str]) -> Callable[P, R]:
     parameters = list(signature(function).parameters.values())
     positional = [p.name for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
 
@@ -59,7 +77,7 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         hints = get_type_hints(function)
         # What is collected by * and ** has the annotation of each entry.
         plain = [p.name for p in parameters if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
-        return {name: hints[name] for name in plain if name in hints}
+        return {name: hints[name] for name in plain if name in hints and name not in but}
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:

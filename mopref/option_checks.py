@@ -141,8 +141,8 @@ def checked_convention(convention: Convention) -> Convention:
     """
     if not isinstance(convention, str) or convention not in get_args(Convention):
         raise ValueError(
-            f"convention is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, "
-            "or 'ray', where the losses are to lie along λ itself."
+            f"convention is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss "
+            "i, or 'ray', where the losses are to lie along λ itself."
         )
     return convention
 

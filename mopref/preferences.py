@@ -1,6 +1,7 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -94,7 +95,8 @@ def _names_of(objectives: int | Sequence[str]) -> Sequence[str]:
     count = python_value(objectives, int, "objectives")
     if count < 1:
         raise ValueError(f"objectives is {count}: at least one objective is needed.")
-    check_numbers({"objectives": count})
+    if count > sys.maxsize:
+        check_numbers({"objectives": count})
     return _NumberedObjectives(count)
 
 

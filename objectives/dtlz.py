@@ -296,7 +296,7 @@ class DTLZ4(_SphereDTLZ):
                 [1.2500, 0.0000]])
     """
 
-    @checks_arguments
+    @checks_arguments(but=("alpha",))
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None, alpha: int = 100) -> None:
         if alpha < 1 or not float(alpha).is_integer():
             raise ValueError(f"alpha is {alpha}: the power of DTLZ4 must be a whole number of at least 1.")

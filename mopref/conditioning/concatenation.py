@@ -35,7 +35,7 @@ class ConcatenationModel(SavedConditioning, ConditionedModel):
         torch.Size([5, 3])
     """
 
-    @checks_arguments
+    @checks_arguments(but=("objectives",))
     def __init__(self, base_model: nn.Module, objectives: int | Sequence[str]) -> None:
         super().__init__(objectives)
         weight_like(base_model)

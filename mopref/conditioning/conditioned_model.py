@@ -35,7 +35,7 @@ class ConditionedModel(nn.Module):
     # Ends the message of a missing preference, where a model can be called without one.
     _without_preferences: ClassVar[str] = ""
 
-    @checks_arguments
+    @checks_arguments(but=("objectives",))
     def __init__(self, objectives: int | Sequence[str]) -> None:
         super().__init__()
         self.objectives = objective_names(objectives)

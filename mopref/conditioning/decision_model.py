@@ -52,7 +52,7 @@ class DecisionModel(SavedConditioning, nn.Module):
     upper: Tensor
     anchor: Tensor
 
-    @checks_arguments
+    @checks_arguments(but=("anchor",))
     def __init__(
         self,
         network: nn.Module,

@@ -102,7 +102,7 @@ class FiLMModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
-    @checks_arguments
+    @checks_arguments(but=("objectives",))
     def __init__(
         self,
         base_model: nn.Module,

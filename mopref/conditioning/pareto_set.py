@@ -57,7 +57,7 @@ class ParetoSetModel(SavedConditioning, nn.Module):
     lower: Tensor
     upper: Tensor
 
-    @checks_arguments
+    @checks_arguments(but=("hidden",))
     def __init__(
         self,
         num_objectives: int,

@@ -66,7 +66,7 @@ class EPO(GradientWeighting):
         tensor([[1., 0.]])
     """
 
-    @checks_arguments
+    @checks_arguments(but=("ideal",))
     def __init__(self, ideal: Point | None = None, balanced: float = 1e-4, epsilon: float = 1e-3) -> None:
         reason = "rounding keeps the non-uniformity above 0, so it must be > 0"
         self.balanced = checked_positive(balanced, "balanced", reason)

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import check_columns, checked_rows, token_tuples
 from mopref.setting_types import checked_numpy_seed
 
 __all__ = ["with_mismatches"]
 
 
-@checks_arguments
 def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
     """Copies of the rows, each with the response of another row, ``mismatched_response_ids``.
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
-from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
@@ -84,7 +83,6 @@ class LabelCounts:
     in_conflict: int
 
 
-@checks_arguments
 def validate_records(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> None:
     """Check that every preference record has the columns and values it must have.
 
@@ -112,7 +110,6 @@ def check_record(record: Mapping[str, Any], objectives: Sequence[str], row: int)
         check_label(record[name], row, name)
 
 
-@checks_arguments
 def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: Sequence[str]) -> None:
     """Check that every response record has the columns and values it must have.
 
@@ -130,7 +127,6 @@ def validate_response_records(records: Iterable[Mapping[str, Any]], dimensions: 
     refuse_no_records(row + 1)
 
 
-@checks_arguments
 def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> tuple[Any, Any]:
     """The records of a training and of a test side, with every dialogue on one side only.
 
@@ -175,7 +171,6 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
     return [rows[row] for row in train], [rows[row] for row in test]
 
 
-@checks_arguments
 def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> LabelCounts:
     """The labels of valid preference records, counted.
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mopref._progress import progress_bar
-from mopref.argument_kinds import checks_arguments
 from mopref.setting_types import python_value, set_python_values
 
 from .chat_template import PairTokenizer, refuse_no_tokenizer
@@ -186,7 +185,6 @@ def tokenize_pair(
     return pair.columns
 
 
-@checks_arguments
 def tokenize_records(
     tokenizer: Any,
     records: Iterable[Mapping[str, Any]],
@@ -225,7 +223,6 @@ def tokenize_records(
     return rows
 
 
-@checks_arguments
 def tokenize_responses(
     tokenizer: Any,
     records: Iterable[Mapping[str, Any]],
@@ -267,7 +264,6 @@ def tokenize_responses(
     return _tokenized(tokenizer, records, limits, _response_ids, flags, progress)
 
 
-@checks_arguments
 def tokenize_unpaired(
     tokenizer: Any,
     records: Iterable[Mapping[str, Any]],
@@ -304,7 +300,6 @@ def tokenize_unpaired(
     return _tokenized(tokenizer, records, limits, _response_ids, lambda record: _labels(record, names), progress)
 
 
-@checks_arguments
 def tokenize_prompts(
     tokenizer: Any,
     prompts: Iterable[str | Sequence[Mapping[str, str]]],
@@ -337,7 +332,6 @@ def tokenize_prompts(
     return _tokenized(tokenizer, records, limits, ids_of, lambda record: {"prompt": record["prompt"]})
 
 
-@checks_arguments
 def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512) -> list[dict[str, list[int]]]:
     """One row for each text as it was met in pre-training: no chat template and no end-of-turn token.
 

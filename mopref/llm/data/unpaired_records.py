@@ -8,8 +8,6 @@ says good, 0 bad, −1 not labelled. Prompt and response are text or chat messag
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mopref.argument_kinds import checks_arguments
-
 from .records import check_label, check_objectives, check_texts, refuse_columns, refuse_no_records
 
 __all__ = ["UNPAIRED_COLUMNS", "check_unpaired_objectives", "validate_unpaired_records"]
@@ -19,7 +17,6 @@ UNPAIRED_COLUMNS = ("prompt", "response")
 _MEANING = "1 (good) nor 0 (bad) nor −1 (not labelled)"
 
 
-@checks_arguments
 def validate_unpaired_records(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]) -> None:
     """Check that every unpaired record has the columns and values it must have.
 

@@ -101,7 +101,7 @@ def _correct(signed: Tensor) -> Tensor:
     return 0.5 * (1 + torch.sign(signed))
 
 
-@checks_arguments
+@checks_arguments(but=("data",))
 def preference_front(
     model: nn.Module,
     objective: PairObjective,
@@ -156,7 +156,7 @@ def preference_front(
     return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
-@checks_arguments
+@checks_arguments(but=("data",))
 def answer_front(
     model: nn.Module,
     objective: KTO,
@@ -211,7 +211,7 @@ def answer_front(
     return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
-@checks_arguments
+@checks_arguments(but=("data",))
 def loss_front(
     model: nn.Module,
     objective: RowObjective,
@@ -303,7 +303,7 @@ def _front(
     )
 
 
-@checks_arguments
+@checks_arguments(but=("data",))
 def reward_front(
     model: nn.Module,
     settings: RolloutSettings,

@@ -205,7 +205,7 @@ def _vocabulary(tokenizer: Any) -> tuple[range, ...] | None:
     return tuple(range(ids[start], ids[stop - 1] + 1) for start, stop in bounds)
 
 
-@checks_arguments
+@checks_arguments(but=("prompt_ids",))
 def sample_responses(
     model: PreferenceModel,
     prompt_ids: Sequence[Sequence[int]],
@@ -374,7 +374,7 @@ def _own_generation_config(model: PreferenceModel, options: dict[str, Any]) -> I
         base.generation_config = before
 
 
-@checks_arguments
+@checks_arguments(but=("prompts",))
 def answer_prompts(
     model: PreferenceModel,
     tokenizer: Any,

@@ -58,7 +58,7 @@ class ClassifierReward(Reward):
         ValueError: any other ``sign`` or ``activation``, an unknown or missing label, or a size below 1.
     """
 
-    @checks_arguments
+    @checks_arguments(but=("sign", "label"))
     def __init__(
         self,
         model: nn.Module,

@@ -24,12 +24,19 @@ class Relevance(Reward):
 
     Args:
         embedder: the sentence-embedding model, such as ``shared_embedder(minilm())`` with ``mopref.llm.demo.minilm``.
+
+    Raises:
+        TypeError: something that embeds no texts.
     """
 
     direction = "higher is nearer to the request"
 
-    @checks_arguments
+    @checks_arguments(but=("embedder",))
     def __init__(self, embedder: Embedder) -> None:
+        if not callable(getattr(embedder, "embed", None)):
+            raise TypeError(
+                f"embedder is of type {type(embedder).__name__}: give an Embedder, as shared_embedder makes."
+            )
         self.embedder = embedder
 
     @checks_arguments
