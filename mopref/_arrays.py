@@ -57,6 +57,8 @@ def named_array(values: Any, names: Sequence[str], what: str) -> Array:
         columns = [real_array(column_of(values, name), f"{name} of {what}") for name in names]
         if len({column.shape for column in columns}) > 1:
             raise _no_real_array(what, "its columns differ in length")
+        if not columns:
+            raise _no_real_array(what, "it is empty")
         return np.stack(columns, axis=-1)
     rows = values if isinstance(values, list | tuple) else ()
     if any(check_labels(row, names, f"a row of {what}", "a number") for row in rows):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mopref._arrays import real_array
 from mopref.argument_kinds import checks_arguments
+from mopref.setting_types import check_numbers
 
 __all__ = ["Bounds", "BoxProblem", "box_bounds", "map_to_box"]
 
@@ -45,6 +46,7 @@ def box_bounds(bounds: Bounds, num_variables: int) -> Tensor:
     """
     if num_variables < 1:
         raise ValueError(f"num_variables is {num_variables}: it must be at least 1.")
+    check_numbers({"num_variables": num_variables})
     if len(bounds) != 2:
         raise ValueError(f"bounds hold {len(bounds)} entries: give the pair (lower, upper), not a pair per variable.")
     sides = [_side(side, name, num_variables) for side, name in zip(bounds, ("lower", "upper"), strict=True)]

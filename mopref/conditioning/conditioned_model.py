@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mopref._checked_files import is_readable_text
 from mopref._repr import short_repr
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.objective_names import check_same_names, numbered_names
 from mopref.preferences import validate_preferences
@@ -78,6 +78,7 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
     if isinstance(objectives, int):
         check_numbers({"objectives": objectives})
         objectives = numbered_names(objectives)
+    objectives = checked_kind(objectives, Sequence[str], "objectives")
     if not all(isinstance(name, str) for name in objectives) or not 0 < len(set(objectives)) == len(objectives):
         raise ValueError(
             f"objectives are {short_repr(objectives)}: give at least one name, each once, or their number."

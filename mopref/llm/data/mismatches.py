@@ -53,7 +53,7 @@ def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[di
     computed = ("reference_", "hidden_states")
     return [
         {
-            **{name: value for name, value in row.items() if not name.startswith(computed)},
+            **{name: value for name, value in row.items() if not str(name).startswith(computed)},
             "mismatched_response_ids": rows[partners[index]]["response_ids"],
         }
         for index, row in enumerate(rows)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
+from mopref._repr import short_repr
 from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
@@ -178,6 +179,7 @@ def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]
         ValueError: a record without a prompt or a label, as rows of token ids are.
     """
     names = check_objectives(objectives)
+    refuse_columns(records)
     total = on_all = conflict = 0
     labelled = dict.fromkeys(names, 0)
     prompts = set()
@@ -203,8 +205,8 @@ def check_objectives(objectives: Sequence[str], text_columns: Sequence[str] = TE
     names = _distinct_names(objectives)
     if not names or set(names) & set(text_columns):
         raise ValueError(
-            f"objectives is {objectives!r}: it names the label columns, so it must be a sequence of distinct names, "
-            f"none of them one of {', '.join(text_columns)}, for example ('helpful', 'harmless')."
+            f"objectives is {short_repr(objectives)}: it names the label columns, so it must be a sequence of distinct "
+            f"names, none of them one of {', '.join(text_columns)}, for example ('helpful', 'harmless')."
         )
     return names
 
@@ -342,8 +344,10 @@ def refuse_columns(records: Any, name: str = "records") -> None:
     """Refuse a table of columns or of splits: iterating over it would yield their names instead of rows.
 
     Raises:
-        ValueError: ``records`` is a mapping or a DataFrame.
+        ValueError: ``records`` is a mapping or a DataFrame, or nothing that has rows.
     """
+    if not isinstance(records, Iterable) and not hasattr(records, "__getitem__"):
+        raise ValueError(f"{name} is a {type(records).__name__}: give a list.")
     if isinstance(records, Mapping) or type(records).__name__ == "DataFrame":
         rows, remedy = ("dicts", "frame.to_dict('records')") if name == "records" else (name, "a column as a list")
         raise ValueError(
