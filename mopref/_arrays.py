@@ -32,7 +32,8 @@ def real_array(values: Any, what: str) -> Array:
     try:
         original = np.asarray(values)
         array = None if np.iscomplexobj(original) else np.array(values, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a list of tensors that need a gradient
+    # RuntimeError: a list of tensors that need a gradient; OverflowError: a whole number beyond 1e308.
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise _no_real_array(what, str(error)) from error
     if array is None:
         raise _no_real_array(what, "the numbers are complex")
@@ -56,6 +57,8 @@ def named_array(values: Any, names: Sequence[str], what: str) -> Array:
         columns = [real_array(column_of(values, name), f"{name} of {what}") for name in names]
         if len({column.shape for column in columns}) > 1:
             raise _no_real_array(what, "its columns differ in length")
+        if not columns:
+            raise _no_real_array(what, "it is empty")
         return np.stack(columns, axis=-1)
     rows = values if isinstance(values, list | tuple) else ()
     if any(check_labels(row, names, f"a row of {what}", "a number") for row in rows):

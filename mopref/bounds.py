@@ -7,6 +7,10 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from mopref._arrays import real_array
+from mopref.argument_kinds import checks_arguments
+from mopref.setting_types import check_numbers
+
 __all__ = ["Bounds", "BoxProblem", "box_bounds", "map_to_box"]
 
 # (lower, upper): a number for all variables, or one for each.
@@ -24,6 +28,7 @@ class BoxProblem(Protocol):
         """The number of objectives m."""
 
 
+@checks_arguments
 def box_bounds(bounds: Bounds, num_variables: int) -> Tensor:
     """Box bounds, checked and laid out as ``(2, n)``, float64: the lower bounds, then the upper ones.
 
@@ -39,6 +44,9 @@ def box_bounds(bounds: Bounds, num_variables: int) -> Tensor:
         tensor([[0., 0.],
                 [1., 2.]], dtype=torch.float64)
     """
+    if num_variables < 1:
+        raise ValueError(f"num_variables is {num_variables}: it must be at least 1.")
+    check_numbers({"num_variables": num_variables})
     if len(bounds) != 2:
         raise ValueError(f"bounds hold {len(bounds)} entries: give the pair (lower, upper), not a pair per variable.")
     sides = [_side(side, name, num_variables) for side, name in zip(bounds, ("lower", "upper"), strict=True)]
@@ -75,7 +83,7 @@ def map_to_box(raw: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def _side(side: Any, name: str, num_variables: int) -> Tensor:
-    values = torch.as_tensor(side, dtype=torch.float64).detach().cpu()
+    values = torch.from_numpy(real_array(side, f"the list of {name} bounds"))
     if values.ndim == 0:
         values = values.expand(num_variables)
     if values.shape != (num_variables,):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["check_columns", "checked_rows", "entry_matrix", "is_flag", "is_label", "is_whole_number"]
+__all__ = ["check_columns", "checked_rows", "entry_matrix", "is_flag", "is_label", "is_whole_number", "token_tuples"]
 
 # How many names or entries a message shows.
 _MOST_SHOWN = 8
@@ -136,6 +136,34 @@ def entry_matrix(data: Sequence[Any], column: str, size: int, is_right: Callable
             raise ValueError(f"row {index} has {column} [{shown}]: {remedy}.")
         matrix.append([int(entry) for entry in entries])
     return torch.tensor(matrix, dtype=torch.int64).view(len(data), size)
+
+
+def token_tuples(data: Sequence[Any], column: str, remedy: str) -> list[tuple[int, ...]]:
+    """The token ids of each row in one column, as tuples that can be compared.
+
+    Args:
+        data: the rows.
+        column: its name.
+        remedy: how such rows are made, for the message.
+
+    Raises:
+        ValueError: a row that is no dict, without the column, or with something else in it than whole numbers.
+        TypeError: data whose rows cannot be counted, or had by their number.
+
+    Example:
+        >>> token_tuples([{"prompt_ids": [5, 7]}], "prompt_ids", "use tokenize_prompts")
+        [(5, 7)]
+    """
+    check_columns(checked_rows(data, "data"), (column,), remedy)
+    tuples = []
+    for index, row in enumerate(data):
+        value = row[column]
+        ids = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
+        is_list = isinstance(ids, Sequence) and not isinstance(ids, str | bytes)
+        if not is_list or not all(map(is_whole_number, ids)):
+            raise ValueError(f"row {index} has a {type(value).__name__} as {column} that is no list of ids: {remedy}.")
+        tuples.append(tuple(int(token) for token in ids))
+    return tuples
 
 
 def _number(value: Any) -> str:

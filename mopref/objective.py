@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
 from mopref.preferences import validate_preferences
@@ -334,16 +335,22 @@ def is_as_defined(method: Callable[..., Any], function: Callable[..., Any]) -> b
     return getattr(method, "__func__", None) is function
 
 
+@checks_arguments
 def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
     """Each of G preferences for an equal share of the rows, in order: ``(G, m)`` to ``(rows, m)``.
 
     Raises:
-        ValueError: rows that cannot be shared evenly.
+        ValueError: rows that cannot be shared evenly, or none, or no preference.
 
     Example:
         >>> spread_evenly(torch.eye(2), 4)[:, 0]
         tensor([1., 1., 0., 0.])
     """
+    if rows < 1 or preferences.ndim == 0 or len(preferences) == 0:
+        raise ValueError(
+            f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and one "
+            "preference."
+        )
     if rows % len(preferences):
         raise ValueError(
             f"a batch of {rows} rows cannot be shared evenly among {len(preferences)} preferences: make the batch size "

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mopref._checked_files import is_readable_text
+from mopref._repr import short_repr
 
 __all__ = ["check_row_names", "check_same_names", "checked_names", "numbered_names"]
 
@@ -16,14 +17,16 @@ def checked_names(names: Any, what: str = "names") -> tuple[str, ...]:
             control characters, which would act on a terminal.
     """
     if isinstance(names, Sequence) and not isinstance(names, str):
-        if names and len(set(map(str, names))) == len(names) and all(isinstance(n, str) and n for n in names):
+        if names and all(isinstance(n, str) and n for n in names) and len(set(names)) == len(names):
             unfit = next((name for name in names if not is_readable_text(name)), None)
             if unfit is not None:
                 raise ValueError(
                     f"{what} hold {unfit!r:.80}, which has control characters in it: choose a name without them."
                 )
             return tuple(names)
-    raise ValueError(f"{what} is {names!r}: give a sequence of distinct texts, for example ('helpful', 'harmless').")
+    raise ValueError(
+        f"{what} is {short_repr(names)}: give a sequence of distinct texts, for example ('helpful', 'harmless')."
+    )
 
 
 def numbered_names(count: int) -> tuple[str, ...]:

@@ -124,10 +124,13 @@ def checked_epsilon(epsilon: Any) -> float:
     """ε as a float, the smallest weight that is divided by.
 
     Raises:
-        ValueError: ε that is not positive and finite.
+        ValueError: ε that is not positive, or above 1.
         TypeError: no number.
     """
-    return checked_positive(epsilon, "epsilon", "it replaces weights of 0 that are divided by, so it must be > 0")
+    number = checked_positive(epsilon, "epsilon", "it replaces weights of 0 that are divided by, so it must be > 0")
+    if number > 1:
+        raise ValueError(f"epsilon is {number:g}: it replaces weights of 0, so it must be ≤ 1, as weights are.")
+    return number
 
 
 def checked_convention(convention: Convention) -> Convention:
@@ -136,10 +139,10 @@ def checked_convention(convention: Convention) -> Convention:
     Raises:
         ValueError: a word that names no convention.
     """
-    if convention not in get_args(Convention):
+    if not isinstance(convention, str) or convention not in get_args(Convention):
         raise ValueError(
-            f"convention is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, or "
-            "'ray', where the losses are to lie along λ itself."
+            f"convention is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss "
+            "i, or 'ray', where the losses are to lie along λ itself."
         )
     return convention
 
@@ -156,7 +159,7 @@ def checked_recorded_convention(convention: RecordedConvention, name: str = "con
     """
     if not isinstance(convention, str) or convention not in get_args(RecordedConvention):
         raise ValueError(
-            f"{name} is {convention!r}: choose 'importance', where a larger λ_i asks for a smaller loss i, 'ray', "
-            "where the losses were to lie along λ, or 'unrecorded' where nobody knows."
+            f"{name} is {short_repr(convention)}: choose 'importance', where a larger λ_i asks for a smaller loss i, "
+            "'ray', where the losses were to lie along λ, or 'unrecorded' where nobody knows."
         )
     return convention

@@ -1,6 +1,7 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import io
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -18,7 +19,8 @@ from mopref._atomic_writes import write_atomically
 from mopref._cache import cache_folder
 from mopref._labels import check_labels, column_of, described, labels_of, listed
 from mopref._repr import short_repr
-from mopref.setting_types import python_value
+from mopref.argument_kinds import checks_arguments
+from mopref.setting_types import check_numbers, python_value
 
 __all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "uniform_preferences", "validate_preferences"]
 
@@ -86,10 +88,15 @@ class _NumberedObjectives(Sequence[str]):
 
 def _names_of(objectives: int | Sequence[str]) -> Sequence[str]:
     if isinstance(objectives, Iterable) and not isinstance(objectives, str | bytes | Tensor | np.ndarray):
-        return tuple(objectives)
+        names = tuple(objectives)
+        if not names:
+            raise ValueError("objectives hold no name: at least one objective is needed.")
+        return names
     count = python_value(objectives, int, "objectives")
     if count < 1:
         raise ValueError(f"objectives is {count}: at least one objective is needed.")
+    if count > sys.maxsize:
+        check_numbers({"objectives": count})
     return _NumberedObjectives(count)
 
 
@@ -216,8 +223,9 @@ def simplex_lattice(num_objectives: int, num_points: int, method: str = "das-den
             f"a lattice of {num_points} points cannot hold the {num_objectives} corners of the simplex: "
             f"ask for at least {num_objectives} points."
         )
-    if method not in ("das-dennis", "riesz-energy"):
-        raise ValueError(f"method is {method!r}: choose 'das-dennis' or 'riesz-energy'.")
+    check_numbers({"num_points": num_points, "num_objectives": num_objectives})
+    if not isinstance(method, str) or method not in ("das-dennis", "riesz-energy"):
+        raise ValueError(f"method is {short_repr(method)}: choose 'das-dennis' or 'riesz-energy'.")
     if num_objectives == 1:
         return torch.ones(1, 1)
     if method == "riesz-energy" and num_objectives > 2:
@@ -270,8 +278,17 @@ def _is_lattice(array: NDArray[Any], num_objectives: int, num_points: int) -> bo
     return bool(on_simplex) and corners and len(np.unique(array, axis=0)) == len(array)
 
 
+@checks_arguments
 def uniform_preferences(num_objectives: int, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """``n`` preferences uniform on the simplex, ``(n, m)``: Dirichlet(1, …, 1)."""
+    """``n`` preferences uniform on the simplex, ``(n, m)``: Dirichlet(1, …, 1).
+
+    Raises:
+        ValueError: a count below 1, or more numbers than memory holds.
+        TypeError: a count that is no whole number, or no generator.
+    """
+    if num_objectives < 1 or n < 1:
+        raise ValueError(f"num_objectives and n are {num_objectives} and {n}: each must be at least 1.")
+    check_numbers({"n": n, "num_objectives": num_objectives})
     return generator.dirichlet(np.ones(num_objectives), size=n)
 
 
@@ -303,6 +320,7 @@ def simplex_cells(num_objectives: int, num_cells: int) -> NDArray[np.float64]:
     m, n = python_value(num_objectives, int, "num_objectives"), python_value(num_cells, int, "num_cells")
     if m < 1 or n < 1:
         raise ValueError(f"num_objectives and num_cells are {m} and {n}: each must be at least 1.")
+    check_numbers({"num_cells": n, "num_objectives": m * m})
     return _cells(m, n)
 
 

@@ -1,17 +1,21 @@
 """Problem: objectives that are plain functions of decision variables x, such as the synthetic test problems."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.bounds import Bounds, box_bounds
 from mopref.objective import Objective
-from mopref.objective_names import numbered_names
+from mopref.objective_names import checked_names, numbered_names
+from mopref.setting_types import check_numbers
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "checks_variables"]
 
+_Of = TypeVar("_Of", bound="Problem")
 # What every problem has as attributes; a subclass's own are its options.
 _FRAME = frozenset(("bounds", "ideal_point", "nadir_point", "names", "num_variables"))
 # How far outside its bounds a variable may lie, as a fraction of their distance: float32 rounding of a model's output.
@@ -53,6 +57,7 @@ class Problem(Objective):
     ideal_point: Tensor | None
     nadir_point: Tensor | None
 
+    @checks_arguments
     def __init__(
         self,
         num_variables: int,
@@ -63,8 +68,9 @@ class Problem(Objective):
         for name, count in (("num_variables", num_variables), ("num_objectives", num_objectives)):
             if count < 1:
                 raise ValueError(f"{name} is {count}: it must be at least 1.")
+        check_numbers({"num_variables": num_variables, "num_objectives": num_objectives})
         self.num_variables = num_variables
-        self.names = numbered_names(num_objectives) if names is None else tuple(names)
+        self.names = numbered_names(num_objectives) if names is None else checked_names(names)
         if len(self.names) != num_objectives:
             raise ValueError(
                 f"there are {num_objectives} objectives, but {len(self.names)} names ({', '.join(self.names)}): give "
@@ -106,7 +112,8 @@ class Problem(Objective):
             )
         return self.evaluate(self.pareto_set(num_points))
 
-    def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
+    @checks_arguments
+    def losses(self, model: Callable[..., Any], batch: Any, preferences: Tensor) -> Tensor:
         """f(model(λ)): preferences ``(G, m)`` to ``(G, m)``. There is no data; ``batch`` is not looked at.
 
         Raises:
@@ -134,3 +141,24 @@ class Problem(Objective):
                 f"{type(self).__name__}'s bounds [{lower[variable].item():g}, {upper[variable].item():g}]: give the "
                 "model the problem's bounds (ParetoSetModel.for_problem does)."
             )
+
+
+def checks_variables(evaluate: Callable[[_Of, Tensor], Tensor]) -> Callable[[_Of, Tensor], Tensor]:
+    """Decorate a problem's ``evaluate``, so that it refuses an x that is no floating-point tensor ``(…, n)``.
+
+    Raises:
+        TypeError: by the decorated method, for an x that is no tensor.
+        ValueError: by the decorated method, for one of another shape or type.
+    """
+
+    @wraps(evaluate)
+    def checked(self: _Of, x: Tensor) -> Tensor:
+        variables = checked_kind(x, Tensor, "x")
+        if not variables.is_floating_point() or variables.ndim == 0 or variables.shape[-1] != self.num_variables:
+            raise ValueError(
+                f"x is {variables.dtype} of shape {tuple(variables.shape)}: give floating-point numbers, one row a "
+                f"point and one column for each of the {self.num_variables} variables."
+            )
+        return evaluate(self, variables)
+
+    return checked

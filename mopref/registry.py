@@ -9,6 +9,7 @@ from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any, Generic, TypeVar
 
+from mopref._repr import short_repr
 from mopref.objective import Objective
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
@@ -74,7 +75,7 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
                 something that cannot be called.
         """
         if not isinstance(name, str):
-            raise TypeError(f'the {self.kind}\'s name is {name!r}: write @….register("name") above it.')
+            raise TypeError(f'the {self.kind}\'s name is {short_repr(name)}: write @….register("name") above it.')
         if not name.strip():
             raise ValueError(f"the {self.kind}'s name is {name!r}: give one that can be asked for.")
 
@@ -98,8 +99,8 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
         Raises:
             ValueError: an unknown name; the known ones are listed.
         """
-        if name not in self:
-            raise ValueError(f"unknown {self.kind} {name!r}: choose one of {', '.join(self)}.")
+        if not isinstance(name, str) or name not in self:
+            raise ValueError(f"unknown {self.kind} {short_repr(name)}: choose one of {', '.join(self)}.")
         return self[name]
 
     def make(self, part: Part | type[Part] | str, **options: Any) -> Part:
@@ -123,7 +124,7 @@ class Registry(Mapping[str, Callable[..., Part]], Generic[Part]):
         expected = (
             "" if self.interface is None else f"an instance or a class derived from {self.interface.__name__}, or "
         )
-        raise TypeError(f"{part!r} is no {self.kind}: give {expected}a registered name ({', '.join(self)}).")
+        raise TypeError(f"{short_repr(part)} is no {self.kind}: give {expected}a registered name ({', '.join(self)}).")
 
     @staticmethod
     def _check_options(part: Callable[..., Any], what: str, options: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mopref._repr import OptionsRepr
 from mopref.objective_names import checked_names
 from mopref.scalarizer import Scalarizer
-from mopref.setting_types import python_value, python_values
+from mopref.setting_types import check_numbers, python_value, python_values
 
 __all__ = ["PreferenceSampler", "objective_count"]
 
@@ -65,12 +65,13 @@ class PreferenceSampler(OptionsRepr, ABC):
         """Draw ``n`` preferences, shape ``(n, m)``, of the default floating-point type.
 
         Raises:
-            ValueError: ``n`` is below 1.
+            ValueError: ``n`` is below 1, or so large that no memory holds them.
             TypeError: ``n`` is no whole number.
         """
         count = python_value(n, int, "n")
         if count < 1:
             raise ValueError(f"cannot draw {n} preferences: ask for at least one.")
+        check_numbers({"n": count, "num_objectives": self.num_objectives})
         return torch.as_tensor(self.draw(count, self._generator), dtype=torch.get_default_dtype())
 
     def observe(self, preferences: Tensor, losses: Tensor, scalarizer: Scalarizer | None) -> None:
@@ -102,8 +103,20 @@ class PreferenceSampler(OptionsRepr, ABC):
         return {"generator": self._generator.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
-        self._generator.bit_generator.state = state["generator"]
+        """Continue from a state given by :meth:`state_dict`.
+
+        Raises:
+            ValueError: a state that is none; the sampler is unchanged then.
+        """
+        generator = np.random.default_rng(0)
+        try:
+            generator.bit_generator.state = state["generator"]
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError, AttributeError) as error:
+            raise ValueError(
+                f"the state of {type(self).__name__} cannot be read ({type(error).__name__}: {error}): give what its "
+                "state_dict() returned."
+            ) from error
+        self._generator = generator
 
 
 def objective_count(num_objectives: int | Sequence[str]) -> int:

@@ -1,11 +1,13 @@
 """Scalarizer: how the m losses of one preference become one number to minimise, and the ideal point it may need."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checks_arguments
 from mopref.option_checks import Convention, Point
 from mopref.tracked_points import TrackedIdeal, difference_above
 
@@ -62,17 +64,21 @@ class Scalarizer(OptionsRepr, ABC):
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """The formula: ``(…, m)`` and ``(…, m)`` to ``(…)``; shapes are checked already."""
 
+    @checks_arguments
     def __call__(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """Scalarize, ``(…, m)`` and ``(…, m)`` to ``(…)``.
 
         Raises:
-            ValueError: shapes that do not match.
+            ValueError: shapes that do not match, or losses that are no floating-point numbers.
+            TypeError: losses or preferences that are no tensors.
         """
-        if losses.ndim == 0 or preferences.ndim == 0 or losses.shape[-1] != preferences.shape[-1]:
+        if not _match(losses.shape, preferences.shape):
             raise ValueError(
                 f"losses have shape {tuple(losses.shape)} and preferences {tuple(preferences.shape)}: "
-                "the last dimension of both is the number of objectives."
+                "the last dimension of both is the number of objectives, and the others must be the same."
             )
+        if not losses.is_floating_point():
+            raise ValueError(f"losses are {losses.dtype}: give floating-point numbers, losses.float().")
         return self.scalarize(losses, preferences.to(losses))
 
     def check_objectives(self, num_objectives: int) -> None:
@@ -109,6 +115,14 @@ class Scalarizer(OptionsRepr, ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
+
+
+def _match(losses: Sequence[int], preferences: Sequence[int]) -> bool:
+    """Whether these shapes end with the same number of objectives, and can be broadcast before that."""
+    if not losses or not preferences or losses[-1] != preferences[-1] or losses[-1] == 0:
+        return False
+    pairs = zip(reversed(losses[:-1]), reversed(preferences[:-1]), strict=False)
+    return all(a == b or 1 in (a, b) for a, b in pairs)
 
 
 class IdealPointScalarizer(Scalarizer):

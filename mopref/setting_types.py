@@ -1,17 +1,28 @@
 """Settings as values of Python's own types, whichever library they come from: one check for every option."""
 
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 from mopref._repr import short_repr
 
-__all__ = ["checked_count", "checked_seed", "python_value", "python_values", "set_python_values"]
+__all__ = [
+    "check_numbers",
+    "checked_count",
+    "checked_numpy_seed",
+    "checked_seed",
+    "python_value",
+    "python_values",
+    "set_python_values",
+]
 
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 _WANTED_LISTS = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}
 # What PyTorch's generators can be seeded with.
 _SEEDS = range(-(2**63), 2**64)
+# 16 GiB in float64.
+_MOST_NUMBERS = 2**31
 
 
 def python_value(value: Any, kind: type, name: str) -> Any:
@@ -95,3 +106,46 @@ def checked_seed(seed: Any, name: str = "seed") -> int:
     if value not in _SEEDS:
         raise ValueError(f"{name} is {value}: it must be at least −2⁶³ and less than 2⁶⁴.")
     return value
+
+
+def checked_numpy_seed(seed: Any, name: str = "seed") -> int:
+    """A seed of NumPy's generators.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: a negative one.
+    """
+    value: int = python_value(seed, int, name)
+    if value < 0:
+        raise ValueError(f"{name} is {value}: it must be ≥ 0.")
+    return value
+
+
+def check_numbers(counts: Mapping[str, int]) -> None:
+    """Refuse an array of more than 2³¹ numbers before anything is allocated or counted through.
+
+    Args:
+        counts: the sizes that are multiplied, by their names.
+
+    Raises:
+        ValueError: too many; the sizes are named.
+
+    Example:
+        >>> check_numbers({"n": 10**30, "objectives": 2})
+        Traceback (most recent call last):
+        ValueError: n is 10^30 and objectives 2: that is more than 2^31 numbers, too many to hold, so ask for less.
+    """
+    product = 1
+    for count in counts.values():
+        product *= count
+    if product > _MOST_NUMBERS:
+        sizes = " and ".join(
+            f"{name} {'is ' if place == 0 else ''}{_size(n)}" for place, (name, n) in enumerate(counts.items())
+        )
+        raise ValueError(f"{sizes}: that is more than 2^31 numbers, too many to hold, so ask for less.")
+
+
+def _size(count: int) -> str:
+    """A number for a message, which may have thousands of digits."""
+    digits = int(math.log10(count)) if count > 0 else 0
+    return str(count) if digits < 20 else f"10^{digits}"

@@ -3,12 +3,14 @@
 A scalarizer holds the points it needs, and passes what it observes on to them.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.option_checks import Point, check_length, checked_non_negative, given_point, matching_point
 from mopref.setting_types import python_value
 
@@ -33,6 +35,7 @@ def difference_above(losses: Tensor, ideal: Tensor, remedy: str) -> Tensor:
     below = difference.detach() < -tolerance
     if below.any():
         objective = int(below.nonzero()[0, -1])
+        _check_losses(losses)
         lowest = losses.detach()[..., objective].min().item()
         raise ValueError(
             f"the ideal point's entry {objective} is {ideal[objective].item():g}, above a loss of {lowest:g}: an "
@@ -82,6 +85,7 @@ class TrackedIdeal(OptionsRepr):
         """Refuse a point of another number of objectives, as :func:`mopref.option_checks.check_length` does."""
         check_length(self.point, num_objectives, "the tracked ideal point" if self.tracked else "ideal")
 
+    @checks_arguments
     def observe(self, losses: Tensor) -> None:
         """Lower a tracked point to the smallest of these losses, shape ``(…, m)``; no effect on a given one."""
         if not self.tracked:
@@ -94,9 +98,13 @@ class TrackedIdeal(OptionsRepr):
         return {"lowest": self._lowest} if self.tracked else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
+        """Continue from a state given by :meth:`state_dict`.
+
+        Raises:
+            ValueError: a state that is none; the point is unchanged then.
+        """
         if self.tracked:
-            self._lowest = state["lowest"]
+            self._lowest = _state_entry(state, "lowest", 1)
 
 
 class TrackedNadir(OptionsRepr):
@@ -149,10 +157,12 @@ class TrackedNadir(OptionsRepr):
         """Refuse a point of another number of objectives, as :func:`mopref.option_checks.check_length` does."""
         check_length(self.point, num_objectives, "the tracked nadir point" if self.tracked else "nadir")
 
+    @checks_arguments
     def observe(self, losses: Tensor) -> None:
         """Remember the losses ``(…, m)`` and forget the oldest beyond the window; no effect on a given point."""
         if not self.tracked:
             return
+        _check_losses(losses)
         rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
         # cat copies: the caller's tensor may change later.
         self._remember(torch.cat([rows] if self._rows is None else [self._rows, rows])[-self.window :])
@@ -162,12 +172,17 @@ class TrackedNadir(OptionsRepr):
         return {"rows": self._rows} if self.tracked else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
+        """Continue from a state given by :meth:`state_dict`.
+
+        Raises:
+            ValueError: a state that is none; the point is unchanged then.
+        """
         if not self.tracked:
             return
+        rows = _state_entry(state, "rows", 2)
         self._rows = self._highest = None
-        if state["rows"] is not None:
-            self._remember(state["rows"])
+        if rows is not None:
+            self._remember(rows)
 
     def _remember(self, rows: Tensor) -> None:
         no_worse = torch.ones(len(rows), len(rows), dtype=torch.bool)
@@ -176,3 +191,23 @@ class TrackedNadir(OptionsRepr):
         # A row is dominated by one that is nowhere worse, and is not equal to it.
         dominated = (no_worse & ~no_worse.T).any(dim=0)
         self._rows, self._highest = rows, rows[~dominated].amax(dim=0)
+
+
+def _check_losses(losses: Tensor) -> None:
+    if losses.ndim == 0 or losses.numel() == 0:
+        raise ValueError(f"losses have shape {tuple(losses.shape)}: give (…, m), one column for each objective.")
+
+
+def _state_entry(state: Any, name: str, dimensions: int) -> Tensor | None:
+    """A tensor of a state, of so many dimensions; ``None`` where nothing was observed."""
+    if not isinstance(state, Mapping) or name not in state:
+        raise ValueError(f"the state has no {name!r}: give what state_dict() of the same part returned.")
+    if state[name] is None:
+        return None
+    entry: Tensor = checked_kind(state[name], Tensor, name)
+    if entry.ndim != dimensions or 0 in entry.shape or entry.dtype != torch.float64:
+        raise ValueError(
+            f"the state's {name} is {entry.dtype} of shape {tuple(entry.shape)}: give what state_dict() of the same "
+            "part returned."
+        )
+    return entry

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.pairs import PairBatch, PairObjective, log_ratios
 from mopref.llm.pairs.margin_losses import (
     LOSSES,
@@ -62,6 +63,7 @@ class DPO(PairObjective):
     Source: Rafailov et al., arXiv 2305.18290; on several dimensions, Panacea, arXiv 2402.02030.
     """
 
+    @checks_arguments
     def __init__(
         self,
         names: Sequence[str],

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.preferences import simplex_lattice
-from mopref.problem import Problem
+from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
 
 __all__ = ["DTLZ1", "DTLZ2", "DTLZ3", "DTLZ4", "InvertedDTLZ1"]
@@ -99,9 +100,11 @@ class DTLZ1(_PlaneDTLZ):
                 [13.0000,  0.0000,  0.0000]])
     """
 
+    @checks_arguments
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
         super().__init__(num_objectives, num_variables)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
@@ -140,9 +143,11 @@ class InvertedDTLZ1(_PlaneDTLZ):
                 [ 0.0000, 13.0000, 13.0000]])
     """
 
+    @checks_arguments
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
         super().__init__(num_objectives, num_variables)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
@@ -176,6 +181,7 @@ class _SphereDTLZ(_DTLZ):
         """The inverse of :meth:`_turn`."""
         return turns
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f_1 … f_m: ``(N, n)`` to ``(N, m)``."""
         positions, others = self._split(x)
@@ -229,6 +235,7 @@ class DTLZ2(_SphereDTLZ):
                 [1.2500, 0.0000, 0.0000]])
     """
 
+    @checks_arguments
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
         super().__init__(num_objectives, num_variables)
 
@@ -257,6 +264,7 @@ class DTLZ3(_SphereDTLZ):
                 [26.,  0.,  0.]])
     """
 
+    @checks_arguments
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None) -> None:
         super().__init__(num_objectives, num_variables)
 
@@ -288,6 +296,7 @@ class DTLZ4(_SphereDTLZ):
                 [1.2500, 0.0000]])
     """
 
+    @checks_arguments(but=("alpha",))
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None, alpha: int = 100) -> None:
         if alpha < 1 or not float(alpha).is_integer():
             raise ValueError(f"alpha is {alpha}: the power of DTLZ4 must be a whole number of at least 1.")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from mopref.setting_types import check_numbers, python_value
+
 __all__ = ["even_along", "even_spread"]
 
 # So many straight steps stand for a piece of a curve where its length is measured.
@@ -15,10 +17,13 @@ def even_spread(start: float, end: float, num_points: int) -> Tensor:
     """``num_points`` numbers in even steps from start to end, shape ``(num_points,)``, float64.
 
     Raises:
-        ValueError: fewer than two points.
+        ValueError: fewer than two points, or more than memory holds.
+        TypeError: no whole number.
     """
+    num_points = python_value(num_points, int, "num_points")
     if num_points < 2:
         raise ValueError(f"{num_points} points cannot hold both ends of the front: ask for at least 2.")
+    check_numbers({"num_points": num_points})
     return torch.linspace(start, end, num_points, dtype=torch.float64)
 
 

@@ -9,6 +9,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
@@ -89,6 +90,7 @@ class KTO(RowObjective):
     desirable_weight: float
     undesirable_weight: float
 
+    @checks_arguments
     def __init__(
         self,
         names: Sequence[str],

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
+from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
@@ -66,6 +67,7 @@ class OnlineDPO(Objective):
     record_types = (PairBatch, Sequences)
     needs_data = True
 
+    @checks_arguments
     def __init__(
         self,
         rewards: Rewards,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.pairs import PairBatch, PairObjective
 from mopref.llm.pairs.margin_losses import signed_margins
 from mopref.registry import OBJECTIVES
@@ -49,6 +50,7 @@ class ORPO(PairObjective):
 
     needs_reference = False
 
+    @checks_arguments
     def __init__(self, names: Sequence[str], weight: float = 0.1, disable_dropout: bool = True) -> None:
         super().__init__(names)
         self.weight: float = python_value(weight, float, "weight")

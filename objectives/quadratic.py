@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.preferences import simplex_lattice, validate_preferences
-from mopref.problem import Problem
+from mopref.problem import Problem, checks_variables
 
 __all__ = ["Quadratic"]
 
@@ -38,6 +39,7 @@ class Quadratic(Problem):
         tensor([[0.7500, 0.0000]], dtype=torch.float64)
     """
 
+    @checks_arguments
     def __init__(
         self,
         centers: Tensor | Sequence[Sequence[float]],
@@ -77,6 +79,7 @@ class Quadratic(Problem):
             "names": self.names,
         }
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """(x − a_i)ᵀ M_i (x − a_i): ``(N, n)`` to ``(N, m)``."""
         difference = x.unsqueeze(-2) - self.centers.to(x)

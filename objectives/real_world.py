@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mopref.problem import Problem
+from mopref.argument_kinds import checks_arguments
+from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
 
 from .even_points import even_along
@@ -44,6 +45,7 @@ class RE21(Problem):
     # The smallest and the largest t of the minimisers.
     _ENDS = (1 / math.sqrt(2), 3.0)
 
+    @checks_arguments
     def __init__(self) -> None:
         root = math.sqrt(2)
         bounds = ([1.0, root, root, 1.0], 3.0)
@@ -51,6 +53,7 @@ class RE21(Problem):
         ends = self.evaluate(self._optimal(torch.tensor(self._ENDS, dtype=torch.float64)))
         self.ideal_point, self.nadir_point = ends.amin(dim=0), ends.amax(dim=0)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, 4)`` to ``(N, 2)``."""
         x1, x2, x3, x4 = x.unbind(dim=-1)
@@ -95,11 +98,13 @@ class RE24(Problem):
                 [124.0000,   3.6071]])
     """
 
+    @checks_arguments
     def __init__(self) -> None:
         super().__init__(2, 2, (0.5, [4.0, 50.0]), names=("weight", "violation"))
         ends = self.evaluate(self._optimal(torch.tensor([0.0, 3.0], dtype=torch.float64)))
         self.ideal_point, self.nadir_point = ends.amin(dim=0), ends.amax(dim=0)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, 2)`` to ``(N, 2)``."""
         thickness, height = x.unbind(dim=-1)
@@ -160,6 +165,7 @@ class RE33(StoredSetProblem):
         tensor([[1.2740, 9.0845, 0.0000]])
     """
 
+    @checks_arguments
     def __init__(self) -> None:
         bounds = ([55.0, 75.0, 1000.0, 11.0], [80.0, 110.0, 3000.0, 20.0])
         super().__init__("re33.csv", 4, 3, bounds, names=("mass", "stopping time", "violation"))
@@ -179,6 +185,7 @@ class RE33(StoredSetProblem):
         ]
         return torch.stack(margins, dim=-1)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1, f2 and f3: ``(N, 4)`` to ``(N, 3)``."""
         inner, outer, force, surfaces = x.unbind(dim=-1)
@@ -233,10 +240,12 @@ class RE37(StoredSetProblem):
                 [0.0846, 0.4789, 0.5005]])
     """
 
+    @checks_arguments
     def __init__(self) -> None:
         names = ("face temperature", "combustion length", "tip temperature")
         super().__init__("re37.csv", num_variables=4, num_objectives=3, names=names)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1, f2 and f3: ``(N, 4)`` to ``(N, 3)``."""
         variables = dict(zip("ahop", x.unbind(dim=-1), strict=True))

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
@@ -85,6 +86,7 @@ class RLHF(Objective):
     record_types = (Experience, Rollout, Sequences)
     needs_data = True
 
+    @checks_arguments
     def __init__(
         self,
         rewards: Rewards,

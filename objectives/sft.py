@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_flag
 from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
@@ -67,6 +68,7 @@ class SFT(RowObjective):
 
     record_types = (ResponseBatch, Sequences)
 
+    @checks_arguments
     def __init__(self, names: Sequence[str], length_normalized: bool = False) -> None:
         self.names = checked_names(names)
         self.length_normalized: bool = python_value(length_normalized, bool, "length_normalized")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.pairs import PairBatch, PairObjective
 from mopref.llm.pairs.margin_losses import signed_margins
 from mopref.registry import OBJECTIVES
@@ -43,6 +44,7 @@ class SimPO(PairObjective):
 
     needs_reference = False
 
+    @checks_arguments
     def __init__(
         self, names: Sequence[str], beta: float = 2.0, gamma: float = 1.0, disable_dropout: bool = True
     ) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mopref.bounds import Bounds
 from mopref.problem import Problem
+from mopref.setting_types import python_value
 
 __all__ = ["StoredSetProblem"]
 
@@ -46,7 +47,9 @@ class StoredSetProblem(Problem):
 
         Raises:
             ValueError: fewer points than objectives.
+            TypeError: no whole number.
         """
+        num_points = python_value(num_points, int, "num_points")
         if num_points < self.num_objectives:
             raise ValueError(
                 f"{num_points} points cannot hold the best of each of {self.num_objectives} objectives: ask for at "

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mopref.problem import Problem
+from mopref.argument_kinds import checks_arguments
+from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
 
 from .even_points import even_spread
@@ -37,6 +38,7 @@ class VLMOP1(Problem):
                 [0.2500, 0.2500]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 10) -> None:
         super().__init__(num_variables, 2, bounds=(-2.0, 4.0))
         self.ideal_point = torch.zeros(2, dtype=torch.float64)
@@ -46,6 +48,7 @@ class VLMOP1(Problem):
         """n."""
         return {"num_variables": self.num_variables}
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, n)`` to ``(N, 2)``."""
         return torch.stack([x.square().mean(dim=-1), (x - 2).square().mean(dim=-1)], dim=-1) / 4
@@ -83,6 +86,7 @@ class VLMOP2(Problem):
                 [0.6321, 0.6321]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 10) -> None:
         super().__init__(num_variables, 2, bounds=(-2.0, 2.0))
         self.ideal_point = torch.zeros(2, dtype=torch.float64)
@@ -92,6 +96,7 @@ class VLMOP2(Problem):
         """n."""
         return {"num_variables": self.num_variables}
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, n)`` to ``(N, 2)``."""
         shift = 1 / math.sqrt(self.num_variables)
@@ -128,9 +133,11 @@ class VLMOP3(StoredSetProblem):
         tensor([[ 0.0000, 17.0370, -0.1000]])
     """
 
+    @checks_arguments
     def __init__(self) -> None:
         super().__init__("vlmop3.csv", num_variables=2, num_objectives=3, bounds=(-3.0, 3.0))
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1, f2 and f3: ``(N, 2)`` to ``(N, 3)``."""
         first, second = x.unbind(dim=-1)

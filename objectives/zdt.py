@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref._arrays import real_array
+from mopref.argument_kinds import checks_arguments
 from mopref.bounds import Bounds
-from mopref.problem import Problem
+from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import check_numbers
 
 from .even_points import even_along, even_spread
 
@@ -60,6 +63,7 @@ class _ZDT(Problem):
         """x_1 along the front, spread so that no part of it is sparse, shape ``(num_points,)``."""
         return even_spread(0.0, 1.0, num_points)
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """f1 and f2: ``(N, n)`` to ``(N, 2)``."""
         first, g = self._first(x[..., 0]), self._distance(x[..., 1:])
@@ -100,6 +104,7 @@ class ZDT1(_ZDT):
         tensor([[0.2500, 0.5000]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 30) -> None:
         super().__init__(num_variables)
 
@@ -131,10 +136,11 @@ class ScaledZDT1(Problem):
         tensor([[ 0.2500, 50.0000]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 30, scales: Sequence[float] = (1.0, 100.0)) -> None:
         self._unscaled = ZDT1(num_variables)
         super().__init__(num_variables, 2)
-        factors = torch.as_tensor(scales, dtype=torch.float64).detach().clone()
+        factors = torch.from_numpy(real_array(scales, "the list of scales"))
         if factors.shape != (2,) or not (factors.isfinite() & (factors > 0)).all():
             raise ValueError(
                 f"scales are {factors.tolist()}: ScaledZDT1 needs two finite numbers above 0, the factors of f1 and f2."
@@ -146,6 +152,7 @@ class ScaledZDT1(Problem):
         """n and the scales."""
         return {"num_variables": self.num_variables, **super().options()}
 
+    @checks_variables
     def evaluate(self, x: Tensor) -> Tensor:
         """The scaled f1 and f2: ``(N, n)`` to ``(N, 2)``."""
         return self._unscaled.evaluate(x) * self.scales.to(x)
@@ -179,6 +186,7 @@ class ZDT2(_ZDT):
         tensor([[0.5000, 0.7500]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 30) -> None:
         super().__init__(num_variables)
 
@@ -218,6 +226,7 @@ class ZDT3(_ZDT):
         tensor([[0.2500, 0.2500]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 30) -> None:
         super().__init__(num_variables)
         self.ideal_point = torch.tensor([0.0, _ZDT3_LOWEST], dtype=torch.float64)
@@ -251,8 +260,10 @@ class ZDT4(_ZDT):
                 [ 0.0000, 21.0625]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 10) -> None:
         others = max(num_variables - 1, 0)
+        check_numbers({"num_variables": num_variables})
         super().__init__(num_variables, ([0.0] + [-5.0] * others, [1.0] + [5.0] * others))
 
     def _distance(self, others: Tensor) -> Tensor:
@@ -295,6 +306,7 @@ class ZDT6(_ZDT):
                 [1.0000, 9.9000]])
     """
 
+    @checks_arguments
     def __init__(self, num_variables: int = 10) -> None:
         super().__init__(num_variables)
         lowest = float(self._first(torch.tensor(_ZDT6_LOWEST_AT, dtype=torch.float64)))

@@ -4,6 +4,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
+from mopref._repr import short_repr
 from mopref.option_checks import Convention, checked_convention
 from mopref.registry import SCALARIZERS
 from mopref.scalarizer import Scalarizer
@@ -47,6 +48,8 @@ def scalarizer_for_problem(
         >>> g(torch.tensor([0.5, 50.0]), torch.tensor([0.5, 0.5]))
         tensor(0.2500)
     """
+    if not all(hasattr(problem, name) for name in ("ideal_point", "nadir_point", "num_objectives")):
+        raise TypeError(f"problem is {short_repr(problem)}, of type {type(problem).__name__}: give a Problem.")
     ideal, nadir, m = problem.ideal_point, problem.nadir_point, problem.num_objectives
     if ideal is None or nadir is None:
         raise ValueError(

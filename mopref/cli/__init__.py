@@ -34,8 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 where all went right, 2 for a mistake of the user's (one sentence on standard error), and 1
         for anything else (a traceback, which ``--debug`` shows in every case).
+
+    Raises:
+        TypeError: arguments that are no list of texts.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:]) if arguments is None else arguments
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise TypeError(f"arguments are of type {type(words).__name__}: give a list of texts.")
+    words = list(words)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):

@@ -7,7 +7,9 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 from torch import Tensor
 
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.cli.mistakes import UsageError
+from mopref.objective_names import checked_names
 from mopref.preferences import validate_preferences
 
 __all__ = ["command_parser", "first_argument", "named_preferences", "parsed", "take_switch", "take_value"]
@@ -80,6 +82,7 @@ def take_value(arguments: Sequence[str], name: str) -> tuple[str | None, list[st
     return None, rest
 
 
+@checks_arguments
 def named_preferences(texts: Sequence[str], names: Sequence[str]) -> Tensor:
     """Preferences such as "helpful=0.7,harmless=0.3", ``(N, m)``.
 
@@ -87,6 +90,7 @@ def named_preferences(texts: Sequence[str], names: Sequence[str]) -> Tensor:
         UsageError: a text of another form.
         ValueError: weights that are no preference.
     """
+    names, texts = checked_texts(checked_names(names), "names"), checked_texts(texts, "texts")
     share = round(1 / len(names), 2)
     example = ",".join(f"{name}={share:g}" for name in names[1:])
     example = f"{names[0]}={1 - share * (len(names) - 1):.2g}" + (f",{example}" if example else "")

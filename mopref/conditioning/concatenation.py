@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
@@ -34,6 +35,7 @@ class ConcatenationModel(SavedConditioning, ConditionedModel):
         torch.Size([5, 3])
     """
 
+    @checks_arguments(but=("objectives",))
     def __init__(self, base_model: nn.Module, objectives: int | Sequence[str]) -> None:
         super().__init__(objectives)
         weight_like(base_model)
@@ -64,6 +66,7 @@ class ConcatenationModel(SavedConditioning, ConditionedModel):
             ValueError: no preferences, invalid ones, another number of them than of rows, or an ``x`` without features.
         """
         features = standardise_preferences(self.checked(preferences, weight_like(self.base_model)))
+        x = checked_kind(x, Tensor, "the first input")
         if x.ndim < 2 or not x.is_floating_point():
             raise ValueError(
                 f"the first input is {x.dtype} of shape {tuple(x.shape)}: λ is appended to the last dimension, so it "

@@ -6,9 +6,12 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from mopref._checked_files import is_readable_text
+from mopref._repr import short_repr
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.objective_names import check_same_names, numbered_names
 from mopref.preferences import validate_preferences
+from mopref.setting_types import check_numbers
 
 __all__ = ["ConditionedModel", "check_objectives", "objective_names", "weight_like"]
 
@@ -32,6 +35,7 @@ class ConditionedModel(nn.Module):
     # Ends the message of a missing preference, where a model can be called without one.
     _without_preferences: ClassVar[str] = ""
 
+    @checks_arguments(but=("objectives",))
     def __init__(self, objectives: int | Sequence[str]) -> None:
         super().__init__()
         self.objectives = objective_names(objectives)
@@ -71,15 +75,20 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
         ('f1', 'f2')
     """
     refuse_single_text("objectives", objectives)
-    names = numbered_names(objectives) if isinstance(objectives, int) else tuple(objectives)
-    if not names or len(set(names)) != len(names):
-        raise ValueError(f"objectives are {objectives!r}: give at least one name, each once, or their number.")
-    for name in names:
-        if isinstance(name, str) and not is_readable_text(name):
+    if isinstance(objectives, int):
+        check_numbers({"objectives": objectives})
+        objectives = numbered_names(objectives)
+    objectives = checked_kind(objectives, Sequence[str], "objectives")
+    if not all(isinstance(name, str) for name in objectives) or not 0 < len(set(objectives)) == len(objectives):
+        raise ValueError(
+            f"objectives are {short_repr(objectives)}: give at least one name, each once, or their number."
+        )
+    for name in objectives:
+        if not is_readable_text(name):
             raise ValueError(
                 f"objectives hold {name!r:.80}, which has control characters in it: choose a name without them."
             )
-    return names
+    return tuple(objectives)
 
 
 def check_objectives(model: nn.Module, names: Sequence[str], whose: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from mopref._arrays import real_array
+from mopref._arrays import real_array, refuse_tensor_without_numbers
+from mopref.argument_kinds import checks_arguments
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
@@ -51,6 +52,7 @@ class DecisionModel(SavedConditioning, nn.Module):
     upper: Tensor
     anchor: Tensor
 
+    @checks_arguments(but=("anchor",))
     def __init__(
         self,
         network: nn.Module,
@@ -131,6 +133,7 @@ class DecisionModel(SavedConditioning, nn.Module):
             given = real_array(preferences, "preferences") if names is None else preferences
             m = given.shape[-1] if names is None and given.ndim else 1
             preferences = validate_preferences(given, m if names is None else names).to(self.anchor)
+        refuse_tensor_without_numbers(preferences, "preferences")
         if preferences.ndim != 2:
             raise ValueError(
                 f"preferences have shape {tuple(preferences.shape)}: give a matrix, one row for each preference."

@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_model import keep_gradients, keep_statistics, token_counts
 from mopref.conditioning.checkpointing import ActivationCheckpointing
@@ -101,6 +102,7 @@ class FiLMModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
+    @checks_arguments(but=("objectives",))
     def __init__(
         self,
         base_model: nn.Module,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.conditioned_model import ConditionedModel, weight_like
 from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
@@ -64,6 +65,7 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
+    @checks_arguments(but=("objectives",))
     def __init__(
         self,
         base_model: nn.Module,

@@ -7,6 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from mopref._arrays import refuse_tensor_without_numbers
+from mopref.argument_kinds import checks_arguments
 from mopref.bounds import Bounds, BoxProblem, box_bounds, map_to_box
 from mopref.conditioning.conditioning_description import made_of
 from mopref.conditioning.conditioning_files import SavedConditioning, read_conditioning
@@ -55,6 +57,7 @@ class ParetoSetModel(SavedConditioning, nn.Module):
     lower: Tensor
     upper: Tensor
 
+    @checks_arguments(but=("hidden",))
     def __init__(
         self,
         num_objectives: int,
@@ -119,6 +122,7 @@ class ParetoSetModel(SavedConditioning, nn.Module):
         """
         if not isinstance(preferences, Tensor):
             preferences = validate_preferences(preferences, numbered_names(self.num_objectives)).to(self.lower.device)
+        refuse_tensor_without_numbers(preferences, "preferences")
         if preferences.ndim != 2 or preferences.shape[1] != self.num_objectives:
             raise ValueError(
                 f"preferences have shape {tuple(preferences.shape)}: give one row for each preference and "

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.option_checks import Point, check_length, checked_positive, given_point
 from mopref.setting_types import python_value
 from mopref.tracked_points import difference_above
@@ -65,6 +66,7 @@ class EPO(GradientWeighting):
         tensor([[1., 0.]])
     """
 
+    @checks_arguments(but=("ideal",))
     def __init__(self, ideal: Point | None = None, balanced: float = 1e-4, epsilon: float = 1e-3) -> None:
         reason = "rounding keeps the non-uniformity above 0, so it must be > 0"
         self.balanced = checked_positive(balanced, "balanced", reason)

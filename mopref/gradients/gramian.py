@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.setting_types import python_value
 
 __all__ = ["gramians"]
@@ -13,6 +14,7 @@ __all__ = ["gramians"]
 _ENTRIES_AT_ONCE = 2**24
 
 
+@checks_arguments
 def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int | None = None) -> Tensor:
     """⟨∇f_i, ∇f_j⟩ of each group's losses in the parameters: losses ``(G, m)`` to ``(G, m, m)``.
 
@@ -47,6 +49,7 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
             f"losses have shape {tuple(losses.shape)} and requires_grad={losses.requires_grad}: give the losses (G, m) "
             "as the objective returns them, not detached and not under torch.no_grad()."
         )
+    parameters = [checked_kind(p, Tensor, f"parameters[{place}]") for place, p in enumerate(parameters)]
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ValueError("none of the parameters requires a gradient: there is nothing to take gradients in.")

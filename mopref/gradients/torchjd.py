@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.option_checks import check_length
 
 from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
@@ -42,6 +43,7 @@ class TorchJD(GradientWeighting):
         >>> cagrad = TorchJD("CAGrad", c=0.4)  # doctest: +SKIP
     """
 
+    @checks_arguments
     def __init__(self, method: Any, **options: Any) -> None:
         try:
             from torchjd import Stateful, aggregation

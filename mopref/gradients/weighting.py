@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checks_arguments
 from mopref.option_checks import Convention
 from mopref.registry import SCALARIZERS, Registry
 from mopref.scalarizer import Scalarizer
@@ -48,6 +49,7 @@ class GradientWeighting(OptionsRepr, ABC):
         All three come checked, without a graph, in float64 on the CPU; so does the result.
         """
 
+    @checks_arguments
     def __call__(self, losses: Tensor, gramians: Tensor, preferences: Tensor) -> Tensor:
         """The weights ``(G, m)``, constants on the device of the losses, in their dtype or float32 if that is wider.
 

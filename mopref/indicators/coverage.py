@@ -1,11 +1,13 @@
 """How fronts stand to each other: which points of one the other covers, and what each adds to all of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Array, Maximize, as_points, signs
+from mopref.argument_kinds import checked_kind
 from mopref.indicators.front_quality import non_dominated
 
 __all__ = ["coverage", "shares_of_union"]
@@ -59,6 +61,7 @@ def shares_of_union(fronts: Sequence[ArrayLike], maximize: Maximize = False) -> 
         >>> shares_of_union([[[0, 2], [2, 2]], [[2, 0], [0, 2]]])
         array([0.5, 1. ])
     """
+    fronts = checked_kind(fronts, Sequence[Any], "fronts")
     if len(fronts) == 0:
         raise ValueError("fronts is empty: give one front at least.")
     all_points = [as_points(front, f"fronts[{place}]") for place, front in enumerate(fronts)]

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, signs
+from mopref.argument_kinds import checks_arguments
 from mopref.scalarizer import Scalarizer
 
 __all__ = [
@@ -135,6 +136,7 @@ def preference_regret(scalarized: ArrayLike, best: ArrayLike | None = None) -> P
     return PreferenceRegret(float(regret.mean()), float(regret.max()), regret)
 
 
+@checks_arguments
 def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer) -> float:
     """The :func:`cross_angle` in degrees against what a scalarizer itself aims at, from its own ideal point.
 
@@ -176,6 +178,7 @@ def scalarizer_cross_angle(values: ArrayLike, preferences: ArrayLike, scalarizer
     return cross_angle(points, aims, origin)
 
 
+@checks_arguments
 def scalarizer_regret(
     values: ArrayLike, preferences: ArrayLike, scalarizer: Scalarizer, best_values: ArrayLike | None = None
 ) -> PreferenceRegret:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.problem import Problem
 from mopref.scalarizer import Scalarizer
@@ -37,6 +38,7 @@ class SearchResult(NamedTuple):
     evaluations: int
 
 
+@checks_arguments
 def global_search(
     problem: Problem, scalarizer: Scalarizer, preferences: Any, generations: int = 300, seed: int = 0
 ) -> SearchResult:
@@ -129,6 +131,7 @@ def _polynomial_step(u: Tensor) -> Tensor:
     return torch.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 * (1 - u)) ** power)
 
 
+@checks_arguments
 def warm_start(
     model: nn.Module,
     problem: Problem,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.preferences import validate_preferences
 from mopref.problem import Problem
 from mopref.scalarizer import Scalarizer
@@ -26,6 +27,7 @@ class Optimum(NamedTuple):
     scalarized: Tensor
 
 
+@checks_arguments
 def scalarizer_optimum(
     problem: Problem, scalarizer: Scalarizer, preferences: Any, num_points: int = 5_000, seed: int = 0
 ) -> Optimum:

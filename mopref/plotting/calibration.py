@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array, as_points, signs
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.style import (
     DARK,
@@ -31,6 +32,7 @@ _SAME = 1e-5
 _DASHES = (0, (2, 0.8))
 
 
+@checks_arguments
 def plot_calibration(
     front: Front,
     path: str | os.PathLike[str] | None = None,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from mopref import indicators
 from mopref._arrays import Array, as_vector, named_array
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.parallel import draw_axes
 from mopref.plotting.style import (
@@ -34,6 +35,7 @@ _FARTHEST = 2.0
 _LONGEST_LABEL = 40
 
 
+@checks_arguments
 def plot_comparison(
     fronts: Mapping[str, Front],
     path: str | os.PathLike[str] | None = None,

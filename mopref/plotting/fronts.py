@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from mopref import indicators
 from mopref._arrays import as_points, as_vector
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.parallel import draw_parallel
 from mopref.plotting.plane import draw_plane
@@ -17,6 +18,7 @@ from mopref.plotting.style import check_front, new_figure, save, style
 __all__ = ["plot_front"]
 
 
+@checks_arguments
 def plot_front(
     front: Front,
     path: str | os.PathLike[str] | None = None,

@@ -12,6 +12,7 @@ from seaborn.utils import relative_luminance
 
 from mopref import indicators
 from mopref._arrays import signs
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.style import check_front, new_figure, save, style
 
@@ -22,6 +23,7 @@ _MOST_ROWS_WITH_NUMBERS = 40
 _LONGEST_LEVEL_NAME = 8
 
 
+@checks_arguments
 def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, title: str | None = None) -> Figure:
     """Draw a row for each point: its preference on the left, its values on the right.
 

@@ -10,7 +10,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mopref._repr import short_repr
+from mopref.argument_kinds import checks_arguments
+from mopref.data_rows import checked_rows
 from mopref.plotting.style import DARK, line_looks, new_figure, save, style
+from mopref.setting_types import python_value
 
 __all__ = ["plot_hypervolume", "plot_training"]
 
@@ -18,6 +22,7 @@ Record = Mapping[str, Any]
 _MARKERS_PER_LINE = 8
 
 
+@checks_arguments
 def plot_training(
     history: Sequence[Record], path: str | os.PathLike[str] | None = None, title: str | None = None
 ) -> Figure:
@@ -33,7 +38,11 @@ def plot_training(
         ValueError: no record holds a loss.
     """
     prefix = "loss/"
-    records = [record for record in history if "step" in record and any(key.startswith(prefix) for key in record)]
+    records = [
+        record
+        for record in _checked(history, "history")
+        if "step" in record and any(key.startswith(prefix) for key in record)
+    ]
     names = list(dict.fromkeys(key for record in records for key in record if key.startswith(prefix)))
     if not records:
         raise ValueError(
@@ -44,14 +53,16 @@ def plot_training(
         axes = figure.add_subplot()
         for name, look in zip(names, line_looks(len(names)), strict=True):
             own_records = [record for record in records if name in record]
-            losses = np.array([float(record[name]) for record in own_records])
+            losses = np.array([_number(record, name) for record in own_records])
             losses[~np.isfinite(losses)] = np.nan
-            _draw_line(axes, [float(record["step"]) for record in own_records], losses, name.removeprefix(prefix), look)
+            steps = [_number(record, "step") for record in own_records]
+            _draw_line(axes, steps, losses, name.removeprefix(prefix), look)
         axes.set_ylabel("loss")
         _finish(figure, axes, title, path)
     return figure
 
 
+@checks_arguments
 def plot_hypervolume(
     runs: Mapping[str, Sequence[Record]] | Sequence[Record],
     path: str | os.PathLike[str] | None = None,
@@ -76,7 +87,8 @@ def plot_hypervolume(
     lines = dict(_hypervolume_line(label, records) for label, records in _labelled(runs))
     if not lines:
         raise ValueError("runs is empty: there is nothing to draw.")
-    for label, level in (limits or {}).items():
+    limits = {label: python_value(level, float, f"limits[{label!r}]") for label, level in (limits or {}).items()}
+    for label, level in limits.items():
         if not math.isfinite(level):
             raise ValueError(f"limits[{label!r}] is {level}: a level line needs a finite hypervolume.")
     with style():
@@ -84,7 +96,7 @@ def plot_hypervolume(
         axes = figure.add_subplot()
         for (label, (steps, volumes)), look in zip(lines.items(), line_looks(len(lines)), strict=True):
             _draw_line(axes, steps, np.array(volumes), label, look)
-        for label, level in (limits or {}).items():
+        for label, level in limits.items():
             axes.axhline(level, color=DARK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(
                 f"{label} {level:.4g}",
@@ -110,21 +122,36 @@ def _labelled(runs: Mapping[str, Sequence[Record]] | Sequence[Record]) -> list[t
 
 def _hypervolume_line(label: str | None, records: Sequence[Record]) -> tuple[str, tuple[list[float], list[float]]]:
     """What the legend says of a run, and its steps and hypervolumes."""
-    measurements = [record for record in records if "step" in record and "hypervolume" in record]
     name = "the run" if label is None else f"run {label!r}"
+    measurements = [record for record in _checked(records, name) if "step" in record and "hypervolume" in record]
     if not measurements:
         raise ValueError(
             f"none of the {len(records)} records of {name} has both 'step' and 'hypervolume': there is nothing to draw."
         )
-    for record in measurements:
-        if not math.isfinite(record["hypervolume"]):
+    volumes = [_number(record, "hypervolume") for record in measurements]
+    for record, volume in zip(measurements, volumes, strict=True):
+        if not math.isfinite(volume):
             raise ValueError(
                 f"the hypervolume of {name} is {record['hypervolume']} at step {record['step']}: only finite ones can "
                 "be drawn."
             )
     is_approximate = any(not record.get("exact", True) for record in measurements)
     text = " ".join(part for part in (label, "(approximate)" if is_approximate else "") if part)
-    return text, ([float(r["step"]) for r in measurements], [float(r["hypervolume"]) for r in measurements])
+    return text, ([_number(record, "step") for record in measurements], volumes)
+
+
+def _checked(records: Any, what: str) -> Sequence[Record]:
+    """The records, if they are a list of dicts whose keys are texts."""
+    for index, record in enumerate(checked_rows(records, what)):
+        if not isinstance(record, Mapping) or not all(isinstance(key, str) for key in record):
+            raise ValueError(f"record {index} of {what} is {short_repr(record)}: give a dict with 'step' in it.")
+    checked: Sequence[Record] = records
+    return checked
+
+
+def _number(record: Record, key: str) -> float:
+    number: float = python_value(record[key], float, f"{key} of a record")
+    return number
 
 
 def _draw_line(axes: Axes, steps: list[float], heights: Any, label: str, look: dict[str, Any]) -> None:

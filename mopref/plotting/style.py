@@ -69,6 +69,8 @@ def check_front(front: Front) -> None:
     Raises:
         ValueError: such a front.
     """
+    if not all(hasattr(front, name) for name in ("values", "preferences", "names")):
+        raise TypeError(f"the front is of type {type(front).__name__}: give a Front.")
     as_points(front.values)
     as_points(front.preferences, "preferences")
     if len(front.names) < 2:

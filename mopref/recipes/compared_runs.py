@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mopref._arrays import Array, as_vector
+from mopref.argument_kinds import checked_path
 from mopref.front import Front
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.rows import KINDS
@@ -61,7 +62,7 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[ComparedRun, ...]:
         RunFolderError: fewer than two, the same one twice, a folder without a front, a damaged file, or fronts of other
             objectives or directions, or whose preferences do not say the same.
     """
-    places = [Path(path) for path in paths]
+    places = [checked_path(path, f"paths[{place}]") for place, path in enumerate(paths)]
     if len(places) < 2:
         raise RunFolderError(f"{len(places)} run is too few to compare: give the folders of two or more.")
     files = [_front_file(path) for path in places]

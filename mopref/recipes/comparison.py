@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mopref._arrays import Array
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.front.files import to_csv
 from mopref.front.intervals import hypervolume_interval, interval_level
@@ -93,6 +94,7 @@ class Comparison:
     warnings: tuple[str, ...]
 
 
+@checks_arguments
 def compare(
     paths: Sequence[str | Path],
     reference_point: Sequence[float] | None = None,
@@ -129,6 +131,7 @@ def compare(
     return Comparison(runs, point, tuple(figures), _shared(fronts), settings, tuple(comparison_warnings(runs, point)))
 
 
+@checks_arguments
 def write_comparison(comparison: Comparison, folder: str | Path) -> None:
     """Write ``comparison.png``, ``.json`` (everything) and ``.csv`` (a line a run) into a new or empty folder.
 

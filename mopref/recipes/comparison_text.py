@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mopref.argument_kinds import checks_arguments
 from mopref.front.intervals import interval_level
 from mopref.front.table import convention_lines, table_lines
 from mopref.recipes.compared_runs import printable
@@ -25,6 +26,7 @@ _INDICATORS = {
 _LONGEST = 60
 
 
+@checks_arguments
 def comparison_text(comparison: Comparison) -> str:
     """All of a comparison as plain text without escape codes, never cut.
 

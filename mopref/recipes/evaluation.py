@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.llm.policy import Answer
 from mopref.recipes.answers import answer_entries, answers_at
@@ -23,6 +24,7 @@ from mopref.recipes.run_folder import ANSWERS, FRONT
 __all__ = ["evaluate"]
 
 
+@checks_arguments
 def evaluate(
     run: Run,
     evaluation: EvaluationSettings | None = None,

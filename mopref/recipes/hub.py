@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mopref._checked_files import regular_file
 from mopref._write_ahead import finish_pending
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.adapter_description import CONFIG_FILE
 from mopref.conditioning.adapter_folder import TENSOR_FILE, is_there
 from mopref.conditioning.tensor_files import described_tensors, file_digest
@@ -33,6 +34,7 @@ class Upload(NamedTuple):
     files: list[str]
 
 
+@checks_arguments
 def push_to_hub(
     run_folder: str | Path,
     repo_id: str,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checks_arguments
 from mopref.recipes.data_statistics import statistics_lines
 from mopref.recipes.front_table import front_table, hypervolume_text, markdown_table, plain_markdown
 from mopref.recipes.mistakes import RunFolderError
@@ -46,6 +47,7 @@ _VERSIONS = (
 _SEAL = re.compile(r"\n<!-- mopref model card ([0-9a-f]{64}) -->\n\Z")
 
 
+@checks_arguments
 def model_card(run_folder: str | Path, repo_id: str | None = None) -> str:
     """The card of a run's adapter as Markdown, with a front matter for the hub.
 
@@ -62,6 +64,7 @@ def model_card(run_folder: str | Path, repo_id: str | None = None) -> str:
     return _card(_finished(run_folder), repo_id)
 
 
+@checks_arguments
 def write_model_card(run_folder: str | Path, repo_id: str | None = None) -> Path:
     """Write the card of a run's adapter, ``adapter/README.md``, with the picture of its front.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.recipes.mistakes import RecipeError, joined, nearest
 from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import PartSettings, Recipe
@@ -21,6 +22,7 @@ __all__ = ["add_recipe_flags", "load_recipe", "read_recipe", "recipe_text", "sav
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$")
 
 
+@checks_arguments
 def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
     """The recipe in a file, with flags such as ``--training.steps 100`` over it.
 
@@ -34,7 +36,7 @@ def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
         RecipeError: a file that is missing or no YAML, an unknown or missing setting, a value of another type or out of
             its range, or a part or an option of it that does not exist: with the file and the key, or the flag.
     """
-    name = str(path)
+    name, flags = str(path), checked_texts(flags, "flags")
     with _placed(f"{name}, ", flags):
         tree = _part_names(_read_tree(Path(path)))
         typed(tree, Recipe, "")
@@ -152,7 +154,11 @@ def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--recipe", action="config")
     add_recipe_flags(parser)
     try:
-        merged = parser.parse_args(["--recipe", json.dumps(tree), *flags])
+        text = json.dumps(tree)
+    except (TypeError, ValueError) as error:
+        raise RecipeError("", f"it holds a value that is no text, number or list ({error}): write another.") from error
+    try:
+        merged = parser.parse_args(["--recipe", text, *flags])
     except ArgumentError as error:
         raise _flag_mistake(str(error), flags) from error
     content: dict[str, Any] = merged.as_dict()
@@ -223,6 +229,7 @@ def _flag_value(key: str, flags: Sequence[str]) -> str:
     return ""
 
 
+@checks_arguments
 def recipe_text(recipe: Recipe, with_help: bool = False) -> str:
     """A recipe as YAML, complete; with what each setting is, from its docstring, as a comment above it."""
     import yaml
@@ -257,6 +264,7 @@ def _help_texts(section: type[Any]) -> dict[str, str]:
     return {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
 
 
+@checks_arguments
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe, complete, so that the file runs it again."""
     write_atomically(path, recipe_text(recipe.completed()).encode())

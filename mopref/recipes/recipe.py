@@ -8,6 +8,9 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from mopref._repr import short_repr
+from mopref.argument_kinds import checked_fields
+
 __all__ = [
     "AdapterSettings",
     "DataSettings",
@@ -39,6 +42,9 @@ class PartSettings:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        checked_fields(self)
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -60,6 +66,9 @@ class ModelSettings:
     quantization: Literal["4bit", "8bit"] | None = None
     device: str = "auto"
 
+    def __post_init__(self) -> None:
+        checked_fields(self)
+
 
 @dataclass(frozen=True)
 class AdapterSettings:
@@ -80,6 +89,9 @@ class AdapterSettings:
     initialization: Literal["zero-output", "paper"] = "zero-output"
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
     layers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        checked_fields(self)
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,7 @@ class DataSettings:
     on_long_prompt: Literal["error", "truncate", "drop"] = "error"
 
     def __post_init__(self) -> None:
+        checked_fields(self)
         if self.has_test_data and self.test_fraction is not None:
             raise ValueError(
                 f"test_fraction is {self.test_fraction}: test_source or test_options name the records to evaluate on, "
@@ -168,6 +181,7 @@ class TrainingSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
+        checked_fields(self)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(
                 f"steps is {self.steps}, and epochs is {self.epochs:g}: each says how long to train, so leave one of "
@@ -198,6 +212,7 @@ class MonitoringSettings:
     keep_best: bool = False
 
     def __post_init__(self) -> None:
+        checked_fields(self)
         _check_counts(self, ("evaluation_every", "rows", "patience"), 1)
         _check_counts(self, ("sampled_prompts",), 0)
         for name in ("answers", "patience", "keep_best"):
@@ -238,14 +253,17 @@ class EvaluationSettings:
     judges: dict[str, PartSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        checked_fields(self)
         if self.points is not None and self.preferences is not None:
             raise ValueError(
                 f"points is {self.points}, and preferences are given, too: each says where to evaluate, so leave one "
                 "of them out, or set it to null."
             )
         for place, prompt in enumerate(self.prompts):
-            if not prompt.strip():
-                raise ValueError(f"prompts has {prompt!r} at place {place}: nothing is asked, so leave it out.")
+            if not isinstance(prompt, str) or not prompt.strip():
+                raise ValueError(
+                    f"prompts has {short_repr(prompt)} at place {place}: nothing is asked, so leave it out."
+                )
         _check_counts(self, ("points", "batch_size", "max_new_tokens"), 1)
         _check_counts(self, ("sampled_prompts",), 0)
         if self.interval_level is not None and not 0 < self.interval_level < 1:
@@ -291,6 +309,9 @@ class Recipe:
     evaluation: EvaluationSettings = EvaluationSettings()
     seed: int = 0
     output: str = "runs/latest"
+
+    def __post_init__(self) -> None:
+        checked_fields(self)
 
     def completed(self) -> "Recipe":
         """The same run with every default written out, also those that depend on another setting."""

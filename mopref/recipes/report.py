@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checks_arguments
 from mopref.recipes.front_table import front_table, hypervolume_text
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.reading import recipe_text
@@ -29,6 +30,7 @@ __all__ = ["report"]
 _MARK = '<meta name="generator" content="mopref'
 
 
+@checks_arguments
 def report(run_folder: str | Path, output: str | Path | None = None) -> Path:
     """Write the report of a run: its front with intervals, answers, curves, data, recipe and how the model is used.
 

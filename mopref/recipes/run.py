@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
 from mopref.llm.data import LoadReport, split_by_prompt
 from mopref.llm.evaluation import RewardJudge
@@ -89,6 +90,7 @@ def run_objective(recipe: Recipe, tokenizer: Any) -> Objective:
     return make_objective(recipe, tokenizer, rewards)
 
 
+@checks_arguments
 def open_run(folder: str | Path, with_data: bool = False) -> Run:
     """A run from its folder, with the model that was trained.
 

@@ -146,8 +146,14 @@ class AdaptiveSampler(PreferenceSampler):
         """Take losses ``(G, m)`` into the running means of the cells of their preferences ``(G, m)``.
 
         Raises:
+            ValueError: preferences or losses of another shape.
             TypeError: regret without a scalarizer to measure it by.
         """
+        if preferences.ndim != 2 or preferences.shape != losses.shape or losses.shape[1] != self.num_objectives:
+            raise ValueError(
+                f"preferences have shape {tuple(preferences.shape)} and losses {tuple(losses.shape)}: give one row for "
+                f"each preference and {self.num_objectives} columns, one for each objective."
+            )
         if self.by == "regret" and scalarizer is None:
             raise TypeError(
                 "by is 'regret', but a gradient weighting gives no number to regret by: train with a scalarizer, or "

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mopref.data_rows import check_columns, checked_rows
+from mopref.data_rows import check_columns, checked_rows, token_tuples
+from mopref.setting_types import checked_numpy_seed
 
 __all__ = ["with_mismatches"]
 
@@ -32,12 +33,13 @@ def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[di
         >>> [row["mismatched_response_ids"] for row in with_mismatches(rows)]
         [[6], [5]]
     """
+    seed = checked_numpy_seed(seed)
     count = len(checked_rows(rows, "rows"))
     if count < 2:
         raise ValueError(f"there are {count} rows: a mismatch needs the response of another row, so give two at least.")
     check_columns(rows, ("prompt_ids", "response_ids"), "tokenise records first")
     # Plain integers: of tensors, as a data set may hand them out, no two are equal by their hash.
-    prompts = [tuple(int(token) for token in row["prompt_ids"]) for row in rows]
+    prompts = token_tuples(rows, "prompt_ids", "tokenise records first")
     # In random order, rows of one prompt together: by the largest of these groups further on is another prompt, unless
     # one prompt has more than half of the rows.
     order = np.random.default_rng(seed).permutation(count).tolist()
@@ -51,7 +53,7 @@ def with_mismatches(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> list[di
     computed = ("reference_", "hidden_states")
     return [
         {
-            **{name: value for name, value in row.items() if not name.startswith(computed)},
+            **{name: value for name, value in row.items() if not str(name).startswith(computed)},
             "mismatched_response_ids": rows[partners[index]]["response_ids"],
         }
         for index, row in enumerate(rows)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
+from mopref._repr import short_repr
+from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
 __all__ = [
@@ -144,13 +146,15 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
 
     Raises:
         ValueError: a fraction that is not between 0 and 1, or one that leaves a side without a dialogue.
-        TypeError: a fraction that is no number, or a seed that is no whole number.
+        TypeError: a fraction that is no number, a seed that is no whole number, or records that cannot be counted, or
+            had by their number.
     """
     seed = python_value(seed, int, "seed")
     test_fraction = python_value(test_fraction, float, "test_fraction")
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
+    check_columns(checked_rows(records, "records"), ("prompt",), "give records, each with a prompt")
     keys = [prompt_key(_beginning(record["prompt"])) for record in records]
     dialogues = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     count = round(test_fraction * len(dialogues))
@@ -175,6 +179,7 @@ def label_counts(records: Iterable[Mapping[str, Any]], objectives: Sequence[str]
         ValueError: a record without a prompt or a label, as rows of token ids are.
     """
     names = check_objectives(objectives)
+    refuse_columns(records)
     total = on_all = conflict = 0
     labelled = dict.fromkeys(names, 0)
     prompts = set()
@@ -200,8 +205,8 @@ def check_objectives(objectives: Sequence[str], text_columns: Sequence[str] = TE
     names = _distinct_names(objectives)
     if not names or set(names) & set(text_columns):
         raise ValueError(
-            f"objectives is {objectives!r}: it names the label columns, so it must be a sequence of distinct names, "
-            f"none of them one of {', '.join(text_columns)}, for example ('helpful', 'harmless')."
+            f"objectives is {short_repr(objectives)}: it names the label columns, so it must be a sequence of distinct "
+            f"names, none of them one of {', '.join(text_columns)}, for example ('helpful', 'harmless')."
         )
     return names
 
@@ -339,8 +344,10 @@ def refuse_columns(records: Any, name: str = "records") -> None:
     """Refuse a table of columns or of splits: iterating over it would yield their names instead of rows.
 
     Raises:
-        ValueError: ``records`` is a mapping or a DataFrame.
+        ValueError: ``records`` is a mapping or a DataFrame, or nothing that has rows.
     """
+    if not isinstance(records, Iterable) and not hasattr(records, "__getitem__"):
+        raise ValueError(f"{name} is a {type(records).__name__}: give a list.")
     if isinstance(records, Mapping) or type(records).__name__ == "DataFrame":
         rows, remedy = ("dicts", "frame.to_dict('records')") if name == "records" else (name, "a column as a list")
         raise ValueError(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mopref._progress import progress_bar
+from mopref._repr import short_repr
 from mopref.setting_types import python_value, set_python_values
 
 from .chat_template import PairTokenizer, refuse_no_tokenizer
@@ -91,9 +92,9 @@ class LengthLimits:
         for name in ("max_prompt_length", "max_response_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: nothing would be left, so it must be ≥ 1 token.")
-        if self.on_long_prompt not in get_args(OnLongPrompt):
+        if not isinstance(self.on_long_prompt, str) or self.on_long_prompt not in get_args(OnLongPrompt):
             choices = ", ".join(map(repr, get_args(OnLongPrompt)))
-            raise ValueError(f"on_long_prompt is {self.on_long_prompt!r}: it must be one of {choices}.")
+            raise ValueError(f"on_long_prompt is {short_repr(self.on_long_prompt)}: it must be one of {choices}.")
 
     def prompt_ids(self, pairs: PairTokenizer, prompt: Any, row: int) -> list[int] | None:
         """The ids of a row's prompt; ``None`` if it is too long and such rows are dropped.
@@ -395,6 +396,7 @@ def _response_ids(pairs: PairTokenizer, record: Mapping[str, Any], limits: Lengt
 
 def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """The records, in a list if they can be gone through only once: they are checked first and then tokenised."""
+    refuse_columns(records)
     return records if hasattr(records, "__len__") else list(records)
 
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
@@ -34,6 +35,7 @@ __all__ = [
 _RowTables: TypeAlias = dict[str, Tensor]
 
 
+@checks_arguments
 def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
     """The fraction of labelled rows on which the implicit reward prefers the labelled response; a draw counts half.
 
@@ -44,6 +46,9 @@ def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Accuracies in [0, 1], shape ``(N, m)``; NaN where no row is labelled.
 
+    Raises:
+        ValueError: other shapes, a label that is none, or NaN.
+
     Example:
         >>> preference_accuracies(torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[0], [0], [1]]))
         tensor([[0.5000]])
@@ -51,6 +56,7 @@ def preference_accuracies(margins: Tensor, labels: Tensor) -> Tensor:
     return _accuracies(margins, labels, upper=0)
 
 
+@checks_arguments
 def answer_accuracies(surplus: Tensor, labels: Tensor) -> Tensor:
     """The fraction of labelled answers whose implicit reward is above the reference point where they are good, and
     below it where they are bad; a draw counts half.
@@ -62,6 +68,9 @@ def answer_accuracies(surplus: Tensor, labels: Tensor) -> Tensor:
     Returns:
         Accuracies in [0, 1], shape ``(N, m)``; NaN where no row is labelled.
 
+    Raises:
+        ValueError: other shapes, a label that is none, or NaN.
+
     Example:
         >>> answer_accuracies(torch.tensor([[2.0, -1.0, 0.0]]), torch.tensor([[1], [1], [0]]))
         tensor([[0.5000]])
@@ -71,6 +80,13 @@ def answer_accuracies(surplus: Tensor, labels: Tensor) -> Tensor:
 
 def _accuracies(numbers: Tensor, labels: Tensor, upper: int) -> Tensor:
     """The share of labelled rows whose number is above 0 where the label is ``upper``, and below 0 elsewhere."""
+    if numbers.ndim != 2 or labels.ndim != 2 or numbers.shape[1] != len(labels):
+        raise ValueError(
+            f"the numbers have shape {tuple(numbers.shape)} and the labels {tuple(labels.shape)}: give (N, rows) and "
+            "(rows, m)."
+        )
+    if not bool(((labels == -1) | (labels == 0) | (labels == 1)).all()) or bool(numbers.isnan().any()):
+        raise ValueError("labels are 0, 1 or −1, and none of the numbers is NaN: something else is among them.")
     labelled = labels >= 0
     return labelled_sum(_correct(_signed(numbers, labels, upper)), labelled, dim=1) / labelled.sum(dim=0)
 
@@ -85,6 +101,7 @@ def _correct(signed: Tensor) -> Tensor:
     return 0.5 * (1 + torch.sign(signed))
 
 
+@checks_arguments(but=("data",))
 def preference_front(
     model: nn.Module,
     objective: PairObjective,
@@ -139,6 +156,7 @@ def preference_front(
     return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
+@checks_arguments(but=("data",))
 def answer_front(
     model: nn.Module,
     objective: KTO,
@@ -193,6 +211,7 @@ def answer_front(
     return _front(model, objective, data, preferences, measured, interval_level, reference_point, metadata, extra)
 
 
+@checks_arguments(but=("data",))
 def loss_front(
     model: nn.Module,
     objective: RowObjective,
@@ -284,6 +303,7 @@ def _front(
     )
 
 
+@checks_arguments(but=("data",))
 def reward_front(
     model: nn.Module,
     settings: RolloutSettings,

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from mopref import indicators
 from mopref._arrays import Array
+from mopref._repr import short_repr
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.bootstrap import BootstrapMeans, bootstrap_means, checked_level, percentile_interval
+from mopref.data_rows import token_tuples
 from mopref.front import Front
 from mopref.front.intervals import interval_columns
 from mopref.preferences import validate_preferences
@@ -33,11 +36,18 @@ class Figure(NamedTuple):
     counted: Tensor | None = None
 
 
+@checks_arguments
 def prompt_units(data: Sequence[Any]) -> list[Any]:
-    """A label for each row, the same for rows of the same prompt: what a bootstrap draws."""
-    return [tuple(int(token) for token in row["prompt_ids"]) for row in data]
+    """A label for each row, the same for rows of the same prompt: what a bootstrap draws.
+
+    Raises:
+        ValueError: a row without a list of token ids under ``prompt_ids``.
+        TypeError: data whose rows cannot be counted, or had by their number.
+    """
+    return token_tuples(data, "prompt_ids", "use tokenize_prompts or tokenize_records to make such rows")
 
 
+@checks_arguments
 def front_of_figures(
     objectives: Mapping[str, Figure],
     extra: Mapping[str, Figure],
@@ -102,6 +112,7 @@ def front_of_figures(
     )
 
 
+@checks_arguments
 def figure_columns(
     figures: Mapping[str, Figure], units: Sequence[Any], interval_level: float | None = 0.9, seed: int = 0
 ) -> dict[str, Array]:
@@ -116,10 +127,36 @@ def figure_columns(
     return _columns(figures, *_bootstrapped(figures, units, interval_level, seed), interval_level)
 
 
+def _check_figures(figures: Mapping[str, Figure]) -> None:
+    if not figures:
+        raise ValueError("there is no figure: give one at least, by its name.")
+    shapes = {}
+    for name, figure in figures.items():
+        if not isinstance(figure, Figure) or not isinstance(name, str):
+            raise TypeError(
+                f"the figure {short_repr(name)} is of type {type(figure).__name__}: give a Figure, by a text."
+            )
+        values = checked_kind(figure.values, torch.Tensor, f"the values of {name}")
+        counted = checked_kind(figure.counted, torch.Tensor | None, f"counted of {name}")
+        if values.ndim != 2 or (
+            counted is not None and (counted.shape != values.shape[1:] or counted.dtype != torch.bool)
+        ):
+            raise ValueError(
+                f"the figure {name} has values of shape {tuple(values.shape)}: give (N, rows), and counted as (rows,) "
+                "of bool where some rows do not count."
+            )
+        shapes[name] = tuple(values.shape)
+    if len(set(shapes.values())) > 1:
+        raise ValueError(
+            f"the figures have the shapes {short_repr(shapes)}: give the same preferences and rows in all."
+        )
+
+
 def _bootstrapped(
     figures: Mapping[str, Figure], units: Sequence[Any], interval_level: float | None, seed: int
 ) -> BootstrapMeans:
     """Means ``(figures, N)``, and resampled ones."""
+    _check_figures(figures)
     values = torch.stack([figure.values for figure in figures.values()]).double().numpy()
     everywhere = torch.ones(values.shape[-1], dtype=torch.bool)
     counted = torch.stack([everywhere if f.counted is None else f.counted for f in figures.values()]).numpy()

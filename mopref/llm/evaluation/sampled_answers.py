@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import check_columns, checked_rows
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy.generation import Sampling
@@ -33,6 +34,7 @@ class SampledAnswers(NamedTuple):
     truncated: Tensor
 
 
+@checks_arguments
 def sample_answers(
     model: nn.Module,
     tokenizer: Any,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref._arrays import as_float64
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.llm.rewards.reward import compute_rewards, last_request, reads_tokens
 
 __all__ = ["Judge", "RewardJudge", "win_rates"]
@@ -29,6 +30,7 @@ class RewardJudge:
         ValueError: a reward that reads token ids, without a tokenizer.
     """
 
+    @checks_arguments
     def __init__(self, reward: Callable[..., Any], name: str = "judge", tokenizer: Any = None) -> None:
         if not callable(reward):
             raise TypeError(f"reward is {reward!r}: give a function of prompts and responses.")
@@ -36,6 +38,7 @@ class RewardJudge:
             raise ValueError(f"the reward of judge {name!r} reads token ids: give the tokenizer that makes them.")
         self.reward, self.name, self.tokenizer = reward, name, tokenizer
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Any], first: Sequence[str], second: Sequence[str]) -> Tensor:
         """1 where the first answer has the higher reward, 0 where the second has, ½ for equals: ``(N,)``."""
         return 0.5 * (1 + torch.sign(self._rewards(prompts, first) - self._rewards(prompts, second)))
@@ -51,6 +54,7 @@ class RewardJudge:
         return compute_rewards({self.name: self.reward}, prompts, answers, prompt_ids, answer_ids)[:, 0]
 
 
+@checks_arguments
 def win_rates(judge: Judge, prompts: Sequence[Any], answers: Sequence[str], base_answers: Sequence[str]) -> Tensor:
     """For each prompt the probability that the answer is better than the base's, by a judge: ``(N,)``, float64.
 
@@ -72,6 +76,7 @@ def win_rates(judge: Judge, prompts: Sequence[Any], answers: Sequence[str], base
         >>> win_rates(shorter, ["Why?", "How?"], ["Because.", "So."], ["Since it is so.", "So."])
         tensor([1.0000, 0.5000], dtype=torch.float64)
     """
+    answers, base_answers = checked_texts(answers, "answers"), checked_texts(base_answers, "base_answers")
     if not len(prompts) == len(answers) == len(base_answers):
         numbers = f"{len(prompts)} prompts, {len(answers)} answers and {len(base_answers)} base answers"
         raise ValueError(f"there are {numbers}: give one of each for every prompt.")

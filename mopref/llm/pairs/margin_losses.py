@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checks_arguments
 from mopref.registry import Registry
 from mopref.setting_types import python_value
 
@@ -81,6 +82,7 @@ class MarginLoss(OptionsRepr):
         TypeError: a value of another type, named.
     """
 
+    @checks_arguments
     def __init__(self, loss: str = "sigmoid", beta: float = 0.1, label_smoothing: float | None = None) -> None:
         self.loss: str = python_value(loss, str, "loss")
         self.beta: float = python_value(beta, float, "beta")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref._masked import labelled_sum
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.data_rows import check_columns, checked_rows, entry_matrix, is_label
 from mopref.evaluation_mode import disable_dropout
@@ -41,6 +42,7 @@ class PairBatch(NamedTuple):
     reference_log_probabilities: Tensor | None = None
 
 
+@checks_arguments
 def log_ratios(model: nn.Module, batch: PairBatch, preferences: Tensor) -> Tensor:
     """h = log π − log π_ref of both responses of B pairs under their preferences ``(B, m)``: ``(B, 2)``.
 
@@ -77,6 +79,7 @@ class PairObjective(RowObjective):
     needs_reference: ClassVar[bool] = True
     disable_dropout: bool = True
 
+    @checks_arguments
     def __init__(self, names: Sequence[str]) -> None:
         self.names = checked_names(names)
 

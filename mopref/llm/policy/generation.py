@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mopref._progress import progress_bar
 from mopref._repr import short_repr
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
@@ -168,6 +169,7 @@ class Answer(NamedTuple):
     num_tokens: int
 
 
+@checks_arguments
 def stop_tokens(tokenizer: Any, model: nn.Module | None = None) -> tuple[int, ...]:
     """The tokens that end a response: the chat template's end of turn and the end of a sequence.
 
@@ -203,6 +205,7 @@ def _vocabulary(tokenizer: Any) -> tuple[range, ...] | None:
     return tuple(range(ids[start], ids[stop - 1] + 1) for start, stop in bounds)
 
 
+@checks_arguments(but=("prompt_ids",))
 def sample_responses(
     model: PreferenceModel,
     prompt_ids: Sequence[Sequence[int]],
@@ -371,6 +374,7 @@ def _own_generation_config(model: PreferenceModel, options: dict[str, Any]) -> I
         base.generation_config = before
 
 
+@checks_arguments(but=("prompts",))
 def answer_prompts(
     model: PreferenceModel,
     tokenizer: Any,

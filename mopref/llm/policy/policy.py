@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
@@ -48,6 +49,7 @@ class Policy:
             distribution (before top-p). ``None`` for the model's own.
     """
 
+    @checks_arguments
     def __init__(self, model: nn.Module, sampling: Sampling | None = None) -> None:
         self.model = model
         self._conditioned = _preference_model(model)
@@ -93,6 +95,7 @@ class Policy:
 
     # Rows.
 
+    @checks_arguments
     def check_lengths(self, lengths: Sequence[int], what: str = "row", new_tokens: int = 0) -> None:
         """Refuse rows longer than the model has positions for, or such that their neighbours would change.
 
@@ -110,6 +113,7 @@ class Policy:
         check_one_scaling(self._base, lengths, what, new_tokens)
         check_lengths(self._base, lengths, what, new_tokens)
 
+    @checks_arguments
     def token_counts(self, data: Sequence[Any], columns: Sequence[str], what: str = "row") -> list[tuple[int, ...]]:
         """The number of tokens in each of these columns of each row, all of which the model has.
 
@@ -118,6 +122,7 @@ class Policy:
         """
         return token_counts(self._base, data, columns, what)
 
+    @checks_arguments
     def checked_lengths(self, data: Sequence[Any], responses: Sequence[str], what: str = "row") -> list[int]:
         """The tokens of each row's longest sequence, all of which the model has, and positions for them.
 
@@ -134,6 +139,7 @@ class Policy:
         self.check_lengths(lengths, what)
         return lengths
 
+    @checks_arguments
     def check_prompts(self, data: Sequence[Any]) -> None:
         """Refuse prompts that cannot be answered: of other tokens than the model's, or too long.
 
@@ -285,6 +291,7 @@ class Policy:
 
     # Sampling.
 
+    @checks_arguments
     def sample(
         self,
         prompt_ids: Sequence[Sequence[int]],

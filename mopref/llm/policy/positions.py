@@ -12,6 +12,8 @@ from weakref import WeakSet
 
 from torch import Tensor, nn
 
+from mopref.setting_types import python_value, python_values
+
 __all__ = ["PositionLimits", "check_lengths", "check_one_scaling", "position_limits"]
 
 # The names that configurations have for the most tokens of a row.
@@ -103,6 +105,8 @@ def check_lengths(base: nn.Module, lengths: Sequence[int], what: str = "row", ne
     Warns:
         UserWarning: once a model, where it has positions beyond its limit, but was not made for them.
     """
+    new_tokens = python_value(new_tokens, int, "new_tokens")
+    lengths = python_values(lengths, int, "lengths")
     limits = position_limits(base)
     longest = max(range(len(lengths)), key=lengths.__getitem__, default=None)
     if longest is None or limits.tokens is None or lengths[longest] + new_tokens <= limits.tokens:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from mopref.data_rows import is_whole_number
+from mopref.data_rows import check_columns, checked_rows, is_whole_number
 
 __all__ = ["Vocabulary", "check_stop_tokens", "stated_size", "token_counts"]
 
@@ -65,8 +65,10 @@ def token_counts(
 
     Raises:
         ValueError: the first row with something else than a list of whole numbers, without a token, or with one that
-            the model lacks.
+            the model lacks; or one that is no dict, or lacks a column.
+        TypeError: data whose rows cannot be counted, or had by their number.
     """
+    check_columns(checked_rows(data, "data"), columns, _IDS)
     vocabulary = Vocabulary.of(base)
     least = min((number for number in vocabulary if number is not None), default=None)
     limits = {name: vocabulary.embeddings if name == "prompt_ids" else least for name in columns}

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.lengths import batches_of_like_length
@@ -57,6 +58,7 @@ class ClassifierReward(Reward):
         ValueError: any other ``sign`` or ``activation``, an unknown or missing label, or a size below 1.
     """
 
+    @checks_arguments(but=("sign", "label"))
     def __init__(
         self,
         model: nn.Module,
@@ -79,6 +81,10 @@ class ClassifierReward(Reward):
         for name, value in (("batch_size", batch_size), ("max_length", max_length)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}: nothing could be read, so it must be ≥ 1.")
+        if not callable(tokenizer) or not hasattr(tokenizer, "model_max_length"):
+            raise TypeError(f"tokenizer is of type {type(tokenizer).__name__}: give the model's tokenizer.")
+        if not hasattr(model, "config"):
+            raise TypeError(f"model is a {type(model).__name__} without a config: give a classifier of transformers.")
         self.model = model
         self.tokenizer = tokenizer
         self.sign = int(sign)
@@ -138,8 +144,14 @@ class ClassifierReward(Reward):
         model = getattr(self.config, "name_or_path", "") or type(self.model).__name__
         return {"model": model, **{name: getattr(self, name) for name in names}}
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """``sign`` times the output for N responses, shape ``(N,)``, float64 on the CPU."""
+        responses = checked_texts(responses, "responses")
+        if len(prompts) != len(responses):
+            raise ValueError(
+                f"there are {len(prompts)} prompts and {len(responses)} responses: give one of each in a row."
+            )
         rows = [self._encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         values = torch.zeros(len(rows), dtype=torch.float64)
         batches = batches_of_like_length([len(row["input_ids"]) for row in rows], self.batch_size)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from mopref._progress import progress_bar
-from mopref._repr import OptionsRepr
+from mopref._repr import OptionsRepr, short_repr
+from mopref.argument_kinds import checked_path, checked_texts, checks_arguments
 from mopref.llm.data.lengths import batches_of_like_length
 
 __all__ = ["Embedder", "shared_embedder"]
@@ -24,16 +25,32 @@ class Embedder(OptionsRepr):
     Args:
         folder: holds a sentence-embedding model and its tokenizer, such as ``mopref.llm.demo.minilm()``.
         device: where the model runs.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: a folder that cannot be read as a model with its tokenizer, or a device that torch does not know.
     """
 
+    @checks_arguments
     def __init__(self, folder: str | os.PathLike[str], device: str | torch.device = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self.folder = os.fspath(folder)
-        self.device = torch.device(device)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-        self.model = model.eval().to(self.device)
+        path = checked_path(folder, "folder")
+        if not path.is_dir():
+            raise FileNotFoundError(f"{path} is no folder: give that of a sentence-embedding model, as minilm() does.")
+        try:
+            self.device = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"device is {short_repr(device)}: give 'cpu', 'cuda' or another that torch knows."
+            ) from error
+        self.folder = str(path)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+            model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
+            self.model = model.eval().to(self.device)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} cannot be read as a model with its tokenizer: {error}") from error
 
     def options(self) -> dict[str, Any]:
         """The options by name."""
@@ -52,6 +69,7 @@ class Embedder(OptionsRepr):
         """
         if isinstance(texts, str):
             raise ValueError(f"texts is one string of {len(texts)} characters: put it in a list.")
+        texts = checked_texts(texts, "texts")
         distinct = sorted(set(texts))
         rows = {text: row for row, text in enumerate(distinct)}
         embeddings = np.zeros((len(distinct), self.model.config.hidden_size), dtype=np.float32)
@@ -71,6 +89,7 @@ class Embedder(OptionsRepr):
         return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
 
 
+@checks_arguments
 def shared_embedder(folder: str | os.PathLike[str]) -> Embedder:
     """The embedder of a folder, the same one at each call, so that several rewards hold one model."""
     return _shared_embedder(str(Path(folder).resolve()))

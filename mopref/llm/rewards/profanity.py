@@ -6,6 +6,8 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checked_texts, checks_arguments
+
 from .reward import REWARDS, Prompt, Reward
 
 __all__ = ["ProfanityFree"]
@@ -26,6 +28,7 @@ class ProfanityFree(Reward):
 
     direction = "higher is less profane"
 
+    @checks_arguments
     def __init__(self) -> None:
         try:
             self._probabilities = import_module("profanity_check").predict_prob
@@ -40,8 +43,10 @@ class ProfanityFree(Reward):
                 "are tied: run pip install --upgrade --force-reinstall 'mopref[rewards]'."
             ) from error
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """1 − P(profane) of N responses, shape ``(N,)``."""
-        if not responses:
+        texts = checked_texts(responses, "responses")
+        if not texts:
             return torch.zeros(0, dtype=torch.float64)
-        return 1.0 - torch.as_tensor(self._probabilities(list(responses)), dtype=torch.float64)
+        return 1.0 - torch.as_tensor(self._probabilities(texts), dtype=torch.float64)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
+
 from .embedder import Embedder
 from .reward import REWARDS, Prompt, Reward, last_request
 
@@ -22,13 +24,22 @@ class Relevance(Reward):
 
     Args:
         embedder: the sentence-embedding model, such as ``shared_embedder(minilm())`` with ``mopref.llm.demo.minilm``.
+
+    Raises:
+        TypeError: something that embeds no texts.
     """
 
     direction = "higher is nearer to the request"
 
+    @checks_arguments(but=("embedder",))
     def __init__(self, embedder: Embedder) -> None:
+        if not callable(getattr(embedder, "embed", None)):
+            raise TypeError(
+                f"embedder is of type {type(embedder).__name__}: give an Embedder, as shared_embedder makes."
+            )
         self.embedder = embedder
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """The cosines of N prompts and responses, shape ``(N,)``."""
         requests = [last_request(prompt) for prompt in prompts]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mopref._repr import OptionsRepr
+from mopref.argument_kinds import checks_arguments
 from mopref.registry import Registry
 
 __all__ = [
@@ -81,8 +82,12 @@ class Reward(OptionsRepr, ABC):
 REWARDS: Registry[Reward] = Registry("reward", Reward, packages=["mopref.llm.rewards"])
 
 
+@checks_arguments
 def token_reward(function: _Function) -> _Function:
     """Mark a function as a reward of token ids: it is called with N lists of prompt ids and N of response ids.
+
+    Raises:
+        TypeError: something that cannot be called, or be marked.
 
     Example:
         >>> @token_reward
@@ -91,7 +96,14 @@ def token_reward(function: _Function) -> _Function:
         >>> reads_tokens(shortness)
         True
     """
-    function.reads_tokens = True  # type: ignore[attr-defined]
+    if not callable(function):
+        raise TypeError(f"function is of type {type(function).__name__}: give a function.")
+    try:
+        function.reads_tokens = True  # type: ignore[attr-defined]
+    except (AttributeError, TypeError) as error:
+        raise TypeError(
+            f"{function!r} cannot be marked, since nothing can be written on it: wrap it in a function of your own."
+        ) from error
     return function
 
 
@@ -105,6 +117,7 @@ def reads_tokens(reward: Callable[..., Any]) -> bool:
     return bool(getattr(reward, "reads_tokens", False))
 
 
+@checks_arguments
 def describe_rewards(rewards: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
     """What a high value of each reward means; "higher is better" for a reward that does not say.
 
@@ -115,6 +128,7 @@ def describe_rewards(rewards: Mapping[str, Callable[..., Any]]) -> dict[str, str
     return {name: str(getattr(reward, "direction", None) or Reward.direction) for name, reward in rewards.items()}
 
 
+@checks_arguments
 def compute_rewards(
     rewards: Mapping[str, Callable[..., Any]],
     prompts: Sequence[Prompt] | None,

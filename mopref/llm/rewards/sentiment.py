@@ -6,6 +6,8 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checked_texts, checks_arguments
+
 from .reward import REWARDS, Prompt, Reward
 
 __all__ = ["VaderSentiment"]
@@ -27,6 +29,7 @@ class VaderSentiment(Reward):
 
     direction = "higher is more positive"
 
+    @checks_arguments
     def __init__(self) -> None:
         try:
             vader = import_module("vaderSentiment.vaderSentiment")
@@ -36,7 +39,8 @@ class VaderSentiment(Reward):
             ) from error
         self._analyzer = vader.SentimentIntensityAnalyzer()
 
+    @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """The compound scores of N responses, shape ``(N,)``."""
-        scores = [self._analyzer.polarity_scores(text)["compound"] for text in responses]
+        scores = [self._analyzer.polarity_scores(text)["compound"] for text in checked_texts(responses, "responses")]
         return torch.tensor(scores, dtype=torch.float64)

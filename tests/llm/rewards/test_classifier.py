@@ -242,7 +242,7 @@ def test_from_a_folder(tmp_path):
 
 def test_number_of_rows_and_use_among_rewards():
     reward = ClassifierReward(make_model("bert"), make_tokenizer(pair=True), sign=1)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="4 prompts and 2 responses"):
         reward(PROMPTS, RESPONSES[:2])
     result = compute_rewards({"model": reward}, PROMPTS, RESPONSES, None, None)
     assert torch.equal(result[:, 0], reward(PROMPTS, RESPONSES))

@@ -1,0 +1,1 @@
+"""Right calls of every public name, by group; see ``target``."""

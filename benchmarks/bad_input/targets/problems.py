@@ -1,0 +1,154 @@
+"""Problems with known formulas, searches for their fronts, and models of decision variables."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mopref
+from benchmarks.bad_input.target import Target, options_of
+from benchmarks.bad_input.targets.checks import finite
+from mopref import known_fronts, objectives, problem
+from mopref.objective import Losses
+from mopref.scalarizers import Linear
+
+__all__ = ["TARGETS"]
+
+_GROUP = "problems, known fronts"
+
+
+class _Mine(problem.Problem):
+    def evaluate(self, x: Tensor) -> Tensor:
+        return torch.stack([(x**2).sum(dim=-1), ((x - 1) ** 2).sum(dim=-1)], dim=-1)
+
+
+def _own(**options: Any) -> Any:
+    made = _Mine(**options)
+    repr(made)
+    model = nn.Linear(2, made.num_variables)
+    return made.losses(model, None, torch.tensor([[0.5, 0.5]]))
+
+
+def _evaluated(kind: Any) -> Any:
+    def call(x: Any, num_points: Any, **options: Any) -> Any:
+        made = kind(**options)
+        repr(made)
+        for name in ("pareto_front", "pareto_set"):
+            try:
+                getattr(made, name)(num_points)
+            except NotImplementedError:
+                continue
+        return made.evaluate(x)
+
+    return call
+
+
+def _right(kind: Any) -> dict[str, Any]:
+    own = {"centers": torch.eye(2), "matrices": None} if kind is objectives.Quadratic else {}
+    made = kind(**own)
+    lower, upper = made.bounds
+    return {**options_of(kind, **own), "x": ((lower + upper) / 2).expand(3, -1).clone(), "num_points": 4}
+
+
+_KINDS = [
+    value
+    for name in objectives.__all__
+    if isinstance(value := getattr(objectives, name), type)
+    and issubclass(value, problem.Problem)
+    and not inspect.isabstract(value)
+]
+
+
+def _losses(kind: Any) -> Any:
+    def call(model: Any, preferences: Any) -> Any:
+        losses = kind().losses(model, None, preferences)
+        return losses.values if isinstance(losses, Losses) else losses
+
+    return call
+
+
+TARGETS = [
+    Target(
+        "mopref.problem.Problem",
+        _GROUP,
+        _own,
+        lambda: {"num_variables": 2, "num_objectives": 2, "bounds": ([0.0, 0.0], [1.0, 2.0]), "names": ["a", "b"]},
+        covers=("mopref.Problem", "mopref.objectives.Problem"),
+        weight=3,
+    ),
+    *(
+        Target(
+            f"mopref.objectives.{kind.__name__}",
+            _GROUP,
+            _evaluated(kind),
+            lambda kind=kind: _right(kind),
+            weight=0.7,
+        )
+        for kind in _KINDS
+    ),
+    Target(
+        "mopref.objectives.ZDT1",
+        _GROUP,
+        _losses(objectives.ZDT1),
+        lambda: {"model": mopref.ParetoSetModel(2, 30, hidden=(4,)), "preferences": torch.tensor([[0.5, 0.5]])},
+    ),
+    Target(
+        "mopref.known_fronts.scalarizer_optimum",
+        _GROUP,
+        known_fronts.scalarizer_optimum,
+        lambda: {
+            "problem": objectives.VLMOP2(num_variables=2),
+            "scalarizer": Linear(),
+            "preferences": [[0.5, 0.5]],
+            "num_points": 20,
+            "seed": 0,
+        },
+        covers=("mopref.known_fronts.Optimum",),
+        weight=0.5,
+    ),
+    Target(
+        "mopref.known_fronts.global_search",
+        _GROUP,
+        known_fronts.global_search,
+        lambda: {
+            "problem": objectives.VLMOP2(num_variables=2),
+            "scalarizer": Linear(),
+            "preferences": [[0.5, 0.5]],
+            "generations": 2,
+            "seed": 0,
+        },
+        covers=("mopref.known_fronts.SearchResult",),
+        weight=0.5,
+    ),
+    Target(
+        "mopref.known_fronts.warm_start",
+        _GROUP,
+        known_fronts.warm_start,
+        lambda: {
+            "model": mopref.ParetoSetModel(2, 2, hidden=(4,)),
+            "problem": objectives.VLMOP2(num_variables=2),
+            "scalarizer": Linear(),
+            "num_preferences": 3,
+            "generations": 2,
+            "fit_steps": 2,
+            "learning_rate": 0.01,
+            "seed": 0,
+        },
+        weight=0.5,
+    ),
+    Target(
+        "mopref.front.even_preferences",
+        _GROUP,
+        mopref.even_preferences,
+        lambda: {
+            "evaluate": lambda preferences: preferences**2,
+            "num_objectives": 2,
+            "num_points": 3,
+            "num_candidates": 9,
+            "seed": 0,
+        },
+        finite,
+        covers=("mopref.even_preferences",),
+    ),
+]
