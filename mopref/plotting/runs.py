@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mopref._terminal import visible_line
 from mopref.plotting.style import DARK, line_looks, new_figure, save, style
 
 __all__ = ["plot_hypervolume", "plot_training"]
@@ -46,7 +47,8 @@ def plot_training(
             own_records = [record for record in records if name in record]
             losses = np.array([float(record[name]) for record in own_records])
             losses[~np.isfinite(losses)] = np.nan
-            _draw_line(axes, [float(record["step"]) for record in own_records], losses, name.removeprefix(prefix), look)
+            label = visible_line(name.removeprefix(prefix))
+            _draw_line(axes, [float(record["step"]) for record in own_records], losses, label, look)
         axes.set_ylabel("loss")
         _finish(figure, axes, title, path)
     return figure
@@ -83,11 +85,11 @@ def plot_hypervolume(
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
         for (label, (steps, volumes)), look in zip(lines.items(), line_looks(len(lines)), strict=True):
-            _draw_line(axes, steps, np.array(volumes), label, look)
+            _draw_line(axes, steps, np.array(volumes), visible_line(label), look)
         for label, level in (limits or {}).items():
             axes.axhline(level, color=DARK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(
-                f"{label} {level:.4g}",
+                f"{visible_line(label)} {level:.4g}",
                 (1.0, level),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 3),
