@@ -41,6 +41,11 @@ class _ShortRepr(reprlib.Repr):
         is_readable = not value.is_meta and str(value.layout) == "torch.strided"
         return self.repr1(value.tolist(), level) if is_readable else super().repr_instance(value, level)
 
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write one of more than 4,300 digits.
+        bits = value.bit_length()
+        return super().repr_int(value, level) if bits <= 4_096 else f"<an integer of {bits} bits>"
+
     def repr_ndarray(self, value: Any, level: int) -> str:
         return self.repr1(value.tolist(), level)
 

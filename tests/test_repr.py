@@ -10,7 +10,7 @@ import mopref.gradients
 import mopref.objectives
 import mopref.samplers
 import mopref.scalarizers
-from mopref._repr import OptionsRepr
+from mopref._repr import OptionsRepr, short_repr
 from mopref.gradients import EPO, GRADIENT_WEIGHTINGS, TorchJD
 from mopref.objectives import DTLZ4, RE21, ZDT2, Quadratic, ScaledZDT1
 from mopref.problem import Problem
@@ -209,3 +209,8 @@ def test_a_part_of_ones_own_shows_its_public_attributes():
 
     assert repr(Mine()) == "Mine(power=2.0)"
     assert repr(Cubes()) == "Cubes(sign=1.0)"
+
+
+def test_a_number_that_python_does_not_write_is_told_by_its_size():
+    assert short_repr({"x": 10**5_000}) == "{'x': <an integer of 16610 bits>}"
+    assert short_repr(-(10**20)) == "-100000000000000000000"

@@ -6,18 +6,17 @@ are read as numbers and all others stay text. Files are UTF-8, with or without a
 """
 
 import bz2
-import csv
 import gzip
-import io
 import json
 import lzma
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
+
+from mopref._csv_cells import csv_cells
 
 __all__ = ["FILE_KINDS", "file_kind", "file_rows"]
 
@@ -167,7 +166,7 @@ def _checked_record(record: Any, place: str) -> dict[str, Any]:
 
 
 def _csv_rows(path: Path, name: str, label_columns: frozenset[str]) -> Iterator[dict[str, Any]]:
-    lines = _csv_cells(_read(path, name), name)
+    lines = _csv_lines(_read(path, name), name)
     _, header = next(lines, (0, []))
     _refuse_doubles(header, name)
     for row, (line, cells) in enumerate(lines):
@@ -182,24 +181,11 @@ def _csv_rows(path: Path, name: str, label_columns: frozenset[str]) -> Iterator[
         }
 
 
-def _csv_cells(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row that is not blank, with the number of its last line."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        # The longest cell that is read is a setting of the whole process, so it is put back at once.
-        longest = csv.field_size_limit(sys.maxsize)
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{name}, line {reader.line_num} is no CSV ({error}): double the quotes within a quoted cell."
-            ) from None
-        finally:
-            csv.field_size_limit(longest)
-        if cells:
-            yield reader.line_num, cells
+def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        yield from csv_cells(text)
+    except ValueError as error:
+        raise ValueError(f"{name}, {error}") from None
 
 
 def _number(cell: str) -> Any:
