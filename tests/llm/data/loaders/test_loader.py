@@ -330,10 +330,10 @@ def test_no_copy_of_local_data_is_kept(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     row = json.dumps({"prompt": "p", "response_0": "a" * 1_000, "response_1": "b", "helpful": 0})
-    for name in ("one.jsonl", "folder/train.jsonl", "folder/test.csv"):
+    for name in ("one.jsonl", "folder/train.jsonl", "folder/test.jsonl"):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("prompt,response_0,response_1,helpful\np,a,b,0\n" if name.endswith("csv") else f"{row}\n" * 100)
+        path.write_text(f"{row}\n" * 100)
     for source, split in (("one.jsonl", "train"), ("folder", "train"), ("folder", "test"), ("folder", "train[:10]")):
         assert list(read_rows(tmp_path / "data" / source, split, None, label_columns=("helpful",)))
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
