@@ -9,6 +9,8 @@ from typing import Any, TextIO
 from tqdm import tqdm as terminal_bar
 from tqdm.auto import tqdm
 
+from mopref._terminal import visible_line
+
 __all__ = ["SECONDS_BETWEEN_LINES", "progress_bar", "time_left"]
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -34,6 +36,7 @@ def progress_bar(
         **options: for tqdm, such as ``total``, ``initial``, ``unit`` and ``leave``.
     """
     output = sys.stderr if stream is None else stream
+    description = visible_line(description)
     if not enabled or output.isatty() or _in_notebook():
         return tqdm(iterable, desc=description, disable=not enabled, file=stream, **{"leave": False, **options})
     lines = {

@@ -1,10 +1,11 @@
 """A ``repr`` that tells with which options a part was made."""
 
 import reprlib
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-__all__ = ["OptionsRepr", "short_repr"]
+__all__ = ["OptionsRepr", "quoted_list", "short_repr"]
 
 
 class OptionsRepr:
@@ -41,6 +42,11 @@ class _ShortRepr(reprlib.Repr):
         is_readable = not value.is_meta and str(value.layout) == "torch.strided"
         return self.repr1(value.tolist(), level) if is_readable else super().repr_instance(value, level)
 
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write one of more than 4,300 digits.
+        bits = value.bit_length()
+        return super().repr_int(value, level) if bits <= 4_096 else f"<an integer of {bits} bits>"
+
     def repr_ndarray(self, value: Any, level: int) -> str:
         return self.repr1(value.tolist(), level)
 
@@ -71,3 +77,15 @@ _SHORT = _ShortRepr()
 def short_repr(value: Any) -> str:
     """A value's ``repr`` for a message, in which long lists and texts are shortened."""
     return _SHORT.repr(value)
+
+
+def quoted_list(names: Iterable[Any], most: int = 20) -> str:
+    """Names for a message, each in quotes, of which there may be very many.
+
+    Example:
+        >>> quoted_list(["prompt", "answer"]), quoted_list(range(5), most=2)
+        ("'prompt', 'answer'", '0, 1 and 3 more')
+    """
+    known = list(names)
+    text = ", ".join(_SHORT.repr(name) for name in known[:most])
+    return text if len(known) <= most else f"{text} and {len(known) - most:,} more"

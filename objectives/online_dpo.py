@@ -178,14 +178,15 @@ class OnlineDPO(Objective):
         """One dict for each preference of each step; ``pandas.DataFrame(objective.history)`` is its table.
 
         ``preference/<name>``; means of ``reward/<name>`` (less the truncation penalty) and ``response_length`` in
-        tokens without the stop token; ``truncated``, the fraction of responses that were cut.
+        tokens without the stop token; ``truncated``, the fraction of responses that were cut. The latest 100,000 are
+        kept (:data:`~mopref.llm.policy_gradient.history.HISTORY_LIMIT`), and the list is made anew at every call.
         """
         return self._history.records
 
     def state_dict(self) -> dict[str, Any]:
         """The history."""
-        return {"history": self.history}
+        return {"history": self._history.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        self._history.records[:] = state["history"]
+        self._history.load_state_dict(state["history"])

@@ -222,7 +222,8 @@ class RLHF(Objective):
         """One dict for each preference of each rollout; ``pandas.DataFrame(rlhf.history)`` is its table.
 
         ``preference/<name>``; means of ``reward/<name>`` (less the truncation penalty), ``kl``, ``response_length`` in
-        tokens without the stop token; ``truncated``, the fraction of responses that were cut.
+        tokens without the stop token; ``truncated``, the fraction of responses that were cut. The latest 100,000 are
+        kept (:data:`~mopref.llm.policy_gradient.history.HISTORY_LIMIT`), and the list is made anew at every call.
         """
         return self._history.records
 
@@ -233,11 +234,11 @@ class RLHF(Objective):
 
     def state_dict(self) -> dict[str, Any]:
         """The history, and the rewards' running spread."""
-        return {"history": self.history, "scale": self._scale.state_dict()}
+        return {"history": self._history.state_dict(), "scale": self._scale.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state given by :meth:`state_dict`."""
-        self._history.records[:] = state["history"]
+        self._history.load_state_dict(state["history"])
         self._scale.load_state_dict(state["scale"])
 
     def _roll_out(self, policy: Policy, batch: PromptBatch, row_preferences: Tensor) -> Rollout:

@@ -1,5 +1,7 @@
 """Preferences: checked once, at the boundary; lattices evenly spread with their corners; parts of equal volume."""
 
+import hashlib
+import io
 import math
 import os
 from itertools import pairwise
@@ -324,7 +326,7 @@ def broken(kind):
 def test_a_wrong_file_in_the_cache_is_replaced(computed, cache, kind):
     right = simplex_lattice(3, 9, "riesz-energy")
     (path,) = (cache / "lattices").iterdir()
-    np.save(path, broken(kind))
+    mopref.preferences._write_array(path, broken(kind))
     assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
     assert len(computed) == 2
     assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
@@ -344,17 +346,42 @@ class Payload:
 def test_nothing_in_the_cache_is_unpickled(computed, cache, tmp_path):
     right = simplex_lattice(3, 9, "riesz-energy")
     (path,) = (cache / "lattices").iterdir()
-    np.save(path, np.array([Payload(tmp_path / "unpickled")], dtype=object), allow_pickle=True)
+    content = io.BytesIO()
+    np.save(content, np.array([Payload(tmp_path / "unpickled")], dtype=object), allow_pickle=True)
+    path.write_bytes(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
     assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
     assert not (tmp_path / "unpickled").exists()
     assert len(computed) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", "cut"])
+def test_a_flipped_bit_in_the_cache_is_noticed(computed, cache):
+    right = simplex_lattice(3, 9, "riesz-energy")
+    (path,) = (cache / "lattices").iterdir()
+    content = bytearray(path.read_bytes())
+    content[-60] ^= 1
+    path.write_bytes(content)
+    assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert len(computed) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize("name", [".", "lattices"])
+def test_a_cache_of_others_costs_time_and_a_warning(computed, cache, name):
+    right = simplex_lattice(3, 9, "riesz-energy")
+    assert (cache.stat().st_mode & 0o777, (cache / "lattices").stat().st_mode & 0o777) == (0o700, 0o700)
+    (cache / name).chmod(0o777)
+    with pytest.warns(UserWarning, match=r"other users may write into .*MOPREF_CACHE.* were computed") as told:
+        assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
+    assert told[0].filename == __file__
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", "cut", "long"])
 def test_a_damaged_file_in_the_cache_is_replaced(computed, cache, content):
     right = simplex_lattice(3, 9, "riesz-energy")
     (path,) = (cache / "lattices").iterdir()
-    path.write_bytes(path.read_bytes()[:-20] if content == "cut" else content)
+    whole = path.read_bytes()
+    path.write_bytes({"cut": whole[:-20], "long": whole + b"0" * 10_000}.get(content, content))
     assert torch.equal(simplex_lattice(3, 9, "riesz-energy"), right)
     assert len(computed) == 2
 

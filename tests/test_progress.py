@@ -252,3 +252,10 @@ def test_where_nobody_knows_the_time_left_the_line_says_so(total, clock):
         bar.update(0 if total else 3)
         bar.refresh()
     assert "[00:40, time left unknown]" in stream.getvalue().splitlines()[-1]
+
+
+def test_a_description_does_not_order_a_terminal_about():
+    stream = Terminal()
+    with progress_bar(None, "fetching \x1b]0;title\x07", stream=stream, total=2) as bar:
+        bar.refresh()
+    assert "fetching \\x1b]0;title\\x07" in stream.getvalue()

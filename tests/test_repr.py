@@ -10,7 +10,7 @@ import mopref.gradients
 import mopref.objectives
 import mopref.samplers
 import mopref.scalarizers
-from mopref._repr import OptionsRepr
+from mopref._repr import OptionsRepr, quoted_list, short_repr
 from mopref.gradients import EPO, GRADIENT_WEIGHTINGS, TorchJD
 from mopref.objectives import DTLZ4, RE21, ZDT2, Quadratic, ScaledZDT1
 from mopref.problem import Problem
@@ -209,3 +209,15 @@ def test_a_part_of_ones_own_shows_its_public_attributes():
 
     assert repr(Mine()) == "Mine(power=2.0)"
     assert repr(Cubes()) == "Cubes(sign=1.0)"
+
+
+def test_a_number_that_python_does_not_write_is_told_by_its_size():
+    assert short_repr({"x": 10**5_000}) == "{'x': <an integer of 16610 bits>}"
+    assert short_repr(-(10**20)) == "-100000000000000000000"
+
+
+def test_very_many_names_are_counted():
+    assert quoted_list([]) == ""
+    assert quoted_list(["a\x1b", 1]) == r"'a\x1b', 1"
+    assert quoted_list(map(str, range(1_025))).endswith(", '19' and 1,005 more")
+    assert len(quoted_list(["x" * 10_000])) < 100

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 # Where mkdocstrings looks for the package; mkdocs.yml names it too.
 SOURCES = ROOT / "build" / "docs-sources"
 # Root files that are pages of the site: never copied into docs/.
-ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+ROOT_PAGES = {"CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CHANGELOG.md": "changelog.md"}
 OTHER_PAGES = {"README.md": "index.md", **ROOT_PAGES}
 # A page of the reference that grows beyond this is to be cut in two.
 LARGEST_PAGE = 400_000

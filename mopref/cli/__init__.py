@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from mopref._terminal import visible
+
 __all__ = ["COMMANDS", "main"]
 
 # The commands, and what the list of them says; "data inspect" stands in the module data.
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command not in COMMANDS:
         like = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean `mopref {like[0]}`?" if like else f"there are {', '.join(COMMANDS)}."
-        print(f"mopref: there is no command {command!r}; {hint}", file=sys.stderr)
+        _complain(f"mopref: there is no command {command!r}; {hint}")
         return 2
     return _run(command, rest, debug)
 
@@ -82,7 +84,7 @@ def _run(command: str, arguments: list[str], debug: bool) -> int:
         return _imported_and_run(command, arguments, debug)
     except KeyboardInterrupt:
         # Also while modules are imported, which takes seconds.
-        print(f"mopref {command}: interrupted.", file=sys.stderr)
+        _complain(f"mopref {command}: interrupted.")
         return 1
 
 
@@ -97,7 +99,7 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("mopref"):
             raise
-        print(f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[llm]'.", file=sys.stderr)
+        _complain(f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[llm]'.")
         return 2
     try:
         module.run(arguments)
@@ -110,14 +112,19 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
     except FloatingPointError as error:
         # A training that diverged says where and what to do; nobody's mistake in a setting's form.
         if debug:
-            traceback.print_exc()
-        print(f"mopref {command}: {error}", file=sys.stderr)
+            _complain(traceback.format_exc().rstrip())
+        _complain(f"mopref {command}: {error}")
         return 1
     except Exception as error:
         mistake = is_mistake(error)
         if debug or not mistake:
-            traceback.print_exc()
+            _complain(traceback.format_exc().rstrip())
         if mistake:
-            print(f"mopref {command}: {error}", file=sys.stderr)
+            _complain(f"mopref {command}: {error}")
         return 2 if mistake else 1
     return 0
+
+
+def _complain(text: str) -> None:
+    """Say on standard error what went wrong; the text may quote a file of a stranger's."""
+    print(visible(text), file=sys.stderr)

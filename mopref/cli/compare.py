@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, parsed, take_value
 from mopref.cli.mistakes import UsageError
-from mopref.cli.output import tell
+from mopref.cli.output import show, tell
 from mopref.recipes import compare, comparison_text, write_comparison
 from mopref.recipes.run_folder import check_new_folder
 
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> None:
     if given.output is not None:
         check_new_folder(Path(given.output), for_run=False)
     comparison = compare(given.runs, point)
-    print(comparison_text(comparison))
+    show(comparison_text(comparison))
     if given.output is not None:
         write_comparison(comparison, given.output)
         tell(f"Written to {given.output}.")

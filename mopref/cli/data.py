@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from mopref._terminal import visible
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
+from mopref.cli.output import show
 from mopref.recipes import load_recipe
 from mopref.recipes.inspection import RenderedRow, inspect_data
 from mopref.recipes.reading import add_recipe_flags
@@ -43,13 +45,13 @@ def run(arguments: Sequence[str]) -> None:
     if rows is not None and not rows.isdecimal():
         raise UsageError(f"--rows is {rows!r}: it is a number of rows, so it must be a whole number ≥ 0.")
     report = inspect_data(load_recipe(path, flags), 10 if rows is None else int(rows))
-    print("\n".join(report.lines))
+    show("\n".join(report.lines))
     for number, row in enumerate(report.rows):
-        print(f"\nrow {number}{': ' if row.labels else ''}{row.labels}")
+        show(f"\nrow {number}{': ' if row.labels else ''}{row.labels}")
         print(_text(row))
 
 
 def _text(row: RenderedRow) -> str:
     """The prompt, and behind it each response, in brackets or, on a terminal, in colour."""
     start, end = ("\x1b[32m", "\x1b[0m") if sys.stdout.isatty() else ("⟦", "⟧")
-    return "\n".join([row.prompt, *(f"{start}{response}{end}" for response in row.responses)])
+    return "\n".join([visible(row.prompt), *(f"{start}{visible(response)}{end}" for response in row.responses)])

@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, first_argument, take_value
 from mopref.cli.mistakes import UsageError
-from mopref.cli.output import tell, terminal_width
+from mopref.cli.output import show, tell, terminal_width
 from mopref.recipes import EvaluationSettings, RunFolderError, evaluate, load_recipe, open_run
 from mopref.recipes.run_folder import FRONT, RECIPE
 
@@ -51,5 +51,5 @@ def run(arguments: Sequence[str]) -> None:
     settings = load_recipe(folder / RECIPE, [*flags, "--monitoring", "{}"]).evaluation
     opened = open_run(folder, with_data=True)
     front = evaluate(opened, settings, target, tell)
-    print(front.summary(width=terminal_width()))
+    show(front.summary(width=terminal_width()))
     tell(f"Written to {target}.")

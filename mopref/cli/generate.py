@@ -7,7 +7,9 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from torch import Tensor
 
+from mopref._terminal import visible, visible_line
 from mopref.cli.arguments import command_parser, named_preferences, parsed
+from mopref.cli.output import show
 from mopref.llm.demo.reporting import preference_text
 from mopref.llm.policy import Answer
 from mopref.preferences import simplex_lattice
@@ -58,15 +60,15 @@ def _corners_and_middle(count: int) -> Tensor:
 def _show(
     prompts: Sequence[str], names: Sequence[str], preferences: Tensor, answers: Sequence[Sequence[Answer]]
 ) -> None:
-    labels = [preference_text(names, preference) for preference in preferences.tolist()]
+    labels = [visible_line(preference_text(names, preference)) for preference in preferences.tolist()]
     if sys.stdout.isatty():
         _show_table(prompts, labels, answers)
         return
     for number, prompt in enumerate(prompts):
-        print(prompt)
+        show(prompt)
         for label, of_point in zip(labels, answers, strict=True):
-            print(f"  λ: {label} ({of_point[number].num_tokens} tokens)")
-            print("\n".join(f"    {line}" for line in of_point[number].text.splitlines() or [""]))
+            show(f"  λ: {label} ({of_point[number].num_tokens} tokens)")
+            show("\n".join(f"    {line}" for line in of_point[number].text.splitlines() or [""]))
 
 
 def _show_table(prompts: Sequence[str], labels: Sequence[str], answers: Sequence[Sequence[Answer]]) -> None:
@@ -74,8 +76,10 @@ def _show_table(prompts: Sequence[str], labels: Sequence[str], answers: Sequence
     from rich.table import Table
     from rich.text import Text
 
-    table: Any = Table("prompt", *(f"λ: {label}" for label in labels), show_lines=True)
+    table: Any = Table("prompt", show_lines=True)
+    for label in labels:
+        table.add_column(Text(f"λ: {label}"))
     for number, prompt in enumerate(prompts):
-        # A text is the model's own, and may hold what would be markup.
-        table.add_row(Text(prompt), *(Text(of_point[number].text) for of_point in answers))
+        # A text is the model's own, and may hold what would be markup, or would order the terminal about.
+        table.add_row(*map(Text, map(visible, [prompt, *(of_point[number].text for of_point in answers)])))
     Console().print(table)

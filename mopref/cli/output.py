@@ -1,4 +1,7 @@
-"""What the commands print: results on standard output, what is being done on standard error; plain in a file."""
+"""What the commands print: results on standard output, what is being done on standard error; plain in a file.
+
+All of it goes through here, since it may hold texts of others, which must not order a terminal about.
+"""
 
 import logging
 import shutil
@@ -6,12 +9,19 @@ import sys
 import warnings
 from typing import Any
 
-__all__ = ["quiet_libraries", "tell", "terminal_width"]
+from mopref._terminal import visible
+
+__all__ = ["quiet_libraries", "show", "tell", "terminal_width"]
+
+
+def show(text: str) -> None:
+    """Print a result on standard output."""
+    print(visible(text))
 
 
 def tell(line: str) -> None:
     """Say on standard error what is being done."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def terminal_width() -> int | None:

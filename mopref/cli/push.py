@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, parsed
-from mopref.cli.output import tell
+from mopref.cli.output import show, tell
 from mopref.recipes import push_to_hub
 
 __all__ = ["parser", "run"]
@@ -35,4 +35,4 @@ def run(arguments: Sequence[str]) -> None:
     given = parsed(parser(), arguments)
     upload = push_to_hub(given.folder, given.repository, private=not given.public, revision=given.revision)
     tell(f"Uploaded {', '.join(upload.files)}.")
-    print(upload.url)
+    show(upload.url)

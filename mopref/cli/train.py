@@ -6,7 +6,7 @@ from jsonargparse import ArgumentParser
 
 from mopref.cli.arguments import command_parser, first_argument, take_switch
 from mopref.cli.mistakes import UsageError
-from mopref.cli.output import tell, terminal_width
+from mopref.cli.output import show, tell, terminal_width
 from mopref.cli.report import write_documents
 from mopref.recipes import evaluate, load_recipe, train
 from mopref.recipes.reading import add_recipe_flags
@@ -50,10 +50,10 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError("--resume and --dry-run: a dry run begins nothing to go on with, so leave one out.")
     recipe = load_recipe(path, flags)
     if dry_run:
-        print(try_out(recipe, tell))
+        show(try_out(recipe, tell))
         return
     trained = train(recipe, resume=resume, tell=tell)
     front = evaluate(trained, tell=tell, replace_front=resume)
-    print(front.summary(width=terminal_width()))
+    show(front.summary(width=terminal_width()))
     write_documents(trained.folder)
     tell(f"Written to {trained.folder}.")

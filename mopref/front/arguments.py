@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mopref._arrays import Array
 from mopref._labels import labels_of
+from mopref._repr import short_repr
 from mopref.preferences import validate_preferences
 
 __all__ = [
@@ -24,12 +25,15 @@ def checked_names(names: Sequence[str], number_of_objectives: int) -> tuple[str,
     """The names of the objectives.
 
     Raises:
-        ValueError: another number of names, one that is empty or no text, or one that is there twice.
+        ValueError: another number of names, one that is empty or no text, one that is there twice, or one that no file
+            can hold.
     """
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"names are {names!r}: give a list of non-empty strings, one per objective.")
     if len(names) != number_of_objectives or len(set(names)) != len(names):
         raise ValueError(f"names are {names!r}: give {number_of_objectives} different strings, one per objective.")
+    for name in names:
+        _check_text(name, f"names: {name!r}")
     return tuple(names)
 
 
@@ -54,10 +58,11 @@ def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:
     """A column of ``count`` cells as an array of float64, int64, bool or str; a missing number is NaN.
 
     Raises:
-        ValueError: another number of cells, cells of another kind, or an infinite number.
+        ValueError: another number of cells, cells of another kind, an infinite number, or a text that no file can hold.
     """
     if hasattr(column, "detach"):
         column = column.detach().cpu().tolist()
+    _check_text(name, f"extra column {name!r}")
     items = list(column)
     array = np.array([math.nan if item is None else item for item in items])
     holds_none = any(item is None for item in items)
@@ -71,6 +76,14 @@ def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:
             f"extra column {name!r} has an infinite number in row {int(np.flatnonzero(np.isinf(array))[0])}: give None "
             "where nothing was measured."
         )
+    if array.dtype.kind == "U":
+        for i, (item, cell) in enumerate(zip(items, array.tolist(), strict=True)):
+            _check_text(cell, f"extra column {name!r}, row {i},")
+            if isinstance(item, str) and item != cell:
+                raise ValueError(
+                    f"extra column {name!r} has a text that ends in a NUL character in row {i}, which numpy cuts off: "
+                    "leave it out."
+                )
     return array.astype({"f": np.float64, "i": np.int64, "u": np.int64}.get(array.dtype.kind, array.dtype))
 
 
@@ -85,9 +98,22 @@ def checked_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         try:
             # tolist is what numpy arrays and scalars, and tensors, have.
             ready[str(key)] = json.loads(json.dumps(value, default=lambda item: item.tolist(), allow_nan=False))
-        except (TypeError, ValueError, AttributeError) as error:
+            text = json.dumps([str(key), ready[str(key)]], ensure_ascii=False)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"metadata[{key!r}] = {value!r} cannot be written as JSON ({error}): give text, finite numbers, bools, "
-                "lists or mappings."
+                f"metadata[{short_repr(key)}] = {short_repr(value)} cannot be written as JSON ({error}): give text, "
+                "finite numbers, bools, lists or mappings."
             ) from error
+        _check_text(text, f"metadata[{short_repr(key)}]")
     return ready
+
+
+def _check_text(text: str, place: str) -> None:
+    """Refuse half of a character (a lone surrogate), which UTF-8 has no bytes for."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{place} holds {text[error.start]!r}, half of a character, which no file can hold: read the text that it "
+            "comes from as UTF-8, or leave it out."
+        ) from None

@@ -14,11 +14,13 @@ from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, na
 from mopref._atomic_writes import write_atomically
 from mopref.front.arguments import checked_extra, checked_metadata, checked_names, checked_preferences
 from mopref.front.files import (
+    COUNT_COLUMN,
     PREFERENCE_PREFIX,
     FrontContent,
     from_csv,
     from_json,
     is_csv,
+    read_text,
     to_csv,
     to_json,
     told_convention,
@@ -60,8 +62,9 @@ class Front:
 
     Raises:
         ValueError: arguments of shapes that do not match, preferences that do not lie on the simplex, values that are
-            not finite, a name that is there twice, metadata that JSON cannot hold, an unknown convention, or an
-            interval that is none: one bound without the other, or a lower one above the upper.
+            not finite, a name that is there twice, a text that no file can hold, metadata that JSON cannot hold, an
+            unknown convention, or an interval that is none: one bound without the other, or a lower one above the
+            upper.
 
     Example:
         >>> front = Front([[1, 0], [0.5, 0.5], [0, 1]], [[0, 2], [1, 1], [2, 0]], names=("helpful", "harmless"))
@@ -101,6 +104,10 @@ class Front:
             raise ValueError(
                 f"columns are {columns}, where one is there twice or an extra one starts with {PREFERENCE_PREFIX!r}: "
                 "rename the extra column or the objective."
+            )
+        if COUNT_COLUMN in columns:
+            raise ValueError(
+                f"{COUNT_COLUMN!r} is a column of .csv files, which counts their points: choose another name."
             )
         check_intervals(self)
 
@@ -338,13 +345,14 @@ class Front:
         The file appears under its name only when it is complete. Missing folders are made.
 
         Raises:
-            ValueError: a name with another ending, or a front that was changed since and could not be loaded again.
+            ValueError: a name with another ending, or a front that was changed since or is too large (256 MiB), and
+                could not be loaded again.
         """
         path = Path(path)
         as_csv = is_csv(path)
         try:
             front = Front(*self._content()[:-1], convention=self.convention)
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"the front was changed after it was made, and neither JSON nor CSV could be loaded again: {error}"
             ) from error
@@ -364,14 +372,15 @@ class Front:
     ) -> Self:
         """The front that :meth:`save` wrote.
 
-        A .json file comes back exactly. A .csv file does not hold the direction, so it must be given as ``maximize``
-        (and only there), nor what its preferences say, which is "unrecorded" where it is not given as ``convention``;
-        its metadata is empty, and strings that look like numbers or bools become those. A .json file of version 1 holds
-        no convention either: it is "unrecorded", with a warning, where it is not given.
+        A .json file comes back exactly, or is refused where the sha256 in it says that it was changed. A .csv file, of
+        which a cut is noticed and a changed number is not, does not hold the direction, so it must be given as
+        ``maximize`` (and only there), nor what its preferences say, which is "unrecorded" where it is not given as
+        ``convention``; its metadata is empty, and strings that look like numbers or bools become those. A .json file of
+        version 1 holds no convention either: it is "unrecorded", with a warning, where it is not given.
 
         Raises:
-            ValueError: a file that is something else, incomplete, or holds values that a front refuses, or a direction
-                or a convention beside the file's own.
+            ValueError: a file that is something else, incomplete, changed, of a newer version, larger than 256 MiB, or
+                holds values that a front refuses, or a direction or a convention beside the file's own.
         """
         path = Path(path)
         if is_csv(path) == (maximize is None):
@@ -381,10 +390,10 @@ class Front:
                 else f"{path} holds the direction of its objectives itself: leave maximize out."
             )
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
             content = from_json(text) if maximize is None else from_csv(text, maximize, convention or "unrecorded")
             front = cls(*content[:-1], convention=content.convention or "unrecorded")
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} is not a front that Front.save wrote, or it was damaged: {error}") from error
         if maximize is None:
             front.convention = told_convention(content.convention, convention, path)

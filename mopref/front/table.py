@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mopref._arrays import Array
+from mopref._terminal import visible_line
 
 __all__ = ["convention_lines", "indicator_lines", "interval_lines", "table_lines"]
 
@@ -36,7 +37,7 @@ def table_lines(
     repeated: int = 0,
     width: int | None = None,
 ) -> list[str]:
-    """The lines of a table without escape codes, never cut.
+    """The lines of a table, never cut, with every character that a terminal would obey as an escape.
 
     Args:
         headers: one for each column.
@@ -46,6 +47,7 @@ def table_lines(
         repeated: so many columns at the start are written again in every table, where several are needed.
         width: a table that is wider, in characters, becomes several below each other; ``None`` for one of any width.
     """
+    headers = list(map(visible_line, headers))
     bounds = intervals or [None] * len(columns)
     cells = [
         _formatted(column) if interval is None else _with_interval(column, interval)
@@ -129,9 +131,13 @@ def indicator_lines(
     else:
         lines = ["hypervolume     needs a reference point"]
     lines += [f"{label:<15} {indicators[key]:.6g}" for key, label in _LABELS.items() if key in indicators]
-    lines.append("range           " + ", ".join(f"{name} {size:.4g}" for name, size in indicators["range"].items()))
+    ranges = [f"{visible_line(name)} {size:.4g}" for name, size in indicators["range"].items()]
+    lines.append("range           " + ", ".join(ranges))
     distinct = f"{indicators['distinct_non_dominated']} of them distinct"
-    lines += [f"non-dominated   {indicators['non_dominated']} of {count}, {distinct}", f"seed            {seed}"]
+    lines += [
+        f"non-dominated   {indicators['non_dominated']} of {count}, {distinct}",
+        f"seed            {visible_line(str(seed))}",
+    ]
     if indicators["collapsed"]:
         lines.append("COLLAPSED: all points are the same, or next to it, so the preference does not matter.")
     return lines
@@ -154,7 +160,7 @@ def _with_interval(column: NDArray[Any], interval: Array) -> list[str]:
 
 def _formatted(column: NDArray[Any]) -> list[str]:
     if column.dtype.kind != "f":
-        return [str(item) for item in column.tolist()]
+        return [visible_line(str(item)) for item in column.tolist()]
     style = _style(column)
     return [_written(item, style) for item in column.tolist()]
 

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from mopref import indicators
 from mopref._arrays import as_points, as_vector
+from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.parallel import draw_parallel
@@ -56,7 +57,7 @@ def plot_front(
             "column for each."
         )
     marks = {
-        label: as_vector(point, number_of_objectives, f"reference_values[{label!r}]")
+        visible_line(label): as_vector(point, number_of_objectives, f"reference_values[{label!r}]")
         for label, point in (reference_values or {}).items()
     }
     if reference_point is not None:

@@ -12,6 +12,7 @@ from seaborn.utils import relative_luminance
 
 from mopref import indicators
 from mopref._arrays import signs
+from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.style import check_front, new_figure, save, style
@@ -51,6 +52,7 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
     badness = (losses - losses.min(axis=0)) / size
     dominated = ~indicators.non_dominated(values, front.maximize)
     with_numbers = count <= _MOST_ROWS_WITH_NUMBERS and values.size <= _LARGEST_TABLE_WITH_NUMBERS
+    names = list(map(visible_line, front.names))
     arrows = ["↑" if maximized else "↓" for maximized in front.is_maximized()]
     # A column is about an inch wide, and the λ columns narrower.
     tilt = {"rotation": 30, "ha": "right"} if max(map(len, front.names)) > _LONGEST_LEVEL_NAME else {"rotation": 0}
@@ -65,11 +67,11 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
         }
         sns.heatmap(
             preferences, ax=left, cmap="Greys", vmin=0, vmax=1, annot=with_numbers, fmt=".2f", cbar=False,
-            xticklabels=[f"λ {name}" for name in front.names], **lines,
+            xticklabels=[f"λ {name}" for name in names], **lines,
         )  # fmt: skip
         sns.heatmap(
             badness, ax=right, cmap="cividis", vmin=0, vmax=1, annot=values if with_numbers else False, fmt=".3g",
-            xticklabels=[f"{name} {arrow}" for name, arrow in zip(front.names, arrows, strict=True)],
+            xticklabels=[f"{name} {arrow}" for name, arrow in zip(names, arrows, strict=True)],
             cbar_kws={"ticks": [0, 1], "pad": 0.08, "aspect": 30}, **lines,
         )  # fmt: skip
         for axes in (left, right):

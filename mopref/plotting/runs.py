@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mopref._repr import short_repr
+from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.plotting.style import DARK, line_looks, new_figure, save, style
@@ -55,8 +56,8 @@ def plot_training(
             own_records = [record for record in records if name in record]
             losses = np.array([_number(record, name) for record in own_records])
             losses[~np.isfinite(losses)] = np.nan
-            steps = [_number(record, "step") for record in own_records]
-            _draw_line(axes, steps, losses, name.removeprefix(prefix), look)
+            label = visible_line(name.removeprefix(prefix))
+            _draw_line(axes, [_number(record, "step") for record in own_records], losses, label, look)
         axes.set_ylabel("loss")
         _finish(figure, axes, title, path)
     return figure
@@ -95,11 +96,11 @@ def plot_hypervolume(
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
         for (label, (steps, volumes)), look in zip(lines.items(), line_looks(len(lines)), strict=True):
-            _draw_line(axes, steps, np.array(volumes), label, look)
+            _draw_line(axes, steps, np.array(volumes), visible_line(label), look)
         for label, level in limits.items():
             axes.axhline(level, color=DARK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(
-                f"{label} {level:.4g}",
+                f"{visible_line(label)} {level:.4g}",
                 (1.0, level),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 3),

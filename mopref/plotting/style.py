@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mopref import indicators
 from mopref._arrays import Array, as_points
 from mopref._atomic_writes import write_atomically
+from mopref._terminal import visible_line
 from mopref.front import Front
 from mopref.front.intervals import interval_level, objective_intervals
 
@@ -87,20 +88,20 @@ def add_color_bar(figure: Figure, axes: Axes, front: Front, pad: float) -> None:
     """Explain the colours of λ beside the axes."""
     color_map, scale = preference_colors()
     bar: Any = figure.colorbar(mpl.cm.ScalarMappable(scale, color_map), ax=axes, pad=pad, aspect=30, shrink=0.9)
-    bar.set_label(f"λ {front.names[0]}")
+    bar.set_label(f"λ {visible_line(front.names[0])}")
     bar.outline.set_visible(False)
 
 
 def axis_label(front: Front, objective: int) -> str:
     """The objective's name and direction, with an arrow to the better side."""
-    name = front.names[objective]
+    name = visible_line(front.names[objective])
     return f"{name} (higher is better) →" if front.is_maximized()[objective] else f"← {name} (lower is better)"
 
 
 def tick_label(front: Front, objective: int) -> str:
     """The objective's name, and its direction below it."""
     better = "higher" if front.is_maximized()[objective] else "lower"
-    return f"{front.names[objective]}\n({better} is better)"
+    return f"{visible_line(front.names[objective])}\n({better} is better)"
 
 
 def point_looks(front: Front) -> list[tuple[NDArray[np.intp], dict[str, Any]]]:

@@ -1,6 +1,5 @@
 """Fronts that are to be compared: read from runs or files, named apart, and refused where they do not compare."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mopref._arrays import Array, as_vector
+from mopref._terminal import visible_line
 from mopref.argument_kinds import checked_path
 from mopref.front import Front
 from mopref.recipes.mistakes import RunFolderError
@@ -17,7 +17,7 @@ from mopref.recipes.rows import KINDS
 from mopref.recipes.run_files import read_run_files
 from mopref.recipes.run_folder import FRONT, RECIPE, flat_settings
 
-__all__ = ["ComparedRun", "common_reference_point", "comparison_warnings", "printable", "read_runs"]
+__all__ = ["ComparedRun", "common_reference_point", "comparison_warnings", "read_runs"]
 
 # What decides on which held-out rows the figures are measured; the seed does where it splits them off.
 _ROWS = ("data.test_source", "data.test_options", "data.test_fraction", "data.max_", "data.on_long_prompt")
@@ -149,16 +149,6 @@ def comparison_warnings(runs: Sequence[ComparedRun], reference_point: Array) -> 
     return sentences
 
 
-def printable(text: str) -> str:
-    r"""The text itself, or with what a terminal would obey written out.
-
-    Example:
-        >>> print(printable("a b"), printable("a\x1bb"))
-        a b "a\u001bb"
-    """
-    return text if text.isprintable() else json.dumps(text)
-
-
 def _front_file(path: Path) -> Path:
     if path.is_dir():
         if not (path / FRONT).is_file():
@@ -203,7 +193,7 @@ def _names(files: Sequence[Path]) -> list[str]:
             names.count(name) > 1 and count < len(own) for name, count, own in zip(names, counts, parts, strict=True)
         ]
         if not any(longer):
-            return list(map(printable, names))
+            return list(map(visible_line, names))
         counts = [count + more for count, more in zip(counts, longer, strict=True)]
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front.intervals import interval_level
 from mopref.front.table import convention_lines, table_lines
-from mopref.recipes.compared_runs import printable
 from mopref.recipes.comparison import Comparison, RunFigures
 from mopref.recipes.front_table import number_text
 
@@ -114,7 +114,7 @@ def _shared_sections(comparison: Comparison) -> list[list[str]]:
                 sizes = [number_text(abs(difference), like) for difference in to_first]
                 texts = [f"{text} ({sign}{size})" for text, sign, size in zip(texts, signs, sizes, strict=True)]
             columns.append(texts)
-        heads = [*(f"λ {printable(name)}" for name in front.names), *names]
+        heads = [*(f"λ {visible_line(name)}" for name in front.names), *names]
         lines = table_lines(heads, [np.array(column) for column in columns], dominated=np.zeros(len(shared), bool))
         sections.append([f"{arrow} at the preferences of all fronts (in brackets: minus {names[0]})", *lines])
     return sections
@@ -130,7 +130,7 @@ def _setting_lines(comparison: Comparison) -> list[str]:
     if not comparison.settings:
         return [*lines, "The recipes do not differ."]
     rows = {
-        printable(key): [_value(values[run]) if run in values else _EMPTY for run in runs]
+        visible_line(key): [_value(values[run]) if run in values else _EMPTY for run in runs]
         for key, values in comparison.settings.items()
     }
     short = {key: texts for key, texts in rows.items() if max(map(len, texts)) <= _LONGEST}
@@ -154,10 +154,10 @@ def _arrows(comparison: Comparison) -> list[str]:
     """The objectives with an arrow to where they get better."""
     front = comparison.runs[0].front
     return [
-        f"{printable(name)} {'↑' if flag else '↓'}"
+        f"{visible_line(name)} {'↑' if flag else '↓'}"
         for name, flag in zip(front.names, front.is_maximized(), strict=True)
     ]
 
 
 def _value(value: Any) -> str:
-    return printable(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return visible_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))

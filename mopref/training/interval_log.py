@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mopref._terminal import visible_line
 from mopref.objective import Metric
 
 __all__ = ["IntervalLog"]
@@ -56,7 +57,7 @@ class IntervalLog:
         """The losses of the history's last entry; before there is one, those of the last step."""
         last = history[-1] if history else None
         losses = self.steps[-1][1:].tolist() if last is None else [last[f"loss/{name}"] for name in names]
-        return ", ".join(f"{name}={loss:.4f}" for name, loss in zip(names, losses, strict=False))
+        return ", ".join(f"{visible_line(name)}={loss:.4f}" for name, loss in zip(names, losses, strict=False))
 
     @property
     def metrics(self) -> _Sums:

@@ -2,7 +2,7 @@ import sys
 
 from mopref.cli import main
 from mopref.recipes import load_recipe
-from mopref.recipes.inspection import inspect_data
+from mopref.recipes.inspection import DataReport, RenderedRow, inspect_data
 
 
 def test_data_are_shown_with_what_is_trained_in_brackets(tree, write_recipe, capsys):
@@ -40,3 +40,17 @@ def test_what_cannot_be_is_told(tree, write_recipe, capsys):
     ):
         assert main(["data", *arguments]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_rows_do_not_order_a_terminal_about(tree, write_recipe, capsys, monkeypatch):
+    row = RenderedRow("a \x1b[2J prompt\n", ["an \x1b[0m answer\x07", "\u202eother"], "helpful 1")
+    report = DataReport(["the column \x9b1m"], [row], None)
+    monkeypatch.setattr("mopref.cli.data.inspect_data", lambda recipe, count: report)
+    assert main(["data", "inspect", str(write_recipe(tree))]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (
+        "the column \\x9b1m\n\nrow 0: helpful 1\na \\x1b[2J prompt\n\n⟦an \\x1b[0m answer\\x07⟧\n⟦\\u202eother⟧\n"
+    )
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["data", "inspect", str(write_recipe(tree))]) == 0
+    assert capsys.readouterr().out.count("\x1b") == 4  # the colours of two answers

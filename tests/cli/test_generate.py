@@ -1,8 +1,10 @@
 import sys
 
+import pytest
 import torch
 
 from mopref.cli import main
+from mopref.llm.policy import Answer
 from mopref.recipes.answers import answers_at
 
 
@@ -44,3 +46,22 @@ def test_what_is_missing_is_told(trained, capsys):
     assert "--preference is 'helpful': write a weight for each objective" in capsys.readouterr().err
     assert main(["generate", str(trained.folder), " "]) == 2
     assert "row 0: the prompt is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_answers_do_not_order_a_terminal_about(trained, capsys, monkeypatch, is_terminal):
+    hostile = "one\n\x1b[2J\x9b1m\u202etwo\tend\x07"
+
+    def answers(run, prompts, preferences, length):
+        return [[Answer(hostile, 3)] * len(prompts) for _ in preferences]
+
+    monkeypatch.setattr("mopref.cli.generate.answers_at", answers)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    assert main(["generate", str(trained.folder), "red \x1b]0;title\x07 cat"]) == 0
+    printed = capsys.readouterr().out
+    for own in ("\x1b[1m", "\x1b[0m"):  # of the heads of the table
+        printed = printed.replace(own, "")
+    assert not set("\x1b\x9b\u202e\x07") & set(printed)
+    if not is_terminal:
+        assert "red \\x1b]0;title\\x07 cat" in printed
+        assert "    one\n    \\x1b[2J\\x9b1m\\u202etwo\tend\\x07\n" in printed

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 from _broken_recipes import broken_files, broken_flags
@@ -129,3 +130,18 @@ def test_a_training_that_diverges_says_so_in_a_sentence(tree, write_recipe, caps
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("mopref train: the loss")
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, FloatingPointError])
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_what_went_wrong_does_not_order_a_terminal_about(tree, write_recipe, monkeypatch, capsys, kind, debug):
+    def fail(*arguments, **options):
+        warnings.warn("the column \x1b[2J", stacklevel=1)
+        raise kind("the column \x1b]0;title\x07 is none")
+
+    monkeypatch.setattr("mopref.cli.train.train", fail)
+    assert main(["train", str(write_recipe(tree)), *debug]) in (1, 2)
+    printed = capsys.readouterr().err
+    assert "the column \\x1b]0;title\\x07 is none" in printed
+    assert "warning: the column \\x1b[2J\n" in printed
+    assert "\x1b" not in printed

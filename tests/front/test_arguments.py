@@ -85,3 +85,35 @@ def test_metadata_must_fit_into_json_from_the_start():
     for wrong in (object(), math.nan, {"deep": [math.inf]}):
         with pytest.raises(ValueError, match=r"metadata\['bad'\]"):
             small(metadata={"bad": wrong})
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"names": ("a\ud800", "b")}, "names: 'a.ud800' holds"),
+        ({"extra": {"answer": ["x", "y\udfff"]}}, "extra column 'answer', row 1, holds"),
+        ({"extra": {"ans\ud800wer": [1, 2]}}, "extra column 'ans.ud800wer' holds"),
+        ({"metadata": {"note": {"deep": ["\ud800"]}}}, r"metadata\['note'\] holds"),
+        ({"metadata": {"no\ud800te": 1}}, r"metadata\['no.ud800te'\] holds"),
+    ],
+)
+def test_half_of_a_character_is_refused_when_a_front_is_made(options, place):
+    options = {"names": ("a", "b")} | options
+    with pytest.raises(ValueError, match=f"{place} .*half of a character, which no file can hold"):
+        Front([[1, 0], [0, 1]], [[0, 1], [1, 0]], **options)
+
+
+def test_a_text_that_an_array_would_cut_is_refused():
+    assert small(extra={"note": ["a\0b", "", "c", "d"]}).extra["note"][0] == "a\0b"
+    with pytest.raises(ValueError, match="'note' has a text that ends in a NUL character in row 1"):
+        small(extra={"note": ["a", "b\0", "c", "d"]})
+
+
+def test_metadata_that_json_cannot_hold_is_told_in_few_words():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    for value in (nested, 10**5_000, {"x": [math.nan]}, object(), b"bytes" * 10_000):
+        with pytest.raises(ValueError, match=r"metadata\['x'\] .*cannot be written as JSON") as refusal:
+            small(metadata={"x": value})
+        assert len(str(refusal.value)) < 1_000

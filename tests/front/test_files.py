@@ -35,7 +35,11 @@ def test_csv_holds_the_table():
     headers = ["preference_a", "preference_b", "a", "b", "length", "accuracy"]
     columns = [*np.transpose(CONTENT.preferences), *np.transpose(CONTENT.values), *CONTENT.extra.values()]
     text = to_csv(headers, columns)
-    assert text.splitlines() == [",".join(headers), "1.0,0.0,0.1,2.0,10,0.5", "0.0,1.0,3.0,1e-300,20,"]
+    assert text.splitlines() == [
+        ",".join([*headers, "points_in_file"]),
+        "1.0,0.0,0.1,2.0,10,0.5,2",
+        "0.0,1.0,3.0,1e-300,20,,2",
+    ]
     content = from_csv(text, maximize=(True, False))
     assert np.array_equal(content.preferences, CONTENT.preferences)
     assert np.array_equal(content.values, CONTENT.values)
@@ -90,14 +94,14 @@ def test_csv_keeps_the_table(tmp_path):
 def version_1(path):
     """Makes a front's file what version 0.1 wrote: of another version, without a convention."""
     content = json.loads(path.read_text())
-    del content["convention"]
+    del content["convention"], content["sha256"]
     path.write_text(json.dumps(content | {"version": 1}))
 
 
 def test_a_file_of_version_1_says_that_it_does_not_record_the_convention(tmp_path):
     path = tmp_path / "front.json"
     small().save(path)
-    assert json.loads(path.read_text())["version"] == 2
+    assert json.loads(path.read_text())["version"] == 3
     version_1(path)
     with pytest.warns(
         UserWarning, match=r"front.json is of version 1.* LARGER λ_i .* convention='ray'.*save it"
@@ -213,8 +217,11 @@ def test_a_failing_save_leaves_the_old_file(tmp_path, monkeypatch, step):
 
 
 def damaged(change):
+    """Changes what a file of version 2 holds, which has no sum."""
+
     def apply(text):
-        content = json.loads(text)
+        content = json.loads(text) | {"version": 2}
+        del content["sha256"]
         change(content)
         return json.dumps(content)
 
@@ -230,7 +237,7 @@ def damaged(change):
         (lambda text: '{"values": [[1, 2]]}', 'no "format"'),
         (damaged(lambda c: c.pop("values")), "lacks values"),
         (damaged(lambda c: (c.pop("maximize"), c.pop("extra"))), "lacks maximize, extra"),
-        (damaged(lambda c: c.update(version=99)), "version is 99, and this mopref reads 1 and 2"),
+        (damaged(lambda c: c.update(version=99)), "version is 99, and this mopref reads 1 to 3"),
         (damaged(lambda c: c.pop("convention")), "lacks convention"),
         (damaged(lambda c: c.update(convention="rays")), "convention is 'rays': choose"),
         (damaged(lambda c: c.update(convention=None)), "convention is None: choose"),
@@ -272,3 +279,173 @@ def test_other_csv_files_say_what_is_wrong(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=f"front.csv is not a front.*{message}"):
         Front.load(path, maximize=False)
+
+
+def refused_or(load):
+    """The front, or nothing where it is refused in our own words."""
+    try:
+        return load()
+    except ValueError as error:
+        if "is not a front that Front.save wrote" not in str(error):
+            raise
+        return None
+
+
+def whole(tmp_path, ending):
+    """A front's file, and how it is loaded."""
+    path = tmp_path / f"front.{ending}"
+    front = small(extra={"length": [10, 20, 30, 44], "note": ["", "a,b", "c\nd", 'e"']}, metadata={"seed": 3})
+    front.save(path)
+    told = {"maximize": False, "convention": "importance"} if ending == "csv" else {}
+    return path, lambda: Front.load(path, **told)
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_no_cut_of_a_file_loads_as_another_front(tmp_path, ending):
+    path, load = whole(tmp_path, ending)
+    content, front = path.read_bytes(), load()
+    for length in range(len(content) - 1):  # the last byte is a line feed
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=f"front.{ending} is not a front"):
+            load()
+    path.write_bytes(content[:-1])
+    assert_same(load(), front)
+
+
+def test_a_changed_json_file_is_refused_or_is_the_same_front(tmp_path):
+    path, load = whole(tmp_path, "json")
+    content, front, refused = path.read_bytes(), load(), 0
+    for place in range(len(content)):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            loaded = refused_or(load)
+            refused += loaded is None
+            if loaded is not None:  # blanks between two values
+                assert_same(loaded, front)
+    assert refused > 6 * len(content)
+
+
+def test_digits_that_changed_are_told_as_such(tmp_path):
+    path, load = whole(tmp_path, "json")
+    text = path.read_text()
+    for old, new in (("44", "45"), ('"seed": 3', '"seed": 4'), ('"helpful"', '"helpfum"'), ("a,b", "a,c")):
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(
+            ValueError, match="its content is not what was written, by the sha256 in it: copy it once more"
+        ):
+            load()
+    content = json.loads(text)
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="by the sha256 in it"):
+        load()
+
+
+def test_how_a_json_file_is_laid_out_does_not_matter(tmp_path):
+    path, load = whole(tmp_path, "json")
+    front, content = load(), json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(content.items())), ensure_ascii=True))
+    assert_same(load(), front)
+
+
+@pytest.mark.parametrize("version", [4, 99, "3", 3.0, True, None, [], {}])
+def test_another_version_is_refused_by_name(tmp_path, version):
+    path, load = whole(tmp_path, "json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": version}))
+    with pytest.raises(
+        ValueError, match=r"its format version is .*, and this mopref reads 1 to 3: read it with the newer"
+    ):
+        load()
+
+
+def test_older_files_load_without_a_sum(tmp_path):
+    path, load = whole(tmp_path, "json")
+    front = load()
+    path.write_text(damaged(lambda content: None)(path.read_text()))
+    assert_same(load(), front)
+    path, load = whole(tmp_path, "csv")
+    front, lines = load(), path.read_text()
+    path.write_text(lines.replace(",points_in_file", "").replace(",4\n", "\n"))
+    assert_same(load(), front)
+
+
+def test_a_table_whose_rows_were_changed_says_how_to_load_it(tmp_path):
+    path, load = whole(tmp_path, "csv")
+    path.write_text(path.read_text().replace(",4\n", ",5\n", 1))
+    with pytest.raises(ValueError, match=r"says that there are '5' points in it.*Remove the column points_in_file"):
+        load()
+    with pytest.raises(ValueError, match=r"'points_in_file' is a column of \.csv files"):
+        small(extra={"points_in_file": [1, 2, 3, 4]})
+
+
+NESTED = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED,
+        '{"format": "mopref front", "version": 2, "metadata": ' + NESTED + "}",
+        '{"format": "mopref front", "version": ' + "9" * 5_000 + "}",
+        '{"format": "mopref front", "version": 2, "version": 1}',
+        "\0",
+        "\ufeff{}",
+        "null",
+    ],
+)
+def test_what_no_front_is_like_is_refused(tmp_path, text):
+    (tmp_path / "front.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"front.json is not a front"):
+        Front.load(tmp_path / "front.json")
+
+
+@pytest.mark.parametrize("field", ["preferences", "values", "names", "maximize", "extra", "metadata", "convention"])
+@pytest.mark.parametrize(
+    "junk", [10**400, -1, 1e308, "x", [], [[]], {}, {"a": [10**400] * 4}, None, True, "\0", [[{}]]]
+)
+def test_junk_in_a_field_is_refused_or_taken_without_a_fault(tmp_path, field, junk):
+    path = tmp_path / "front.json"
+    small().save(path)
+    path.write_text(damaged(lambda content: content.update({field: junk}))(path.read_text()))
+    front = refused_or(lambda: Front.load(path))
+    if front is not None:
+        front.save(path)
+        assert_same(Front.load(path), front)
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "preference_a,a\n1.0,\0\n", "preference_a,a\n1.0,1" + "0" * 400, 'preference_a,a\n1.0,"1']
+)
+def test_a_table_of_nonsense_is_refused(tmp_path, text):
+    (tmp_path / "front.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"front\.csv is not a front"):
+        Front.load(tmp_path / "front.csv", maximize=False)
+
+
+def test_long_cells_come_back(tmp_path):
+    path = tmp_path / "front.csv"
+    extra = {"answer": ["x" * 200_000, "", "y", "z\r\n"]}
+    small(extra=extra).save(path)
+    assert Front.load(path, maximize=False).extra["answer"].tolist() == extra["answer"]
+
+
+@pytest.mark.parametrize("ending", ["json", "csv"])
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, ending, monkeypatch):
+    path, load = whole(tmp_path, ending)
+    before = path.read_bytes()
+    monkeypatch.setattr("mopref.front.files._MOST_BYTES", len(before))
+    with pytest.raises(ValueError, match="MiB as a file, which could not be loaded: leave out"):
+        small(extra={"note": ["ä" * 300] * 4}).save(path)
+    assert path.read_bytes() == before
+    load()
+    monkeypatch.setattr("mopref.front.files._MOST_BYTES", len(before) - 1)
+    with pytest.raises(ValueError, match=f"front.{ending} is not a front.*the most that a front may have"):
+        load()
+
+
+def test_a_folder_or_a_pipe_is_no_front(tmp_path):
+    (tmp_path / "front.json").mkdir()
+    with pytest.raises(ValueError, match="is a folder, and no file that could hold a front"):
+        Front.load(tmp_path / "front.json")

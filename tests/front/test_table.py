@@ -181,3 +181,20 @@ def test_the_hypervolume_has_its_interval_under_its_own_reference_point_only():
     assert "[7, 10]" not in front.summary([3, 4])
     assert "[low, high]" not in front.summary([3, 4])
     assert "[7, 10]" not in small(metadata={"hypervolume_interval": [7, 10]}).summary([4, 3])
+
+
+def test_a_summary_does_not_order_a_terminal_about():
+    names = ("\x1b[31mred", "b\u202e")
+    extra = {"no\x9bte": ["\x1b]0;title\x07", "two\nlines"]}
+    front = Front([[1, 0], [0, 1]], [[0, 1], [1, 0]], names, extra=extra, metadata={"seed": "3\x1b[2J"})
+    text = front.summary(reference_point=[2, 2])
+    assert all(sign.isprintable() for sign in text.replace("\n", ""))
+    for shown in (
+        r"\x1b[31mred",
+        r"b\u202e",
+        r"no\x9bte",
+        r"\x1b]0;title\x07",
+        r"two\nlines",
+        r"seed            3\x1b[2J",
+    ):
+        assert shown in text

@@ -1,5 +1,7 @@
 """What all pictures share: colours ordered in grey, looks that differ, labels, and files that are whole."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -97,3 +99,11 @@ def test_a_name_with_dollars_is_no_formula():
     figure.draw_without_rendering()
     (line,) = figure.axes[0].get_legend().get_texts()
     assert (line.get_text(), line.get_parse_math()) == ("cost in $ \\frac$", False)
+
+
+def test_a_name_is_drawn_without_what_no_picture_can_hold(tmp_path):
+    names = ("a\x1b[31m", "b\x00")
+    front = Front([[1, 0], [0, 1]], [[0, 1], [1, 0]], names)
+    figure = front.plot(tmp_path / "front.svg")
+    assert figure.axes[0].get_xlabel() == r"← a\x1b[31m (lower is better)"
+    ElementTree.parse(tmp_path / "front.svg")  # a control character would be no XML

@@ -87,3 +87,7 @@ def test_a_state_continues(log):
 def test_progress_shows_the_last_entry_or_the_last_step(log):
     assert log.progress([], NAMES) == "a=4.0000, b=6.0000"
     assert log.progress([{"loss/a": 1.0, "loss/b": 0.25}], NAMES) == "a=1.0000, b=0.2500"
+
+
+def test_names_do_not_order_a_terminal_about():
+    assert IntervalLog().progress([{"loss/a\x1b[2J": 1.0}], ("a\x1b[2J",)) == "a\\x1b[2J=1.0000"

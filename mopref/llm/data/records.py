@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from numbers import Integral, Number
 from typing import Any
 
-from mopref._repr import short_repr
+from mopref._repr import quoted_list, short_repr
 from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
@@ -331,7 +331,7 @@ def prompt_list(prompts: Any) -> list[Any]:
     for number, row in enumerate(rows):
         if isinstance(row, Mapping):
             raise ValueError(
-                f"row {number} is a dict of {', '.join(map(repr, row))}: a prompt is text or a list of chat messages, "
+                f"row {number} is a dict of {quoted_list(row)}: a prompt is text or a list of chat messages, "
                 "so take record['prompt'] of each record."
             )
         problem = text_problem(row, assistant_only=False)
@@ -443,7 +443,7 @@ def _check_columns(record: Any, columns: Sequence[str], row: int) -> None:
     for column in columns:
         if column not in record:
             raise ValueError(
-                f"row {row}: column {column!r} is missing (there are: {', '.join(map(repr, record))}); a record needs "
+                f"row {row}: column {column!r} is missing (there are: {quoted_list(record)}); a record needs "
                 f"the columns {', '.join(columns)}."
             )
 
@@ -463,7 +463,7 @@ def check_label(value: Any, row: int, column: str, meaning: str = _MEANING) -> N
     if isinstance(value, Integral) and not isinstance(value, bool) and value in (0, 1, -1):
         return
     kind = type(value).__name__
-    label_text = f"{value!r} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
+    label_text = f"{short_repr(value)} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
     remedy = "leave no cell blank, −1 stands for not labelled" if value is None or value != value else "convert it"
     raise ValueError(f"row {row}, column {column!r}: the label is {label_text}, which is neither {meaning}: {remedy}.")
 

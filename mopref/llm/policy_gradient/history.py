@@ -1,28 +1,46 @@
 """What rollouts earned: a record for each preference of each rollout, and means for the log."""
 
-from collections.abc import Sequence
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from mopref.llm.policy_gradient.rollout import Rollout
 from mopref.objective import Metric
 
-__all__ = ["RolloutHistory"]
+__all__ = ["HISTORY_LIMIT", "RolloutHistory"]
+
+# So many of the latest records are kept: 25,000 steps of four preferences, in some 9 MB.
+HISTORY_LIMIT = 100_000
 
 
 class RolloutHistory:
     """Records of rollouts: ``preference/<name>`` and means over the preference's responses.
 
+    They are kept as columns of numbers, in a tenth of the memory of dicts, and the oldest go where there are too many.
+
     Args:
         names: of the m objectives.
-
-    Attributes:
-        records: one dict for each preference of each rollout.
+        limit: the most records that are kept.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self.records: list[dict[str, float]] = []
+    def __init__(self, names: Sequence[str], limit: int = HISTORY_LIMIT) -> None:
+        self.names, self.limit = tuple(names), limit
+        self._columns: dict[str, array[float]] = {}
+
+    def __len__(self) -> int:
+        return max(map(len, self._columns.values()), default=0)
+
+    @property
+    def records(self) -> list[dict[str, float]]:
+        """One dict for each preference of each rollout, made anew at every call."""
+        # What a record does not have is NaN; what was measured never is, since a reward that is none is refused.
+        columns = self._columns.items()
+        return [
+            {key: column[row] for key, column in columns if not math.isnan(column[row])} for row in range(len(self))
+        ]
 
     def add(self, rollout: Rollout, preferences: Tensor) -> dict[str, Metric]:
         """Add a rollout under preferences ``(G, m)``, an equal share of its responses under each.
@@ -40,10 +58,40 @@ class RolloutHistory:
         means = {key: values.double().view(groups, -1).mean(dim=1) for key, values in columns.items()}
         weights = {name: preferences[:, i].double().cpu() for i, name in enumerate(self.names)}
         table = {f"preference/{name}": values for name, values in weights.items()} | means
-        self.records += [{key: values[group].item() for key, values in table.items()} for group in range(groups)]
+        self._append({key: values.tolist() for key, values in table.items()}, groups)
         metrics = {key: Metric(values.mean().item()) for key, values in means.items()}
         for name, values in weights.items():
             if values.sum() > 0:
                 mean = (values * means["response_length"]).sum() / values.sum()
                 metrics[f"response_length/{name}"] = Metric(mean.item(), values.sum().item())
         return metrics
+
+    def state_dict(self) -> dict[str, list[float | None]]:
+        """The columns, ``None`` where a record has no such number."""
+        return {
+            key: [None if math.isnan(number) else number for number in column] for key, column in self._columns.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Sequence[float | None]] | Sequence[Mapping[str, Any]]) -> None:
+        """Continue from a state given by :meth:`state_dict`, or from the records that earlier versions kept."""
+        if not isinstance(state, Mapping):
+            state = {key: [record.get(key) for record in state] for record in state for key in record}
+        self._columns = {
+            key: array("d", (math.nan if number is None else number for number in column))
+            for key, column in state.items()
+        }
+        self._drop_oldest()
+
+    def _append(self, table: Mapping[str, Sequence[float]], count: int) -> None:
+        before = len(self)
+        for key in table:
+            self._columns.setdefault(key, array("d", [math.nan]) * before)
+        for key, column in self._columns.items():
+            column.extend(table.get(key, [math.nan] * count))
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        excess = len(self) - self.limit
+        if excess > 0:
+            for column in self._columns.values():
+                del column[:excess]

@@ -1,14 +1,15 @@
 """What is fetched once and used again, and the models that are ready to be loaded."""
 
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from mopref._cache import build_once
+from mopref._cache import build_once, content_sum, is_complete
 from mopref.llm.demo import assets
-from mopref.llm.demo.assets import fetch
+from mopref.llm.demo.assets import MINILM, PYRIT_HARM, SMOLLM2, fetch
 from mopref.llm.rewards import Embedder
 
 
@@ -103,3 +104,23 @@ def test_the_real_language_model_and_embedding_model():
     vectors = Embedder(assets.minilm()).embed(texts)
     assert vectors.shape == (3, 384)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
+
+
+def test_the_content_of_every_asset_is_known_beforehand():
+    for asset in (MINILM, PYRIT_HARM, SMOLLM2):
+        assert re.fullmatch("[0-9a-f]{64}", asset.content)
+
+
+def test_a_folder_that_says_it_is_the_asset_is_not_believed(tmp_path, wheel, pip):
+    """Whoever can write into the cache can write a manifest, too; what the files must be stands in the code."""
+    asset = wheel[1]
+    right = fetch(asset, tmp_path / "right", progress=False)
+    asset = replace(asset, content=content_sum(right))
+    made_up = tmp_path / "cache" / right.name
+    key = {**asset.key, "licence": asset.licence}
+    build_once(made_up, key, lambda folder: (folder / "a.csv").write_bytes(b"9,9"))
+    assert is_complete(made_up, key)
+    assert (fetch(asset, tmp_path / "cache", progress=False) / "a.csv").read_bytes() == b"1,2\n"
+    assert len(pip) == 2
+    fetch(asset, tmp_path / "cache", progress=False)
+    assert len(pip) == 2

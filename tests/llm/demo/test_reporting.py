@@ -28,3 +28,9 @@ def test_say_reads_markup_and_adds_no_colours(capsys):
 def test_cost_tells_minutes_and_memory():
     text = cost(time.monotonic() - 90)
     assert re.fullmatch(r"1\.5 min(; peak memory \d+\.\d GiB)?", text)
+
+
+def test_an_answer_does_not_order_a_terminal_about(capsys):
+    print_answer(Answer("one\x1b[2J\u202e\n\x9b1m", 5), "λ\x1b[0m")
+    say("label \x07")
+    assert capsys.readouterr().out == "  λ\\x1b[0m (5 tokens)\n    one\\x1b[2J\\u202e\n    \\x9b1m\nlabel \\x07\n"

@@ -1,5 +1,7 @@
 """Records of rollouts: means by hand, for each preference and for the log."""
 
+import json
+
 import pytest
 import torch
 from policy_gradient_inputs import make_rollout
@@ -65,3 +67,39 @@ def test_records_are_added_up():
     alone = RolloutHistory(("a", "b"))
     alone.add(make_rollout(seed=2), PREFERENCES)
     assert history.records[4:] == alone.records
+
+
+def filled(count, **options):
+    history = RolloutHistory(("a", "b"), **options)
+    for seed in range(count):
+        rollout = make_rollout(seed=seed)
+        if seed % 2:
+            rollout = rollout._replace(reference_log_probabilities=None)
+        history.add(rollout, PREFERENCES)
+    return history
+
+
+def test_the_oldest_records_go_where_there_are_too_many():
+    history, whole = filled(5, limit=7), filled(5)
+    assert len(history) == len(history.records) == 7
+    assert history.records == whole.records[-7:]
+    assert ["kl" in record for record in whole.records] == [True, True, False, False] * 2 + [True, True]
+
+
+def test_a_state_goes_through_json_and_older_states_are_read():
+    history = filled(3)
+    for state in (json.loads(json.dumps(history.state_dict(), allow_nan=False)), history.records):
+        again = RolloutHistory(("a", "b"))
+        again.load_state_dict(state)
+        assert again.records == history.records
+        again.add(make_rollout(seed=9), PREFERENCES)
+        assert again.records[:-2] == history.records
+    again.load_state_dict([])
+    assert again.records == []
+
+
+def test_the_history_of_very_many_steps_is_small():
+    history = RolloutHistory(("a", "b"), limit=1_000)
+    history.load_state_dict({key: [0.5] * 5_000 for key in filled(1).state_dict()})
+    assert len(history) == 1_000
+    assert sum(column.itemsize * len(column) for column in history._columns.values()) == 7 * 8 * 1_000

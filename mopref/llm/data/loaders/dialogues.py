@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any, TypeAlias
 
+from mopref._repr import quoted_list
 from mopref.llm.data.records import holds_something, is_empty_text, other_input, text_problem
 
 from .dialogue_texts import common_length, is_dialogue_text, prompt_messages, split_dialogue_texts
@@ -117,7 +118,7 @@ def _message(message: Any, place: str) -> dict[str, Any]:
     content = _joined_parts(content)
     if not isinstance(role, str) or not isinstance(content, str):
         raise MalformedRow(
-            "no message", f"{place} has {', '.join(map(repr, message))}: it needs the texts 'role' and 'content'."
+            "no message", f"{place} has {quoted_list(message)}: it needs the texts 'role' and 'content'."
         )
     role = _ROLES.get(role.strip().lower(), role)
     return {"role": role, "content": content} | {

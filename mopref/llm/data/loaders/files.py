@@ -5,25 +5,22 @@ are dicts and count from 0, lines of a file from 1. In a CSV file, which knows t
 are read as numbers and all others stay text. Files are UTF-8, with or without a byte order mark.
 """
 
-import bz2
-import csv
-import gzip
-import io
 import json
-import lzma
 import re
-import sys
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
+
+from mopref._csv_cells import csv_cells
+
+from .packed_file import MOST_LINE_BYTES, PACKINGS, PackedFile
 
 __all__ = ["FILE_KINDS", "file_kind", "file_rows"]
 
 FILE_KINDS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-_PACKINGS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_COLUMNS = 10_000
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 
 
@@ -35,7 +32,7 @@ def file_kind(name: str) -> str | None:
         ('json', 'csv', None)
     """
     endings = [suffix.lower() for suffix in Path(name).suffixes]
-    if endings and endings[-1] in _PACKINGS:
+    if endings and endings[-1] in PACKINGS:
         endings.pop()
     return FILE_KINDS.get(endings[-1]) if endings else None
 
@@ -60,27 +57,11 @@ def file_rows(path: Path, kind: str, name: str, label_columns: Sequence[str] = (
     return _parquet_rows(path, name)
 
 
-def _open(path: Path) -> IO[bytes]:
-    """The unpacked bytes of a file; how it is packed is read off its first bytes, as its name may be a cache's."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    packings = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
-    packing = next((ending for mark, ending in packings.items() if start.startswith(mark)), None)
-    return cast("IO[bytes]", path.open("rb") if packing is None else _PACKINGS[packing](path))
-
-
 def _read(path: Path, name: str) -> str:
     """The whole text of a file."""
-    with _open(path) as file:
-        content = _unpacked(file.read, name)
+    with PackedFile(path, name) as file:
+        content = file.read()
     return _text(content.removeprefix(_BYTE_ORDER_MARK), name, 1)
-
-
-def _unpacked(read: Callable[[], bytes], name: str) -> bytes:
-    try:
-        return read()
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
-        raise ValueError(f"{name} cannot be unpacked or read to its end ({error}): copy it once more.") from error
 
 
 def _text(content: bytes, name: str, line: int) -> str:
@@ -95,24 +76,33 @@ def _text(content: bytes, name: str, line: int) -> str:
 
 
 def _json_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
-    with _open(path) as file:
-        lines = _lines(file, name)
-        first = next(lines, None)
-        if first is not None and first[1].lstrip().startswith("["):
-            yield from _json_list(path, name)
-            return
-        if first is None:
-            return
-        yield _json_record(first[1], _place(name, 0, first[0]))
-        for row, (line, text) in enumerate(lines, 1):
+    if _begins_a_list(path, name):
+        yield from _json_list(path, name)
+        return
+    with PackedFile(path, name) as file:
+        for row, (line, text) in enumerate(_lines(file, name)):
             yield _json_record(text, _place(name, row, line))
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[tuple[int, str]]:
+def _begins_a_list(path: Path, name: str) -> bool:
+    """Whether the first of a JSON file that is no blank opens a list, which may be all in one line."""
+    with PackedFile(path, name) as file:
+        start = file.line().removeprefix(_BYTE_ORDER_MARK)
+        while start and not start.strip():
+            start = file.line()
+    return start.lstrip().startswith(b"[")
+
+
+def _lines(file: PackedFile, name: str) -> Iterator[tuple[int, str]]:
     """The number and text of each line that is not blank."""
     number = 0
-    while content := _unpacked(file.readline, name):
+    while content := file.line():
         number += 1
+        if len(content) > MOST_LINE_BYTES:
+            raise ValueError(
+                f"{name}, line {number} has more than {MOST_LINE_BYTES >> 20} MiB, which no record has: write one "
+                "object a line."
+            )
         if number == 1:
             content = content.removeprefix(_BYTE_ORDER_MARK)
         if content.strip():
@@ -163,11 +153,13 @@ def _checked_record(record: Any, place: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         kind = "null" if record is None else f"a {type(record).__name__}"
         raise ValueError(f"{place} is {kind}: a record must be a JSON object of columns.")
+    if len(record) > _MOST_COLUMNS:
+        raise ValueError(f"{place} has {len(record):,} columns, which no record has: leave out what is not needed.")
     return record
 
 
 def _csv_rows(path: Path, name: str, label_columns: frozenset[str]) -> Iterator[dict[str, Any]]:
-    lines = _csv_cells(_read(path, name), name)
+    lines = _csv_lines(_read(path, name), name)
     _, header = next(lines, (0, []))
     _refuse_doubles(header, name)
     for row, (line, cells) in enumerate(lines):
@@ -182,24 +174,11 @@ def _csv_rows(path: Path, name: str, label_columns: frozenset[str]) -> Iterator[
         }
 
 
-def _csv_cells(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row that is not blank, with the number of its last line."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        # The longest cell that is read is a setting of the whole process, so it is put back at once.
-        longest = csv.field_size_limit(sys.maxsize)
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{name}, line {reader.line_num} is no CSV ({error}): double the quotes within a quoted cell."
-            ) from None
-        finally:
-            csv.field_size_limit(longest)
-        if cells:
-            yield reader.line_num, cells
+def _csv_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    try:
+        yield from csv_cells(text)
+    except ValueError as error:
+        raise ValueError(f"{name}, {error}") from None
 
 
 def _number(cell: str) -> Any:

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from mopref._repr import quoted_list
 from mopref.llm.data.records import TEXT_COLUMNS, check_record, is_empty_text, refuse_no_records
 from mopref.registry import Registry
 from mopref.setting_types import python_value
@@ -193,7 +194,7 @@ def require_columns(row: Mapping[str, Any], number: int, columns: Sequence[str],
             is_known = likeness is not None and not likeness.missing and column not in row
             shape = f" These are {likeness.shape.name}, read by {likeness.call}." if likeness and is_known else ""
             raise ValueError(
-                f"{place}: column {column!r} is missing or blank; there are {', '.join(map(repr, row))}, so rename or "
+                f"{place}: column {column!r} is missing or blank; there are {quoted_list(row)}, so rename or "
                 f"fill it.{shape}"
             )
 

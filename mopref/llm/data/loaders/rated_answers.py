@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from mopref._repr import quoted_list
+
 from .dialogues import (
     PROMPT_COLUMNS,
     Text,
@@ -180,7 +182,7 @@ def _entries(
         elif completion.get(response_name) is None:
             raise MalformedRow(
                 "no response",
-                f"column 'completions', entry {place} has {', '.join(map(repr, completion))}, but no "
+                f"column 'completions', entry {place} has {quoted_list(completion)}, but no "
                 f"{response_name!r}: name what holds the answer by columns={{'response': …}}.",
             )
         else:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from numbers import Number
 from typing import Any, NamedTuple
 
+from mopref._repr import quoted_list
+
 from .report import MalformedRow
 
 __all__ = ["SHAPES", "Resemblance", "Shape", "missing_column", "recognise_shape", "shape_advice"]
@@ -243,7 +245,7 @@ def shape_advice(row: Mapping[str, Any]) -> str:
         >>> print(shape_advice({"id": 3}))
         the columns are 'id', like no shape that is known: map them by columns
     """
-    columns = f"the columns are {', '.join(map(repr, row)) or 'none'}"
+    columns = f"the columns are {quoted_list(row) or 'none'}"
     resemblance = recognise_shape(row)
     if resemblance is None:
         return f"{columns}, like no shape that is known: map them by columns"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
+from mopref._repr import quoted_list
 from mopref.llm.data.records import refuse_columns, refuse_other_inputs
 
 from .loader import Record, read_rows, require_columns
@@ -99,7 +100,7 @@ def renamed_rows(rows: Iterator[Mapping[str, Any]], columns: ColumnMap) -> Itera
     head = list(islice(rows, _HEAD))
     for column in renames.values():
         if not any(column in row for row in head):
-            present = ", ".join(map(repr, head[0])) if head else "none"
+            present = quoted_list(head[0]) if head else "none"
             raise ValueError(
                 f"columns names {column!r}, which none of the first {len(head)} rows has; there are {present}: correct "
                 "the name."

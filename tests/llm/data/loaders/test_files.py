@@ -10,6 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from mopref.llm.data.loaders import files, packed_file
 from mopref.llm.data.loaders.files import FILE_KINDS, file_kind, file_rows
 
 ROW = {"text": "a", "label": 1}
@@ -182,3 +183,23 @@ def test_empty_files_have_no_rows(tmp_path, content):
     for name in ("a.jsonl", "a.json", "a.csv"):
         assert rows_of(tmp_path / name, content) == []
     assert rows_of(tmp_path / "a.json", "[]") == rows_of(tmp_path / "a.csv", "text,label\n") == []
+
+
+def test_a_line_that_no_record_has_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST_LINE_BYTES", 100)
+    monkeypatch.setattr(packed_file, "MOST_LINE_BYTES", 100)
+    row = json.dumps({"text": "x" * 80})
+    long = json.dumps({"text": "x" * 100})
+    assert "a.jsonl, line 2 has more than 0 MiB, which no record has" in refusal(
+        tmp_path / "a.jsonl", f"{row}\n{long}\n"
+    )
+    # A list may be all in one line.
+    assert len(rows_of(tmp_path / "a.json", f"[{long}, {long}]")) == 2
+    assert len(rows_of(tmp_path / "a.json", f"\n\n  [{long}]")) == 1
+
+
+def test_a_record_of_very_many_columns_is_refused_in_few_words(tmp_path):
+    wide = json.dumps({str(number): 0 for number in range(10_001)})
+    assert refusal(tmp_path / "a.jsonl", f"{json.dumps(ROW)}\n{wide}") == (
+        "a.jsonl, row 1 (line 2) has 10,001 columns, which no record has: leave out what is not needed."
+    )

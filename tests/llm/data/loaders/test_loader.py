@@ -2,6 +2,7 @@
 
 import datetime
 import importlib
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,3 +322,19 @@ def test_the_shape_of_rows_without_a_column_is_told():
         require_columns({"id": 3}, 0, ("a",))
     with pytest.raises(ValueError, match=r"so rename or fill it\.$"):
         require_columns({"prompt": 3, "chosen": None, "rejected": "a"}, 0, ("chosen",))
+
+
+def test_no_copy_of_local_data_is_kept(tmp_path, monkeypatch):
+    """The datasets library keeps a copy of every file that it reads; of files here it reads none."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    row = json.dumps({"prompt": "p", "response_0": "a" * 1_000, "response_1": "b", "helpful": 0})
+    for name in ("one.jsonl", "folder/train.jsonl", "folder/test.jsonl"):
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{row}\n" * 100)
+    for source, split in (("one.jsonl", "train"), ("folder", "train"), ("folder", "test"), ("folder", "train[:10]")):
+        assert list(read_rows(tmp_path / "data" / source, split, None, label_columns=("helpful",)))
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in kept) < 1_000, kept
