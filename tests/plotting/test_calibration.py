@@ -122,7 +122,9 @@ def test_wrong_arguments_say_so():
         plot_calibration(front, best_values=[[1, 2]])
     with pytest.raises(ValueError, match="best_values has nan at row 1, column 0"):
         plot_calibration(front, best_values=[[1, 2], [np.nan, 1]])
-    with pytest.raises(ValueError, match="tolerance is -1: it is a share of the objective's range, so it must be ≥ 0"):
+    with pytest.raises(
+        ValueError, match=r"tolerance is -1\.0: it is a share of the objective's range, so it must be ≥ 0"
+    ):
         plot_calibration(front, tolerance=-1)
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mopref.llm.rewards import Conciseness
+from mopref.llm.rewards.embedder import Embedder
 from mopref.recipes import PartSettings, Recipe, RecipeError, reward_parts
 from mopref.recipes.reward_parts import check_rewards, make_rewards
 
@@ -48,6 +49,16 @@ def test_what_a_reward_refuses_is_named():
         make_rewards(recipe(a=PartSettings("conciseness", {"target_length": -1}), b=CONCISE))
 
 
+class NamedEmbedder(Embedder):
+    """Stands for a model that is loaded by its name."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, texts):
+        raise AssertionError("no text is embedded here")
+
+
 def test_models_are_loaded_by_name(monkeypatch, tmp_path, make_llama, tiny):
     from transformers import LlamaForSequenceClassification
 
@@ -57,7 +68,7 @@ def test_models_are_loaded_by_name(monkeypatch, tmp_path, make_llama, tiny):
     LlamaForSequenceClassification(config).save_pretrained(tmp_path)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_text((tiny / "model" / name).read_text())
-    monkeypatch.setitem(reward_parts._LOADED, "embedder", lambda name: f"embedder of {name}")
+    monkeypatch.setitem(reward_parts._LOADED, "embedder", NamedEmbedder)
     made = make_rewards(
         recipe(
             a=PartSettings("classifier", {"model": str(tmp_path), "sign": 1}),
@@ -65,4 +76,4 @@ def test_models_are_loaded_by_name(monkeypatch, tmp_path, make_llama, tiny):
         )
     )
     assert made["a"](["red"], ["cat"]).shape == (1,)
-    assert made["b"].embedder == "embedder of demo"
+    assert made["b"].embedder.name == "demo"
