@@ -222,7 +222,7 @@ class RLHF(Objective):
         """One dict for each preference of each rollout; ``pandas.DataFrame(rlhf.history)`` is its table.
 
         ``preference/<name>``; means of ``reward/<name>`` (less the truncation penalty), ``kl``, ``response_length`` in
-        tokens without the stop token; ``truncated``, the fraction that was cut. Of the latest 100,000, at every call anew.
+        tokens without the stop token; ``truncated``, the fraction cut. Of the latest 100,000, at every call anew.
         """
         return self._history.records
 
