@@ -5,7 +5,7 @@
 Each kind trains a tiny model in a process of its own, on one thread and without trackers. After a warm-up, the first
 fifth of the steps, a line is fitted through the mean resident sets of twenty equal parts of the rest: its slope, in KB
 per 1,000 steps, with the standard error of that. Whatever a step leaves behind for good shows as a slope; what the
-trainer keeps on purpose, an entry of ``trainer.history`` each ``log_every`` steps, is counted beside it.
+trainer keeps on purpose, an entry of ``trainer.history`` each ``log_every`` steps and RLHF's records, is beside it.
 """
 
 import argparse
@@ -115,6 +115,16 @@ def fitted_slope(kilobytes: np.ndarray) -> tuple[float, float]:
     return float(slope), float(error)
 
 
+def kept_bytes(trainer: ParetoTrainer) -> int:
+    """What is kept on purpose: the entries of ``trainer.history``, and the columns of the rollouts' history."""
+    entries = sum(
+        sys.getsizeof(entry) + sum(sys.getsizeof(key) + sys.getsizeof(value) for key, value in entry.items())
+        for entry in trainer.history
+    )
+    state = trainer.objective.state_dict() if isinstance(trainer.objective, RLHF) else {"history": {}}
+    return entries + sum(8 * len(column) for column in state["history"].values())
+
+
 def measure(kind: str, steps: int, log_every: int) -> dict[str, Any]:
     """Train, and say how the resident set went."""
     torch.set_num_threads(1)
@@ -132,7 +142,7 @@ def measure(kind: str, steps: int, log_every: int) -> dict[str, Any]:
         "first_kb": float(measured[0]),
         "last_kb": float(measured[-1]),
         "history_entries": len(trainer.history),
-        "history_kb_as_json": round(len(json.dumps(trainer.history)) / 1024, 1),
+        "kept_kb_per_1000_steps": round(kept_bytes(trainer) / 1.024 / steps, 2),
     }
 
 
@@ -149,15 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps([measure(kind, given.steps, given.log_every) for kind in given.kinds]))
         return
     results = []
-    print(f"{'kind':<6}{'resident':>10}{'slope, KB / 1,000 steps':>26}{'history':>18}")
+    print(f"{'kind':<6}{'resident':>10}{'slope, KB / 1,000 steps':>26}{'of it histories':>18}")
     for kind in given.kinds:
         command = [sys.executable, __file__, "--here", "--kinds", kind, "--steps", str(given.steps)]
         command += ["--log-every", str(given.log_every)]
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         (result,) = json.loads(run.stdout.splitlines()[-1])
         slope = f"{result['slope_kb_per_1000_steps']:.1f} ± {result['standard_error']:.1f}"
-        history = f"{result['history_entries']} entries"
-        print(f"{kind:<6}{result['resident_mb']:>7.0f} MB{slope:>26}{history:>18}", flush=True)
+        kept = result["kept_kb_per_1000_steps"]
+        print(f"{kind:<6}{result['resident_mb']:>7.0f} MB{slope:>26}{kept:>18.1f}", flush=True)
         results.append(result)
     if given.output is not None:
         given.output.parent.mkdir(parents=True, exist_ok=True)

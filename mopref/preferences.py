@@ -1,7 +1,5 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
-import hashlib
-import io
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -9,7 +7,6 @@ from contextlib import suppress
 from functools import lru_cache
 from math import comb
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._arrays import real_array, refuse_tensor_without_numbers
-from mopref._atomic_writes import write_atomically
-from mopref._bounded_reading import read_bounded
 from mopref._cache import cache_folder, check_cache_folder
+from mopref._kept_array import read_array, write_array
 from mopref._labels import check_labels, column_of, described, labels_of, listed
 from mopref._repr import short_repr
 from mopref.argument_kinds import checks_arguments
@@ -32,8 +28,6 @@ SUM_TOLERANCE = 1e-6
 _FLOAT32_EPS = float(np.finfo(np.float32).eps)
 # However many weights in half precision there are, a sum that is further off is no rounding.
 _MOST_ROUNDING = 0.05
-# Of a sha256, which stands behind an array in the cache.
-_BYTES_OF_SUM = 32
 
 
 def validate_preferences(preferences: Any, objectives: int | Sequence[str]) -> Tensor:
@@ -260,32 +254,14 @@ def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
         return _least_riesz_energy(num_objectives, num_points)
     # One that is not there or damaged is computed anew.
     with suppress(OSError, ValueError, EOFError):
-        points = _read_array(path, 8 * num_objectives * num_points)
+        points = read_array(path, 8 * num_objectives * num_points)
         if _is_lattice(points, num_objectives, num_points):
             return points
     lattice = _least_riesz_energy(num_objectives, num_points)
     # A folder that cannot be written to costs time, not the result.
     with suppress(OSError):
-        _write_array(path, lattice)
+        write_array(path, lattice)
     return lattice
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write an array and behind it the sha256 of its file, into a folder for this user alone."""
-    content = io.BytesIO()
-    np.save(content, array, allow_pickle=False)
-    for folder in (path.parent.parent, path.parent):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
-
-
-def _read_array(path: Path, num_bytes: int) -> NDArray[Any]:
-    """The array of so many bytes that :func:`_write_array` wrote."""
-    content = read_bounded(path, num_bytes + 4_096, "points")
-    array, checksum = content[:-_BYTES_OF_SUM], content[-_BYTES_OF_SUM:]
-    if hashlib.sha256(array).digest() != checksum:
-        raise ValueError(f"{path} was damaged.")
-    return np.asarray(np.lib.format.read_array(io.BytesIO(array), allow_pickle=False))
 
 
 def _least_riesz_energy(num_objectives: int, num_points: int) -> NDArray[np.float64]:

@@ -178,8 +178,8 @@ class OnlineDPO(Objective):
         """One dict for each preference of each step; ``pandas.DataFrame(objective.history)`` is its table.
 
         ``preference/<name>``; means of ``reward/<name>`` (less the truncation penalty) and ``response_length`` in
-        tokens without the stop token; ``truncated``, the fraction of responses that were cut. The latest 100,000 are
-        kept (:data:`~mopref.llm.policy_gradient.history.HISTORY_LIMIT`), and the list is made anew at every call.
+        tokens without the stop token; ``truncated``, the fraction of responses that were cut. Of the
+        latest 100,000, at every call anew.
         """
         return self._history.records
 

@@ -222,8 +222,7 @@ class RLHF(Objective):
         """One dict for each preference of each rollout; ``pandas.DataFrame(rlhf.history)`` is its table.
 
         ``preference/<name>``; means of ``reward/<name>`` (less the truncation penalty), ``kl``, ``response_length`` in
-        tokens without the stop token; ``truncated``, the fraction of responses that were cut. The latest 100,000 are
-        kept (:data:`~mopref.llm.policy_gradient.history.HISTORY_LIMIT`), and the list is made anew at every call.
+        tokens without the stop token; ``truncated``, the fraction cut. Of the latest 100,000, at every call anew.
         """
         return self._history.records
 
