@@ -74,7 +74,7 @@ def deaths(whole: Whole, moments: int, generator: random.Random, every: int) -> 
     for index, operation in enumerate(range(first + generator.randrange(every), last + 1, every)):
         yield names[index % len(names)], Death(operation=operation, signals=SIGNALS[names[index % len(names)]])
     # The writing of the last checkpoint, after which there is no step any more.
-    for name in names:
+    for name in names[:2]:
         yield name, Death(operation=last - 3, signals=SIGNALS[name])
     for index in range(moments):
         seconds = generator.uniform(0, 0.8 * whole.seconds)

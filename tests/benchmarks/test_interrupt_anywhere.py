@@ -6,7 +6,7 @@ CODE = """
 from interrupt_anywhere import main
 from mopref.training.stop_signals import StopSignals
 
-print("CODE", main(["--kind", "toy", "--moments", "5", "--every", "40"]))
+print("CODE", main(["--kind", "toy", "--moments", "5", "--every", "60"]))
 # Signals that are left as they are, as they were before.
 StopSignals._wait = lambda signals: None
 print("CODE", main(["--kind", "toy", "--moments", "0", "--every", "100"]))
