@@ -44,7 +44,10 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """The repository's root files, as pages."""
     for name, page in ROOT_PAGES.items():
         content = (ROOT / name).read_text(encoding="utf-8")
-        files.append(File.generated(config, page, content=re.sub(r"\]\(docs/", "](", content)))
+        content = re.sub(r"\]\(docs/", "](", content)
+        for other, stand_in in OTHER_PAGES.items():
+            content = content.replace(f"]({other}", f"]({stand_in}")
+        files.append(File.generated(config, page, content=content))
     return files
 
 
