@@ -121,17 +121,17 @@ class Checkpoints:
                 warnings.warn(f"passed over a checkpoint: {error}", stacklevel=5)
         return found
 
-    def went_on(self, folder: Path, step: int, by_name: bool) -> None:
+    def went_on(self, folder: Path, step: int, went_back: bool) -> None:
         """Note that the run went on from a checkpoint, which was named or found as the newest.
 
         Args:
             folder: of the checkpoint.
             step: of the checkpoint.
-            by_name: whether it was named: the later ones in the folder are no longer this run's then.
+            went_back: whether later ones in the folder are no longer this run's: it was named, or they are damaged.
         """
         if self.folder is None:
             return
-        if by_name:
+        if went_back:
             self.attempt = max((each.attempt for each in checkpoints_in(self.folder)), default=0) + 1
         # One that lies elsewhere is no checkpoint of this folder.
         self.saved = step if folder.resolve() == self.folder_of(step).resolve() else None
@@ -146,6 +146,10 @@ class Checkpoints:
             protected: steps whose checkpoints are kept in any case.
         """
         self.saved = step
+        self.prune(protected)
+
+    def prune(self, protected: Collection[int]) -> None:
+        """Remove the checkpoints that are too many, but for those of ``protected`` steps."""
         if self.kept is None or self.folder is None:
             return
         for each in checkpoints_in(self.folder)[self.kept :]:

@@ -102,9 +102,12 @@ class Resumable:
         """Write the checkpoint of this step into output_dir, and remove those that are too many then."""
         folder = self._checkpoints.folder_of(self.step)
         self.save_checkpoint(folder)
-        protected = {step for callback in self.callbacks for step in callback.kept_steps()}
-        self._checkpoints.wrote(self.step, protected)
+        self._checkpoints.wrote(self.step, self._protected_steps())
         return folder
+
+    def _protected_steps(self) -> set[int]:
+        """Steps whose checkpoints stay, the best evaluation's say."""
+        return {step for callback in self.callbacks for step in callback.kept_steps()}
 
     @property
     def _record_types(self) -> tuple[type, ...]:
@@ -153,7 +156,7 @@ class Resumable:
             folder = Path(source)
             settle_folder(folder)
             self._load_checkpoint(folder, self._own_manifest(folder))
-            self._checkpoints.went_on(folder, self.step, by_name=True)
+            self._checkpoints.went_on(folder, self.step, went_back=True)
             return True
         candidates = self._checkpoints.candidates()
         for folder in candidates:
@@ -165,7 +168,10 @@ class Resumable:
                     raise
                 warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
             else:
-                self._checkpoints.went_on(folder, self.step, by_name=False)
+                # Where a damaged one was passed over, it must not count as later than those to come.
+                self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])
+                # A kill may have come between a save and this.
+                self._checkpoints.prune({self.step, *self._protected_steps()})
                 return True
         return False
 

@@ -103,7 +103,7 @@ def test_going_back_by_name_begins_another_attempt(tmp_path):
     for step in (2, 4):
         empty_checkpoint(tmp_path, step)
     checkpoints = checkpoints_of(tmp_path, keep_checkpoints=1)
-    checkpoints.went_on(tmp_path / "checkpoint-2", 2, by_name=True)
+    checkpoints.went_on(tmp_path / "checkpoint-2", 2, went_back=True)
     assert (checkpoints.attempt, checkpoints.saved) == (2, 2)
     empty_checkpoint(tmp_path, 3, checkpoints.attempt)
     checkpoints.wrote(3, [])
@@ -111,7 +111,7 @@ def test_going_back_by_name_begins_another_attempt(tmp_path):
     assert names(tmp_path) == ["checkpoint-3"]
     again = checkpoints_of(tmp_path)
     again.attempt = 2
-    again.went_on(tmp_path / "checkpoint-3", 3, by_name=False)
+    again.went_on(tmp_path / "checkpoint-3", 3, went_back=False)
     assert (again.attempt, again.saved) == (2, 3)
 
 
@@ -119,7 +119,7 @@ def test_one_from_elsewhere_is_not_this_folders(tmp_path):
     (tmp_path / "other").mkdir()
     other = empty_checkpoint(tmp_path / "other", 4)
     checkpoints = checkpoints_of(tmp_path / "run")
-    checkpoints.went_on(other, 4, by_name=True)
+    checkpoints.went_on(other, 4, went_back=True)
     assert (checkpoints.attempt, checkpoints.saved) == (1, None)
     assert checkpoints.is_due(4, is_last=False)
     shutil.rmtree(tmp_path / "other")

@@ -165,6 +165,37 @@ def test_the_last_ones_are_kept_and_that_of_the_best_evaluation(tmp_path):
     assert names(tmp_path) == ["checkpoint-2", "checkpoint-6"]
 
 
+def test_those_that_a_kill_left_too_many_go_at_the_next_resume(whole, tmp_path):
+    """Also where the run is finished, and saves nothing any more."""
+    folder = tmp_path / "whole"
+    assert names(folder) == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+    trainer_of(folder, keep_checkpoints=2).train(resume_from="latest")
+    assert names(folder) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_the_one_that_was_gone_on_from_stays(whole, tmp_path):
+    """Of the newest only the manifest is whole."""
+    folder = tmp_path / "whole"
+    (folder / "checkpoint-6" / "state.json").write_text("{}")
+    trainer = trainer_of(folder, [At(5, stop)], keep_checkpoints=1)
+    with pytest.raises(RuntimeError, match="broken off"), pytest.warns(UserWarning, match="passed over"):
+        trainer.train(resume_from="latest")
+    assert names(folder) == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_a_damaged_one_is_not_counted_among_those_that_are_kept(whole, tmp_path):
+    """It is later than those that the run writes now: a run that kept it would have nothing whole."""
+    folder = tmp_path / "whole"
+    (folder / "checkpoint-6" / "state.json").write_text("{}")
+    trainer = trainer_of(folder, [At(6, stop)], keep_checkpoints=1, checkpoint_every=1)
+    with pytest.raises(RuntimeError, match="broken off"), pytest.warns(UserWarning, match="passed over"):
+        trainer.train(resume_from="latest")
+    assert names(folder) == ["checkpoint-5"]
+    again = trainer_of(folder, keep_checkpoints=1, checkpoint_every=1)
+    again.train(resume_from="latest")
+    assert torch.equal(weights(again), weights(whole))
+
+
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_what_callbacks_measured_goes_on_with_the_run(every, tmp_path):
     def watch():
