@@ -2,6 +2,7 @@
 
     pip install cosmic-ray
     python benchmarks/mutation.py --sample 60 --seed 0 --output outputs/mutants.json
+    python benchmarks/mutation.py --again outputs/mutants.json --output outputs/again.json  # those that survived
 
 Every file is tried with a seeded sample of its mutants, against the tests named beside it below. A mutant is killed
 when a test fails, or takes several times its time; one that survives is printed, to be given a test or explained: a
@@ -159,8 +160,15 @@ def run_tests(path: str, source: str, tests: Sequence[str], limit: float) -> tup
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
             sys.meta_path.insert(0, MutatedLoader(module_name(path), ROOT / path, source))
+            import hypothesis
             import pytest
 
+            # The same examples for every mutant, none remembered from another, and no search for the shortest.
+            phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+            hypothesis.settings.register_profile(
+                "mutants", database=None, deadline=None, derandomize=True, phases=phases
+            )
+            hypothesis.settings.load_profile("mutants")
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]))
         os._exit(code)
@@ -181,19 +189,37 @@ def difference(source: str, mutated: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(("---", "+++")))
 
 
-def tried(path: str, sample: int, seed: int) -> Iterator[dict[str, Any]]:
-    """What became of each mutant of a file.
+def survivors(path: str, results: Path) -> list[tuple[str, int, str]]:
+    """The mutants of a file that survived in an earlier run, made anew from the lines as they are today."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / path).read_text(encoding="utf-8")
+    found = []
+    for result in json.loads(results.read_text(encoding="utf-8"))[path]:
+        if result["outcome"] == "survived":
+            operator, occurrence = result["operator"], result["occurrence"]
+            text = mutate_code(source, get_operator(operator)(), occurrence)
+            if text is None or difference(source, text) != result["difference"]:
+                raise ValueError(f"{path} changed since {results} was written; run the sample anew.")
+            found.append((operator, occurrence, text))
+    return found
+
+
+def tried(path: str, sample: int, seed: int, again: Path | None = None) -> Iterator[dict[str, Any]]:
+    """What became of each mutant of a file, or of those that survived in the results ``again``.
 
     Raises:
         RuntimeError: the tests fail on the file as it is.
+        ValueError: the file changed since ``again`` was written.
     """
     source = (ROOT / path).read_text(encoding="utf-8")
     tests = [str(ROOT / test) for test in TARGETS[path]]
     outcome, seconds = run_tests(path, source, tests, 900.0)
     if outcome != "survived":
         raise RuntimeError(f"the tests of {path} fail on the file as it is: {outcome} after {seconds:.0f} s.")
-    for operator, occurrence, mutated in mutants(source, sample, seed):
-        outcome, took = run_tests(path, mutated, tests, 30 + 4 * seconds)
+    for operator, occurrence, mutated in survivors(path, again) if again else mutants(source, sample, seed):
+        outcome, took = run_tests(path, mutated, tests, 20 + 3 * seconds)
         yield {
             "operator": operator,
             "occurrence": occurrence,
@@ -210,6 +236,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=60, help="mutants of each file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON of all mutants")
+    parser.add_argument("--again", type=Path, help="JSON of an earlier run, whose survivors alone are tried")
     arguments = parser.parse_args()
     # What takes long to import, and is not mutated.
     import accelerate  # noqa: F401
@@ -223,17 +250,18 @@ def main() -> int:
 
     torch.set_num_threads(1)
     results: dict[str, list[dict[str, Any]]] = {}
-    for path in arguments.files or TARGETS:
+    for path in arguments.files or (json.loads(arguments.again.read_text()) if arguments.again else TARGETS):
         found = results[path] = []
-        for result in tried(path, arguments.sample, arguments.seed):
+        for result in tried(path, arguments.sample, arguments.seed, arguments.again):
             found.append(result)
             if result["outcome"] == "survived":
                 print(f"{path}: survived {result['operator']}\n{result['difference']}", flush=True)
+            if arguments.output:
+                arguments.output.parent.mkdir(parents=True, exist_ok=True)
+                arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         killed = sum(result["outcome"] != "survived" for result in found)
-        print(f"{path}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%})", flush=True)
-        if arguments.output:
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        late = sum(result["outcome"] == "timeout" for result in found)
+        print(f"{path}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%}), {late} late", flush=True)
     return 0
 
 
