@@ -14,6 +14,7 @@ Each mutant is tried in a process of its own, forked from one that has imported 
 import argparse
 import contextlib
 import difflib
+import gc
 import importlib.abc
 import importlib.util
 import io
@@ -36,6 +37,8 @@ _SCALARIZERS = (
 _OF_EVERY_SCALARIZER = ("tests/scalarizers/test_every_scalarizer.py", "tests/scalarizers/test_against_pymoo.py")
 _OF_EVERY_INDICATOR = ("tests/indicators/test_every_indicator.py",)
 _OF_RLHF = ("tests/objectives/test_rlhf.py", "tests/objectives/test_rlhf_gradient.py")
+# No plugin, no traceback, no collection of garbage at the end: each mutant would pay a second for them.
+_PYTEST = tuple("-x -q --tb=no -p no:cacheprovider -p no:unraisableexception -p no:threadexception".split())
 # Source files with the tests that are to notice, the nearest first.
 TARGETS: dict[str, tuple[str, ...]] = {
     **{
@@ -170,7 +173,7 @@ def run_tests(path: str, source: str, tests: Sequence[str], limit: float) -> tup
             )
             hypothesis.settings.load_profile("mutants")
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]))
+                code = int(pytest.main([*_PYTEST, *tests]))
         os._exit(code)
     while time.perf_counter() - start < limit:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -247,8 +250,14 @@ def main() -> int:
     import safetensors.torch  # noqa: F401
     import torch
     import transformers  # noqa: F401
+    import trl  # noqa: F401
+    from trl import DPOConfig, DPOTrainer  # noqa: F401
 
     torch.set_num_threads(1)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # What is here is not looked through again by every child.
+    gc.collect()
+    gc.freeze()
     results: dict[str, list[dict[str, Any]]] = {}
     for path in arguments.files or (json.loads(arguments.again.read_text()) if arguments.again else TARGETS):
         found = results[path] = []
