@@ -53,6 +53,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/conditioning/test_svd_lora.py",
         "tests/conditioning/test_adapter_layer.py",
         "tests/conditioning/test_linear_layer.py",
+        "tests/conditioning/test_rows_of_families.py::test_what_generation_keeps_belongs_to_as_many_rows",
         "tests/conditioning/test_preference_model.py",
     ),
     "objectives/dpo.py": (
