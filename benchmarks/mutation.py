@@ -34,7 +34,10 @@ _SCALARIZERS = (
     "achievement", "cosmos", "for_problem", "hypervolume", "inverted_pbi", "linear", "normalized", "p_norm", "pbi",
     "rays", "smooth_tchebycheff", "tchebycheff",
 )  # fmt: skip
-_OF_EVERY_SCALARIZER = ("tests/scalarizers/test_every_scalarizer.py", "tests/scalarizers/test_against_pymoo.py")
+_OF_EVERY_SCALARIZER = tuple(
+    f"tests/scalarizers/test_{name}.py"
+    for name in ("options_of_every_scalarizer", "target_direction", "every_scalarizer", "against_pymoo")
+)
 _OF_EVERY_INDICATOR = ("tests/indicators/test_every_indicator.py",)
 _OF_RLHF = ("tests/objectives/test_rlhf.py", "tests/objectives/test_rlhf_gradient.py")
 # No plugin, no traceback, no collection of garbage at the end: each mutant would pay a second for them.
