@@ -2,7 +2,7 @@
 
     pip install cosmic-ray
     python benchmarks/mutation.py --sample 60 --seed 0 --output outputs/mutants.json
-    python benchmarks/mutation.py --again outputs/mutants.json --output outputs/again.json  # those that survived
+    python benchmarks/mutation.py --again outputs/mutants.json --output outputs/mutants.json  # those that survived
 
 Every file is tried with a seeded sample of its mutants, against the tests named beside it below. A mutant is killed
 when a test fails, or takes several times its time; one that survives is printed, to be given a test or explained: a
@@ -213,15 +213,19 @@ def survivors(path: str, results: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-def tried(path: str, sample: int, seed: int, again: Path | None = None) -> Iterator[dict[str, Any]]:
+def tried(
+    path: str, sample: int, seed: int, again: Path | None = None, nearest: bool = False
+) -> Iterator[dict[str, Any]]:
     """What became of each mutant of a file, or of those that survived in the results ``again``.
+
+    With ``nearest`` the first test file alone is run.
 
     Raises:
         RuntimeError: the tests fail on the file as it is.
         ValueError: the file changed since ``again`` was written.
     """
     source = (ROOT / path).read_text(encoding="utf-8")
-    tests = [str(ROOT / test) for test in TARGETS[path]]
+    tests = [str(ROOT / test) for test in (TARGETS[path][:1] if nearest else TARGETS[path])]
     outcome, seconds = run_tests(path, source, tests, 900.0)
     if outcome != "survived":
         raise RuntimeError(f"the tests of {path} fail on the file as it is: {outcome} after {seconds:.0f} s.")
@@ -244,6 +248,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON of all mutants")
     parser.add_argument("--again", type=Path, help="JSON of an earlier run, whose survivors alone are tried")
+    parser.add_argument("--nearest", action="store_true", help="run the nearest test file alone, which is quicker")
     arguments = parser.parse_args()
     # What takes long to import, and is not mutated.
     import accelerate  # noqa: F401
@@ -262,19 +267,20 @@ def main() -> int:
     # What is here is not looked through again by every child.
     gc.collect()
     gc.freeze()
-    results: dict[str, list[dict[str, Any]]] = {}
-    for path in arguments.files or (json.loads(arguments.again.read_text()) if arguments.again else TARGETS):
-        found = results[path] = []
-        for result in tried(path, arguments.sample, arguments.seed, arguments.again):
-            found.append(result)
+    results: dict[str, list[dict[str, Any]]] = json.loads(arguments.again.read_text()) if arguments.again else {}
+    for path in arguments.files or (tuple(results) if arguments.again else TARGETS):
+        found = {(each["operator"], each["occurrence"]): each for each in results.get(path, ())}
+        for result in tried(path, arguments.sample, arguments.seed, arguments.again, arguments.nearest):
+            found[result["operator"], result["occurrence"]] = result
             if result["outcome"] == "survived":
                 print(f"{path}: survived {result['operator']}\n{result['difference']}", flush=True)
-            if arguments.output:
-                arguments.output.parent.mkdir(parents=True, exist_ok=True)
-                arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        killed = sum(result["outcome"] != "survived" for result in found)
-        late = sum(result["outcome"] == "timeout" for result in found)
+        results[path] = list(found.values())
+        killed = sum(result["outcome"] != "survived" for result in results[path])
+        late = sum(result["outcome"] == "timeout" for result in results[path])
         print(f"{path}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%}), {late} late", flush=True)
+        if arguments.output:
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
