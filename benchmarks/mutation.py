@@ -2,6 +2,7 @@
 
     pip install cosmic-ray
     python benchmarks/mutation.py --sample 60 --seed 0 --output outputs/mutants.json
+    python benchmarks/mutation.py --again outputs/mutants.json --output outputs/mutants.json  # those that survived
 
 Every file is tried with a seeded sample of its mutants, against the tests named beside it below. A mutant is killed
 when a test fails, or takes several times its time; one that survives is printed, to be given a test or explained: a
@@ -13,6 +14,7 @@ Each mutant is tried in a process of its own, forked from one that has imported 
 import argparse
 import contextlib
 import difflib
+import gc
 import importlib.abc
 import importlib.util
 import io
@@ -32,9 +34,14 @@ _SCALARIZERS = (
     "achievement", "cosmos", "for_problem", "hypervolume", "inverted_pbi", "linear", "normalized", "p_norm", "pbi",
     "rays", "smooth_tchebycheff", "tchebycheff",
 )  # fmt: skip
-_OF_EVERY_SCALARIZER = ("tests/scalarizers/test_every_scalarizer.py", "tests/scalarizers/test_against_pymoo.py")
+_OF_EVERY_SCALARIZER = tuple(
+    f"tests/scalarizers/test_{name}.py"
+    for name in ("options_of_every_scalarizer", "target_direction", "every_scalarizer", "against_pymoo")
+)
 _OF_EVERY_INDICATOR = ("tests/indicators/test_every_indicator.py",)
 _OF_RLHF = ("tests/objectives/test_rlhf.py", "tests/objectives/test_rlhf_gradient.py")
+# No plugin, no traceback, no collection of garbage at the end: each mutant would pay a second for them.
+_PYTEST = tuple("-x -q --tb=no -p no:cacheprovider -p no:unraisableexception -p no:threadexception".split())
 # Source files with the tests that are to notice, the nearest first.
 TARGETS: dict[str, tuple[str, ...]] = {
     **{
@@ -49,6 +56,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
         "tests/conditioning/test_svd_lora.py",
         "tests/conditioning/test_adapter_layer.py",
         "tests/conditioning/test_linear_layer.py",
+        "tests/conditioning/test_rows_of_families.py::test_what_generation_keeps_belongs_to_as_many_rows",
         "tests/conditioning/test_preference_model.py",
     ),
     "objectives/dpo.py": (
@@ -159,10 +167,17 @@ def run_tests(path: str, source: str, tests: Sequence[str], limit: float) -> tup
             os.dup2(nowhere.fileno(), 1)
             os.dup2(nowhere.fileno(), 2)
             sys.meta_path.insert(0, MutatedLoader(module_name(path), ROOT / path, source))
+            import hypothesis
             import pytest
 
+            # The same examples for every mutant, none remembered from another, and no search for the shortest.
+            phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
+            hypothesis.settings.register_profile(
+                "mutants", database=None, deadline=None, derandomize=True, phases=phases
+            )
+            hypothesis.settings.load_profile("mutants")
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]))
+                code = int(pytest.main([*_PYTEST, *tests]))
         os._exit(code)
     while time.perf_counter() - start < limit:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -181,19 +196,41 @@ def difference(source: str, mutated: str) -> str:
     return "\n".join(line for line in lines if not line.startswith(("---", "+++")))
 
 
-def tried(path: str, sample: int, seed: int) -> Iterator[dict[str, Any]]:
-    """What became of each mutant of a file.
+def survivors(path: str, results: Path) -> list[tuple[str, int, str]]:
+    """The mutants of a file that survived in an earlier run, made anew from the lines as they are today."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    source = (ROOT / path).read_text(encoding="utf-8")
+    found = []
+    for result in json.loads(results.read_text(encoding="utf-8"))[path]:
+        if result["outcome"] == "survived":
+            operator, occurrence = result["operator"], result["occurrence"]
+            text = mutate_code(source, get_operator(operator)(), occurrence)
+            if text is None or difference(source, text) != result["difference"]:
+                raise ValueError(f"{path} changed since {results} was written; run the sample anew.")
+            found.append((operator, occurrence, text))
+    return found
+
+
+def tried(
+    path: str, sample: int, seed: int, again: Path | None = None, nearest: bool = False
+) -> Iterator[dict[str, Any]]:
+    """What became of each mutant of a file, or of those that survived in the results ``again``.
+
+    With ``nearest`` the first test file alone is run.
 
     Raises:
         RuntimeError: the tests fail on the file as it is.
+        ValueError: the file changed since ``again`` was written.
     """
     source = (ROOT / path).read_text(encoding="utf-8")
-    tests = [str(ROOT / test) for test in TARGETS[path]]
+    tests = [str(ROOT / test) for test in (TARGETS[path][:1] if nearest else TARGETS[path])]
     outcome, seconds = run_tests(path, source, tests, 900.0)
     if outcome != "survived":
         raise RuntimeError(f"the tests of {path} fail on the file as it is: {outcome} after {seconds:.0f} s.")
-    for operator, occurrence, mutated in mutants(source, sample, seed):
-        outcome, took = run_tests(path, mutated, tests, 30 + 4 * seconds)
+    for operator, occurrence, mutated in survivors(path, again) if again else mutants(source, sample, seed):
+        outcome, took = run_tests(path, mutated, tests, 20 + 3 * seconds)
         yield {
             "operator": operator,
             "occurrence": occurrence,
@@ -210,6 +247,8 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=60, help="mutants of each file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON of all mutants")
+    parser.add_argument("--again", type=Path, help="JSON of an earlier run, whose survivors alone are tried")
+    parser.add_argument("--nearest", action="store_true", help="run the nearest test file alone, which is quicker")
     arguments = parser.parse_args()
     # What takes long to import, and is not mutated.
     import accelerate  # noqa: F401
@@ -220,17 +259,25 @@ def main() -> int:
     import safetensors.torch  # noqa: F401
     import torch
     import transformers  # noqa: F401
+    import trl  # noqa: F401
+    from trl import DPOConfig, DPOTrainer  # noqa: F401
 
     torch.set_num_threads(1)
-    results: dict[str, list[dict[str, Any]]] = {}
-    for path in arguments.files or TARGETS:
-        found = results[path] = []
-        for result in tried(path, arguments.sample, arguments.seed):
-            found.append(result)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    # What is here is not looked through again by every child.
+    gc.collect()
+    gc.freeze()
+    results: dict[str, list[dict[str, Any]]] = json.loads(arguments.again.read_text()) if arguments.again else {}
+    for path in arguments.files or (tuple(results) if arguments.again else TARGETS):
+        found = {(each["operator"], each["occurrence"]): each for each in results.get(path, ())}
+        for result in tried(path, arguments.sample, arguments.seed, arguments.again, arguments.nearest):
+            found[result["operator"], result["occurrence"]] = result
             if result["outcome"] == "survived":
                 print(f"{path}: survived {result['operator']}\n{result['difference']}", flush=True)
-        killed = sum(result["outcome"] != "survived" for result in found)
-        print(f"{path}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%})", flush=True)
+        results[path] = list(found.values())
+        killed = sum(result["outcome"] != "survived" for result in results[path])
+        late = sum(result["outcome"] == "timeout" for result in results[path])
+        print(f"{path}: {killed} of {len(found)} killed ({killed / max(1, len(found)):.0%}), {late} late", flush=True)
         if arguments.output:
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -1,7 +1,9 @@
 """SVD-LoRA: W(λ) = W0 + c·U·diag(σ, s·λ)·Vᵀ."""
 
 import copy
+import json
 import math
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.preference_state import PreferenceRecord
 from mopref.conditioning.svd_lora import check_ranks
 
 OBJECTIVES = ("a", "b")
@@ -201,6 +204,9 @@ def test_a_bfloat16_base_stays_bfloat16(make_llama, randomise, five_preferences,
         ({"preference_rank": 0}, "rank is 8 and preference_rank 0"),
         ({"initialization": "no-such-start"}, "initialization is 'no-such-start': choose 'zero-output' or 'paper'"),
         ({"scaling": float("nan")}, "scaling is nan: it must be positive and finite"),
+        ({"scaling": float("inf")}, "scaling is inf"),
+        ({"scaling": 0.0}, r"scaling is 0\.0"),
+        ({"scaling": -0.5}, r"scaling is -0\.5"),
     ],
 )
 def test_invalid_configurations_raise(options, message):
@@ -273,6 +279,68 @@ def test_settings_of_another_type_are_named(options, message):
 def test_names_that_lead_elsewhere_are_refused(name):
     with pytest.raises(ValueError, match=r"objectives hold .*, which cannot name a folder of its own"):
         SVDLoRAConfig(objectives=("a", name))
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken(make_mlp, randomise, merge_by_hand, five_preferences):
+    """No shared direction, and one of each preference; the paper's with one shared direction."""
+    config = SVDLoRAConfig(OBJECTIVES, rank=0, preference_rank=1, scaling=1e-3)
+    assert (config.total_rank, config.scaling) == (2, 1e-3)
+    base = make_mlp()
+    model = randomise(PreferenceModel(copy.deepcopy(base), config))
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+    output = model(x, preferences=five_preferences)
+    for row, preference in enumerate(five_preferences):
+        torch.testing.assert_close(output[row], merge_by_hand(base, model, preference, 1e-3)(x[row]))
+    assert SVDLoRAConfig.paper(OBJECTIVES, rank=1).scaling == 512
+
+
+def test_the_defaults_stay():
+    """Adapters of settings that leave them out depend on them."""
+    expected = SVDLoRAConfig(
+        OBJECTIVES, rank=8, preference_rank=4, scaling=1.0, initialization="zero-output", target_modules=None,
+        layers=None, seed=0,
+    )  # fmt: skip
+    assert SVDLoRAConfig(OBJECTIVES) == expected
+    assert SVDLoRAConfig.paper(OBJECTIVES).rank == 8
+
+
+def test_names_read_from_a_file_are_the_same_names(make_mlp):
+    """Texts that are equal, and not the program's own."""
+    settings = json.loads('{"initialization": "paper", "target_modules": "all-linear"}')
+    config = SVDLoRAConfig(OBJECTIVES, **settings)
+    assert config.target_modules == "all-linear"
+    layers = PreferenceModel(make_mlp(), config).adapters.values()
+    assert layers
+    assert all((layer.scale == 0).all() and layer.U.any() for layer in layers)
+
+
+@pytest.mark.parametrize("changed", [("U",), ("U", "sigma"), ("U", "scale"), ("sigma", "scale")])
+def test_a_layer_changes_something_where_a_direction_and_a_factor_are_not_0(changed, make_mlp):
+    layer = PreferenceModel(make_mlp(), SVDLoRAConfig(OBJECTIVES, rank=2)).adapters["0"]
+    with torch.no_grad():
+        for name in ("U", "sigma", "scale"):
+            getattr(layer, name).fill_(0.5 if name in changed else 0.0)
+    changes = any(layer.delta_weight(corner).any() for corner in torch.eye(2))
+    assert layer.changes_something is bool(changes)
+    assert changes == ("U" in changed and len(changed) == 2)
+
+
+@pytest.mark.parametrize(
+    ("generating", "gradients", "computed", "kept"), [(True, False, 1, 1), (True, True, 2, 0), (False, False, 2, 0)]
+)
+def test_a_gate_is_kept_while_generating_without_gradients(
+    generating, gradients, computed, kept, make_mlp, randomise, monkeypatch
+):
+    layer = randomise(PreferenceModel(make_mlp(), SVDLoRAConfig(OBJECTIVES, rank=2))).adapters["0"]
+    layer.state.set(PreferenceRecord(torch.tensor([[0.25, 0.75]])))
+    gate, calls = layer.gate, []
+    monkeypatch.setattr(layer, "gate", lambda preferences: calls.append(1) or gate(preferences))
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    with layer.state.generation() if generating else nullcontext(), torch.set_grad_enabled(gradients):
+        first, again = layer(x), layer(x)
+        assert (len(calls), len(layer.state.gates)) == (computed, kept)
+    assert torch.equal(first, again)
+    assert not layer.state.gates
 
 
 def test_settings_are_kept_as_pythons_own():

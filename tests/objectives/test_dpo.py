@@ -377,6 +377,18 @@ def test_precompute_compares_the_longest_row(make_llama, rows, monkeypatch):
     assert len(seen) == 1, "only where it matters"
 
 
+def test_implicit_rewards_are_beta_times_the_log_ratios():
+    scores = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
+    assert DPO(NAMES, beta=0.25).implicit_rewards(scores).tolist() == [[0.5, -1.0], [0.0, 0.25]]
+
+
+def test_the_defaults_stay():
+    """Runs of recipes that leave them out depend on them."""
+    dpo = DPO(NAMES)
+    assert (dpo.beta, dpo.loss, dpo.label_smoothing) == (0.1, "sigmoid", None)
+    assert (dpo.length_normalized, dpo.disable_dropout) == (False, True)
+
+
 def test_pure_losses():
     """Pinned at signed margin 2, β = ½: β·margin = 1."""
     margin = torch.tensor([2.0], dtype=torch.float64)

@@ -8,7 +8,10 @@ import pytest
 import torch
 from _checkpoints import seal
 
+from mopref import TrainerConfig
 from mopref.training.checkpoint import check_replaceable, load_state, save_state
+from mopref.training.checkpoints import Checkpoints
+from mopref.training.manifest import read_manifest
 
 
 class Inner(NamedTuple):
@@ -44,6 +47,14 @@ def test_nested_state_round_trip(tmp_path):
     for key in ("betas", "text", "flag", "big", "dict", "floats"):
         assert loaded[key] == state[key]
     assert isinstance(loaded["betas"], tuple)
+
+
+def test_a_state_of_no_run_is_one_before_the_first_step_of_a_first_attempt(tmp_path):
+    """As a trainer's own before it starts, so that a run's checkpoints come after it."""
+    save_state({}, tmp_path)
+    manifest = read_manifest(tmp_path)
+    assert (manifest["step"], manifest["attempt"]) == (0, Checkpoints(TrainerConfig()).attempt)
+    assert manifest["settings"] == manifest["identity"] == {}
 
 
 def test_named_tuples_come_back_as_what_they_were(tmp_path):
@@ -179,7 +190,9 @@ def test_a_file_that_cannot_be_read_is_named_with_its_folder(name, content, tmp_
         load_state(tmp_path)
 
 
-@pytest.mark.parametrize("tree", ['{"list": [1]}', "3", "[1, 2]", '{"dict": [["a", [1, 2]]]}', '{"set": []}'])
+@pytest.mark.parametrize(
+    "tree", ['{"list": [1]}', "3", "[1, 2]", '{"dict": [["a", [1, 2]]]}', '{"set": []}', '{"array": []}']
+)
 def test_a_tree_of_another_shape_is_refused_also_beside_no_tensors(tree, tmp_path):
     save_state({"a": 1}, tmp_path)
     (tmp_path / "state.json").write_text(tree)

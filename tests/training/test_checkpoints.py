@@ -1,7 +1,6 @@
 """Which checkpoints of a run are kept, which is the newest, and that an older run's are not taken for its own."""
 
 import json
-import shutil
 
 import pytest
 from _checkpoints import empty_checkpoint
@@ -73,6 +72,42 @@ def test_a_new_run_does_not_begin_among_older_checkpoints(tmp_path):
         checkpoints_of(tmp_path).begin()
 
 
+def test_the_last_one_of_an_earlier_run_is_named(tmp_path):
+    for step in (4, 10, 9):
+        empty_checkpoint(tmp_path, step)
+    with pytest.raises(ValueError, match="which holds checkpoint-10 of an earlier run"):
+        checkpoints_of(tmp_path).begin()
+
+
+def test_a_torn_one_hides_none_that_comes_after_it(tmp_path):
+    for step in (2, 4, 6):
+        empty_checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-2" / "manifest.json").unlink()
+    assert [each.step for each in checkpoints_in(tmp_path)] == [6, 4]
+
+
+def test_there_is_no_newest_before_the_first(tmp_path):
+    assert checkpoints_of(tmp_path).newest() is None
+    assert checkpoints_of(tmp_path / "new").newest() is None
+    assert Checkpoints(TrainerConfig()).newest() is None
+
+
+def test_without_an_output_dir_there_is_nothing_to_note(tmp_path):
+    checkpoints = Checkpoints(TrainerConfig())
+    checkpoints.begin()
+    checkpoints.went_on(tmp_path, 4, by_name=True)
+    assert (checkpoints.attempt, checkpoints.saved) == (1, None)
+    checkpoints.wrote(5, [])
+    assert checkpoints.saved == 5
+
+
+@pytest.mark.parametrize("every", [None, 2])
+def test_left_overs_go_when_a_run_goes_on_and_writes(every, tmp_path):
+    (tmp_path / ".checkpoint-9.ab12.unfinished").mkdir()
+    checkpoints_of(tmp_path, checkpoint_every=every).went_on(empty_checkpoint(tmp_path, 2), 2, by_name=False)
+    assert (tmp_path / ".checkpoint-9.ab12.unfinished").exists() == (every is None)
+
+
 def test_left_overs_of_killed_writes_go_when_a_run_begins(tmp_path):
     for name in (".checkpoint-9.ab12.unfinished", ".checkpoint-7.ab.removed", ".other.ab.unfinished", "mine"):
         (tmp_path / name).mkdir()
@@ -115,22 +150,23 @@ def test_going_back_by_name_begins_another_attempt(tmp_path):
     assert (again.attempt, again.saved) == (2, 3)
 
 
-def test_one_from_elsewhere_is_not_this_folders(tmp_path):
-    (tmp_path / "other").mkdir()
-    other = empty_checkpoint(tmp_path / "other", 4)
+@pytest.mark.parametrize("name", ["before", "the-others"])
+def test_one_from_elsewhere_is_not_this_folders(name, tmp_path):
+    (tmp_path / name).mkdir()
+    other = empty_checkpoint(tmp_path / name, 4)
     checkpoints = checkpoints_of(tmp_path / "run")
     checkpoints.went_on(other, 4, went_back=True)
     assert (checkpoints.attempt, checkpoints.saved) == (1, None)
     assert checkpoints.is_due(4, is_last=False)
-    shutil.rmtree(tmp_path / "other")
 
 
 @pytest.mark.parametrize(
-    ("step", "last", "due"), [(4, False, True), (5, False, False), (5, True, True), (3, True, True)]
+    ("step", "last", "due"),
+    [(4, False, True), (5, False, False), (5, True, True), (3, True, True), (100_000, False, True)],
 )
 def test_which_steps_are_saved(step, last, due, tmp_path):
     checkpoints = checkpoints_of(tmp_path)
     assert checkpoints.is_due(step, last) is due
-    checkpoints.saved = step
+    checkpoints.saved = int(str(step))
     assert not checkpoints.is_due(step, last)
     assert not checkpoints_of(tmp_path, checkpoint_every=None).is_due(step, last)

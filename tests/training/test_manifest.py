@@ -57,7 +57,11 @@ def test_no_byte_of_it_can_change_unnoticed(data, tmp_path_factory):
 
 def test_a_file_of_other_content_or_size_is_refused(folder):
     manifest = read_manifest(folder)
-    for content, message in ((b"contens", r"one is no longer .* \(sha256\)"), (b"conten", r"one is no .* \(6 bytes\)")):
+    for content, message in (
+        (b"contens", r"one is no longer .* \(sha256\)"),
+        (b"conten", r"one is no .* \(6 bytes\)"),
+        (b"contents", r"one is no .* \(8 bytes\)"),
+    ):
         (folder / "one").write_bytes(content)
         with pytest.raises(ValueError, match=f"{folder.name} is a damaged checkpoint: {message}"):
             check_files(folder, manifest, ["two", "one"])
@@ -105,6 +109,37 @@ def test_an_entry_that_is_something_else_is_named(name, value, folder):
     (folder / MANIFEST).write_text(json.dumps({**manifest, name: value}))
     with pytest.raises(ValueError, match=rf"'{name}' in manifest\.json is {value!r}"):
         read_manifest(folder)
+
+
+def test_a_manifest_too_large_is_refused_before_it_is_read(folder):
+    """A whole one with white space behind it, of 4 MiB, and of a byte more."""
+    content = (folder / MANIFEST).read_bytes()
+    (folder / MANIFEST).write_bytes(content.ljust(4 * 1024**2))
+    assert read_manifest(folder) == json.loads(content)
+    (folder / MANIFEST).write_bytes(content.ljust(4 * 1024**2 + 1))
+    with pytest.raises(ValueError, match=r"manifest\.json has 4194305 bytes, where 4194304 are the most"):
+        read_manifest(folder)
+
+
+def test_the_order_of_its_entries_says_nothing(folder):
+    """Nor does the text's encoding, which is ASCII."""
+    content = (folder / MANIFEST).read_bytes()
+    assert content.isascii()
+    manifest = json.loads(content)
+    (folder / MANIFEST).write_text(json.dumps(dict(reversed(manifest.items()))))
+    assert read_manifest(folder) == manifest
+
+
+def test_the_version_of_the_format_is_written(folder):
+    """Whoever raises it has to say what becomes of the checkpoints of this one."""
+    assert json.loads((folder / MANIFEST).read_text())["format_version"] == 2
+
+
+def test_files_of_any_size_are_checked(tmp_path):
+    for size in (0, 1, 300, 70_000):
+        (tmp_path / "file").write_bytes(b"x" * size)
+        write_manifest(tmp_path, ABOUT, ["file"])
+        check_files(tmp_path, read_manifest(tmp_path), ["file"])
 
 
 def test_numbers_of_numpy_are_not_written_in_silence(tmp_path):

@@ -1,5 +1,6 @@
 """Losses of one margin, by hand, and over the labels of m objectives."""
 
+import json
 import math
 
 import pytest
@@ -110,6 +111,20 @@ def test_large_margins_do_not_overflow():
 def test_values_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MarginLoss(**options)
+
+
+def test_no_flipped_labels_leave_the_plain_loss():
+    """ε = 0, the end of its range; and ε close to ½, the other."""
+    margins = torch.tensor([1.5, -0.4], dtype=torch.float64)
+    robust, plain = MarginLoss("robust", label_smoothing=0.0), MarginLoss("sigmoid")
+    torch.testing.assert_close(robust(margins, LABELS), plain(margins, LABELS))
+    value = MarginLoss("robust", 0.7, 0.49)(margins, LABELS)[0, 0].item()
+    assert value == pytest.approx(by_hand(1.5, 0.7, "robust", 0.49), rel=1e-9)
+
+
+def test_a_name_read_from_a_file_is_the_same_name():
+    name = json.loads('"robust"')
+    assert MarginLoss(name, label_smoothing=0.2).label_smoothing == 0.2
 
 
 @pytest.mark.parametrize(

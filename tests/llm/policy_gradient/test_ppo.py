@@ -1,5 +1,7 @@
 """PPO: advantages against a plain loop over tokens, normalised over real ones, and the critic's loss by hand."""
 
+import math
+
 import pytest
 import torch
 from _tensors import tensor, tolerance
@@ -96,13 +98,60 @@ def test_a_clipped_value_has_no_gradient():
         ({"discount": 0.0}, r"discount is 0\.0: it lies in \(0, 1\]"),
         ({"discount": 1.1}, r"discount is 1\.1"),
         ({"gae_lambda": 1.5}, r"gae_lambda is 1\.5: it lies in \[0, 1\]"),
+        ({"discount": -0.5}, r"discount is -0\.5"),
+        ({"gae_lambda": -0.5}, r"gae_lambda is -0\.5"),
         ({"value_clip_range": -1.0}, r"value_clip_range is -1\.0: it must be positive, or None"),
+        ({"value_clip_range": 0.0}, r"value_clip_range is 0\.0"),
         ({"value_coefficient": 0.0}, r"value_coefficient is 0\.0: it must be positive"),
+        ({"value_coefficient": -0.5}, r"value_coefficient is -0\.5"),
+        ({"value_coefficient": math.inf}, "value_coefficient is inf: it must be positive and finite"),
+        ({"value_coefficient": math.nan}, "value_coefficient is nan"),
     ],
 )
 def test_settings_out_of_range_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         PPO(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"discount": 1.0, "gae_lambda": 1.0},
+        {"discount": 1e-3, "gae_lambda": 0.0},
+        {"value_clip_range": 1e-3, "value_coefficient": 1e-3},
+        {"value_clip_range": math.inf, "value_coefficient": 100.0},
+    ],
+    ids=str,
+)
+def test_settings_at_the_ends_of_their_ranges_are_taken(options):
+    made = PPO(**options)
+    assert {name: getattr(made, name) for name in options} == options
+
+
+@pytest.mark.parametrize("name", ["discount", "gae_lambda", "value_coefficient", "value_clip_range"])
+def test_settings_of_another_type_are_named(name):
+    with pytest.raises(TypeError, match=f"{name} is 'x'"):
+        PPO(**{name: "x"})
+    assert type(getattr(PPO(**{name: 1}), name)) is float
+
+
+def test_the_defaults_stay():
+    """Runs of recipes that leave them out depend on them."""
+    expected = PPO(
+        epochs=2, minibatches=1, clip_range=0.2, discount=1.0, gae_lambda=0.95, value_clip_range=0.5,
+        value_coefficient=0.5,
+    )  # fmt: skip
+    assert PPO() == expected
+
+
+def test_a_value_moved_either_way_is_clipped_at_its_range():
+    """Away from the return the further value counts: of V_old 0, V −1 and R 2, (−1 − 2)² and not (−0.2 − 2)²."""
+    old, mask = tensor([[[0.0]]]), tensor([[True]], torch.bool)
+    for sign in (-1.0, 1.0):
+        away = value_loss(tensor([[[-sign]]]), old, tensor([[[2 * sign]]]), mask, 0.2)
+        assert away.item() == pytest.approx(0.5 * 9, rel=tolerance(1e-6))
+        towards = value_loss(tensor([[[sign]]]), old, tensor([[[2 * sign]]]), mask, 0.2)
+        assert towards.item() == pytest.approx(0.5 * 1.8**2, rel=tolerance(1e-6))
 
 
 def test_needs_a_critic_and_one_sample():

@@ -1,5 +1,8 @@
 """Mean rewards on fresh samples: repeatable, per prompt, of the base too, and what they cost."""
 
+import inspect
+import warnings
+
 import pytest
 import torch
 from policy_gradient_inputs import PREFERENCES, ROWS, make_settings
@@ -7,7 +10,7 @@ from policy_gradient_inputs import PREFERENCES, ROWS, make_settings
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.policy import Sampling
 from mopref.llm.policy.padding import padding_traits
-from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_statistics, reward_table
 from mopref.llm.rewards import token_reward
 
 
@@ -28,9 +31,35 @@ def test_means_and_standard_errors_are_over_prompts(model):
 
 
 def test_one_prompt_has_no_standard_error(model):
-    statistics = evaluate_rewards(model, make_settings(), ROWS[:1], PREFERENCES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        statistics = evaluate_rewards(model, make_settings(), ROWS[:1], PREFERENCES)
+    assert statistics.standard_errors.shape == (2, 2)
     assert statistics.standard_errors.isnan().all()
     assert statistics.rewards.isfinite().all()
+
+
+def test_statistics_of_a_table_by_hand():
+    """Two prompts: means, and s / √2 = |difference| / 2; then KL, length and cut in their columns."""
+    table = torch.tensor([[[1.0, 5.0, 0.5, 10.0, 0.0], [3.0, -1.0, 1.5, 20.0, 1.0]]], dtype=torch.float64)
+    statistics = reward_statistics(table)
+    assert statistics.rewards.tolist() == [[2.0, 2.0]]
+    torch.testing.assert_close(statistics.standard_errors, torch.tensor([[1.0, 3.0]]).double())
+    assert (statistics.kl.item(), statistics.lengths.item(), statistics.truncated.item()) == (1.0, 15.0, 0.5)
+
+
+def test_the_defaults_stay_and_are_those_of_the_table():
+    """Figures that were published with a seed depend on them."""
+    expected = {"batch_size": 16, "samples_per_prompt": None, "with_kl": True, "seed": 0, "progress": False}
+    for function in (evaluate_rewards, reward_table):
+        parameters = inspect.signature(function).parameters.values()
+        defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+        assert defaults == expected
+
+
+def test_nothing_to_evaluate_on_is_refused(model):
+    with pytest.raises(ValueError, match="there is nothing to evaluate on: give data with at least one prompt"):
+        evaluate_rewards(model, make_settings(), [], PREFERENCES)
 
 
 def test_the_same_seed_gives_the_same_and_the_random_state_stays(model):
@@ -59,6 +88,11 @@ def test_the_truncation_penalty_plays_no_part(model):
     penalised = evaluate_rewards(model, make_settings(truncation_penalty=10.0), ROWS, PREFERENCES)
     assert plain.truncated.max() > 0
     assert torch.equal(penalised.rewards, plain.rewards)
+    sampling = Sampling(max_new_tokens=2, min_new_tokens=2, stop_token_ids=(2,))
+    functions = {"length": first_token(0.0), "even": first_token(-50.0)}
+    cut = evaluate_rewards(model, make_settings(sampling=sampling, reward_functions=functions), ROWS, PREFERENCES)
+    assert cut.truncated.tolist() == [1.0, 1.0]
+    assert cut.rewards.tolist() == [[55.25, 5.25]] * 2, "means of the prompts' first tokens, as they are"
 
 
 def test_every_preference_is_under_its_own_adapters(make_llama, randomise):
