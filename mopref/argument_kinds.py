@@ -104,7 +104,7 @@ def checked_fields(settings: Any) -> None:
         TypeError: a field of another kind; it is named.
         ValueError: as ``checked_kind`` does.
     """
-    hints = _hints(type(settings))
+    hints = _hints(type(settings))  # type: ignore[arg-type]
     for field in fields(settings):
         value = getattr(settings, field.name)
         checked = checked_kind(value, hints[field.name], field.name)

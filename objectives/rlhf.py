@@ -1,8 +1,7 @@
 """RLHF: policy gradients on a vector of rewards, one model for every balance.
 
-An update's way: ``updates`` samples a rollout (``policy_gradient/rollout.py``), judges it by the algorithm's advantages
-(``experience.py``) and cuts it into the batches of one or more optimiser steps; ``training_losses`` runs the policy on
-such a batch and makes the m losses of it (``surrogate.py``).
+``updates`` samples a rollout (``policy_gradient/rollout.py``), judges it by advantages (``experience.py``) and cuts it
+into batches of a step each; ``training_losses`` runs the policy on one and makes its m losses (``surrogate.py``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +52,9 @@ class RLHF(Objective):
     The KL's estimate from a response is Σ_t d_t in nats, d = log π − log π_ref at each sampled token: unbiased, though
     a single one may be negative. Its gradient goes through −β d_t as a reward of the token.
 
-    A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text; ``tokenize_prompts`` of
-    ``mopref.llm.data`` makes them. Sampling draws from PyTorch's global generator, which ``ParetoTrainer`` seeds and
-    keeps in checkpoints. The model's dropout is set to 0, for good, when a trainer is made: log π of a sample would be
-    another one in the step that learns from it.
+    A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text: ``mopref.llm.data`` makes them
+    by ``tokenize_prompts``. Samples are drawn from PyTorch's generator, which ``ParetoTrainer`` seeds and keeps. The
+    model's dropout is set to 0, for good, when a trainer is made: the log π that is learned from is that of the sample.
 
     Args:
         rewards: name to reward, in the order of a preference. A reward is a callable ``(prompts, responses) -> (N,)``,

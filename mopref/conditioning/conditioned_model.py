@@ -78,17 +78,15 @@ def objective_names(objectives: int | Sequence[str]) -> tuple[str, ...]:
     if isinstance(objectives, int):
         check_numbers({"objectives": objectives})
         objectives = numbered_names(objectives)
-    objectives = checked_kind(objectives, Sequence[str], "objectives")
-    if not all(isinstance(name, str) for name in objectives) or not 0 < len(set(objectives)) == len(objectives):
-        raise ValueError(
-            f"objectives are {short_repr(objectives)}: give at least one name, each once, or their number."
-        )
-    for name in objectives:
+    names: Sequence[str] = checked_kind(objectives, Sequence[str], "objectives")
+    if not all(isinstance(name, str) for name in names) or not 0 < len(set(names)) == len(names):
+        raise ValueError(f"objectives are {short_repr(names)}: give at least one name, each once, or their number.")
+    for name in names:
         if not is_readable_text(name):
             raise ValueError(
                 f"objectives hold {name!r:.80}, which has control characters in it: choose a name without them."
             )
-    return tuple(objectives)
+    return tuple(names)
 
 
 def check_objectives(model: nn.Module, names: Sequence[str], whose: str) -> None:
