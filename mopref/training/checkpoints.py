@@ -118,7 +118,7 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 if not found:
                     raise
-                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=5)
+                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
         return found
 
     def went_on(self, folder: Path, step: int, went_back: bool) -> None:

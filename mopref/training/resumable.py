@@ -166,7 +166,7 @@ class Resumable:
             except (ValueError, FileNotFoundError) as error:
                 if folder == candidates[-1]:
                     raise
-                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
+                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=3)
             else:
                 # Where a damaged one was passed over, it must not count as later than those to come.
                 self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])

@@ -96,8 +96,9 @@ def test_points_that_are_not_better_than_the_reference_add_nothing():
 
 def test_hypervolume_says_when_it_is_approximate():
     points = sphere(101, 7)
-    with pytest.warns(UserWarning, match=r"the hypervolume of .* is an approximation"):
+    with pytest.warns(UserWarning, match=r"the hypervolume of .* is an approximation") as told:
         value = hypervolume(points, [1.1] * 7)
+    assert told[0].filename == __file__, "it points at the call"
     assert hypervolume_with_method(points, [1.1] * 7) == (value, False)
     assert value == pytest.approx(moocore.hypervolume(points, ref=[1.1] * 7), rel=1e-3)
     assert value != moocore.hypervolume(points, ref=[1.1] * 7)

@@ -126,8 +126,9 @@ def test_a_damaged_newest_one_is_passed_over_and_told(name, whole, tmp_path):
     content[len(content) // 2] ^= 64
     path.write_bytes(content)
     again = trainer_of(tmp_path / "whole")
-    with pytest.warns(UserWarning, match="passed over a checkpoint: .*checkpoint-6 is a damaged checkpoint"):
+    with pytest.warns(UserWarning, match="passed over a checkpoint: .*checkpoint-6 is a damaged checkpoint") as told:
         assert again.train(resume_from="latest") == whole.history
+    assert {each.filename for each in told} == {__file__}, "it points at the call of train"
     # The step is saved again, in its place.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
