@@ -1,6 +1,7 @@
 """What a front looks like by itself: definitions, numbers worked out by hand, and what they do not depend on."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -85,6 +86,24 @@ def test_sparsity_and_spacing_do_not_depend_on_sign_order_or_place(points, rando
             assert indicator(-points, maximize=True) == pytest.approx(value, nan_ok=True, abs=1e-12)
         assert indicator(points[order]) == pytest.approx(value, nan_ok=True, abs=1e-12)
         assert indicator(points + 5) == pytest.approx(value, nan_ok=True, abs=1e-9)
+
+
+def test_one_point_has_neither_and_two_have_both():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isnan(sparsity([[1.0, 2.0]]))
+        assert math.isnan(spacing([[1.0, 2.0]]))
+    # Gaps (3, 4): 25 over m (N − 1) = 2; and both have the same neighbour's distance.
+    assert sparsity([[0.0, 4.0], [3.0, 0.0]]) == 12.5
+    assert spacing([[0.0, 4.0], [3.0, 0.0]]) == 0.0
+
+
+def test_a_tolerance_may_be_small_and_none_below_0_is_taken():
+    points = [[0.0, 1.0], [0.25, 0.75]]
+    assert number_of_distinct_non_dominated(points, tolerance=0.25) == 1
+    assert number_of_distinct_non_dominated(points, tolerance=0.2) == 2
+    with pytest.raises(ValueError, match=r"tolerance is -0\.25"):
+        number_of_distinct_non_dominated(points, tolerance=-0.25)
 
 
 def test_range_of_objectives():

@@ -47,6 +47,29 @@ def test_preference_regret_by_hand():
         preference_regret([1.0, 2.0], [1.0])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (np.empty((3, 0)),),
+        (np.empty((2, 3)),),
+        (np.zeros((2, 2, 2)),),
+        ([], []),
+        ([[1.0]], [[1.0]]),
+        (1.0, 1.0),
+        ([1.0, 2.0], [1.0, 2.0, 3.0]),
+    ],
+    ids=lambda arguments: str([np.shape(each) for each in arguments]),
+)
+def test_a_regret_of_other_shapes_is_refused(arguments):
+    with pytest.raises(ValueError, match="scalarized has shape"):
+        preference_regret(*arguments)
+
+
+def test_the_first_row_without_a_direction_is_named():
+    with pytest.raises(ValueError, match="ideal point in row 1, where"):
+        cross_angle([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]], [[1, 1]] * 3, [0, 0])
+
+
 class AlongPreference(IdealPointScalarizer):
     """The largest shortfall; aims along λ."""
 
@@ -106,6 +129,12 @@ def test_from_a_reference_point_the_line_goes_both_ways():
     assert scalarizer_cross_angle([[0.5, 0.0]], [[0.5, 0.5]], scalarizer) == pytest.approx(
         math.degrees(math.atan2(1, 0.5)) - 45
     )
+
+
+def test_what_is_as_good_as_the_reference_point_in_an_objective_is_not_on_the_way_back():
+    """(−1/2, 0) from the point, whose way up is (1, 1)."""
+    angle = scalarizer_cross_angle([[0.5, 1.0]], [[0.5, 0.5]], AchievementScalarizing([1.0, 1.0]))
+    assert angle == pytest.approx(135.0)
 
 
 def test_cross_angle_of_a_scalarizer_that_aims_nowhere():

@@ -106,7 +106,18 @@ def test_hypervolume_says_when_it_is_approximate():
         assert hypervolume(-points, [-1.1] * 7, maximize=True) == value
 
 
-@pytest.mark.parametrize(("m", "n", "exact"), [(4, 600, True), (5, 501, True), (6, 500, True), (6, 501, False)])
+@pytest.mark.parametrize(
+    ("m", "n", "exact"),
+    [
+        (4, 600, True),
+        (5, 5000, True),
+        (6, 500, True),
+        (6, 501, False),
+        (7, 100, True),
+        (7, 101, False),
+        (8, 1, False),
+    ],
+)
 def test_where_exact_ends(m, n, exact):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the function that returns the method must not warn
