@@ -15,6 +15,7 @@ from mopref.llm.policy import Policy
 from mopref.llm.policy.padding import padding_traits
 from mopref.objectives import DPO
 from mopref.objectives.dpo import LOSSES, PairBatch, preference_signs
+from mopref.registry import OBJECTIVES
 from mopref.scalarizers import Linear
 
 NAMES = ("helpful", "harmless", "brief")
@@ -380,6 +381,10 @@ def test_precompute_compares_the_longest_row(make_llama, rows, monkeypatch):
 def test_implicit_rewards_are_beta_times_the_log_ratios():
     scores = torch.tensor([[2.0, -4.0], [0.0, 1.0]])
     assert DPO(NAMES, beta=0.25).implicit_rewards(scores).tolist() == [[0.5, -1.0], [0.0, 0.25]]
+
+
+def test_it_is_known_by_its_name():
+    assert OBJECTIVES.find("dpo") is DPO
 
 
 def test_the_defaults_stay():

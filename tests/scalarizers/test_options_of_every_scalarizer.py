@@ -39,6 +39,7 @@ def test_the_defaults_stay(name):
 
 
 def test_the_defaults_of_normalized_stay():
+    assert SCALARIZERS.find("normalized") is Normalized
     assert repr(Normalized(Linear())) == repr(Normalized(Linear(), window=256, minimum_range=1e-3))
 
 

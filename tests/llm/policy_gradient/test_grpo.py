@@ -6,6 +6,7 @@ from _tensors import tensor, tolerance
 from policy_gradient_inputs import make_groups, one_token_groups
 
 from mopref.llm.policy_gradient import GRPO
+from mopref.llm.policy_gradient.algorithm import ALGORITHMS
 
 
 def test_by_hand():
@@ -36,3 +37,9 @@ def test_equals_the_loop(normalize):
 def test_needs_two_samples():
     assert GRPO.fewest_samples == 2
     assert not GRPO.needs_critic
+
+
+def test_it_is_known_by_its_name():
+    assert ALGORITHMS.find("grpo") is GRPO
+    assert repr(GRPO()).startswith("GRPO(epochs=")
+    assert GRPO() == GRPO()

@@ -8,7 +8,7 @@ from _tensors import tensor, tolerance
 from policy_gradient_inputs import make_groups
 
 from mopref.llm.policy_gradient import PPO
-from mopref.llm.policy_gradient.algorithm import sums_to_go
+from mopref.llm.policy_gradient.algorithm import ALGORITHMS, sums_to_go
 from mopref.llm.policy_gradient.ppo import generalized_advantages, value_loss
 
 
@@ -158,3 +158,9 @@ def test_needs_a_critic_and_one_sample():
     assert PPO.needs_critic
     assert PPO.fewest_samples == 1
     assert PPO().epochs == 2
+
+
+def test_it_is_known_by_its_name():
+    assert ALGORITHMS.find("ppo") is PPO
+    assert repr(PPO()).startswith("PPO(epochs=")
+    assert PPO() == PPO()

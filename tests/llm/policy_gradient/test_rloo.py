@@ -6,6 +6,7 @@ from _tensors import tensor, tolerance
 from policy_gradient_inputs import make_groups
 
 from mopref.llm.policy_gradient import RLOO, RolloutGroups
+from mopref.llm.policy_gradient.algorithm import ALGORITHMS
 
 
 def test_by_hand():
@@ -44,3 +45,9 @@ def test_equals_the_loop(normalize):
 def test_needs_two_samples():
     assert RLOO.fewest_samples == 2
     assert not RLOO.needs_critic
+
+
+def test_it_is_known_by_its_name():
+    assert ALGORITHMS.find("rloo") is RLOO
+    assert repr(RLOO()).startswith("RLOO(epochs=")
+    assert RLOO() == RLOO()
