@@ -61,6 +61,12 @@ def test_normalised_advantages_have_mean_0_and_deviation_1_over_real_tokens():
     torch.testing.assert_close(advantages.returns, plain.returns)
 
 
+def test_a_response_of_one_token():
+    """Nothing follows it: its reward minus its value."""
+    advantages = generalized_advantages(tensor([[3.0]]), tensor([[1.0]]), tensor([True], torch.bool), 0.9, 0.8)
+    assert advantages.tolist() == [[2.0]]
+
+
 def test_generalized_advantages_leave_their_inputs_alone():
     groups = make_groups()
     rewards, values = groups.values.clone(), groups.values.clone()

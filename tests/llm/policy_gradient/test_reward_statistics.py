@@ -46,6 +46,11 @@ def test_statistics_of_a_table_by_hand():
     assert statistics.rewards.tolist() == [[2.0, 2.0]]
     torch.testing.assert_close(statistics.standard_errors, torch.tensor([[1.0, 3.0]]).double())
     assert (statistics.kl.item(), statistics.lengths.item(), statistics.truncated.item()) == (1.0, 15.0, 0.5)
+    for m in (1, 3, 5):
+        numbered = torch.arange(m + 3.0).expand(2, 4, m + 3)
+        statistics = reward_statistics(numbered)
+        assert statistics.rewards.tolist() == [list(range(m))] * 2
+        assert torch.stack(statistics[2:]).tolist() == [[m] * 2, [m + 1] * 2, [m + 2] * 2]
 
 
 def test_the_defaults_stay_and_are_those_of_the_table():
