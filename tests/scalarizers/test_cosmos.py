@@ -6,7 +6,7 @@ import pytest
 import torch
 from _tensors import tensor
 from hypothesis import assume, given, settings, strategies as st
-from scalarizer_asserts import assert_formula, assert_value
+from scalarizer_asserts import assert_formula, assert_value, value_and_gradient
 from scalarizer_inputs import away_from_zero, cases
 
 from mopref.scalarizers import COSMOS, Linear
@@ -62,3 +62,10 @@ def test_it_may_prefer_a_dominated_point():
 def test_a_negative_price_raises(mu):
     with pytest.raises(ValueError, match=rf"mu is {mu}: .* so it must be ≥ 0\."):
         COSMOS(mu=mu)
+
+
+def test_losses_of_0_have_a_value_and_a_slope():
+    """They point in no direction, so only the weighted sum counts: 0."""
+    value, gradient = value_and_gradient(COSMOS(), (0.0, 0.0), (0.25, 0.75))
+    assert value == 0.0
+    assert all(math.isfinite(each) for each in gradient.tolist())
