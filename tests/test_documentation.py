@@ -44,7 +44,17 @@ BLOCKS = [
     ("docs/sft.md", "tokenize_responses"),
 ]
 # Pages whose blocks are run in their order, as a reader does: tests/test_documentation_pages.py.
-RUN_IN_ORDER = ("choosing", "faq", "index", "install", "measuring", "own_parts", "quickstart", "scalarizers")
+RUN_IN_ORDER = (
+    "choosing",
+    "faq",
+    "index",
+    "install",
+    "measuring",
+    "own_parts",
+    "quickstart",
+    "reliability",
+    "scalarizers",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

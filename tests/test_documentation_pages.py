@@ -20,6 +20,8 @@ from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 # What is made smaller where a page is run: the model, and how long is trained.
 SMALLER = {
+    "steps=20_000": "steps=4, progress=False",
+    "checkpoint_every=500, keep_checkpoints=3": "checkpoint_every=1, keep_checkpoints=2",
     "Qwen/Qwen2.5-0.5B-Instruct": "model",
     "steps=1000, preferences_per_step=64": "steps=5, preferences_per_step=8",
     'output="runs/first"': 'output="runs/first", training=FEW',
@@ -301,3 +303,10 @@ def test_the_version_is_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (cited,) = re.findall(r"^version: (.*)$", citation, re.MULTILINE)
     assert mopref.__version__ == project["version"] == cited
+
+
+def test_reliability_goes_on_where_it_was(run_page):
+    assert run_page("reliability")["trainer"].step == 4
+    # Started again, there is nothing left to do.
+    assert run_page("reliability")["trainer"].step == 4
+    assert sorted(path.name for path in Path("runs/zdt2").iterdir()) == ["checkpoint-3", "checkpoint-4"]

@@ -291,8 +291,10 @@ HARMS: dict[str, tuple[Callable[[dict], Any], str]] = {
     "waiting for other forwards": (lambda s: s["pending"].append([]), "its 'pending' is not one"),
     "something else that waits": (lambda s: s.update(pending=[[3]]), "its 'pending' is not one"),
     "a history of numbers": (lambda s: s.update(history=[3]), "its 'history' is not one"),
-    "no ideal point": (lambda s: s["scalarizer"].clear(), "nothing of it was loaded: KeyError"),
-    "no generator of the sampler": (lambda s: s["sampler"].clear(), "nothing of it was loaded: KeyError"),
+    "no ideal point": (lambda s: s["scalarizer"].clear(), "nothing of it was loaded: ValueError .the state has no 'lo"),
+    "no generator of the sampler": (
+        lambda s: s["sampler"].clear(), "nothing of it was loaded: ValueError .the state of UniformSampler cannot be"
+    ),
     "an interval of one part": (lambda s: s["unlogged"].pop(), "nothing of it was loaded: ValueError"),
     "no generators": (lambda s: s["random"].pop("torch"), "nothing of it was loaded: KeyError"),
     "a generator cut short": (

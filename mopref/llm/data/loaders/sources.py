@@ -65,11 +65,11 @@ class DataSource:
             return read_rows(
                 self.source, self.split, self.limit, self.folder, subset=self.subset, revision=self.revision
             )
-        refuse_columns(self.source)
         if not isinstance(self.source, Iterable):
             raise ValueError(
                 f"source is a {type(self.source).__name__}: give a hub id, a file, a folder, or a list of dicts."
             )
+        refuse_columns(self.source)
         for name in ("folder", "subset", "revision"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: rows in memory have none, so leave it out.")
