@@ -76,15 +76,15 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
     target = checked_path(folder, "folder")
     if not target.name:
         raise ValueError(f"folder is {str(folder)!r}, which can be replaced by no other: give one within it.")
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         _make_folder(target.parent)
         settle_folder(target)
-    except OSError as error:
-        raise _told(error, target) from error
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
-    try:
         # By the umask, as every other folder of the user's.
         unfinished.mkdir()
+    except OSError as error:
+        raise _told(error, target) from error
+    try:
         yield unfinished
         for path in sorted(unfinished.iterdir()):
             sync(path)
