@@ -51,7 +51,8 @@ def save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
     """Write a figure in the format that the path's ending names; do nothing without a path.
 
     Raises:
-        ValueError: the path has no ending, or one that matplotlib cannot write, or a text cannot be drawn; nothing is written then.
+        ValueError: the path has no ending, or one that matplotlib cannot write, or a text cannot be drawn; nothing is
+            written then.
     """
     if path is None:
         return
