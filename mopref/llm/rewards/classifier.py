@@ -76,8 +76,8 @@ class ClassifierReward(Reward):
         is_number = isinstance(sign, Real) and not isinstance(sign, bool)
         if not is_number or sign not in (1, -1):
             raise ValueError(
-                f"sign is {short_repr(sign)}: rewards are maximised, so it must be 1 if a high output is good (a reward "
-                "model) or -1 if it is bad (a cost or toxicity model)."
+                f"sign is {short_repr(sign)}: rewards are maximised, so it must be 1 if a high output is good (a "
+                "reward model) or -1 if it is bad (a cost or toxicity model)."
             )
         if activation not in get_args(_Activation):
             raise ValueError(f"activation is {activation!r}: it must be 'logit' or 'probability'.")
