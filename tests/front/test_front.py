@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from _tensors import tensor
 from front_inputs import NAMES, small
 
@@ -252,5 +253,5 @@ def test_arguments_of_another_kind_are_refused_by_name(call, message):
 
 def test_a_file_that_is_not_there_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"there is no file front\.json \(looked for in .*give the path of a front"):
+    with pytest.raises(FileNotFoundError, match=r"no file front\.json \(looked for in .*give the path of a front"):
         Front.load("front.json")

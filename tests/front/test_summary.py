@@ -1,8 +1,7 @@
 import numpy as np
+from front_inputs import small
 
 from mopref.front.summary import summary_text
-
-from .front_inputs import small
 
 
 def test_the_interval_of_the_hypervolume_stands_only_beside_its_own_reference_point():
