@@ -65,7 +65,7 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
-    @checks_arguments(but=("objectives",))
+    @checks_arguments(but=("objectives", "hidden"))
     def __init__(
         self,
         base_model: nn.Module,
