@@ -205,4 +205,4 @@ def test_options_of_another_type_are_named(options, message):
 
 def test_a_sparse_input_is_refused():
     with pytest.raises(ValueError, match="an input is a sparse or nested tensor"):
-        HypernetworkModel(nn.Linear(3, 2), 2)(torch.ones(2, 2) / 2, torch.ones(2, 3).to_sparse())
+        HypernetworkModel(nn.Linear(3, 2), 2)(torch.ones(2, 3).to_sparse(), preferences=torch.eye(2))
