@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mopref._labels import check_labels, column_of, refuse_labels
+from mopref._repr import short_repr
 
 Array = NDArray[np.float64]
 Maximize = bool | Sequence[bool] | NDArray[np.bool_]
@@ -143,9 +144,15 @@ def signs(maximize: Maximize, number_of_objectives: int) -> Array:
         ValueError: ``maximize`` is no bool, has labels, or holds another number of bools than there are objectives.
     """
     refuse_labels(maximize, "maximize")
-    flags = np.asarray(maximize)
+    if hasattr(maximize, "detach"):
+        refuse_tensor_without_numbers(maximize, "maximize")
+        maximize = maximize.detach().cpu().numpy()
+    try:
+        flags = np.asarray(maximize)
+    except (ValueError, TypeError, RuntimeError):  # Lists of several lengths, or of tensors without numbers.
+        flags = np.asarray(None)
     if flags.dtype != np.bool_:
-        raise ValueError(f"maximize is {maximize!r}: give one bool for all objectives, or one for each.")
+        raise ValueError(f"maximize is {short_repr(maximize)}: give one bool for all objectives, or one for each.")
     if flags.ndim > 1 or (flags.ndim == 1 and len(flags) != number_of_objectives):
         raise ValueError(
             f"maximize has shape {flags.shape}, but there are {number_of_objectives} objectives: "

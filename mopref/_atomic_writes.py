@@ -4,12 +4,15 @@ What a call has returned from survives a power cut: files and the folders that n
 was killed in leaves the older content, and hidden files that the next one removes.
 """
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mopref._paths import checked_path
 
 __all__ = ["remove_folder", "remove_leftovers", "replace_folder", "settle_folder", "sync", "write_atomically"]
 
@@ -28,7 +31,22 @@ def sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, replacing an older one only at the end; missing folders are made. An error leaves no trace."""
+    """Write a file, replacing an older one only at the end; missing folders are made. An error leaves no trace.
+
+    Raises:
+        ValueError: a path that no file can have.
+        OSError: nothing can be written there: it is told, and what to do.
+    """
+    path = checked_path(path, "path")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        _write(path, content)
+    except OSError as error:
+        raise _told(error, path) from error
+
+
+def _write(path: Path, content: bytes) -> None:
     _make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
@@ -50,14 +68,23 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
     older waits under a hidden name until :func:`settle_folder`, which every reader calls, puts it back.
 
     Files are synchronised as they are when the block ends; folders in it are not looked into.
+
+    Raises:
+        ValueError: a path that no folder can have.
+        OSError: nothing can be written there: it is told, and what to do.
     """
-    target = Path(folder)
-    _make_folder(target.parent)
-    settle_folder(target)
+    target = checked_path(folder, "folder")
+    if not target.name:
+        raise ValueError(f"folder is {str(folder)!r}, which can be replaced by no other: give one within it.")
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
+        _make_folder(target.parent)
+        settle_folder(target)
         # By the umask, as every other folder of the user's.
         unfinished.mkdir()
+    except OSError as error:
+        raise _told(error, target) from error
+    try:
         yield unfinished
         for path in sorted(unfinished.iterdir()):
             sync(path)
@@ -112,6 +139,16 @@ def remove_leftovers(parent: Path, prefix: str) -> None:
 
 def _replaced(target: Path) -> Path:
     return target.with_name(f".{target.name}{_REPLACED}")
+
+
+def _told(error: OSError, path: Path) -> OSError:
+    """The same error in words that say what to do; a file of the name is as it was."""
+    reason = error.strerror or str(error)
+    told = (
+        f"{path} could not be written ({reason}); what was there before is as it was. Free some space "
+        "there or allow writing, or choose another path, and save again."
+    )
+    return type(error)(error.errno or errno.EIO, told)
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,7 +1,10 @@
 """Files read whole, of a size that was looked at before: a stranger's may be endless, or larger than the memory."""
 
+import os
 import stat
 from pathlib import Path
+
+from mopref._paths import checked_path
 
 __all__ = ["read_bounded"]
 
@@ -11,8 +14,21 @@ def read_bounded(path: Path, most_bytes: int, what: str) -> bytes:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a folder, a pipe or a device, or a larger file.
+        OSError: one that cannot be read, such as for want of a right.
+        ValueError: a folder, a pipe or a device, a larger file, or a path that no file can have.
     """
+    path = checked_path(path, "path")
+    try:
+        return _content(path, most_bytes, what)
+    except FileNotFoundError as error:
+        told = f"there is no file {path} (looked for in {os.getcwd()!r}): give the path of {what}"
+        raise FileNotFoundError(error.errno, told) from None
+    except OSError as error:
+        told = f"{path} cannot be read ({error.strerror}): give the path of {what} that can"
+        raise type(error)(error.errno, told) from error
+
+
+def _content(path: Path, most_bytes: int, what: str) -> bytes:
     # Looked at before it is opened: a pipe would wait for its writer.
     if not stat.S_ISREG(path.stat().st_mode):
         kind = "folder" if path.is_dir() else "pipe or a device"

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mopref._atomic_writes import sync
+from mopref._paths import checked_path
 
 try:
     import fcntl
@@ -49,11 +50,14 @@ def write_ahead(folder: Path) -> Iterator[Path]:
     removes, what a killed one left.
 
     Raises:
+        ValueError: a path that no folder can have.
         OSError: nothing can be written, such as on a full disk; what was there is still there.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder = checked_path(folder, "folder")
+    made: list[Path] = []
     committed = False
     try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in made:
             sync(path.parent)

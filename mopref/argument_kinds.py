@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mopref._arrays import refuse_tensor_without_numbers
+from mopref._paths import checked_path
 from mopref._repr import short_repr
 from mopref.setting_types import python_value
 
@@ -157,23 +158,6 @@ def checked_kind(value: Any, annotation: Any, name: str) -> Any:
     raise TypeError(f"{name} is {short_repr(value)}, of type {type(value).__name__}: give {kind.words}.")
 
 
-def checked_path(path: Any, name: str) -> Path:
-    """The path of a file or a folder.
-
-    Raises:
-        TypeError: something else than a text or a path.
-        ValueError: a text that no path can be: with a null character, or with half of a character.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{name} is {short_repr(path)}, of type {type(path).__name__}: give a path.")
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        raise TypeError(f"{name} is a path of bytes, {short_repr(text)}: give one of text.")
-    if "\0" in text or not _is_encodable(text):
-        raise ValueError(f"{name} is {short_repr(text)}: it has a character that no name of a file can have.")
-    return Path(path)
-
-
 def checked_texts(texts: Sequence[Any], what: str) -> list[str]:
     """Texts as a list; none of them is shown in a message, since they may be private.
 
@@ -186,14 +170,6 @@ def checked_texts(texts: Sequence[Any], what: str) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"{what}[{place}] is of type {type(text).__name__}: give a text.")
     return list(texts)
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        os.fsencode(text)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,7 @@ from mopref.argument_kinds import checks_arguments
 from mopref.preferences import simplex_lattice
 from mopref.problem import Problem, checks_variables
 from mopref.registry import OBJECTIVES
+from mopref.setting_types import python_value
 
 __all__ = ["DTLZ1", "DTLZ2", "DTLZ3", "DTLZ4", "InvertedDTLZ1"]
 
@@ -287,6 +288,7 @@ class DTLZ4(_SphereDTLZ):
     Raises:
         ValueError: fewer than two objectives, fewer variables than objectives, or an alpha that is no whole number
             above 0.
+        TypeError: an argument of another kind, named.
 
     Source: K. Deb, L. Thiele, M. Laumanns and E. Zitzler, Scalable Multi-Objective Optimization Test Problems (2002).
 
@@ -298,10 +300,11 @@ class DTLZ4(_SphereDTLZ):
 
     @checks_arguments(but=("alpha",))
     def __init__(self, num_objectives: int = 3, num_variables: int | None = None, alpha: int = 100) -> None:
-        if alpha < 1 or not float(alpha).is_integer():
+        power: float = python_value(alpha, float, "alpha")
+        if power < 1 or not power.is_integer():
             raise ValueError(f"alpha is {alpha}: the power of DTLZ4 must be a whole number of at least 1.")
         super().__init__(num_objectives, num_variables)
-        self.alpha = int(alpha)
+        self.alpha = int(power)
 
     def _distance(self, others: Tensor) -> Tensor:
         return _smooth(others)

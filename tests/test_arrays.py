@@ -156,3 +156,17 @@ def test_masked_entries_are_no_numbers():
     with pytest.raises(ValueError, match="some of its entries are masked"):
         real_array(np.ma.array([1.0, 999.0], mask=[False, True]), "losses")
     assert real_array(np.ma.array([1.0, 2.0]), "losses").tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("maximize", "message"),
+    [
+        ([[True], [True, False]], r"maximize is \[\[True\], \[True, False\]\]: give one bool"),
+        (torch.ones(2, dtype=torch.bool, device="meta"), "maximize is a tensor on the meta device"),
+        (torch.ones(2, dtype=torch.bool).to_sparse(), "maximize is a sparse"),
+        (None, "maximize is None: give one bool"),
+    ],
+)
+def test_directions_that_are_no_bools_are_refused_by_name(maximize, message):
+    with pytest.raises(ValueError, match=message):
+        signs(maximize, 2)

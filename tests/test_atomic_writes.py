@@ -122,3 +122,25 @@ def test_a_folder_is_never_half_removed_under_its_name(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     remove_leftovers(tmp_path, "checkpoint-")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 300])
+def test_paths_that_no_file_can_have_are_refused_by_name(path, tmp_path):
+    with pytest.raises(ValueError, match="path is "):
+        write_atomically(tmp_path / path, b"")
+    with pytest.raises(ValueError, match="folder is "), replace_folder(tmp_path / path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_says_so_and_what_to_do(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"could not be written \(it is a folder\).*choose another path"):
+        write_atomically(tmp_path / "folder", b"")
+    (tmp_path / "file").write_bytes(b"older")
+    for write in (lambda path: write_atomically(path, b""), lambda path: replace_folder(path).__enter__()):
+        with pytest.raises((NotADirectoryError, FileExistsError), match=r"could not be written .*choose another path"):
+            write(tmp_path / "file" / "inner")
+    assert (tmp_path / "file").read_bytes() == b"older"
+    with pytest.raises(ValueError, match="can be replaced by no other"), replace_folder("."):
+        pass

@@ -32,3 +32,13 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     for path, kind in ((tmp_path / "pipe", "pipe or a device"), (tmp_path, "folder"), (Path("/dev/zero"), "device")):
         with pytest.raises(ValueError, match=f"is a .*{kind}, and no file that could hold a front"):
             read_bounded(path, 1 << 30, "a front")
+
+
+def test_a_file_that_cannot_be_read_says_so_and_what_to_do(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*gone \(looked for in .*give the path of a front"):
+        read_bounded(tmp_path / "gone", 10, "a front")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match=r"cannot be read \(Not a directory\): give the path of a front"):
+        read_bounded(tmp_path / "file" / "inner", 10, "a front")
+    with pytest.raises(ValueError, match="has a character that no name of a file can have"):
+        read_bounded(Path("a\0b"), 10, "a front")

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mopref._checked_files import MAX_DESCRIPTION_BYTES, parsed_description, parsed_json, regular_file
+from mopref._paths import checked_path
 from mopref._write_ahead import current_file
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
@@ -53,14 +54,12 @@ def checked_folder(folder: Any, name: str = "folder") -> Path:
 
     Raises:
         TypeError: no path.
-        ValueError: an empty one, which would stand for the folder that the program runs in.
+        ValueError: an empty one, which would stand for the folder that the program runs in, or what no path can be.
     """
-    path = os.fspath(folder) if isinstance(folder, str | os.PathLike) else None
-    if not isinstance(path, str):
-        raise TypeError(f"{name} is {folder!r}, a {type(folder).__name__}: give the path of a folder.")
-    if not path:
+    path = checked_path(folder, name)
+    if not os.fspath(folder):
         raise ValueError(f"{name} is '', which names no folder: give its path, '.' for the current one.")
-    return Path(path)
+    return path
 
 
 def model_weights(folder: Path) -> str | None:

@@ -65,7 +65,7 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
-    @checks_arguments(but=("objectives",))
+    @checks_arguments(but=("objectives", "hidden"))
     def __init__(
         self,
         base_model: nn.Module,
@@ -237,6 +237,11 @@ def _shapes(
 
 def _check_rows(tensors: dict[int, Tensor], num_preferences: int) -> None:
     for tensor in tensors.values():
+        if tensor.layout is not torch.strided or tensor.is_nested:
+            raise ValueError(
+                "an input is a sparse or nested tensor, whose rows cannot be told apart: give a dense one, as "
+                ".to_dense() makes it."
+            )
         if tensor.ndim == 0 or len(tensor) != num_preferences:
             raise ValueError(
                 f"{num_preferences} preferences were given, but an input has shape {tuple(tensor.shape)}: give one "

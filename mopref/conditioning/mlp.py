@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mopref.setting_types import check_numbers
+
 __all__ = ["make_mlp", "mlp_shapes", "standardise_preferences"]
 
 
@@ -18,7 +20,7 @@ def make_mlp(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential
         generator: the source of randomness, on the CPU; the global generator is not touched.
 
     Raises:
-        ValueError: fewer than two widths, or one below 1.
+        ValueError: fewer than two widths, or one below 1, or a layer that is too large to hold.
 
     Example:
         >>> make_mlp((2, 8, 3), torch.Generator().manual_seed(0))(torch.zeros(5, 2)).shape
@@ -26,6 +28,8 @@ def make_mlp(widths: Sequence[int], generator: torch.Generator) -> nn.Sequential
     """
     if len(widths) < 2 or min(widths) < 1:
         raise ValueError(f"the widths are {tuple(widths)}: give at least an input and an output, each at least 1.")
+    for fan_in, fan_out in itertools.pairwise(widths):
+        check_numbers({"a layer's inputs": fan_in, "its outputs": fan_out})
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(widths):
         layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)

@@ -58,7 +58,7 @@ class SVDLoRAConfig:
     def __post_init__(self) -> None:
         for name in ("objectives", "target_modules", "layers"):
             value = getattr(self, name)
-            if name == "target_modules" and value == "all-linear":
+            if name == "target_modules" and isinstance(value, str) and value == "all-linear":
                 continue
             refuse_single_text(name, value)
             if value is not None or name == "objectives":

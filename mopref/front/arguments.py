@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mopref._arrays import Array
 from mopref._labels import labels_of
 from mopref._repr import short_repr
+from mopref.argument_kinds import checked_kind
 from mopref.preferences import validate_preferences
 
 __all__ = [
@@ -58,13 +60,24 @@ def checked_extra(name: str, column: Any, count: int) -> NDArray[Any]:
     """A column of ``count`` cells as an array of float64, int64, bool or str; a missing number is NaN.
 
     Raises:
+        TypeError: no list of cells, or a name that is no text.
         ValueError: another number of cells, cells of another kind, an infinite number, or a text that no file can hold.
     """
-    if hasattr(column, "detach"):
-        column = column.detach().cpu().tolist()
+    if not isinstance(name, str):
+        raise TypeError(f"extra has the name {short_repr(name)}, of type {type(name).__name__}: give a text.")
     _check_text(name, f"extra column {name!r}")
+    column = checked_kind(column, Sequence[Any], f"extra column {name!r}")
+    if isinstance(column, Tensor):
+        column = column.detach().cpu().tolist()
     items = list(column)
-    array = np.array([math.nan if item is None else item for item in items])
+    try:
+        array = np.array([math.nan if item is None else item for item in items])
+    # Cells of several sizes, or tensors that have no numbers.
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"extra column {name!r} cannot be read as cells ({error}): give {count} numbers, bools or strings, one per "
+            "point."
+        ) from None
     holds_none = any(item is None for item in items)
     if array.shape != (count,) or array.dtype.kind not in "biufU" or (holds_none and array.dtype.kind == "U"):
         raise ValueError(

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._arrays import Array, as_points
+from mopref.argument_kinds import checks_arguments
 from mopref.indicators import non_dominated
 from mopref.preferences import simplex_lattice
+from mopref.setting_types import check_numbers, checked_numpy_seed
 
 __all__ = ["even_preferences"]
 
@@ -22,6 +24,7 @@ _REFINEMENTS = 2
 _MOST_MOVES = 100
 
 
+@checks_arguments
 def even_preferences(
     evaluate: Callable[[Tensor], Any],
     num_objectives: int,
@@ -61,7 +64,8 @@ def even_preferences(
 
     Raises:
         ValueError: fewer than two objectives, fewer points than objectives, fewer candidates than twice the points, or
-            losses of another shape or not finite.
+            losses of another shape or not finite, a negative seed, or more candidates than can be held.
+        TypeError: an argument of another kind, named.
 
     Source: T. F. Gonzalez, Clustering to minimize the maximum intercluster distance (1985), for the farthest points.
 
@@ -83,6 +87,8 @@ def even_preferences(
         raise ValueError(
             f"num_candidates is {num_candidates}: {num_points} points need at least {2 * num_points} to choose from."
         )
+    check_numbers({"num_candidates": num_candidates, "num_objectives": num_objectives})
+    seed = checked_numpy_seed(seed)
     preferences, losses = _candidates(evaluate, num_objectives, num_candidates, seed)
     preferences, points = _distinct_front(preferences, losses)
     if len(points) < num_points:
@@ -90,7 +96,7 @@ def even_preferences(
             f"{num_candidates} candidates reach {len(points)} distinct non-dominated points, too few to spread "
             f"{num_points} preferences on: returning an even lattice of preferences instead. Look whether the model "
             "has collapsed, or give more candidates.",
-            stacklevel=2,
+            stacklevel=3,  # Past the check of the arguments.
         )
         return simplex_lattice(num_objectives, num_points, "riesz-energy")
     rows = _even_along(points, num_points) if num_objectives == 2 else _even_over(points, preferences, num_points)

@@ -249,7 +249,7 @@ def told_convention(
             "'unrecorded'. Look up the scalarizer it was trained with: under PBI, modified Tchebycheff, an achievement "
             "function or COSMOS of version 0.1 a LARGER λ_i asked for a larger loss i, so load it with "
             "convention='ray'; under any other with convention='importance'; and save it again.",
-            stacklevel=3,
+            stacklevel=4,  # Past Front.load, and the check of its arguments.
         )
     return "unrecorded" if told is None else told
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mopref import indicators
 from mopref._arrays import Array, Maximize, as_float64, as_points, as_vector, named_array, signs
 from mopref._atomic_writes import write_atomically
+from mopref.argument_kinds import checked_path, checks_arguments
 from mopref.front.arguments import checked_extra, checked_metadata, checked_names, checked_preferences
 from mopref.front.files import (
     COUNT_COLUMN,
@@ -25,8 +25,8 @@ from mopref.front.files import (
     to_json,
     told_convention,
 )
-from mopref.front.intervals import bound_columns, check_intervals, hypervolume_interval, interval_level, intervals
-from mopref.front.table import convention_lines, indicator_lines, interval_lines, table_lines
+from mopref.front.intervals import check_intervals, intervals
+from mopref.front.summary import summary_text
 from mopref.indicators import PreferenceRegret
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 from mopref.scalarizer import Scalarizer
@@ -79,6 +79,7 @@ class Front:
     extra: dict[str, NDArray[Any]]
     metadata: dict[str, Any]
 
+    @checks_arguments(but=("maximize", "convention"))
     def __init__(
         self,
         preferences: ArrayLike,
@@ -172,6 +173,7 @@ class Front:
                 "the scalarizer that the front was trained with."
             )
 
+    @checks_arguments
     def cross_angle(self, scalarizer: Scalarizer) -> float:
         """Mean angle in degrees between where the preferences aimed under this scalarizer and what they reached.
 
@@ -183,6 +185,7 @@ class Front:
         self._check_convention(scalarizer)
         return indicators.scalarizer_cross_angle(self._minimised(self.values), self.preferences, scalarizer)
 
+    @checks_arguments
     def regret(self, scalarizer: Scalarizer, best_values: ArrayLike | None = None) -> PreferenceRegret:
         """What each preference loses under this scalarizer, against the best of ``best_values`` ``(K, m)``.
 
@@ -204,6 +207,7 @@ class Front:
             self._minimised(self.values), self.preferences, scalarizer, self._minimised(best)
         )
 
+    @checks_arguments
     def indicators(
         self,
         reference_point: ArrayLike | None = None,
@@ -246,6 +250,7 @@ class Front:
                 result["cross_angle"] = self.cross_angle(scalarizer)
         return result
 
+    @checks_arguments
     def is_collapsed(self, tolerance: float = 1e-3, scale: ArrayLike | None = None) -> bool:
         """Whether the preference no longer matters: all that is left to choose from is one point.
 
@@ -280,6 +285,7 @@ class Front:
 
     # -- how it looks --
 
+    @checks_arguments
     def summary(
         self,
         reference_point: ArrayLike | None = None,
@@ -294,24 +300,8 @@ class Front:
         is written as ``0.598 [0.571, 0.624]``; the line below the table says of which level. The hypervolume has
         its own where its reference point is that of the metadata.
         """
-        symbol = "λ" if self.convention == "importance" else f"λ ({self.convention})"
-        arrows = {name: "↑" if flag else "↓" for name, flag in zip(self.names, self.is_maximized(), strict=True)}
-        headers = [f"{symbol} {name}" for name in self.names] + [f"{name} {arrow}" for name, arrow in arrows.items()]
-        known = self.intervals
-        hidden = bound_columns(known)
-        cells = zip(self.columns(), [*headers, *self.extra], self.column_arrays(), strict=True)
-        shown = [(header, column, known.get(name)) for name, header, column in cells if name not in hidden]
-        dominated = ~indicators.non_dominated(self.values, self.maximize)
-        points = table_lines(*zip(*shown, strict=True), dominated=dominated, repeated=len(self.names), width=width)
-        numbers = self.indicators(reference_point, true_front, scalarizer)
         own = self._reference_point(None)
-        is_own = own is not None and numbers["reference_point"] == own.tolist()
-        volume_interval = hypervolume_interval(self.metadata) if is_own else None
-        lines = [*convention_lines(self.convention), *points]
-        if volume_interval is not None or any(np.isfinite(bounds).any() for bounds in known.values()):
-            lines += interval_lines(interval_level(self.metadata))
-        seed = self.metadata.get("seed", "not recorded")
-        return "\n".join([*lines, "", *indicator_lines(numbers, len(self), seed, volume_interval)])
+        return summary_text(self, self.indicators(reference_point, true_front, scalarizer), own, width)
 
     def plot(
         self,
@@ -348,7 +338,7 @@ class Front:
             ValueError: a name with another ending, or a front that was changed since or is too large (256 MiB), and
                 could not be loaded again.
         """
-        path = Path(path)
+        path = checked_path(path, "path")
         as_csv = is_csv(path)
         try:
             front = Front(*self._content()[:-1], convention=self.convention)
@@ -364,6 +354,7 @@ class Front:
         return FrontContent(*arrays, self.convention)
 
     @classmethod
+    @checks_arguments(but=("maximize", "convention"))
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -379,10 +370,11 @@ class Front:
         version 1 holds no convention either: it is "unrecorded", with a warning, where it is not given.
 
         Raises:
+            FileNotFoundError: no such file.
             ValueError: a file that is something else, incomplete, changed, of a newer version, larger than 256 MiB, or
                 holds values that a front refuses, or a direction or a convention beside the file's own.
         """
-        path = Path(path)
+        path = checked_path(path, "path")
         if is_csv(path) == (maximize is None):
             raise ValueError(
                 f"{path} does not say whether higher is better: give maximize=... (a .json file would hold it)."

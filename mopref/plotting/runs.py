@@ -88,7 +88,10 @@ def plot_hypervolume(
     lines = dict(_hypervolume_line(label, records) for label, records in _labelled(runs))
     if not lines:
         raise ValueError("runs is empty: there is nothing to draw.")
-    limits = {label: python_value(level, float, f"limits[{label!r}]") for label, level in (limits or {}).items()}
+    limits = {
+        python_value(label, str, "a label of limits"): python_value(level, float, f"limits[{label!r}]")
+        for label, level in (limits or {}).items()
+    }
     for label, level in limits.items():
         if not math.isfinite(level):
             raise ValueError(f"limits[{label!r}] is {level}: a level line needs a finite hypervolume.")

@@ -4,7 +4,6 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from mopref import indicators
 from mopref._arrays import Array, as_points
 from mopref._atomic_writes import write_atomically
+from mopref._paths import checked_path
 from mopref._terminal import visible_line
 from mopref.front import Front
 from mopref.front.intervals import interval_level, objective_intervals
@@ -51,17 +51,24 @@ def save(figure: Figure, path: str | os.PathLike[str] | None) -> None:
     """Write a figure in the format that the path's ending names; do nothing without a path.
 
     Raises:
-        ValueError: the path has no ending, or one that matplotlib cannot write; nothing is written then.
+        ValueError: the path has no ending, or one that matplotlib cannot write, or a text cannot be drawn; nothing is
+            written then.
     """
     if path is None:
         return
-    ending = Path(path).suffix.lstrip(".").lower()
+    path = checked_path(path, "path")
+    ending = path.suffix.lstrip(".").lower()
     endings = sorted(figure.canvas.get_supported_filetypes())
     if ending not in endings:
-        raise ValueError(f"{Path(path).name!r} names no picture: it must end in one of {', '.join(endings)}.")
+        raise ValueError(f"{path.name!r} names no picture: it must end in one of {', '.join(endings)}.")
     content = io.BytesIO()
-    figure.savefig(content, dpi=_DOTS_PER_INCH, format=ending)
-    write_atomically(Path(path), content.getvalue())
+    try:
+        figure.savefig(content, dpi=_DOTS_PER_INCH, format=ending)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the picture could not be drawn ({error}): a text in it, such as its title, holds what no font can show."
+        ) from error
+    write_atomically(path, content.getvalue())
 
 
 def check_front(front: Front) -> None:

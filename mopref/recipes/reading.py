@@ -266,5 +266,10 @@ def _help_texts(section: type[Any]) -> dict[str, str]:
 
 @checks_arguments
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe, complete, so that the file runs it again."""
+    """Write a recipe, complete, so that the file runs it again.
+
+    Raises:
+        TypeError: no recipe, or no path.
+        OSError: it cannot be written there.
+    """
     write_atomically(path, recipe_text(recipe.completed()).encode())

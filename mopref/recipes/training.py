@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import remove_leftovers, write_atomically
+from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
@@ -178,6 +179,7 @@ def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, An
             GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
 
 
+@checks_arguments
 def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     """Train a model for every balance, and write the run's folder.
 

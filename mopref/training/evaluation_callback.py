@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mopref import indicators
 from mopref._arrays import as_float64, as_vector
+from mopref._paths import checked_path
 from mopref._repr import OptionsRepr
 from mopref.front import Front
 from mopref.front.intervals import bound_columns
@@ -59,7 +60,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         self.every = checked_count(every, "every")
         self.patience = None if patience is None else checked_count(patience, "patience")
         self.reference_point = None if reference_point is None else as_float64(reference_point, "reference_point")
-        self.best_folder = None if best_folder is None else Path(best_folder)
+        self.best_folder = None if best_folder is None else checked_path(best_folder, "best_folder")
         for name in ("patience", "best_folder"):
             if getattr(self, name) is not None and reference_point is None:
                 raise ValueError(

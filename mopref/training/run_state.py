@@ -11,6 +11,7 @@ from accelerate.utils import recursively_apply
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mopref._paths import checked_path
 from mopref.objective import Update
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
@@ -80,9 +81,10 @@ def check_saveable(config: TrainerConfig, num_processes: int, folder: str | Path
     Raises:
         FileExistsError: the folder holds something other than a checkpoint, which would be lost.
         NotImplementedError: a run on several processes.
-        ValueError: an optimiser whose state a checkpoint does not keep.
+        ValueError: an optimiser whose state a checkpoint does not keep, or what no path can be.
+        TypeError: no path.
     """
-    check_replaceable(Path(folder))
+    check_replaceable(checked_path(folder, "folder"))
     if num_processes > 1:
         # Generators differ between processes, and each would need its own file.
         raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")

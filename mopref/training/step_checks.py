@@ -18,8 +18,14 @@ def check_losses(losses: Tensor, preferences: Tensor, objective: Objective) -> N
     """Refuse losses that are not ``(G, m)`` for preferences ``(G, m)``.
 
     Raises:
+        TypeError: no tensor.
         ValueError: another shape.
     """
+    if not isinstance(losses, Tensor):
+        raise TypeError(
+            f"{type(objective).__name__}.losses returned a {type(losses).__name__}: it must return a tensor, one row "
+            "for each preference, one column for each objective."
+        )
     expected = (preferences.shape[0], objective.num_objectives)
     if losses.shape != expected:
         raise ValueError(
@@ -34,6 +40,11 @@ def check_scalarized(scalarized: Tensor, losses: Tensor, scalarizer: Any) -> Non
     Raises:
         ValueError: another shape.
     """
+    if not isinstance(scalarized, Tensor):
+        raise TypeError(
+            f"{type(scalarizer).__name__} returned a {type(scalarized).__name__}: it must return a tensor, one number "
+            "for each preference."
+        )
     if scalarized.shape != losses.shape[:1]:
         raise ValueError(
             f"{type(scalarizer).__name__} returned shape {tuple(scalarized.shape)}, not {tuple(losses.shape[:1])}: one "

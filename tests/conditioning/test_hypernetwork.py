@@ -201,3 +201,8 @@ def test_widths_are_at_least_one(options):
 def test_options_of_another_type_are_named(options, message):
     with pytest.raises(TypeError, match=message):
         HypernetworkModel(nn.Linear(3, 2), 2, **options)
+
+
+def test_a_sparse_input_is_refused():
+    with pytest.raises(ValueError, match="an input is a sparse or nested tensor"):
+        HypernetworkModel(nn.Linear(3, 2), 2)(torch.ones(2, 3).to_sparse(), preferences=torch.eye(2))

@@ -68,3 +68,8 @@ def test_the_shapes_are_those_of_the_parameters(widths):
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     assert mlp_shapes(widths) == shapes
     assert list(mlp_shapes(widths)) == list(shapes)
+
+
+def test_a_layer_too_large_to_hold_is_refused_before_it_is_made():
+    with pytest.raises(ValueError, match=r"a layer's inputs is 2 and its outputs 10\^30: that is more than 2\^31"):
+        make_mlp((2, 10**30, 2), torch.Generator())

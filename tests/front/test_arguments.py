@@ -58,7 +58,7 @@ def test_bad_preferences_raise(preferences, message):
 
 @pytest.mark.parametrize("names", ["ab", ("a",), ("a", "a"), ("a", ""), ("a", 1), ("a", "b", "c")])
 def test_bad_names_raise(names):
-    with pytest.raises(ValueError, match=r"names are .*: give"):
+    with pytest.raises((ValueError, TypeError), match=r"names (are|is) .*: give"):
         Front([[1, 0]], [[1, 2]], names)
 
 
@@ -117,3 +117,20 @@ def test_metadata_that_json_cannot_hold_is_told_in_few_words():
         with pytest.raises(ValueError, match=r"metadata\['x'\] .*cannot be written as JSON") as refusal:
             small(metadata={"x": value})
         assert len(str(refusal.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"x": 3}, "extra column 'x' is 3, of type int: give a list"),
+        ({"x": np.array(3)}, "extra column 'x' is .*: give a list"),
+        ({"x": tensor(3.0)}, "extra column 'x' is .*: give a list"),
+        ({"x": [[1], [2, 3], [], [4]]}, "extra column 'x' cannot be read as cells"),
+        ({"x": torch.ones(4, device="meta")}, "extra column 'x' is a tensor on the meta device"),
+        ({"x": torch.ones(4).to_sparse()}, "extra column 'x' is a sparse"),
+        ({3: [1, 2, 3, 4]}, "extra has the name 3, of type int: give a text"),
+    ],
+)
+def test_extra_columns_that_hold_no_cells_are_refused_by_name(extra, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        small(extra=extra)

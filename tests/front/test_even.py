@@ -302,3 +302,26 @@ def test_too_few_distinct_points_warn():
 def test_wrong_arguments_raise(arguments, match):
     with pytest.raises(ValueError, match=match):
         even_preferences(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_objectives": "2"}, "num_objectives is '2', of type str: give a whole number"),
+        ({"num_points": "3"}, "num_points is '3', of type str"),
+        ({"num_candidates": "9"}, "num_candidates is '9', of type str"),
+        ({"seed": {}}, "seed is {}, of type dict"),
+        ({"seed": -1}, "seed is -1: it must be ≥ 0"),
+        ({"evaluate": None}, "evaluate is None, of type NoneType: give a function"),
+        ({"num_candidates": 10**30}, r"num_candidates is 10\^30"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        even_preferences(**({"evaluate": zdt1, "num_objectives": 2, "num_points": 3} | arguments))
+
+
+def test_the_warning_names_the_line_that_called():
+    with pytest.warns(UserWarning, match="too few to spread") as warned:
+        even_preferences(lambda preferences: torch.ones(len(preferences), 2), 2, 3)
+    assert warned[0].filename == __file__

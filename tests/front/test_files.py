@@ -148,7 +148,7 @@ def test_only_a_convention_can_be_set(word, tmp_path):
         ("extra", {"x": [1.0, 2.0]}, "extra column 'x'"),
         ("extra", {"preference_x": [1.0, 2.0, 3.0, 4.0]}, "rename"),
         ("metadata", {"x": object()}, "cannot be written as JSON"),
-        ("metadata", 3, "items"),
+        ("metadata", 3, "metadata is 3"),
     ],
 )
 def test_what_was_spoilt_since_is_not_saved(name, value, message, ending, tmp_path):

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from _tensors import tensor
 from front_inputs import NAMES, small
 
@@ -222,3 +223,35 @@ def test_indicators_under_a_scalarizer():
     assert f"cross angle     {small().cross_angle(scalarizer):.6g}" in text
     assert "regret max      1\n" in small().summary(scalarizer=Sum())
     assert "regret" not in small().summary()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda front: front.cross_angle(None), "scalarizer is None, of type NoneType: give a Scalarizer"),
+        (lambda front: front.regret(b"ab"), "scalarizer is b'ab'"),
+        (lambda front: front.indicators(scalarizer="linear"), "scalarizer is 'linear', of type str"),
+        (lambda front: front.summary(scalarizer=3), "scalarizer is 3, of type int"),
+        (lambda front: front.summary(width="80"), "width is '80', of type str: give a whole number"),
+        (lambda front: front.is_collapsed("0.001"), "tolerance is '0.001', of type str: give a number"),
+        (lambda front: front.is_collapsed([]), r"tolerance is \[\], of type list: give a number"),
+        (lambda front: front.is_collapsed(None), "tolerance is None"),
+        (lambda front: front.save(None), "path is None, of type NoneType: give a path"),
+        (lambda front: front.save(b"front.json"), "path is b'front.json', of type bytes: give a path"),
+        (lambda front: Front.load(None), "path is None"),
+        (lambda front: small(names=0.0), "names is 0.0, of type float: give a list"),
+        (lambda front: small(names=iter("ab")), "names is .*: give a list"),
+        (lambda front: small(extra=[1]), r"extra is \[1\], of type list: give a dict"),
+        (lambda front: small(metadata=3), "metadata is 3, of type int: give a dict"),
+        (lambda front: small(metadata=torch.zeros(0)), "metadata is .*: give a dict"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(small())
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file front\.json \(looked for in .*give the path of a front"):
+        Front.load("front.json")

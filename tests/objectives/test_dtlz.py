@@ -100,3 +100,9 @@ def test_no_rounding_below_the_ideal_point_far_from_the_front(problem):
 def test_impossible_problems_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("alpha", ["100", None, [2]])
+def test_a_power_that_is_no_number_is_refused_by_name(alpha):
+    with pytest.raises(TypeError, match=r"alpha is .*, of type .*: give a number"):
+        DTLZ4(alpha=alpha)

@@ -90,3 +90,8 @@ def test_wrong_runs_say_so(tmp_path, runs, limits, message):
     with pytest.raises(ValueError, match=message):
         plot_hypervolume(runs, tmp_path / "volume.png", limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_level_line_has_a_text_for_a_label(tmp_path):
+    with pytest.raises(TypeError, match="a label of limits is None, of type NoneType: give a text"):
+        plot_hypervolume([{"step": 7, "hypervolume": 1.0}], tmp_path / "volume.png", {None: 1.0})

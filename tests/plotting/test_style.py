@@ -9,6 +9,7 @@ from plotting_inputs import front_of, with_intervals
 from seaborn.utils import relative_luminance
 
 from mopref.front import Front
+from mopref.plotting import plot_front
 from mopref.plotting.style import check_front, interval_bars, line_looks, preference_colors
 
 
@@ -107,3 +108,9 @@ def test_a_name_is_drawn_without_what_no_picture_can_hold(tmp_path):
     figure = front.plot(tmp_path / "front.svg")
     assert figure.axes[0].get_xlabel() == r"← a\x1b[31m (lower is better)"
     ElementTree.parse(tmp_path / "front.svg")  # a control character would be no XML
+
+
+def test_a_title_that_no_font_can_show_is_told(tmp_path):
+    with pytest.raises(ValueError, match="the picture could not be drawn"):
+        plot_front(front_of(2), tmp_path / "front.png", title="\ud800")
+    assert not list(tmp_path.iterdir())

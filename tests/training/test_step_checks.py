@@ -157,3 +157,11 @@ def test_the_trainer_steps_nothing_where_no_adapter_has_a_gradient():
         trainer.train()
     assert trainer.step == 0
     assert all(torch.equal(p, q) for p, q in zip(trainer.model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("losses", [None, [1.0, 2.0], 3.0])
+def test_losses_that_are_no_tensor_are_told(losses):
+    with pytest.raises(TypeError, match=rf"ZDT1\.losses returned a {type(losses).__name__}: it must return a tensor"):
+        check_losses(losses, torch.ones(1, 2), ZDT1())
+    with pytest.raises(TypeError, match=rf"Linear returned a {type(losses).__name__}: it must return a tensor"):
+        check_scalarized(losses, torch.ones(1, 2), Linear())

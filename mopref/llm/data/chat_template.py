@@ -1,9 +1,12 @@
 """How one tokenizer lays out prompts and responses: by its chat template, or plainly without one."""
 
+import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
+
+from torch import nn
 
 from mopref._repr import short_repr
 
@@ -45,7 +48,8 @@ def refuse_no_tokenizer(tokenizer: Any) -> None:
     Raises:
         TypeError: what is neither a tokenizer of transformers, which can be called, nor a ``PairTokenizer``.
     """
-    if not callable(tokenizer) and not isinstance(tokenizer, PairTokenizer):
+    is_one = callable(tokenizer) and not isinstance(tokenizer, nn.Module | types.FunctionType | type)
+    if not is_one and not isinstance(tokenizer, PairTokenizer):
         raise TypeError(
             f"tokenizer is {short_repr(tokenizer)}, of type {type(tokenizer).__name__}: give the tokenizer itself, as "
             "AutoTokenizer.from_pretrained(…) makes it of a name."

@@ -155,6 +155,8 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
     check_columns(checked_rows(records, "records"), ("prompt",), "give records, each with a prompt")
+    for row, record in enumerate(records):
+        _refuse_no_dialogue(record["prompt"], row)
     keys = [prompt_key(_beginning(record["prompt"])) for record in records]
     dialogues = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
     count = round(test_fraction * len(dialogues))
@@ -235,6 +237,20 @@ def prompt_key(prompt: Any) -> str:
     """A text that is equal for two prompts exactly if they say the same, apart from white space."""
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return json.dumps([[message["role"], " ".join(message["content"].split())] for message in messages])
+
+
+def _refuse_no_dialogue(prompt: Any, row: int) -> None:
+    """Refuse a prompt that cannot be told from another; an empty one is left to the checks of records."""
+    problem = None
+    if not isinstance(prompt, str):
+        are_messages = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray)
+        problem = (
+            next(filter(None, map(_message_problem, prompt)), None)
+            if are_messages
+            else f"is a {type(prompt).__name__}: it must be text or a list of chat messages."
+        )
+    if problem:
+        raise ValueError(f"row {row}, column 'prompt' is malformed: {problem}")
 
 
 def _beginning(prompt: Any) -> Any:

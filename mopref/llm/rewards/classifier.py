@@ -4,11 +4,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
+from mopref._repr import short_repr
 from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
@@ -71,10 +73,11 @@ class ClassifierReward(Reward):
         max_length: int | None = None,
         with_prompt: bool = True,
     ) -> None:
-        if isinstance(sign, bool) or sign not in (1, -1):
+        is_number = isinstance(sign, Real) and not isinstance(sign, bool)
+        if not is_number or sign not in (1, -1):
             raise ValueError(
-                f"sign is {sign!r}: rewards are maximised, so it must be 1 if a high output is good (a reward model) "
-                "or -1 if it is bad (a cost or toxicity model)."
+                f"sign is {short_repr(sign)}: rewards are maximised, so it must be 1 if a high output is good (a "
+                "reward model) or -1 if it is bad (a cost or toxicity model)."
             )
         if activation not in get_args(_Activation):
             raise ValueError(f"activation is {activation!r}: it must be 'logit' or 'probability'.")
@@ -168,9 +171,10 @@ class ClassifierReward(Reward):
             if len(labels) > 1:
                 raise ValueError(f"the model has {len(labels)} outputs: say with label which one to read, {choices}.")
             label = 0
-        indices = [index for index, name in labels.items() if label in (index, name) and not isinstance(label, bool)]
+        is_key = isinstance(label, str | Integral) and not isinstance(label, bool)
+        indices = [index for index, name in labels.items() if is_key and label in (index, name)]
         if len(indices) != 1:
-            raise ValueError(f"label is {label!r}: it must be one of the model's labels, {choices}.")
+            raise ValueError(f"label is {short_repr(label)}: it must be one of the model's labels, {choices}.")
         return indices[0], labels[indices[0]]
 
     def _encode(self, prompt: Prompt, response: str) -> dict[str, list[int]]:

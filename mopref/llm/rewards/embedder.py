@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,8 +90,13 @@ class Embedder(OptionsRepr):
 
 @checks_arguments
 def shared_embedder(folder: str | os.PathLike[str]) -> Embedder:
-    """The embedder of a folder, the same one at each call, so that several rewards hold one model."""
-    return _shared_embedder(str(Path(folder).resolve()))
+    """The embedder of a folder, the same one at each call, so that several rewards hold one model.
+
+    Raises:
+        TypeError: no path.
+        FileNotFoundError, ValueError: as :class:`Embedder` does.
+    """
+    return _shared_embedder(str(checked_path(folder, "folder").resolve()))
 
 
 @lru_cache(maxsize=2)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mopref.llm.data import split_by_prompt
 from mopref.llm.data.unpaired_records import check_unpaired_objectives, validate_unpaired_records
 
 RECORD = {"prompt": "Why?", "response": "So.", "brief": 1, "kind": -1}
@@ -53,3 +54,18 @@ def test_names_that_are_no_objectives(names):
     assert check_unpaired_objectives(["brief", "kind"]) == ("brief", "kind")
     with pytest.raises(ValueError, match="it names the label columns, so it must be a sequence of distinct names"):
         check_unpaired_objectives(names)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (3, "row 1, column 'prompt' is malformed: is a int: it must be text or a list"),
+        (["Why?"], "row 1, column 'prompt' is malformed: must be a dict with the texts 'role' and 'content'"),
+        ([{"role": "user"}], "row 1, column 'prompt' is malformed: must be a dict"),
+        ([{"role": 3, "content": "Why?"}], "row 1, column 'prompt' is malformed: must be a dict"),
+    ],
+)
+def test_records_with_a_malformed_prompt_are_not_split(prompt, message):
+    records = [{"prompt": "Why?", "response": "So.", "helpful": 1}, {"prompt": prompt, "response": "No.", "helpful": 0}]
+    with pytest.raises(ValueError, match=message):
+        split_by_prompt(records)

@@ -255,3 +255,17 @@ def test_by_name_and_its_repr():
         "ClassifierReward(model='BertForSequenceClassification', sign=-1, label=0, activation='probability', "
         "batch_size=16, max_length=64, with_prompt=True)"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sign": torch.ones(2)}, r"sign is \[1\.0, 1\.0\]: rewards are maximised"),
+        ({"sign": "1"}, "sign is '1': rewards are maximised"),
+        ({"sign": 1, "label": torch.zeros(2)}, r"label is \[0\.0, 0\.0\]: it must be one of the model's labels"),
+        ({"sign": 1, "label": [0]}, r"label is \[0\]: it must be one of the model's labels"),
+    ],
+)
+def test_options_of_another_kind_are_refused_by_name(options, message):
+    with pytest.raises(ValueError, match=message):
+        ClassifierReward(make_model("bert"), make_tokenizer(pair=True), **options)

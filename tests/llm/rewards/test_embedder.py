@@ -49,3 +49,16 @@ def test_rows_follow_the_texts_whatever_their_order(bert):
 def test_a_folder_is_loaded_once(bert):
     assert shared_embedder(bert) is shared_embedder(str(bert))
     assert Embedder(bert, device="cpu").options() == {"folder": str(bert), "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind", "message"),
+    [
+        (None, TypeError, "folder is None"),
+        ("x" * 300, ValueError, "folder is 'xxx.*a name in it has more than 255 bytes"),
+        ("a\0b", ValueError, "folder is .*has a character that no name of a file can have"),
+    ],
+)
+def test_what_is_no_folder_is_refused_by_name(folder, kind, message):
+    with pytest.raises(kind, match=message):
+        shared_embedder(folder)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.llm.data.records import check_objectives
 
 from .dialogues import checked_prompt, checked_response, explicit_prompt, refuse_rendered_inputs, text_or_messages
@@ -19,6 +20,7 @@ _COLUMNS = ("prompt", "response", "category", "is_safe")
 
 
 @LOADERS.register("beavertails")
+@checks_arguments(but=("source",))
 def load_beavertails(
     source: Rows = "PKU-Alignment/BeaverTails",
     objective: str | None = "harmless",
@@ -71,7 +73,10 @@ def load_beavertails(
     """
     check_on_malformed(on_malformed)
     check_columns_map(columns or {}, _COLUMNS)
-    named = {name: [kinds] if isinstance(kinds, str) else list(kinds) for name, kinds in (categories or {}).items()}
+    named = {
+        name: [kinds] if isinstance(kinds, str) else checked_texts(kinds, f"categories of {name!r}")
+        for name, kinds in (categories or {}).items()
+    }
     own = () if objective is None else (objective,)
     objectives = check_objectives((*own, *named))
     margins = checked_margins(margin, objectives)

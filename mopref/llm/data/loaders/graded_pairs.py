@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mopref.argument_kinds import checks_arguments
+
 from .dialogues import PROMPT_COLUMNS, explicit_prompt, refuse_rendered_inputs, text_or_messages
 from .labelled_pairs import LabelledPair, checked_pair, joined_records
 from .loader import LOADERS, Record
@@ -19,6 +21,7 @@ _COLUMNS = (*PROMPT_COLUMNS, "input", "history", "system", "response_1", "respon
 
 
 @LOADERS.register("graded-pairs")
+@checks_arguments(but=("source",))
 def load_graded_pairs(
     source: Rows,
     grades: Attributes,

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.llm.data.records import check_objectives, surrogate_problem
-from mopref.setting_types import python_value
+from mopref.setting_types import checked_numpy_seed, python_value
 
 from .dialogue_texts import is_dialogue_text, split_dialogue_texts
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
@@ -16,6 +18,7 @@ __all__ = ["load_hh_rlhf"]
 
 
 @LOADERS.register("hh-rlhf")
+@checks_arguments(but=("source", "folders"))
 def load_hh_rlhf(
     source: str | os.PathLike[str] = "Anthropic/hh-rlhf",
     folders: Mapping[str, Sequence[str]] | None = None,
@@ -54,10 +57,10 @@ def load_hh_rlhf(
     objectives = check_objectives(tuple(folders))
     columns = columns or {}
     check_columns_map(columns, ("chosen", "rejected"))
-    generator = np.random.default_rng(python_value(seed, int, "seed"))
+    generator = np.random.default_rng(checked_numpy_seed(seed))
     records = []
     for objective, names in folders.items():
-        for folder in [names] if isinstance(names, str) else names:
+        for folder in _folders(objective, names):
             for prompt, chosen, rejected in _dialogues(source, folder, split, limit, columns, revision):
                 # Drawn for every row, so that a row that is left out does not change the sides of those after it.
                 preferred = int(generator.integers(2))
@@ -67,6 +70,11 @@ def load_hh_rlhf(
                 record[objective] = preferred
                 records.append(record)
     return usable_records(records, objectives)
+
+
+def _folders(objective: str, names: Any) -> list[str]:
+    folders = checked_kind([names] if isinstance(names, str) else names, Sequence[str], f"folders of {objective!r}")
+    return [python_value(folder, str, f"a folder of {objective!r}") for folder in folders]
 
 
 def _dialogues(

@@ -7,13 +7,15 @@ an empty prompt or response cannot be trained on; public data has some, and load
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from mopref._repr import quoted_list
+from mopref._paths import checked_path
+from mopref._repr import quoted_list, short_repr
 from mopref.llm.data.records import TEXT_COLUMNS, check_record, is_empty_text, refuse_no_records
 from mopref.registry import Registry
 from mopref.setting_types import python_value
@@ -24,6 +26,9 @@ from .shapes import recognise_shape
 __all__ = ["LOADERS", "Record", "read_rows", "require_columns", "usable_records"]
 
 Record = dict[str, Any]
+
+# Of a hub id: an owner and a name of 96 characters each at most, and a slash.
+_LONGEST_ID = 193
 
 LOADERS: Registry[list[Record]] = Registry("loader", packages=["mopref.llm.data.loaders"])
 
@@ -63,21 +68,24 @@ def read_rows(
     limit = None if limit is None else python_value(limit, int, "limit")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
-    path = Path(source)
-    is_folder = bool(str(source).strip()) and path.is_dir()
-    if revision is not None and (is_folder or path.is_file()):
+    path = checked_path(source, "the path or source")
+    is_folder = bool(str(source).strip()) and os.path.isdir(path)  # A name may be too long for a file's.
+    if revision is not None and (is_folder or os.path.isfile(path)):
         raise ValueError(f"revision is {revision!r}, but {path} is here, and not on the hub: leave it out.")
-    if subset is not None and path.is_file():
+    if subset is not None and os.path.isfile(path):
         raise ValueError(f"subset is {subset!r}, but {path} is a single file, which has none: leave it out.")
     if is_folder:
         _require_folder(path, folder)
         rows = _data_set_rows(str(source), split, folder, label_columns, subset=subset)
-    elif path.is_file():
+    elif os.path.isfile(path):
         rows = file_rows(path, _kind_of(path, folder), path.name, label_columns)
     else:
         _refuse_missing_file(os.fspath(source))
         rows = _data_set_rows(str(source), split, folder, label_columns, limit is not None, subset, revision)
-    return _present_rows(islice(rows, limit), str(source) if folder is None else f"{source}, folder {folder!r}")
+    return _present_rows(
+        islice(rows, None if limit is None else min(limit, sys.maxsize)),
+        str(source) if folder is None else f"{source}, folder {folder!r}",
+    )
 
 
 def _kind_of(path: Path, folder: str | None) -> str:
@@ -101,9 +109,9 @@ def _require_folder(path: Path, folder: str | None) -> None:
 def _refuse_missing_file(source: str) -> None:
     """Refuse what can only be a path: a hub id has no such ending, and no more than one slash, within it."""
     is_path = source.startswith(("/", "./", "../", "~", ".\\", "..\\")) or source.count("/") > 1 or "\\" in source
-    if not source.strip() or is_path or os.path.isabs(source) or file_kind(source):
+    if not source.strip() or is_path or os.path.isabs(source) or file_kind(source) or len(source) > _LONGEST_ID:
         raise FileNotFoundError(
-            f"there is no file or folder {source!r} (looked for in {os.getcwd()!r}): correct the path."
+            f"there is no file or folder {short_repr(source)} (looked for in {os.getcwd()!r}): correct the path."
         )
 
 
@@ -219,7 +227,7 @@ def usable_records(records: Iterable[Record], objectives: Sequence[str]) -> list
         warnings.warn(
             f"left out {total - len(usable)} of {total} rows: their prompt or a response is empty, or their dialogues "
             "part before the last turn.",
-            stacklevel=3,
+            stacklevel=4,
         )
     refuse_no_records(len(usable))
     return usable

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import TEXT_COLUMNS, check_objectives, validate_records
 
 from .loader import LOADERS, Record
@@ -12,6 +13,7 @@ __all__ = ["load_records"]
 
 
 @LOADERS.register("records")
+@checks_arguments(but=("path", "objectives"))
 def load_records(
     path: str | os.PathLike[str],
     objectives: Sequence[str],

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.unpaired_records import UNPAIRED_COLUMNS, check_unpaired_objectives, validate_unpaired_records
 
 from .loader import LOADERS, Record
@@ -12,6 +13,7 @@ __all__ = ["load_unpaired_records"]
 
 
 @LOADERS.register("unpaired-records")
+@checks_arguments(but=("path", "objectives"))
 def load_unpaired_records(
     path: str | os.PathLike[str],
     objectives: Sequence[str],

@@ -2,6 +2,7 @@
 
 import os
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import TEXT_COLUMNS
 
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
@@ -14,6 +15,7 @@ _LABEL_COLUMNS = {"better_response_id": "helpful", "safer_response_id": "harmles
 
 
 @LOADERS.register("pku-saferlhf")
+@checks_arguments(but=("source",))
 def load_pku_saferlhf(
     source: str | os.PathLike[str] = "PKU-Alignment/PKU-SafeRLHF",
     split: str = "train",

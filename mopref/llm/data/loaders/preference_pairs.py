@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import check_objectives
 
 from .dialogue_texts import is_dialogue_text
@@ -22,6 +23,7 @@ _COLUMNS = (*PROMPT_COLUMNS, "input", "history", "system", "chosen", "rejected")
 
 
 @LOADERS.register("preference-pairs")
+@checks_arguments(but=("sources",))
 def load_preference_pairs(
     sources: Mapping[str, Rows | DataSource],
     *,
@@ -112,7 +114,7 @@ def _labelled_pairs(
             warnings.warn(
                 f"{objective}: in {repeats} of {count} rows both answers begin with the prompt, which is then said "
                 "twice: if they are whole texts, say by columns={'prompt': None} that the prompt is in them.",
-                stacklevel=4,
+                stacklevel=5,
             )
 
 

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 from mopref._repr import quoted_list
+from mopref.argument_kinds import checks_arguments
 
 from .dialogues import (
     PROMPT_COLUMNS,
@@ -41,6 +42,7 @@ _RATING_PARTS = ("annotations", "ratings", "scores")
 
 
 @LOADERS.register("rated-answers")
+@checks_arguments(but=("source",))
 def load_rated_answers(
     source: Rows,
     attributes: Attributes,

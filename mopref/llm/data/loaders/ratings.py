@@ -13,6 +13,7 @@ from itertools import combinations
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from mopref._repr import short_repr
 from mopref.llm.data.records import check_objectives, prompt_key
 
 from .dialogues import Text
@@ -94,11 +95,12 @@ def checked_attributes(attributes: Attributes) -> dict[str, Attribute]:
     columns: Mapping[str, Any] = attributes if isinstance(attributes, Mapping) else {name: name for name in objectives}
     checked = {}
     for objective, column in columns.items():
-        parts = (column, "higher") if isinstance(column, str) else tuple(column)
-        if len(parts) != 2 or not isinstance(parts[0], str) or parts[1] not in get_args(Direction):
+        parts = (column, "higher") if isinstance(column, str) else column
+        are_two_texts = isinstance(parts, list | tuple) and len(parts) == 2 and all(isinstance(p, str) for p in parts)
+        if not are_two_texts or parts[1] not in get_args(Direction):
             raise ValueError(
-                f"attributes of {objective!r} is {column!r}: give the name of a rating, or with it whether the higher "
-                "or the lower one is better, as ('verbosity', 'lower')."
+                f"attributes of {objective!r} is {short_repr(column)}: give the name of a rating, or with it whether "
+                "the higher or the lower one is better, as ('verbosity', 'lower')."
             )
         checked[objective] = Attribute(*parts)
     return checked

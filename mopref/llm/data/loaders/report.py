@@ -137,11 +137,11 @@ def tell(report: LoadReport, records: Sequence[Mapping[str, Any]], objectives: S
     if not records:
         raise ValueError(f"no record is left: {report}.")
     if report.left_out or report.unlabelled:
-        warnings.warn(f"{report}.", stacklevel=3)
+        warnings.warn(f"{report}.", stacklevel=4)
     for name in objectives:
         if not any(record[name] >= 0 for record in records):
             warnings.warn(
                 f"no record is labelled on {name!r}, so that nothing can be learnt of it: see that its data set and "
                 "columns are the right ones, or leave the objective out.",
-                stacklevel=3,
+                stacklevel=4,
             )

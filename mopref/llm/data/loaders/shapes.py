@@ -7,6 +7,7 @@ from numbers import Number
 from typing import Any, NamedTuple
 
 from mopref._repr import quoted_list
+from mopref.argument_kinds import checks_arguments
 
 from .report import MalformedRow
 
@@ -185,6 +186,7 @@ _SYNONYMS = {
 }
 
 
+@checks_arguments
 def recognise_shape(row: Mapping[str, Any]) -> Resemblance | None:
     """The shape that a row of a data set has, or the one that it resembles most; ``None`` if it resembles none.
 

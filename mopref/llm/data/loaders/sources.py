@@ -1,12 +1,14 @@
 """A data set as a loader takes it: where its rows are, which of them, and what its columns are called."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from mopref._repr import quoted_list
+from mopref.argument_kinds import checked_fields
 from mopref.llm.data.records import refuse_columns, refuse_other_inputs
 
 from .loader import Record, read_rows, require_columns
@@ -36,6 +38,9 @@ class DataSource:
         revision: the branch, tag or commit of a hub data set.
         columns: maps a name of the loader's to the data's column.
 
+    Raises:
+        TypeError: a value of another kind, named.
+
     Example:
         >>> source = DataSource([{"question": "Why?", "id": 7}], columns={"prompt": "question"})
         >>> list(source.rows())
@@ -49,6 +54,9 @@ class DataSource:
     subset: str | None = None
     revision: str | None = None
     columns: ColumnMap = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked_fields(self)
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """The rows, with the loader's names for the mapped columns.
@@ -73,9 +81,10 @@ class DataSource:
         for name in ("folder", "subset", "revision"):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: rows in memory have none, so leave it out.")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
-        return self._dicts(islice(self.source, self.limit))
+        limit = self.limit
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}: no row would be left, so it must be ≥ 1, or None for all rows.")
+        return self._dicts(islice(self.source, None if limit is None else min(limit, sys.maxsize)))
 
     @staticmethod
     def _dicts(rows: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

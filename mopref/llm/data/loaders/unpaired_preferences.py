@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import prompt_key
 from mopref.llm.data.unpaired_records import check_unpaired_objectives
 
@@ -34,6 +35,7 @@ _WORDS = {"true": 1, "false": 0, "1": 1, "0": 0, "-1": -1, "": -1, "n/a": -1}
 
 
 @LOADERS.register("unpaired-preferences")
+@checks_arguments(but=("sources",))
 def load_unpaired_preferences(
     sources: Mapping[str, Rows | DataSource],
     *,
@@ -116,7 +118,7 @@ def _warn_of_one_kind(records: Sequence[Record], objectives: Sequence[str]) -> N
             warnings.warn(
                 f"no answer is labelled {word} on {name!r}, and both kinds are needed to learn what it is: add some, "
                 "and where −1 stands for a thumb down give 0, since −1 says not labelled.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

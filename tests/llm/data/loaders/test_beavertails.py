@@ -91,3 +91,16 @@ def test_flags_in_csv_files_are_texts():
 
 def test_it_is_known_by_its_name():
     assert len(LOADERS.make("beavertails", source=ROWS[:2])) == 1
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        (7, "categories is 7, of type int: give a dict"),
+        ({"private": 7}, "categories of 'private' are of type int: give a list of texts"),
+        ({"private": [7]}, r"categories of 'private'\[0\] is of type int: give a text"),
+    ],
+)
+def test_categories_of_another_kind_are_refused_by_name(categories, message):
+    with pytest.raises(TypeError, match=message):
+        load_beavertails([], categories=categories)

@@ -119,3 +119,16 @@ def test_columns_of_other_names(tmp_path, write_lines):
         ValueError, match="columns maps 'prompt', which is not read here: its names may be chosen, reje"
     ):
         load_hh_rlhf(tmp_path, folders={"helpful": ["base"]}, columns={"prompt": "better"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed is -1: it must be ≥ 0"),
+        ({"folders": {"helpful": 3}}, "folders of 'helpful' is 3, of type int: give a list"),
+        ({"folders": {"helpful": [3]}}, "a folder of 'helpful' is 3, of type int: give a text"),
+    ],
+)
+def test_options_of_another_kind_are_refused_by_name(options, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        load_hh_rlhf(tmp_path, **options)

@@ -2,6 +2,7 @@
 
 import datetime
 import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -338,3 +339,49 @@ def test_no_copy_of_local_data_is_kept(tmp_path, monkeypatch):
         assert list(read_rows(tmp_path / "data" / source, split, None, label_columns=("helpful",)))
     kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in kept) < 1_000, kept
+
+
+def test_a_text_too_long_for_a_name_is_no_file():
+    with pytest.raises(ValueError, match="a name in it has more than 255 bytes"):
+        load_records("x" * 300, ["helpful"])
+    with pytest.raises(FileNotFoundError, match="there is no file or folder 'xxx"):
+        load_records("x" * 200, ["helpful"])
+
+
+_ROWS = [{"prompt": "Why?", "response_1": "So.", "response_2": "No.", "grade": 1, "response": "So.", "label": True}]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("beavertails", {"source": _ROWS}),
+        ("graded-pairs", {"source": _ROWS, "grades": {"helpful": "grade"}}),
+        ("rated-answers", {"source": _ROWS, "attributes": ["grade"]}),
+        ("preference-pairs", {"sources": {"helpful": _ROWS}}),
+        ("unpaired-preferences", {"sources": {"helpful": _ROWS}}),
+        ("hh-rlhf", {"source": "."}),
+        ("pku-saferlhf", {"source": "."}),
+        ("records", {"path": ".", "objectives": ["helpful"]}),
+        ("unpaired-records", {"path": ".", "objectives": ["helpful"]}),
+    ],
+)
+def test_every_loader_refuses_options_of_another_kind_by_name(name, arguments):
+    loader = LOADERS.find(name)
+    wrong = {
+        "limit": ["0", 1.5, {}],
+        "report": [0, ()],
+        "on_malformed": [[], None],
+        "columns": ["a,b", 3],
+        "seed": ["0"],
+    }
+    for option, values in wrong.items():
+        if option not in inspect.signature(loader).parameters:
+            continue
+        for value in values:
+            with pytest.raises(TypeError, match=rf"{option} is .*, of type {type(value).__name__}: give "):
+                loader(**arguments, **{option: value})
+
+
+def test_more_rows_than_can_be_counted_are_all_rows():
+    rows = {"helpful": [{"prompt": "Why?", "chosen": "So.", "rejected": "No."}]}
+    assert len(LOADERS.make("preference-pairs", sources=rows, limit=10**30)) == 1

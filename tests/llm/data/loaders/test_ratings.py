@@ -202,3 +202,9 @@ def test_labels_follow_the_ratings(ratings):
     for pair, own in labels.items():
         for first, second, value in zip(*(ratings[text] for text in pair), own, strict=True):
             assert value == (-1 if None in (first, second) or first == second else int(second > first))
+
+
+@pytest.mark.parametrize("column", [3, None, {"a": 1}, ("a", ["lower"]), ("a", "lower", "b")])
+def test_an_attribute_that_names_no_rating_is_refused(column):
+    with pytest.raises(ValueError, match=r"attributes of 'helpful' is .*: give the name of a rating"):
+        checked_attributes({"helpful": column})

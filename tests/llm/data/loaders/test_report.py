@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 
+from mopref.llm.data.loaders import load_preference_pairs
 from mopref.llm.data.loaders.report import LoadReport, MalformedRow, UnfitRow, check_on_malformed, converted_rows, tell
 
 
@@ -59,3 +60,10 @@ def test_nothing_is_told_of_nothing():
     report.left_out["tie"] = 2
     with pytest.raises(ValueError, match=r"^no record is left: 2 rows made 0 records; left out: 2 tie\.$"):
         tell(report, [], ("brief",))
+
+
+def test_the_warning_names_the_line_that_called_the_loader():
+    rows = [{"prompt": "Why?", "chosen": "So.", "rejected": rejected} for rejected in ("No.", "So.")]
+    with pytest.warns(UserWarning, match="2 rows made 1 records") as warned:
+        load_preference_pairs({"helpful": rows})
+    assert [warning.filename for warning in warned] == [__file__]

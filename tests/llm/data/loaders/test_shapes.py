@@ -153,3 +153,9 @@ def test_messages_name_columns_and_no_texts():
 def test_what_holds_no_preference_is_read_by_no_loader():
     assert recognise_shape({"prompt": "a"}).call.startswith("tokenize_prompts (prompts alone hold no preference")
     assert recognise_shape({"messages": TURNS}).call.startswith("tokenize_responses (answers alone hold no preference")
+
+
+@pytest.mark.parametrize("row", [None, "prompt", b"prompt", ["prompt"], 3])
+def test_what_is_no_row_is_refused_by_name(row):
+    with pytest.raises(TypeError, match=r"row is .*: give a dict"):
+        recognise_shape(row)

@@ -48,8 +48,10 @@ def test_what_is_no_row_is_refused():
     with pytest.raises(ValueError, match="records is a dict: it must be a list of dicts"):
         list(DataSource({"question": ["Why?"]}).rows())
     for source in (None, 3):
-        with pytest.raises(ValueError, match=f"source is a {type(source).__name__}: give a hub id, a file, a folder"):
-            list(DataSource(source).rows())
+        with pytest.raises(
+            TypeError, match=rf"source is {source}, of type {type(source).__name__}: give a path or a list"
+        ):
+            DataSource(source)
     with pytest.raises(ValueError, match="row 1 is a str: a row must be a dict"):
         list(DataSource([{}, "Why?"]).rows())
 
