@@ -210,4 +210,8 @@ def _state_entry(state: Any, name: str, dimensions: int) -> Tensor | None:
             f"the state's {name} is {entry.dtype} of shape {tuple(entry.shape)}: give what state_dict() of the same "
             "part returned."
         )
+    if not entry.isfinite().all():
+        raise ValueError(
+            f"the state's {name} holds values that are not finite: give what state_dict() of the same part returned."
+        )
     return entry

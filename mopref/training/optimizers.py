@@ -137,7 +137,12 @@ def is_state_of(name: str, entry: Any, parameter: Tensor) -> bool:
     if not OPTIMIZERS[name].in_8_bits:
         shape = parameter.shape
         expected = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
-        return {key: getattr(value, "shape", None) for key, value in entry.items()} == expected
+        if {key: getattr(value, "shape", None) for key, value in entry.items()} != expected:
+            return False
+        steps, mean, squares = (entry[key] for key in ("step", "exp_avg", "exp_avg_sq"))
+        is_of_type = steps.is_floating_point() and mean.dtype == squares.dtype == parameter.dtype
+        # Squares may overflow in a sound run, which then does not move that number.
+        return is_of_type and bool(mean.isfinite().all() and (squares >= 0).all() and 0 <= steps.item() < math.inf)
     # Asked of bitsandbytes itself: its kernels take the sizes for granted.
     fresh: Any = OPTIMIZERS[name].make([parameter], lr=1.0, weight_decay=0.0)
     fresh.init_state(fresh.param_groups[0], parameter, 0, 0)

@@ -1,7 +1,8 @@
 """The half of the trainer that survives: writing a checkpoint, and going on from one."""
 
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -180,6 +181,12 @@ class Resumable:
         manifest = read_manifest(folder)
         check_run(manifest, self._settings(), self._identity, self.config, self.accelerator.num_processes, folder)
         return manifest
+
+    def _is_own(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether a manifest is one of this run, by what must be the same for that."""
+        # As JSON gives it back.
+        own = json.loads(json.dumps(self._settings()))
+        return bool(manifest["settings"] == own and manifest["identity"] == self._identity)
 
     def _load_checkpoint(self, folder: Path, manifest: dict[str, Any]) -> None:
         state = load_state(folder, self._record_types)
