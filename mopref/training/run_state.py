@@ -1,6 +1,5 @@
 """What a resumed run must have in common with the one that wrote its checkpoint, and its model's trained state."""
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
 from mopref.training.manifest import damage
-from mopref.training.optimizers import OPTIMIZERS, is_state_of
+from mopref.training.optimizers import OPTIMIZERS, is_whole_state
 from mopref.training.run_identity import check_identity
 
 __all__ = [
@@ -214,7 +213,7 @@ def check_state(
     for name, is_whole in (
         ("step", state["step"] >= 0),
         ("pending", is_waiting),
-        ("optimizer", _is_state_of(optimizer, config.optimizer, state["optimizer"])),
+        ("optimizer", is_whole_state(optimizer, config.optimizer, state["optimizer"])),
         ("history", all(isinstance(entry, dict) for entry in state["history"])),
     ):
         if not is_whole:
@@ -345,37 +344,6 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], folder: st
     with torch.no_grad():
         for name, value in trained_state(model).items():
             value.copy_(state[name])
-
-
-def _is_state_of(optimizer: Optimizer, name: str, state: Mapping[str, Any]) -> bool:
-    """Whether a state is one of the optimiser of that name, with these parameters."""
-    own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
-    if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
-        return False
-    for group, own_group in zip(groups, own, strict=True):
-        if not isinstance(group, dict) or group.keys() != own_group.keys() or group["params"] != own_group["params"]:
-            return False
-        if not all(_is_option_like(group[key], value) for key, value in own_group.items()):
-            return False
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return all(_belongs(index, name, entry, parameters) for index, entry in entries.items())
-
-
-def _is_option_like(value: Any, own: Any) -> bool:
-    """Whether an option of the optimiser may stand in place of its own: numbers may differ, ways of computing not."""
-    if isinstance(own, tuple):
-        fits = isinstance(value, tuple) and len(value) == len(own)
-        return fits and all(isinstance(part, float) and 0 <= part < 1 for part in value)
-    if isinstance(own, float):
-        return isinstance(value, float) and 0 <= value < math.inf
-    return type(value) is type(own) and bool(value == own)
-
-
-def _belongs(index: Any, name: str, entry: Any, parameters: Sequence[Tensor]) -> bool:
-    """Whether an entry of the optimiser's state is one of the parameter of that number."""
-    if type(index) is not int or not 0 <= index < len(parameters):
-        return False
-    return is_state_of(name, entry, parameters[index])
 
 
 @contextmanager

@@ -214,6 +214,6 @@ def test_aliases_of_a_few_values_are_read(tmp_path):
 def test_a_long_value_is_shortened_in_the_message(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(f"objectives: [a, b]\nseed: [{'1, ' * 50_000}]\n", encoding="utf-8")
-    with pytest.raises(RecipeError, match="seed is .*must be a whole number") as refusal:
+    with pytest.raises(RecipeError, match=r"seed is .*must be a whole number") as refusal:
         read_recipe(path)
     assert len(str(refusal.value)) < 1000
