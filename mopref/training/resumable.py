@@ -75,7 +75,6 @@ class Resumable:
             ValueError: an optimiser whose state a checkpoint does not keep.
             OSError: it cannot be written, a full disk say; with step and folder, and the newest one that is whole.
         """
-        check_saveable(self.config, self.accelerator.num_processes, folder)
         about = {
             "step": self.step,
             "attempt": self._checkpoints.attempt,
@@ -83,6 +82,7 @@ class Resumable:
             "identity": self._identity,
         }
         with self._whole_checkpoint_told(f"step {self.step} could not be saved as {folder}"):
+            check_saveable(self.config, self.accelerator.num_processes, folder)
             with replace_folder(folder) as unfinished:
                 save_state(self._state(), unfinished, self._record_types, about)
 
@@ -94,7 +94,10 @@ class Resumable:
         except OSError as error:
             if error.errno is None and type(error) is not OSError:
                 raise  # A sentence of its own, such as what a folder holds already.
-            newest = self._checkpoints.newest()
+            try:
+                newest = self._checkpoints.newest()
+            except OSError:  # Of a disk that reads nothing any more.
+                newest = None
             whole = "no checkpoint is there" if newest is None else f"{newest} is whole, and resumes the run"
             sentence = f"{failure} ({error.strerror or error}): {whole}"
             raise (OSError(sentence) if error.errno is None else OSError(error.errno, sentence)) from error
@@ -103,7 +106,8 @@ class Resumable:
         """Write the checkpoint of this step into output_dir, and remove those that are too many then."""
         folder = self._checkpoints.folder_of(self.step)
         self.save_checkpoint(folder)
-        self._checkpoints.wrote(self.step, self._protected_steps())
+        with self._whole_checkpoint_told(f"step {self.step} is saved, but older checkpoints could not be removed"):
+            self._checkpoints.wrote(self.step, self._protected_steps())
         return folder
 
     def _protected_steps(self) -> set[int]:

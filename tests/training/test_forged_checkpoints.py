@@ -6,10 +6,16 @@ from typing import Any
 import pytest
 import torch
 from _checkpoints import about_run
-from test_refused_resume import assert_refused, checkpoint, problem_trainer  # noqa: F401
+from _refused_runs import assert_refused, problem_trainer
 
 from mopref.objective import Update
 from mopref.training.checkpoint import load_state, save_state
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    problem_trainer(checkpoint_every=2, output_dir=tmp_path).train()
+    return tmp_path / "checkpoint-2"
 
 
 def group_with(**change: Any) -> Callable[[dict], None]:
