@@ -180,6 +180,9 @@ class TrackedNadir(OptionsRepr):
         if not self.tracked:
             return
         rows = _state_entry(state, "rows", 2)
+        # What is compared takes memory by the square of them.
+        if rows is not None and len(rows) > self.window:
+            raise ValueError(f"the state holds {len(rows)} rows, and the window is {self.window}: give one of its own.")
         self._rows = self._highest = None
         if rows is not None:
             self._remember(rows)

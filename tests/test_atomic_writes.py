@@ -122,3 +122,21 @@ def test_a_folder_is_never_half_removed_under_its_name(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
     remove_leftovers(tmp_path, "checkpoint-")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_the_place_of_an_older_folder_is_not_followed(is_there, tmp_path):
+    """It brought a folder from elsewhere under the name, or kept every later write from it."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("elsewhere")
+    target = tmp_path / "target"
+    if is_there:
+        target.mkdir()
+    (tmp_path / ".target.replaced").symlink_to(tmp_path / "elsewhere")
+    settle_folder(target)
+    assert target.exists() == is_there
+    with replace_folder(target) as unfinished:
+        (unfinished / "file").write_text("own")
+    assert (target / "file").read_text() == "own"
+    assert not target.is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_text() == "elsewhere"
