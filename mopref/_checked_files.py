@@ -112,7 +112,7 @@ def parsed_json(content: bytes, source: str) -> Any:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON whose keys are there once: readers take the first or the last of two, and a checksum neither."""
+    """An object of JSON whose keys are there once: of two, readers take the first or the last."""
     content = dict(pairs)
     if len(content) != len(pairs):
         seen: set[str] = set()

@@ -138,5 +138,5 @@ def test_what_acts_on_a_terminal_is_escaped(sign):
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": {"a": 1, "c": 2, "a": 1}}]'])
 def test_a_key_that_is_there_twice(text):
     """Readers would take the first or the last of them, and a checksum of what was read does not tell."""
-    with pytest.raises(ValueError, match="f is not valid JSON .the key 'a' is there twice"):
+    with pytest.raises(ValueError, match=r"f is not valid JSON .the key 'a' is there twice"):
         parsed_json(text.encode(), "f")

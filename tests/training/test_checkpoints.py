@@ -95,7 +95,7 @@ def test_there_is_no_newest_before_the_first(tmp_path):
 def test_without_an_output_dir_there_is_nothing_to_note(tmp_path):
     checkpoints = Checkpoints(TrainerConfig())
     checkpoints.begin()
-    checkpoints.went_on(tmp_path, 4, by_name=True)
+    checkpoints.went_on(tmp_path, 4, went_back=True)
     assert (checkpoints.attempt, checkpoints.saved) == (1, None)
     checkpoints.wrote(5, [])
     assert checkpoints.saved == 5
@@ -104,7 +104,7 @@ def test_without_an_output_dir_there_is_nothing_to_note(tmp_path):
 @pytest.mark.parametrize("every", [None, 2])
 def test_left_overs_go_when_a_run_goes_on_and_writes(every, tmp_path):
     (tmp_path / ".checkpoint-9.ab12.unfinished").mkdir()
-    checkpoints_of(tmp_path, checkpoint_every=every).went_on(empty_checkpoint(tmp_path, 2), 2, by_name=False)
+    checkpoints_of(tmp_path, checkpoint_every=every).went_on(empty_checkpoint(tmp_path, 2), 2, went_back=False)
     assert (tmp_path / ".checkpoint-9.ab12.unfinished").exists() == (every is None)
 
 

@@ -117,7 +117,7 @@ def test_a_manifest_too_large_is_refused_before_it_is_read(folder):
     (folder / MANIFEST).write_bytes(content.ljust(4 * 1024**2))
     assert read_manifest(folder) == json.loads(content)
     (folder / MANIFEST).write_bytes(content.ljust(4 * 1024**2 + 1))
-    with pytest.raises(ValueError, match=r"manifest\.json has 4194305 bytes, where 4194304 are the most"):
+    with pytest.raises(ValueError, match=r"manifest\.json holds 4194305 bytes, and a description at most 4194304"):
         read_manifest(folder)
 
 
