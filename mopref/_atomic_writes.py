@@ -107,9 +107,12 @@ def settle_folder(folder: str | Path) -> None:
     """
     target = Path(folder)
     replaced = _replaced(target)
-    if not replaced.is_dir():
-        return
     try:
+        # No write leaves a link, which would bring a folder from elsewhere, or stand in the way of the next write.
+        if replaced.is_symlink():
+            replaced.unlink()
+        if not replaced.is_dir():
+            return
         if target.exists():
             shutil.rmtree(replaced)
         else:

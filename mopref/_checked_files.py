@@ -91,10 +91,10 @@ def parsed_json(content: bytes, source: str) -> Any:
     """What a JSON text in UTF-8 says; the source says in a message where it comes from.
 
     Raises:
-        ValueError: no such text, one that is nested too deep, or control characters in it.
+        ValueError: no such text, one that says a key twice or is nested too deep, or control characters in it.
     """
     try:
-        tree = json.loads(content.decode("utf-8"))
+        tree = json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source} is not valid JSON ({printable(str(error))})") from error
     waiting = [(tree, 0)]
@@ -109,6 +109,16 @@ def parsed_json(content: bytes, source: str) -> Any:
         elif isinstance(value, str) and not is_readable_text(value):
             raise ValueError(f"{source} holds control characters, in {value!r:.80}")
     return tree
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON whose keys are there once: of two, readers take the first or the last."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        seen: set[str] = set()
+        double = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {double!r:.80} is there twice")
+    return content
 
 
 def is_readable_text(text: str) -> bool:

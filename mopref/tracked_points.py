@@ -180,6 +180,9 @@ class TrackedNadir(OptionsRepr):
         if not self.tracked:
             return
         rows = _state_entry(state, "rows", 2)
+        # What is compared takes memory by the square of them.
+        if rows is not None and len(rows) > self.window:
+            raise ValueError(f"the state holds {len(rows)} rows, and the window is {self.window}: give one of its own.")
         self._rows = self._highest = None
         if rows is not None:
             self._remember(rows)
@@ -209,5 +212,9 @@ def _state_entry(state: Any, name: str, dimensions: int) -> Tensor | None:
         raise ValueError(
             f"the state's {name} is {entry.dtype} of shape {tuple(entry.shape)}: give what state_dict() of the same "
             "part returned."
+        )
+    if not entry.isfinite().all():
+        raise ValueError(
+            f"the state's {name} holds values that are not finite: give what state_dict() of the same part returned."
         )
     return entry

@@ -144,3 +144,21 @@ def test_what_cannot_be_written_says_so_and_what_to_do(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"older"
     with pytest.raises(ValueError, match="can be replaced by no other"), replace_folder("."):
         pass
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_in_the_place_of_an_older_folder_is_not_followed(is_there, tmp_path):
+    """It brought a folder from elsewhere under the name, or kept every later write from it."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").write_text("elsewhere")
+    target = tmp_path / "target"
+    if is_there:
+        target.mkdir()
+    (tmp_path / ".target.replaced").symlink_to(tmp_path / "elsewhere")
+    settle_folder(target)
+    assert target.exists() == is_there
+    with replace_folder(target) as unfinished:
+        (unfinished / "file").write_text("own")
+    assert (target / "file").read_text() == "own"
+    assert not target.is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_text() == "elsewhere"

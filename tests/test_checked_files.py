@@ -133,3 +133,10 @@ def test_what_acts_on_a_terminal_is_escaped(sign):
     assert not is_readable_text(f"a{sign}b")
     assert printable(f"a{sign}b") == f"a{sign.encode('unicode_escape').decode()}b"
     assert printable("größe λ 👨‍👩‍👧") == "größe λ 👨‍👩‍👧"
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"b": {"a": 1, "c": 2, "a": 1}}]'])
+def test_a_key_that_is_there_twice(text):
+    """Readers would take the first or the last of them, and a checksum of what was read does not tell."""
+    with pytest.raises(ValueError, match=r"f is not valid JSON .the key 'a' is there twice"):
+        parsed_json(text.encode(), "f")

@@ -118,3 +118,10 @@ def test_a_point_of_another_number_of_objectives_is_named(make, name):
         point.check_objectives(2)
         with pytest.raises(ValueError, match=f"{whose} has 2 numbers, but there are 3 objectives"):
             point.check_objectives(3)
+
+
+def test_more_rows_than_the_window_are_no_state_of_it():
+    """They are compared with each other: 100,000 of a stranger's would take 10 GB."""
+    nadir = TrackedNadir(window=4)
+    with pytest.raises(ValueError, match="the state holds 100000 rows, and the window is 4"):
+        nadir.load_state_dict({"rows": torch.zeros(100_000, 2, dtype=torch.float64)})

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._atomic_writes import write_atomically
+from mopref._bounded_reading import read_bounded
 from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.recipes.mistakes import RecipeError, joined, nearest
 from mopref.recipes.parts import make_parts
@@ -18,6 +19,8 @@ from mopref.recipes.typed import settings_of, typed, wanted
 
 __all__ = ["add_recipe_flags", "load_recipe", "read_recipe", "recipe_text", "save_recipe"]
 
+# A recipe has a few kilobytes; aliases could make billions of values of it.
+_MOST_BYTES, _MOST_VALUES = 2**20, 100_000
 # A number such as 1e-3, which YAML 1.1 takes for a text.
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$")
 
@@ -81,11 +84,12 @@ def _read_tree(path: Path) -> Any:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, _MOST_BYTES, "a recipe").decode("utf-8")
     except FileNotFoundError:
         raise RecipeError("", ": there is no such file; write one with `mopref init`, or correct the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError("", f": the file cannot be read ({error}); give a text file of settings.") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise RecipeError("", f": the file cannot be read ({reason}); give a text file of settings.") from error
     try:
         tree = yaml.load(text, _loader())
     except yaml.YAMLError as error:
@@ -93,6 +97,10 @@ def _read_tree(path: Path) -> Any:
         line = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or str(error)
         raise RecipeError("", f": it is no YAML{line} ({problem}); correct it, or put a text in quotes.") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # What a tag makes of a text that is none of its kind, or a number of too many digits.
+        problem = f"{type(error).__name__}: {error!s:.200}"
+        raise RecipeError("", f": it holds a value that cannot be read ({problem}); write another.") from error
     if not isinstance(tree, dict):
         raise RecipeError("", ": a recipe is a mapping of settings, as in `objectives: [helpful, harmless]`.")
     return tree
@@ -104,12 +112,27 @@ def _loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
+        def get_single_node(self) -> Any:
+            node = super().get_single_node()
+            try:
+                values = _count_values(node, {})
+            except _EndlessError:
+                raise yaml.constructor.ConstructorError(None, None, "a value that holds itself", None) from None
+            if values > _MOST_VALUES:
+                problem = f"its aliases (*) stand for more than {_MOST_VALUES} values"
+                raise yaml.constructor.ConstructorError(None, None, problem, None)
+            return node
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            for place, key in enumerate(keys):
-                if key in keys[:place]:
-                    problem = f"the key {key!r} is there twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, node.value[place][0].start_mark)
+            seen = set()
+            for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                key = self.construct_object(key_node, deep=True)
+                # One that cannot be a key is refused below.
+                if isinstance(key, Hashable):
+                    if key in seen:
+                        problem = f"the key {key!r} is there twice"
+                        raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                    seen.add(key)
             return super().construct_mapping(node, deep)
 
     others = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
@@ -119,6 +142,25 @@ def _loader() -> Any:
     }
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
     return Loader
+
+
+class _EndlessError(Exception):
+    """A node that holds itself."""
+
+
+def _count_values(node: Any, known: dict[int, int | None]) -> int:
+    """How many values a node stands for, when each alias is written out."""
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise _EndlessError
+        return count
+    known[id(node)] = None
+    content = getattr(node, "value", "")
+    parts = [] if isinstance(content, str) else content
+    inner = [part for entry in parts for part in (entry if isinstance(entry, tuple) else (entry,))]
+    known[id(node)] = count = 1 + sum(_count_values(part, known) for part in inner)
+    return count
 
 
 def _part_names(tree: dict[str, Any]) -> dict[str, Any]:

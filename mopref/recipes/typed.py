@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from inspect import isclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from mopref._repr import short_repr
 from mopref.recipes.mistakes import RecipeError, joined, nearest, settings_at
 
 __all__ = ["is_plain", "settings_of", "typed", "wanted"]
@@ -90,20 +91,23 @@ def typed(value: Any, annotation: Any, key: str) -> Any:
             _refuse(value, annotation, key)
         return {_text_key(name, key): typed(entry, arguments[1], joined(key, name)) for name, entry in value.items()}
     if annotation is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            _refuse(value, annotation, key)
     if annotation in _WORDS and type(value) is not annotation:
         _refuse(value, annotation, key)
     return value
 
 
 def _refuse(value: Any, annotation: Any, key: str) -> None:
-    raise RecipeError(key, f"is {value!r}: it must be {wanted(annotation)}.")
+    raise RecipeError(key, f"is {short_repr(value)}: it must be {wanted(annotation)}.")
 
 
 def _section(value: Any, section: type[Any], key: str) -> Any:
     settings = settings_of(section)
     if not isinstance(value, Mapping):
-        raise RecipeError(key, f"is {value!r}: it is a section, so it must be {wanted(section)}.")
+        raise RecipeError(key, f"is {short_repr(value)}: it is a section, so it must be {wanted(section)}.")
     for name in value:
         if _text_key(name, key) not in settings:
             problem = f": there is no such setting; {nearest(name, settings, joined(key, ''))}"

@@ -165,8 +165,11 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
                 "the state of the batches is of rows with other labels, or of a version before 0.2.0: resume with the "
                 "data and the version that wrote it, or start a new run."
             )
+        waiting = state["waiting"].tolist()
+        if not all(0 <= row < len(self._kind_of_row) for row in waiting):
+            raise ValueError("the state of the batches holds a row that is not there: start a new run.")
         self._queues = [[] for _ in self._rows]
-        for row in state["waiting"].tolist():
+        for row in waiting:
             self._queues[self._kind_of_row[row]].append(row)
         self._waiting = np.array([len(rows) for rows in self._queues], dtype=np.int64)
         self._drawn = state["drawn"].numpy().copy()

@@ -1,9 +1,9 @@
 """The checkpoints of a run in its output_dir: where they go, which are kept, and which is the newest."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mopref._atomic_writes import remove_folder, remove_leftovers, settle_folder
 from mopref.training.checkpoint import check_replaceable, holds_state
@@ -29,8 +29,10 @@ class FoundCheckpoint(NamedTuple):
     folder: Path
 
 
-def checkpoints_in(output_dir: Path) -> list[FoundCheckpoint]:
-    """The checkpoints in a folder whose manifests are whole, the newest first.
+def checkpoints_in(
+    output_dir: Path, is_own: Callable[[Mapping[str, Any]], bool] = lambda manifest: True
+) -> list[FoundCheckpoint]:
+    """The checkpoints in a folder whose manifests are whole, and those of the run that is asked of, the newest first.
 
     The newest is the one of the most steps in the last attempt: of a run that went back to an earlier checkpoint, the
     later ones of the attempt before are no longer its own.
@@ -40,6 +42,8 @@ def checkpoints_in(output_dir: Path) -> list[FoundCheckpoint]:
         try:
             manifest = read_manifest(folder)
         except (OSError, ValueError):
+            continue
+        if not is_own(manifest):
             continue
         found.append(FoundCheckpoint(manifest["attempt"], manifest["step"], folder))
     return sorted(found, reverse=True)
@@ -58,15 +62,19 @@ class Checkpoints:
 
     Args:
         config: with ``output_dir``, ``checkpoint_every`` and ``keep_checkpoints``.
+        is_own: whether a manifest is one of this run; another run's checkpoints are neither counted nor removed.
 
     Attributes:
         attempt: of the checkpoints that are written from now on.
         saved: the last step that was saved or read, ``None`` before.
     """
 
-    def __init__(self, config: TrainerConfig) -> None:
+    def __init__(
+        self, config: TrainerConfig, is_own: Callable[[Mapping[str, Any]], bool] = lambda manifest: True
+    ) -> None:
         self.folder = None if config.output_dir is None else Path(config.output_dir)
         self.every, self.kept = config.checkpoint_every, config.keep_checkpoints
+        self._is_own = is_own
         self.attempt = 1
         self.saved: int | None = None
 
@@ -132,7 +140,7 @@ class Checkpoints:
         if self.folder is None:
             return
         if went_back:
-            self.attempt = max((each.attempt for each in checkpoints_in(self.folder)), default=0) + 1
+            self.attempt = max((each.attempt for each in checkpoints_in(self.folder, self._is_own)), default=0) + 1
         # One that lies elsewhere is no checkpoint of this folder.
         self.saved = step if folder.resolve() == self.folder_of(step).resolve() else None
         if self.every is not None:
@@ -152,7 +160,7 @@ class Checkpoints:
         """Remove the checkpoints that are too many, but for those of ``protected`` steps."""
         if self.kept is None or self.folder is None:
             return
-        for each in checkpoints_in(self.folder)[self.kept :]:
+        for each in checkpoints_in(self.folder, self._is_own)[self.kept :]:
             if each.step not in protected and self._is_removable(each.folder):
                 remove_folder(each.folder)
 
@@ -166,5 +174,5 @@ class Checkpoints:
 
     def newest(self) -> Path | None:
         """The newest whole checkpoint; ``None`` where there is none."""
-        found = [] if self.folder is None else checkpoints_in(self.folder)
+        found = [] if self.folder is None else checkpoints_in(self.folder, self._is_own)
         return found[0].folder if found else None

@@ -73,8 +73,13 @@ class IntervalLog:
         return [list(self.steps), self._read()]
 
     def load_state_dict(self, state: list[Any], device: torch.device) -> None:
-        """Continue from a state given by :meth:`state_dict`."""
-        steps, self.metrics = state
+        """Continue from a state given by :meth:`state_dict`.
+
+        Raises:
+            ValueError: metrics that are no sums.
+        """
+        steps, metrics = state
+        self.metrics = {name: [float(total), float(weight)] for name, (total, weight) in metrics.items()}
         self.steps = [values.to(device) for values in steps]
 
     def _read(self) -> _Sums:

@@ -21,6 +21,7 @@ __all__ = [
 MANIFEST, FORMAT_VERSION = "manifest.json", 2
 # A manifest holds settings and digests, a few kilobytes; what is larger is none.
 _LARGEST = 1 << 22
+_MOST_STEPS = 1 << 62
 _FIELDS: dict[str, type] = {
     "step": int,
     "attempt": int,
@@ -87,6 +88,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     for name, kind in _FIELDS.items():
         if not isinstance(manifest.get(name), kind):
             raise damage(folder, f"{name!r} in {MANIFEST} is {manifest.get(name)!r:.80}")
+    for name, least in (("step", 0), ("attempt", 1)):
+        # True is an int, and a number of thousands of digits could not be counted on from.
+        if type(manifest[name]) is not int or not least <= manifest[name] < _MOST_STEPS:
+            raise damage(folder, f"{name!r} in {MANIFEST} is {manifest[name]!r:.80}")
     if manifest["sha256"] != _digest({name: value for name, value in manifest.items() if name != "sha256"}):
         raise damage(folder, f"{MANIFEST} is no longer what was written (sha256)")
     return manifest

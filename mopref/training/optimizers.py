@@ -1,7 +1,7 @@
 """Optimisers by name: AdamW, how it is computed, and in which type its two averages are kept."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-__all__ = ["OPTIMIZERS", "OptimizerKind", "check_optimizer", "is_state_of", "make_optimizer", "state_bytes"]
+__all__ = [
+    "OPTIMIZERS",
+    "OptimizerKind",
+    "check_optimizer",
+    "is_state_of",
+    "is_whole_state",
+    "make_optimizer",
+    "state_bytes",
+]
 
 # Averages of smaller parameters are kept in float32, as bitsandbytes advises; it scales blocks of so many numbers.
 _FEWEST_IN_8_BITS, _BLOCK = 4096, 256
@@ -130,6 +138,37 @@ def state_bytes(name: str, parameter: Tensor) -> float:
     return count * 2 * (4 if OPTIMIZERS[name].in_8_bits else parameter.element_size())
 
 
+def is_whole_state(optimizer: Optimizer, name: str, state: Mapping[str, Any]) -> bool:
+    """Whether a state is one of the optimiser of that name, with these parameters."""
+    own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
+    if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
+        return False
+    for group, own_group in zip(groups, own, strict=True):
+        if not isinstance(group, dict) or group.keys() != own_group.keys() or group["params"] != own_group["params"]:
+            return False
+        if not all(_is_option_like(group[key], value) for key, value in own_group.items()):
+            return False
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return all(_belongs(index, name, entry, parameters) for index, entry in entries.items())
+
+
+def _is_option_like(value: Any, own: Any) -> bool:
+    """Whether an option of the optimiser may stand in place of its own: numbers may differ, ways of computing not."""
+    if isinstance(own, tuple):
+        fits = isinstance(value, tuple) and len(value) == len(own)
+        return fits and all(isinstance(part, float) and 0 <= part < 1 for part in value)
+    if isinstance(own, float):
+        return isinstance(value, float) and 0 <= value < math.inf
+    return type(value) is type(own) and bool(value == own)
+
+
+def _belongs(index: Any, name: str, entry: Any, parameters: Sequence[Tensor]) -> bool:
+    """Whether an entry of the optimiser's state is one of the parameter of that number."""
+    if type(index) is not int or not 0 <= index < len(parameters):
+        return False
+    return is_state_of(name, entry, parameters[index])
+
+
 def is_state_of(name: str, entry: Any, parameter: Tensor) -> bool:
     """Whether an entry of a state that was read is one of that optimiser's, of this parameter."""
     if not isinstance(entry, dict):
@@ -137,7 +176,12 @@ def is_state_of(name: str, entry: Any, parameter: Tensor) -> bool:
     if not OPTIMIZERS[name].in_8_bits:
         shape = parameter.shape
         expected = {"step": torch.Size([]), "exp_avg": shape, "exp_avg_sq": shape}
-        return {key: getattr(value, "shape", None) for key, value in entry.items()} == expected
+        if {key: getattr(value, "shape", None) for key, value in entry.items()} != expected:
+            return False
+        steps, mean, squares = (entry[key] for key in ("step", "exp_avg", "exp_avg_sq"))
+        is_of_type = steps.is_floating_point() and mean.dtype == squares.dtype == parameter.dtype
+        # Squares may overflow in a sound run, which then does not move that number.
+        return is_of_type and bool(mean.isfinite().all() and (squares >= 0).all() and 0 <= steps.item() < math.inf)
     # Asked of bitsandbytes itself: its kernels take the sizes for granted.
     fresh: Any = OPTIMIZERS[name].make([parameter], lr=1.0, weight_decay=0.0)
     fresh.init_state(fresh.param_groups[0], parameter, 0, 0)

@@ -1,7 +1,8 @@
 """The half of the trainer that survives: writing a checkpoint, and going on from one."""
 
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -74,7 +75,6 @@ class Resumable:
             ValueError: an optimiser whose state a checkpoint does not keep.
             OSError: it cannot be written, a full disk say; with step and folder, and the newest one that is whole.
         """
-        check_saveable(self.config, self.accelerator.num_processes, folder)
         about = {
             "step": self.step,
             "attempt": self._checkpoints.attempt,
@@ -82,6 +82,7 @@ class Resumable:
             "identity": self._identity,
         }
         with self._whole_checkpoint_told(f"step {self.step} could not be saved as {folder}"):
+            check_saveable(self.config, self.accelerator.num_processes, folder)
             with replace_folder(folder) as unfinished:
                 save_state(self._state(), unfinished, self._record_types, about)
 
@@ -93,7 +94,10 @@ class Resumable:
         except OSError as error:
             if error.errno is None and type(error) is not OSError:
                 raise  # A sentence of its own, such as what a folder holds already.
-            newest = self._checkpoints.newest()
+            try:
+                newest = self._checkpoints.newest()
+            except OSError:  # Of a disk that reads nothing any more.
+                newest = None
             whole = "no checkpoint is there" if newest is None else f"{newest} is whole, and resumes the run"
             sentence = f"{failure} ({error.strerror or error}): {whole}"
             raise (OSError(sentence) if error.errno is None else OSError(error.errno, sentence)) from error
@@ -102,7 +106,8 @@ class Resumable:
         """Write the checkpoint of this step into output_dir, and remove those that are too many then."""
         folder = self._checkpoints.folder_of(self.step)
         self.save_checkpoint(folder)
-        self._checkpoints.wrote(self.step, self._protected_steps())
+        with self._whole_checkpoint_told(f"step {self.step} is saved, but older checkpoints could not be removed"):
+            self._checkpoints.wrote(self.step, self._protected_steps())
         return folder
 
     def _protected_steps(self) -> set[int]:
@@ -180,6 +185,12 @@ class Resumable:
         manifest = read_manifest(folder)
         check_run(manifest, self._settings(), self._identity, self.config, self.accelerator.num_processes, folder)
         return manifest
+
+    def _is_own(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether a manifest is one of this run, by what must be the same for that."""
+        # As JSON gives it back.
+        own = json.loads(json.dumps(self._settings()))
+        return bool(manifest["settings"] == own and manifest["identity"] == self._identity)
 
     def _load_checkpoint(self, folder: Path, manifest: dict[str, Any]) -> None:
         state = load_state(folder, self._record_types)

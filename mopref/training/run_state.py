@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref._paths import checked_path
-from mopref.objective import Update
+from mopref.objective import Metric, Update
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
 from mopref.training.manifest import damage
-from mopref.training.optimizers import OPTIMIZERS, is_state_of
+from mopref.training.optimizers import OPTIMIZERS, is_whole_state
 from mopref.training.run_identity import check_identity
 
 __all__ = [
@@ -157,6 +157,7 @@ def check_checkpoint(
     check_state(state, config, model, optimizer, folder)
     if state["step"] != manifest["step"]:
         raise damage(folder, f"its state is of step {state['step']}, its manifest of step {manifest['step']}")
+    _check_records(state, manifest["settings"]["objectives"], folder)
     tell_other_rate(config, state["step"], state["optimizer"]["param_groups"][0]["lr"], folder)
     _tell_threads(manifest, next(model.parameters()).device, folder)
 
@@ -214,11 +215,42 @@ def check_state(
     for name, is_whole in (
         ("step", state["step"] >= 0),
         ("pending", is_waiting),
-        ("optimizer", _is_state_of(optimizer, config.optimizer, state["optimizer"])),
+        ("optimizer", is_whole_state(optimizer, config.optimizer, state["optimizer"])),
         ("history", all(isinstance(entry, dict) for entry in state["history"])),
     ):
         if not is_whole:
             raise damage(folder, f"its {name!r} is not one of this run")
+
+
+def _check_records(state: Mapping[str, Any], names: Sequence[str], folder: str | Path) -> None:
+    """Refuse what is written down of steps, and updates that wait, where they would end the run later.
+
+    Raises:
+        ValueError: an entry without its step or losses, another number of them, or an update without its preferences,
+            metrics and rows.
+    """
+    losses = ("loss", *(f"loss/{name}" for name in names))
+    for entry in state["history"]:
+        step = entry.get("step")
+        if (
+            type(step) is not int
+            or not 0 < step <= state["step"]
+            or not all(isinstance(entry.get(key), float) for key in losses)
+        ):
+            raise damage(folder, "its 'history' is not one of this run")
+    steps = state["unlogged"][0] if state["unlogged"] else ()
+    # The loss, the losses, the learning rate and the norm of the gradients.
+    if any(getattr(numbers, "shape", None) != (len(losses) + 2,) for numbers in steps):
+        raise damage(folder, "its 'unlogged' is not one of this run")
+    for update in (update for updates in state["pending"] for update in updates):
+        preferences = update.preferences
+        is_drawn = isinstance(preferences, Tensor) and preferences.ndim == 2 and preferences.shape[1] == len(names)
+        metrics = update.metrics.values() if isinstance(update.metrics, dict) else (None,)
+        numbers = [part for metric in metrics for part in (metric if isinstance(metric, Metric) else (metric,))]
+        is_counted = all(isinstance(number, float | int | Tensor) for number in numbers)
+        is_placed = isinstance(update.rows, tuple) and all(type(row) is int for row in update.rows)
+        if not (is_drawn and is_counted and is_placed):
+            raise damage(folder, "its 'pending' is not one of this run")
 
 
 def _check_steps(config: TrainerConfig, step: int, folder: str | Path) -> None:
@@ -298,6 +330,10 @@ def _check_trained_state(model: nn.Module, state: Mapping[str, Any], folder: str
                 f"{folder} belongs to another model: {differing[0]!r} has {what} {theirs.get(differing[0])} there "
                 f"and {ours.get(differing[0])} here ({len(differing)} such entries)."
             )
+    for name, parameter in model.named_parameters():
+        # No run writes one: it stops before a step with such numbers.
+        if parameter.requires_grad and not state[name].isfinite().all():
+            raise damage(folder, f"{name!r} of its model has values that are not finite")
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], folder: str | Path) -> None:
@@ -310,26 +346,6 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], folder: st
     with torch.no_grad():
         for name, value in trained_state(model).items():
             value.copy_(state[name])
-
-
-def _is_state_of(optimizer: Optimizer, name: str, state: Mapping[str, Any]) -> bool:
-    """Whether a state is one of the optimiser of that name, with these parameters."""
-    own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
-    if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
-        return False
-    for group, own_group in zip(groups, own, strict=True):
-        if not isinstance(group, dict) or group.keys() != own_group.keys() or group["params"] != own_group["params"]:
-            return False
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    has_rate = isinstance(groups[0]["lr"], float)
-    return has_rate and all(_belongs(index, name, entry, parameters) for index, entry in entries.items())
-
-
-def _belongs(index: Any, name: str, entry: Any, parameters: Sequence[Tensor]) -> bool:
-    """Whether an entry of the optimiser's state is one of the parameter of that number."""
-    if not isinstance(index, int) or not 0 <= index < len(parameters):
-        return False
-    return is_state_of(name, entry, parameters[index])
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class ParetoTrainer(Resumable):
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
         self._guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
         self._warnings = RunWarnings(model, objective, config.steps, self.accelerator.autocast)
-        self._checkpoints = Checkpoints(config)
+        self._checkpoints = Checkpoints(config, self._is_own)
 
     @property
     def unwrapped_model(self) -> nn.Module:

@@ -1,7 +1,9 @@
 """Recipes from files and flags: what is read, and the sentence for what cannot be."""
 
+import os
 import re
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import yaml
@@ -154,3 +156,64 @@ def test_a_recipe_is_read_without_its_parts(tree, write_recipe):
     tree["training"]["stepz"] = 3
     with pytest.raises(RecipeError, match=r"recipe\.yaml, training\.stepz: there is no such setting"):
         read_recipe(write_recipe(tree))
+
+
+def lines_of_aliases(first: str) -> str:
+    """A list of ten, ten times over, and so on: a few lines that stand for 10^11 values."""
+    texts = [f"{first}: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    return "\n".join([*texts, *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 11))]) + "\n"
+
+
+HOSTILE = {
+    "aliases at the top": (lines_of_aliases("a0"), "stand for more than 100000 values"),
+    "aliases in options": (
+        "scalarizer:\n  name: linear\n  options:\n    " + lines_of_aliases("x").replace("\n", "\n    "),
+        "stand for more than",
+    ),
+    "a list in itself": ("objectives: &a [b, *a]\n", "a value that holds itself"),
+    "options in themselves": ("scalarizer: {name: linear, options: &s {x: *s}}\n", "a value that holds itself"),
+    "deep": ("x: " + "[" * 20_000 + "]" * 20_000 + "\n", "RecursionError"),
+    "a number of many digits": ("seed: " + "9" * 5000 + "\n", "cannot be read .ValueError"),
+    "a number above all floats": ("training: {learning_rate: " + "9" * 400 + "}\n", "must be a number"),
+    "no digits": ("seed: 0b_\n", "cannot be read"),
+    "a text that is no date": ("seed: !!timestamp abc\n", "cannot be read"),
+    "a text that is no truth": ("seed: !!bool abc\n", "cannot be read"),
+    "a text that is no number": ("seed: !!int abc\n", "cannot be read"),
+    "a mapping that is none": ("seed: !!map abc\n", "expected a mapping node"),
+    "a tag of Python's": ("seed: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
+    "more than a recipe has": ("# " + "x" * 2**20, "has more than 1 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("read", [read_recipe, load_recipe])
+def test_what_a_stranger_could_write_is_refused_in_a_short_sentence(read, name, tmp_path):
+    text, message = HOSTILE[name]
+    path = tmp_path / "recipe.yaml"
+    path.write_text("" if "objectives" in text else "objectives: [a, b]\n", encoding="utf-8")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text)
+    with pytest.raises(RecipeError, match=message) as refusal:
+        read(path)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_a_pipe_and_a_device_are_no_recipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        with pytest.raises(RecipeError, match="is a pipe or a device"):
+            read_recipe(path)
+
+
+def test_aliases_of_a_few_values_are_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("objectives: &names [a, b]\nevaluation: {prompts: *names}\n", encoding="utf-8")
+    assert read_recipe(path).evaluation.prompts == read_recipe(path).objectives
+
+
+def test_a_long_value_is_shortened_in_the_message(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"objectives: [a, b]\nseed: [{'1, ' * 50_000}]\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"seed is .*must be a whole number") as refusal:
+        read_recipe(path)
+    assert len(str(refusal.value)) < 1000

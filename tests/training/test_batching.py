@@ -288,3 +288,12 @@ def test_it_returns_to_a_mark():
         assert torch.equal(sampler.state_dict()["waiting"], state["waiting"])
         assert torch.equal(sampler.state_dict()["drawn"], state["drawn"])
         assert list(islice(sampler, 9)) == batches
+
+
+@pytest.mark.parametrize("row", [-1, 50])
+def test_a_state_of_rows_that_are_not_there(row):
+    labelled = torch.ones(50, 2, dtype=torch.bool)
+    state = GroupBatchSampler(labelled, 8, 2).state_dict()
+    state["waiting"] = torch.tensor([row])
+    with pytest.raises(ValueError, match="holds a row that is not there"):
+        GroupBatchSampler(labelled, 8, 2).load_state_dict(state)

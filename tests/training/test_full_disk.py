@@ -1,5 +1,7 @@
 """A disk that fills up while a run writes: the error names the step, and what was written before resumes the run."""
 
+import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -152,3 +154,18 @@ def test_a_limit_on_a_files_size_ends_the_run_in_the_same_way(whole, tmp_path):
     assert 0 < steps_in(folder)[-1] < STEPS
     assert not [path.name for path in folder.rglob(".*")]
     assert_resumes_to(whole, folder, tmp_path / "room")
+
+
+def test_a_disk_that_fails_while_older_checkpoints_go_is_told_too(tmp_path, monkeypatch):
+    def failing(path, *others, real=os.replace):
+        if Path(path).name == "checkpoint-4":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *others)
+
+    config = {"steps": 5, "checkpoint_every": 1, "keep_checkpoints": 1, "progress": False, "cpu": True}
+    problem = Quadratic([[0.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+    model = ParetoSetModel(2, 3, bounds=problem.bounds, hidden=(8,), seed=1)
+    trainer = ParetoTrainer(model, problem, "tchebycheff", config=TrainerConfig(output_dir=tmp_path, **config))
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match=r"step 5 is saved, but older checkpoints .*checkpoint-5 is whole, and resumes"):
+        trainer.train()

@@ -161,3 +161,14 @@ def test_only_plain_files_of_the_folder_are_read(kind, name, folder, tmp_path_fa
         os.mkfifo(folder / name)
     with pytest.raises(ValueError, match=rf"is a damaged checkpoint: .*{name} is (a link to|no plain file)"):
         check_files(folder, read_manifest(folder) if name == MANIFEST else manifest, ["one"])
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": True}, {"step": -1}, {"attempt": 0}, {"attempt": True}, {"attempt": 10**400}]
+)
+def test_counts_that_nothing_could_go_on_from(change, folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    about = {name: manifest[name] for name in ("step", "attempt", "settings", "identity")}
+    write_manifest(folder, about | change, list(manifest["files"]))
+    with pytest.raises(ValueError, match=f"is a damaged checkpoint: '{next(iter(change))}' in manifest.json is"):
+        read_manifest(folder)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from _checkpoints import put_state, seal
+from _refused_runs import STEPS, assert_refused, everything, problem_trainer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mopref import (
-    ParetoSetModel,
     ParetoTrainer,
     PreferenceModel,
     SVDLoRAConfig,
@@ -25,22 +25,14 @@ from mopref import (
 from mopref.objectives import DPO, Quadratic
 from mopref.samplers import AdaptiveSampler
 from mopref.scalarizers import PBI, Linear, Tchebycheff
-from mopref.training.checkpoint import load_state, plain_state
+from mopref.training.checkpoint import load_state
 from mopref.training.manifest import read_manifest
 
-SAVED, STEPS = 2, 4
-PROBLEM = Quadratic([[0.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+SAVED = 2
 ROWS = [
     {"prompt_ids": [3 + i], "response_0_ids": [4 + i, 5], "response_1_ids": [6, 7 + i], "labels": [i % 2, i // 2 % 2]}
     for i in range(8)
 ]
-
-
-def problem_trainer(scalarizer: Any = "tchebycheff", objective: Any = PROBLEM, seed: int = 0, **options: Any) -> Any:
-    sampler, callbacks = options.pop("sampler", None), options.pop("callbacks", ())
-    config = TrainerConfig(**{"steps": STEPS, "log_every": 3, "progress": False, "cpu": True, **options})
-    model = ParetoSetModel.for_problem(PROBLEM, hidden=(4,), seed=seed)
-    return ParetoTrainer(model, objective, scalarizer, sampler, None, config, callbacks)
 
 
 class Pause(TrainerCallback):
@@ -52,22 +44,6 @@ class Pause(TrainerCallback):
 def checkpoint(tmp_path) -> Path:
     problem_trainer(checkpoint_every=SAVED, output_dir=tmp_path).train()
     return tmp_path / f"checkpoint-{SAVED}"
-
-
-def everything(trainer: ParetoTrainer) -> str:
-    """All that a resume could change, as one text."""
-    state = {**trainer._state(), "all": dict(trainer.unwrapped_model.state_dict())}
-    state["convention"] = getattr(trainer.unwrapped_model, "preference_convention", None)
-    tree, tensors = plain_state(state, trainer._record_types)
-    return repr((tree, {name: (value.dtype, value.tolist()) for name, value in tensors.items()}))
-
-
-def assert_refused(trainer: ParetoTrainer, folder: Path, message: str, kind: type[Exception] = ValueError) -> None:
-    before = everything(trainer)
-    with pytest.raises(kind, match=message) as refusal:
-        trainer.train(resume_from=folder)
-    assert folder.name in str(refusal.value)
-    assert everything(trainer) == before
 
 
 class LlamaTrainers:
@@ -291,10 +267,8 @@ HARMS: dict[str, tuple[Callable[[dict], Any], str]] = {
     "waiting for other forwards": (lambda s: s["pending"].append([]), "its 'pending' is not one"),
     "something else that waits": (lambda s: s.update(pending=[[3]]), "its 'pending' is not one"),
     "a history of numbers": (lambda s: s.update(history=[3]), "its 'history' is not one"),
-    "no ideal point": (lambda s: s["scalarizer"].clear(), "nothing of it was loaded: ValueError .the state has no 'lo"),
-    "no generator of the sampler": (
-        lambda s: s["sampler"].clear(), "nothing of it was loaded: ValueError .the state of UniformSampler cannot be"
-    ),
+    "no ideal point": (lambda s: s["scalarizer"].clear(), "nothing of it was loaded: ValueError"),
+    "no generator of the sampler": (lambda s: s["sampler"].clear(), "nothing of it was loaded: ValueError"),
     "an interval of one part": (lambda s: s["unlogged"].pop(), "nothing of it was loaded: ValueError"),
     "no generators": (lambda s: s["random"].pop("torch"), "nothing of it was loaded: KeyError"),
     "a generator cut short": (

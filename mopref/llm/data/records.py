@@ -241,14 +241,11 @@ def prompt_key(prompt: Any) -> str:
 
 def _refuse_no_dialogue(prompt: Any, row: int) -> None:
     """Refuse a prompt that cannot be told from another; an empty one is left to the checks of records."""
-    problem = None
-    if not isinstance(prompt, str):
-        are_messages = isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray)
-        problem = (
-            next(filter(None, map(_message_problem, prompt)), None)
-            if are_messages
-            else f"is a {type(prompt).__name__}: it must be text or a list of chat messages."
-        )
+    if isinstance(prompt, str):
+        return
+    problem: str | None = f"is a {type(prompt).__name__}: it must be text or a list of chat messages."
+    if isinstance(prompt, Sequence) and not isinstance(prompt, bytes | bytearray):
+        problem = next(filter(None, map(_message_problem, prompt)), None)
     if problem:
         raise ValueError(f"row {row}, column 'prompt' is malformed: {problem}")
 

@@ -212,6 +212,8 @@ def _parquet_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _refuse_doubles(columns: Sequence[str], name: str) -> None:
+    if len(columns) > _MOST_COLUMNS:
+        raise ValueError(f"{name} has {len(columns):,} columns, which no record has: leave out what is not needed.")
     double = next((column for column in columns if columns.count(column) > 1), None)
     if double is not None:
         raise ValueError(f"{name} has the column {double!r} twice: leave one out.")

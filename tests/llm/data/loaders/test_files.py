@@ -10,7 +10,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from mopref.llm.data.loaders import files, packed_file
+from mopref.llm.data.loaders import files, own_records, packed_file
 from mopref.llm.data.loaders.files import FILE_KINDS, file_kind, file_rows
 
 ROW = {"text": "a", "label": 1}
@@ -203,3 +203,11 @@ def test_a_record_of_very_many_columns_is_refused_in_few_words(tmp_path):
     assert refusal(tmp_path / "a.jsonl", f"{json.dumps(ROW)}\n{wide}") == (
         "a.jsonl, row 1 (line 2) has 10,001 columns, which no record has: leave out what is not needed."
     )
+
+
+def test_a_table_of_very_many_columns_is_refused_at_its_head(tmp_path):
+    """Looking for one that is there twice took minutes."""
+    path = tmp_path / "rows.csv"
+    path.write_text(",".join(f"c{i}" for i in range(100_000)) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has 100,000 columns, which no record has"):
+        own_records.load_records(path, ["a", "b"])
