@@ -194,7 +194,9 @@ def _apply(durable: Tree, change: _Change) -> None:
 
 def _content(node: Node, durable: dict[Node, bytes], step: Step, generator: random.Random) -> bytes:
     """A file's content, which is certain only where it is the synchronised one."""
-    written, now = durable.get(node), step.contents.get(node, b"")
+    written = durable.get(node)
+    # A file that was removed meanwhile keeps what it had, as long as its removal has not reached the disk.
+    now = step.contents.get(node, written or b"")
     if written == now:
         return now
     return generator.choice([written or b"", b"", now, now[: len(now) // 2], bytes(len(now))])

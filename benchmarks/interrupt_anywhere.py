@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from kill_anywhere import Whole, end_faults, train, uninterrupted
-from killable_runs import TRAINERS
+from killable_runs import STEPS, TRAINERS
 from killed_process import Death, Outcome, forked
 
 __all__ = ["main"]
@@ -55,8 +55,9 @@ def _ending_faults(outcome: Outcome, death: Death) -> list[str]:
     text = "".join(entry["text"] for entry in outcome.of("error")).strip()
     last = text.splitlines()[-1] if text else f"signal {-outcome.code}"
     steps, saved = outcome.of("step"), outcome.of("saved")
-    if death.operation is None and not steps and last == AT_ONCE[death.signals[0]]:
-        return []  # Before the first step was at work.
+    is_outside = not steps or (bool(saved) and saved[-1]["step"] == STEPS)
+    if death.operation is None and is_outside and last == AT_ONCE[death.signals[0]]:
+        return []  # Before the first step was at work, or after the last one.
     if len(death.signals) == 2:
         # Behind the end of the first one's step there is nothing left to break off.
         wanted = [AT_ONCE[death.signals[1]], FIRST[death.signals[0]]]

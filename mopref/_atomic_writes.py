@@ -122,9 +122,10 @@ def settle_folder(folder: str | Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder: half of it is never there under its name."""
+    """Remove a folder: half of it is never there under its name, after a power cut neither."""
     removed = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{_REMOVED}")
     os.replace(folder, removed)
+    sync(folder.parent)
     shutil.rmtree(removed, ignore_errors=True)
 
 

@@ -88,3 +88,18 @@ def test_a_renaming_happens_as_a_whole_or_not_at_all(power_cut, tmp_path):
 def generators():
     with torch.random.fork_rng():
         yield
+
+
+def test_half_of_a_removed_folder_is_never_there_under_its_name(power_cut, tmp_path):
+    from mopref._atomic_writes import remove_folder, replace_folder
+
+    def removed(folder):
+        with replace_folder(folder / "a") as unfinished:
+            for name in ("x", "y", "z"):
+                (unfinished / name).write_bytes(b"text")
+        remove_folder(folder / "a")
+
+    # The hidden one's number is another one each time.
+    for left in disks(power_cut, tmp_path, removed):
+        names = {name for name, _ in left}
+        assert "a" not in names or names == {"a", "x", "y", "z"}
