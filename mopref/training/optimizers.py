@@ -138,15 +138,27 @@ def state_bytes(name: str, parameter: Tensor) -> float:
     return count * 2 * (4 if OPTIMIZERS[name].in_8_bits else parameter.element_size())
 
 
+# What a group of parameters has in every version of PyTorch that is supported. Others come and go with versions
+# (decoupled_weight_decay, say): PyTorch fills in those that a state lacks, and looks at none that it does not know.
+_OPTIONS = frozenset(
+    (
+        *("params", "lr", "betas", "eps", "weight_decay"),
+        *("amsgrad", "maximize", "foreach", "capturable", "differentiable", "fused"),
+    )
+)
+
+
 def is_whole_state(optimizer: Optimizer, name: str, state: Mapping[str, Any]) -> bool:
     """Whether a state is one of the optimiser of that name, with these parameters."""
     own, groups, entries = optimizer.state_dict()["param_groups"], state.get("param_groups"), state.get("state")
     if not isinstance(groups, list) or len(groups) != len(own) or not isinstance(entries, dict):
         return False
     for group, own_group in zip(groups, own, strict=True):
-        if not isinstance(group, dict) or group.keys() != own_group.keys() or group["params"] != own_group["params"]:
+        if not isinstance(group, dict) or group.get("params") != own_group["params"]:
             return False
-        if not all(_is_option_like(group[key], value) for key, value in own_group.items()):
+        if _OPTIONS & (group.keys() ^ own_group.keys()):
+            return False
+        if not all(_is_option_like(group[key], value) for key, value in own_group.items() if key in group):
             return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return all(_belongs(index, name, entry, parameters) for index, entry in entries.items())

@@ -297,6 +297,25 @@ def test_a_state_that_cannot_be_gone_on_from_changes_nothing(harm, checkpoint):
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda group: group.pop("decoupled_weight_decay", None), lambda group: group.update(a_later_switch=False)],
+    ids=["older", "newer"],
+)
+def test_a_checkpoint_of_another_pytorch_is_gone_on_from(change, checkpoint):
+    """Their optimisers have other switches: PyTorch 2.6 has no decoupled_weight_decay."""
+    ends = []
+    for is_other in (False, True):
+        if is_other:
+            state = load_state(checkpoint, problem_trainer()._record_types)
+            change(state["optimizer"]["param_groups"][0])
+            put_state(checkpoint, state)
+        trainer = problem_trainer()
+        trainer.train(resume_from=checkpoint)
+        ends.append(torch.cat([parameter.detach().flatten() for parameter in trainer.unwrapped_model.parameters()]))
+    assert torch.equal(*ends)
+
+
 def test_what_a_sampler_had_learned_is_kept(checkpoint, tmp_path):
     def trainer(**options):
         return problem_trainer(sampler=AdaptiveSampler(2, num_cells=4), **options)
