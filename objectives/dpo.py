@@ -63,7 +63,7 @@ class DPO(PairObjective):
     Source: Rafailov et al., arXiv 2305.18290; on several dimensions, Panacea, arXiv 2402.02030.
     """
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(
         self,
         names: Sequence[str],

@@ -90,7 +90,7 @@ class KTO(RowObjective):
     desirable_weight: float
     undesirable_weight: float
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(
         self,
         names: Sequence[str],

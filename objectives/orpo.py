@@ -50,7 +50,7 @@ class ORPO(PairObjective):
 
     needs_reference = False
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(self, names: Sequence[str], weight: float = 0.1, disable_dropout: bool = True) -> None:
         super().__init__(names)
         self.weight: float = python_value(weight, float, "weight")

@@ -68,7 +68,7 @@ class SFT(RowObjective):
 
     record_types = (ResponseBatch, Sequences)
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(self, names: Sequence[str], length_normalized: bool = False) -> None:
         self.names = checked_names(names)
         self.length_normalized: bool = python_value(length_normalized, bool, "length_normalized")

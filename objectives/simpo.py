@@ -44,7 +44,7 @@ class SimPO(PairObjective):
 
     needs_reference = False
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(
         self, names: Sequence[str], beta: float = 2.0, gamma: float = 1.0, disable_dropout: bool = True
     ) -> None:

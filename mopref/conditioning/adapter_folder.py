@@ -56,6 +56,8 @@ def checked_folder(folder: Any, name: str = "folder") -> Path:
         TypeError: no path.
         ValueError: an empty one, which would stand for the folder that the program runs in, or what no path can be.
     """
+    if not isinstance(folder, str | os.PathLike) or not isinstance(os.fspath(folder), str):
+        raise TypeError(f"{name} is {folder!r:.80}, a {type(folder).__name__}: give the path of a folder.")
     path = checked_path(folder, name)
     if not os.fspath(folder):
         raise ValueError(f"{name} is '', which names no folder: give its path, '.' for the current one.")

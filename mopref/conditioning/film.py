@@ -102,7 +102,7 @@ class FiLMModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
-    @checks_arguments(but=("objectives",))
+    @checks_arguments(but=("objectives", "hidden", "target_modules"))
     def __init__(
         self,
         base_model: nn.Module,

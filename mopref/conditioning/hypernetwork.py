@@ -65,7 +65,7 @@ class HypernetworkModel(SavedConditioning, ConditionedModel):
         torch.Size([2, 3])
     """
 
-    @checks_arguments(but=("objectives", "hidden"))
+    @checks_arguments(but=("objectives", "hidden", "target_modules"))
     def __init__(
         self,
         base_model: nn.Module,

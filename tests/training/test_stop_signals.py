@@ -18,9 +18,12 @@ def send(number):
 @pytest.fixture(autouse=True)
 def handlers():
     """A signal that gets through is an exception here, not the end of the tests."""
+    # A shell has Ctrl-C ignored in what runs in its background.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield before
     assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    signal.signal(signal.SIGINT, ignored)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

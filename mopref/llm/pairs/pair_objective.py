@@ -79,7 +79,7 @@ class PairObjective(RowObjective):
     needs_reference: ClassVar[bool] = True
     disable_dropout: bool = True
 
-    @checks_arguments
+    @checks_arguments(but=("names",))
     def __init__(self, names: Sequence[str]) -> None:
         self.names = checked_names(names)
 
