@@ -1,6 +1,5 @@
 """The half of the trainer that survives: writing a checkpoint, and going on from one."""
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,10 +25,12 @@ from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.manifest import read_manifest
 from mopref.training.random_state import random_state, set_random_state
+from mopref.training.run_identity import check_identity
 from mopref.training.run_state import (
     check_checkpoint,
     check_run,
     check_saveable,
+    check_settings,
     fixed_settings,
     load_callback_states,
     load_trained_state,
@@ -187,10 +188,13 @@ class Resumable:
         return manifest
 
     def _is_own(self, manifest: Mapping[str, Any]) -> bool:
-        """Whether a manifest is one of this run, by what must be the same for that."""
-        # As JSON gives it back.
-        own = json.loads(json.dumps(self._settings()))
-        return bool(manifest["settings"] == own and manifest["identity"] == self._identity)
+        """Whether a manifest is one of this run, as a resume would have it."""
+        try:
+            check_settings(self._settings(), manifest["settings"], "")
+            check_identity(self._identity, manifest["identity"], "")
+        except ValueError:
+            return False
+        return True
 
     def _load_checkpoint(self, folder: Path, manifest: dict[str, Any]) -> None:
         state = load_state(folder, self._record_types)

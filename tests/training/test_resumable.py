@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from _checkpoints import about_run, seal
 
 from mopref import (
     EvaluationCallback,
@@ -17,6 +18,7 @@ from mopref import (
 )
 from mopref.objectives import Quadratic
 from mopref.training.checkpoint import load_state
+from mopref.training.checkpoints import checkpoints_in
 
 PROBLEM = Quadratic([[0.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
 
@@ -298,3 +300,18 @@ def test_a_file_that_exists_is_still_a_file_that_exists(tmp_path):
 
 def open_nothing():
     raise FileNotFoundError("own words")
+
+
+def test_a_checkpoint_is_this_runs_own_where_a_resume_takes_it(tmp_path):
+    """Also one of a version that did not have some setting yet, whose default did what was done then."""
+    trainer = trainer_of(tmp_path, keep_checkpoints=2)
+    trainer.train()
+    older = tmp_path / "checkpoint-4"
+    settings = about_run(older)["settings"]
+    del settings["optimizer"]
+    seal(older, settings=settings)
+    assert [each.step for each in checkpoints_in(tmp_path, trainer._is_own)] == [6, 4]
+    seal(older, settings={**settings, "seed": 9})
+    assert [each.step for each in checkpoints_in(tmp_path, trainer._is_own)] == [6]
+    seal(older, settings=settings, identity={})
+    assert [each.step for each in checkpoints_in(tmp_path, trainer._is_own)] == [6]
