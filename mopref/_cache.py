@@ -17,6 +17,7 @@ from typing import Any
 
 from mopref._atomic_writes import sync
 from mopref._bounded_reading import read_bounded
+from mopref._checked_files import file_digest
 from mopref._private_folder import check_private, is_own
 
 __all__ = ["build_once", "cache_folder", "check_cache_folder", "content_sum", "is_complete"]
@@ -150,8 +151,7 @@ def _sums(folder: Path) -> dict[str, str] | None:
                 continue
             if not _is_unchanged_by_others(path, stat.S_ISREG):
                 return None
-            with path.open("rb") as file:
-                sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            sums[name] = file_digest(path)
     return dict(sorted(sums.items()))
 
 

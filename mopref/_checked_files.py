@@ -3,6 +3,7 @@
 Each refusal is a ``ValueError`` that names the file.
 """
 
+import hashlib
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ from mopref._write_ahead import PENDING, current_file
 
 __all__ = [
     "MAX_DESCRIPTION_BYTES",
+    "file_digest",
     "is_readable_text",
     "parsed_description",
     "parsed_json",
@@ -70,6 +72,12 @@ def _check_link(path: Path) -> None:
         f"{path} is a link to {printable(str(target))}, which is not in that folder: a file from elsewhere is not read "
         "for one of its own. Copy the file itself there."
     )
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parsed_description(path: Path, limit: int = MAX_DESCRIPTION_BYTES) -> Any:

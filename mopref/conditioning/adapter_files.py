@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from torch import Tensor, nn
 
-from mopref._checked_files import regular_file
+from mopref._checked_files import file_digest, regular_file
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
@@ -33,7 +33,7 @@ from mopref.conditioning.adapter_folder import TENSOR_FILE, adapter_content, che
 from mopref.conditioning.base_check import base_check, shares_no_weight, storage_kinds
 from mopref.conditioning.base_origin import BaseOrigin, base_origin, checked_origin
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
-from mopref.conditioning.tensor_files import described_tensors, file_digest, read_tensors
+from mopref.conditioning.tensor_files import described_tensors, read_tensors
 from mopref.option_checks import RecordedConvention
 
 __all__ = [

@@ -1,6 +1,5 @@
 """Files of tensors that another wrote: what their header says is checked before any tensor is read."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from mopref._checked_files import is_readable_text, printable
 
-__all__ = ["described_tensors", "file_digest", "noted_text", "read_tensors"]
+__all__ = ["described_tensors", "noted_text", "read_tensors"]
 
 # The header of 100,000 tensors is smaller.
 _MAX_HEADER_BYTES = 16 * 2**20
@@ -81,12 +80,6 @@ def noted_text(path: Path, key: str) -> str | None:
     except (OSError, ValueError, SafetensorError):
         return None
     return None if text is None else str(text)
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_header_size(path: Path) -> None:

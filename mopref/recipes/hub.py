@@ -4,12 +4,12 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-from mopref._checked_files import regular_file
+from mopref._checked_files import file_digest, regular_file
 from mopref._write_ahead import finish_pending
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.adapter_description import CONFIG_FILE
 from mopref.conditioning.adapter_folder import TENSOR_FILE, is_there
-from mopref.conditioning.tensor_files import described_tensors, file_digest
+from mopref.conditioning.tensor_files import described_tensors
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.model_card import CARD, CARD_PICTURE, write_model_card
 from mopref.recipes.run_facts import hub_id

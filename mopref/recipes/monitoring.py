@@ -50,8 +50,8 @@ class Monitoring(EvaluationCallback):
 
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Write the evaluations that a checkpoint held, up to the step that the training begins at, and go on."""
-        kept = [record for record in self.records if 0 < trainer.step >= record["step"]]
-        write_atomically(self.path, "".join(map(_line, kept)).encode())
+        self.drop_later_records(trainer)
+        write_atomically(self.path, "".join(map(_line, self.records)).encode())
         super().on_train_begin(trainer)
 
     def measure(self, trainer: RunningTrainer) -> Front:

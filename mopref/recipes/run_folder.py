@@ -6,13 +6,13 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
 from mopref.recipes.recipe import Recipe
 from mopref.training.checkpoints import checkpoints_in
+from mopref.training.provenance import package_versions
 
 __all__ = [
     "ADAPTER",
@@ -233,10 +233,5 @@ def fingerprint(records: Iterable[Mapping[str, Any]]) -> str:
 
 def versions(records: str) -> dict[str, Any]:
     """What a run was made with: Python, packages, and the fingerprint of its records."""
-    packages = {}
-    for name in _PACKAGES:
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return {"python": platform.python_version(), "system": platform.platform(), **packages, "records": records}
+    packages = package_versions(_PACKAGES)
+    return {"python": packages["python"], "system": platform.platform(), **packages, "records": records}

@@ -18,7 +18,7 @@ from mopref.objective import Objective
 from mopref.setting_types import python_value
 from mopref.training.random_state import kept_random_state
 
-__all__ = ["HypervolumeCallback", "RunningTrainer", "TrainerCallback"]
+__all__ = ["HypervolumeCallback", "RecordingCallback", "RunningTrainer", "TrainerCallback"]
 
 
 class RunningTrainer(Protocol):
@@ -72,7 +72,29 @@ class TrainerCallback:
         return ""
 
 
-class HypervolumeCallback(OptionsRepr, TrainerCallback):
+class RecordingCallback(TrainerCallback):
+    """A callback that measures something at some steps, and goes on from what it measured before.
+
+    Attributes:
+        records: one dict for each measurement, with its ``step``; part of a checkpoint.
+    """
+
+    records: list[dict[str, Any]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured."""
+        return {"records": self.records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was measured before."""
+        self.records[:] = state["records"]
+
+    def drop_later_records(self, trainer: RunningTrainer) -> None:
+        """Keep what was measured up to the step that the training begins at; nothing where it is the first one."""
+        self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
+
+
+class HypervolumeCallback(OptionsRepr, RecordingCallback):
     """Measure the front's hypervolume before the first step, every so many steps, and after the last one.
 
     Each time the losses of all preferences are evaluated, on all rows of data: what that costs is recorded as well, and
@@ -113,14 +135,6 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
         """What is measured, against which point and how often."""
         return {name: getattr(self, name) for name in ("preferences", "reference_point", "every", "data")}
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was measured."""
-        return {"records": self.records}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was measured before."""
-        self.records[:] = state["records"]
-
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Measure where the training starts, unless it goes on from what was measured before.
 
@@ -128,7 +142,7 @@ class HypervolumeCallback(OptionsRepr, TrainerCallback):
             ValueError: a reference point of another number of objectives; before anything is measured.
         """
         as_vector(self.reference_point, trainer.objective.num_objectives, "reference_point")
-        self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
+        self.drop_later_records(trainer)
         if not self.records:
             self._measure(trainer)
 

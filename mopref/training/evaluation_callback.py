@@ -18,13 +18,13 @@ from mopref.front import Front
 from mopref.front.intervals import bound_columns
 from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_count
-from mopref.training.callbacks import RunningTrainer, TrainerCallback
+from mopref.training.callbacks import RecordingCallback, RunningTrainer
 from mopref.training.random_state import kept_random_state
 
 __all__ = ["EvaluationCallback", "evaluation_figures", "point_label"]
 
 
-class EvaluationCallback(OptionsRepr, TrainerCallback):
+class EvaluationCallback(OptionsRepr, RecordingCallback):
     """Measure held-out figures before the first step, every so many steps, and after the last one.
 
     A new one implements :meth:`measure`, which gives a front: the figures of a few preferences, in any columns. The
@@ -91,14 +91,6 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
         volume = _volume(self.records[-1]) if self.records else None
         return "" if volume is None else f"hypervolume={volume:.4f}"
 
-    def state_dict(self) -> dict[str, Any]:
-        """What was measured."""
-        return {"records": self.records}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what was measured before."""
-        self.records[:] = state["records"]
-
     def kept_steps(self) -> tuple[int, ...]:
         """The step of the best evaluation."""
         return () if self.best is None else (int(self.best["step"]),)
@@ -120,7 +112,7 @@ class EvaluationCallback(OptionsRepr, TrainerCallback):
             )
         if self.best_folder is not None and hasattr(trainer.unwrapped_model, "check_folder"):
             trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
-        self.records[:] = [record for record in self.records if 0 < trainer.step >= record["step"]]
+        self.drop_later_records(trainer)
         if not self.records:
             self._evaluate(trainer)
 

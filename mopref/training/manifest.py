@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mopref._checked_files import parsed_description, regular_file
+from mopref._checked_files import file_digest, parsed_description, regular_file
 from mopref.training.provenance import made_with
 
 __all__ = [
@@ -124,8 +124,7 @@ def _plain_file(folder: str | Path, name: str) -> Path | None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mopref.conditioning.tensor_files import described_tensors, file_digest, noted_text, read_tensors
+from mopref._checked_files import file_digest
+from mopref.conditioning.tensor_files import described_tensors, noted_text, read_tensors
 
 DTYPES = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]
 
