@@ -74,7 +74,7 @@ def replace_folder(folder: str | Path) -> Iterator[Path]:
         OSError: nothing can be written there: it is told, and what to do.
     """
     target = checked_path(folder, "folder")
-    if not target.name:
+    if target.name in ("", ".."):
         raise ValueError(f"folder is {str(folder)!r}, which can be replaced by no other: give one within it.")
     unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_UNFINISHED}")
     try:
@@ -105,7 +105,10 @@ def settle_folder(folder: str | Path) -> None:
 
     Nothing happens where that folder cannot be written into.
     """
-    target = Path(folder)
+    # Whole, since "." and ".." are no names that something can lie beside.
+    target = Path(os.path.abspath(folder))
+    if not target.name:
+        return
     replaced = _replaced(target)
     try:
         # No write leaves a link, which would bring a folder from elsewhere, or stand in the way of the next write.

@@ -244,6 +244,11 @@ class RowObjective(Objective):
         losses = self.row_losses(model, batch, preferences)
         expected = (self.num_rows(batch), self.num_objectives)
         for name, part in zip(("values", "labelled"), losses, strict=True):
+            if not isinstance(part, Tensor):
+                raise TypeError(
+                    f"{type(self).__name__}.row_losses returned {name} of type {type(part).__name__}: it must return "
+                    "RowLosses of two tensors."
+                )
             if part.shape != expected:
                 raise ValueError(
                     f"{type(self).__name__}.row_losses returned {name} of shape {tuple(part.shape)}, not {expected}: "

@@ -85,6 +85,12 @@ class _NumberedObjectives(Sequence[str]):
     def __getitem__(self, place: Any) -> Any:
         return f"objective {range(self._count)[place]}"
 
+    def __contains__(self, name: object) -> bool:
+        # Not by looking at one after the other: there may be any number.
+        number = name.removeprefix("objective ") if isinstance(name, str) else ""
+        digits = len(str(self._count))
+        return number.isdecimal() and len(number) <= digits and int(number) < self._count and name == self[int(number)]
+
 
 def _names_of(objectives: int | Sequence[str]) -> Sequence[str]:
     if isinstance(objectives, Iterable) and not isinstance(objectives, str | bytes | Tensor | np.ndarray):

@@ -90,6 +90,8 @@ class TrackedIdeal(OptionsRepr):
         """Lower a tracked point to the smallest of these losses, shape ``(…, m)``; no effect on a given one."""
         if not self.tracked:
             return
+        _check_losses(losses)
+        self.check_objectives(losses.shape[-1])
         lowest = losses.detach().double().cpu().reshape(-1, losses.shape[-1]).amin(dim=0)
         self._lowest = lowest if self._lowest is None else torch.minimum(self._lowest, lowest)
 
@@ -163,6 +165,7 @@ class TrackedNadir(OptionsRepr):
         if not self.tracked:
             return
         _check_losses(losses)
+        self.check_objectives(losses.shape[-1])
         rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
         # cat copies: the caller's tensor may change later.
         self._remember(torch.cat([rows] if self._rows is None else [self._rows, rows])[-self.window :])

@@ -142,8 +142,19 @@ def test_what_cannot_be_written_says_so_and_what_to_do(tmp_path):
         with pytest.raises((NotADirectoryError, FileExistsError), match=r"could not be written .*choose another path"):
             write(tmp_path / "file" / "inner")
     assert (tmp_path / "file").read_bytes() == b"older"
-    with pytest.raises(ValueError, match="can be replaced by no other"), replace_folder("."):
-        pass
+    for path in (".", "..", "../..", "/"):
+        with pytest.raises(ValueError, match="can be replaced by no other"), replace_folder(path):
+            pass
+
+
+def test_the_working_folder_can_be_settled_from_within(tmp_path, monkeypatch):
+    """It is what `train(resume_from=".")` asks for in a checkpoint's folder."""
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / ".checkpoint-1.replaced").mkdir()
+    monkeypatch.chdir(tmp_path / "checkpoint-1")
+    for path in (".", "", "/"):
+        settle_folder(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
 @pytest.mark.parametrize("is_there", [True, False])

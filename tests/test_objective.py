@@ -195,6 +195,17 @@ def test_row_losses_of_another_shape_are_refused_by_name(kind, shape):
         Wrong().mean_losses(Scale(), list(batch), PREFERENCES, batch_size=4)
 
 
+@pytest.mark.parametrize("kind", ["values", "labelled"])
+def test_row_losses_that_are_no_tensors_are_refused_by_name(kind):
+    class Wrong(Weighted):
+        def row_losses(self, model, batch, preferences):
+            parts = {"values": torch.ones(4, 2), "labelled": torch.ones(4, 2, dtype=torch.bool)}
+            return RowLosses(**{**parts, kind: None})
+
+    with pytest.raises(TypeError, match=rf"Wrong\.row_losses returned {kind} of type NoneType"):
+        Wrong().losses(Scale(), torch.ones(4, 2), PREFERENCES)
+
+
 def test_labels_that_are_no_bools_are_refused():
     class Wrong(Weighted):
         def row_losses(self, model, batch, preferences):

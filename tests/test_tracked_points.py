@@ -125,3 +125,23 @@ def test_more_rows_than_the_window_are_no_state_of_it():
     nadir = TrackedNadir(window=4)
     with pytest.raises(ValueError, match="the state holds 100000 rows, and the window is 4"):
         nadir.load_state_dict({"rows": torch.zeros(100_000, 2, dtype=torch.float64)})
+
+
+@pytest.mark.parametrize("kind", [TrackedIdeal, TrackedNadir])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 2), (0,)])
+def test_no_losses_are_no_observation(kind, shape):
+    point = kind()
+    with pytest.raises(ValueError, match=r"losses have shape .*: give \(…, m\), one column for each objective"):
+        point.observe(torch.ones(shape))
+    assert point.point is None
+
+
+@pytest.mark.parametrize("kind", [TrackedIdeal, TrackedNadir])
+def test_losses_of_another_number_of_objectives_are_none_of_this_point(kind):
+    """Those of one objective would be taken for every one."""
+    point = kind()
+    point.observe(torch.tensor([1.0, 2.0]))
+    for other in (torch.ones(1), torch.ones(4, 3)):
+        with pytest.raises(ValueError, match=r"has 2 numbers, but there are \d objectives: give one for each"):
+            point.observe(other)
+    assert point.point.tolist() == [1.0, 2.0]

@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["BAD", "OUTCOMES", "Nonsense", "Refused", "UsersOwnError", "Verdict", "judge"]
 
 # In the order of the table. "user's own" is an exception that the caller's own object raised and that passed through;
-# "machine's limit" an array that no memory holds.
+# "machine's limit" an array that no memory holds, or millions of points that take longer than a case may.
 OUTCOMES = (
     "taken",
     "refused",

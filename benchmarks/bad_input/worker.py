@@ -165,6 +165,8 @@ def judged(target: Target, arguments: dict[str, Any], folder: Path, limit: float
             target.check(result, arguments)
 
     verdict = judge(call, limit)
+    if verdict.outcome == "hang" and _asks_for_much(arguments):
+        verdict = Verdict("machine's limit", verdict.detail, verdict.place)
     after = contents(folder)
     if after != before:
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
@@ -172,6 +174,12 @@ def judged(target: Target, arguments: dict[str, Any], folder: Path, limit: float
             verdict = Verdict("half-written", f"{verdict.detail}, and left {', '.join(changed[:5])}", verdict.place)
         _empty(folder)
     return verdict
+
+
+def _asks_for_much(arguments: dict[str, Any]) -> bool:
+    """Whether millions of points are asked for, which take their time and which memory holds."""
+    counts = [arguments.get(name) for name in ("num_points", "num_cells", "n")]
+    return any(type(count) is int and 10**5 < count < 2**32 for count in counts)
 
 
 def contents(folder: Path) -> dict[str, str]:

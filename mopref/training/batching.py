@@ -29,7 +29,8 @@ def labelled_rows(
 
     Raises:
         ValueError: no row where the objective is trained on some, or rows that the objective or the model refuses.
-        TypeError: data whose rows cannot be counted or had by their number.
+        TypeError: data whose rows cannot be counted or had by their number, or an objective that labels them by no
+            tensor.
     """
     if train_data is None and not objective.needs_data:
         return None
@@ -39,7 +40,20 @@ def labelled_rows(
         raise ValueError("train_data has no row: give at least one.")
     labelled = objective.labelled(train_data)
     objective.check_data(model, train_data, precision_name(model, mixed_precision))
-    return torch.ones(len(train_data), objective.num_objectives, dtype=torch.bool) if labelled is None else labelled
+    expected = (len(train_data), objective.num_objectives)
+    if labelled is None:
+        return torch.ones(expected, dtype=torch.bool)
+    if not isinstance(labelled, Tensor):
+        raise TypeError(
+            f"{type(objective).__name__}.labelled returned a {type(labelled).__name__}: it must return a tensor of "
+            "bools, one row for each row of data, one column for each objective, or None."
+        )
+    if labelled.shape != expected or labelled.dtype != torch.bool:
+        raise ValueError(
+            f"{type(objective).__name__}.labelled returned {labelled.dtype} of shape {tuple(labelled.shape)}, not "
+            f"bools of shape {expected}: one row for each row of data, one column for each objective."
+        )
+    return labelled
 
 
 class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mopref._arrays import refuse_tensor_without_numbers
 from mopref.objective import Objective
 
 __all__ = ["check_gradients", "check_losses", "check_scalarized", "check_total"]
@@ -19,13 +20,14 @@ def check_losses(losses: Tensor, preferences: Tensor, objective: Objective) -> N
 
     Raises:
         TypeError: no tensor.
-        ValueError: another shape.
+        ValueError: another shape, or no real numbers.
     """
     if not isinstance(losses, Tensor):
         raise TypeError(
             f"{type(objective).__name__}.losses returned a {type(losses).__name__}: it must return a tensor, one row "
             "for each preference, one column for each objective."
         )
+    refuse_tensor_without_numbers(losses, f"what {type(objective).__name__}.losses returned")
     expected = (preferences.shape[0], objective.num_objectives)
     if losses.shape != expected:
         raise ValueError(
@@ -45,6 +47,7 @@ def check_scalarized(scalarized: Tensor, losses: Tensor, scalarizer: Any) -> Non
             f"{type(scalarizer).__name__} returned a {type(scalarized).__name__}: it must return a tensor, one number "
             "for each preference."
         )
+    refuse_tensor_without_numbers(scalarized, f"what {type(scalarizer).__name__} returned")
     if scalarized.shape != losses.shape[:1]:
         raise ValueError(
             f"{type(scalarizer).__name__} returned shape {tuple(scalarized.shape)}, not {tuple(losses.shape[:1])}: one "

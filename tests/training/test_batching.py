@@ -297,3 +297,18 @@ def test_a_state_of_rows_that_are_not_there(row):
     state["waiting"] = torch.tensor([row])
     with pytest.raises(ValueError, match="holds a row that is not there"):
         GroupBatchSampler(labelled, 8, 2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (torch.ones(2, 1, dtype=torch.bool), ValueError, r"returned torch\.bool of shape \(2, 1\), not bools of shape"),
+        (torch.ones(3, 2, dtype=torch.bool), ValueError, r"shape \(3, 2\), not bools of shape \(2, 2\)"),
+        (torch.ones(2, 2), ValueError, r"returned torch\.float32 of shape"),
+        ([[True, True]] * 2, TypeError, "returned a list: it must return a tensor of bools"),
+    ],
+)
+def test_labels_that_are_none_of_the_rows_are_refused(mask, error, message):
+    """More labels than rows would draw rows that are not there."""
+    with pytest.raises(error, match=rf"Rows\.labelled .*{message}|{message}"):
+        labelled_rows(torch.nn.Linear(1, 1), Rows(False, mask), [1, 2], None)

@@ -165,3 +165,13 @@ def test_losses_that_are_no_tensor_are_told(losses):
         check_losses(losses, torch.ones(1, 2), ZDT1())
     with pytest.raises(TypeError, match=rf"Linear returned a {type(losses).__name__}: it must return a tensor"):
         check_scalarized(losses, torch.ones(1, 2), Linear())
+
+
+@pytest.mark.parametrize("kind", [{"device": "meta"}, {"dtype": torch.complex64}])
+def test_losses_without_real_numbers(kind):
+    """Whether a loss on the meta device is finite cannot be asked."""
+    spoilt = torch.ones(2, 2, **kind)
+    with pytest.raises(ValueError, match=r"what ZDT1\.losses returned is .*: (give|real numbers)"):
+        check_losses(spoilt, PREFERENCES, ZDT1())
+    with pytest.raises(ValueError, match="what Linear returned is"):
+        check_scalarized(spoilt[0], torch.ones(2, 2), Linear())
