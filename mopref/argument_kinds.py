@@ -119,12 +119,16 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 class _Kind(NamedTuple):
-    """What an annotation promises: the numbers that are converted, a test for others, and words for a message."""
+    """What an annotation promises: the numbers that are converted, a test for others, and words for a message.
+
+    ``of_texts`` says that all lists are of texts, so that each entry must be one.
+    """
 
     numbers: tuple[type, ...]
     is_right: Callable[[Any], bool]
     words: str
     is_path: bool
+    of_texts: bool
 
 
 def checked_kind(value: Any, annotation: Any, name: str) -> Any:
@@ -147,6 +151,8 @@ def checked_kind(value: Any, annotation: Any, name: str) -> Any:
     if kind.is_right(value):
         if isinstance(value, Tensor):
             refuse_tensor_without_numbers(value, name)
+        if kind.of_texts and _is_sequence(value):
+            checked_texts(value, name)
         return value
     for number in kind.numbers:
         if len(kind.numbers) == 1 and not kind.words.count(" or "):
@@ -187,7 +193,11 @@ def _cached_kind(annotation: Any) -> _Kind | None:
         return None
     words = [_words_of(option) for option in options if not (is_path and option is str)]
     distinct = list(dict.fromkeys(words))
-    return _Kind(numbers, lambda value: any(test(value) for test in tests), " or ".join(distinct), is_path)  # type: ignore[misc]
+    lists = [option for option in options if isclass(get_origin(option)) and issubclass(get_origin(option), Sequence)]
+    of_texts = bool(lists) and all(get_args(option) in ((str,), (str, ...)) for option in lists)
+    # Bound now, since mypy takes a test for one that may be missing.
+    known = [test for test in tests if test is not None]
+    return _Kind(numbers, lambda value: any(test(value) for test in known), " or ".join(distinct), is_path, of_texts)
 
 
 def _kind_of(annotation: Any) -> _Kind | None:

@@ -16,8 +16,9 @@ from mopref._repr import OptionsRepr
 from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
+from mopref.objective_names import checked_names
 from mopref.preferences import validate_preferences
-from mopref.setting_types import checked_count
+from mopref.setting_types import check_numbers, checked_count
 
 __all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "is_as_defined", "spread_evenly"]
 
@@ -86,7 +87,7 @@ class Objective(OptionsRepr, ABC):
     @property
     def num_objectives(self) -> int:
         """The number of objectives m."""
-        return len(self.names)
+        return len(checked_names(self.names, f"{type(self).__name__}.names"))
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
@@ -351,6 +352,7 @@ def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
         >>> spread_evenly(torch.eye(2), 4)[:, 0]
         tensor([1., 1., 0., 0.])
     """
+    check_numbers({"rows": rows})
     if rows < 1 or preferences.ndim == 0 or len(preferences) == 0:
         raise ValueError(
             f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and one "

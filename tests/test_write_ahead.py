@@ -215,3 +215,10 @@ def test_writers_take_turns(tmp_path):
     thread.join(60)
     assert order == ["first", "second"]
     assert read(tmp_path) == NEW
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 300])
+def test_folders_that_no_folder_can_be_are_refused_by_name(path, tmp_path):
+    with pytest.raises(ValueError, match="folder is "), write_ahead(tmp_path / path):
+        pass
+    assert not list(tmp_path.iterdir())

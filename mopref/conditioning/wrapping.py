@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
+from mopref.argument_kinds import checked_texts
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.layer_use import LayerUse, layer_uses, layouts_of_blocks
 from mopref.conditioning.linear_layer import is_adaptable
@@ -207,6 +208,7 @@ def name_pattern(name: str) -> str:
 
 def _layers_called(linear: dict[str, nn.Module], target_modules: Sequence[str]) -> dict[str, nn.Module]:
     refuse_single_text("target_modules", target_modules)
+    checked_texts(target_modules, "target_modules")
     for target in target_modules:
         if not any(_is_called(name, target) for name in linear):
             endings = sorted({name.rsplit(".", 1)[-1] for name in linear})

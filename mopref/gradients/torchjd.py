@@ -60,6 +60,11 @@ class TorchJD(GradientWeighting):
                 )
             try:
                 method = kind(**options)
+            except ImportError as error:
+                raise ImportError(
+                    f"{method} needs more than torchjd itself ({error}): run pip install 'mopref[torchjd]', or what that "
+                    "says."
+                ) from error
             except (TypeError, ValueError) as error:
                 kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind_of_error(f"the options of {method} are {options!r}, which it refuses: {error}") from error

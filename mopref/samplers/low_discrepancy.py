@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mopref.registry import SAMPLERS
-from mopref.sampler import PreferenceSampler
+from mopref.sampler import PreferenceSampler, objective_count
+from mopref.setting_types import check_numbers
 
 __all__ = ["LowDiscrepancySampler"]
 
@@ -33,7 +34,7 @@ class LowDiscrepancySampler(PreferenceSampler):
         seed: seeds the scrambling, which makes every single λ uniform.
 
     Raises:
-        ValueError: an unknown sequence.
+        ValueError: an unknown sequence, or more objectives than it is known for.
 
     Source: A. B. Owen, Scrambling Sobol' and Niederreiter-Xing points (1998); K.-T. Fang and Y. Wang, Number-theoretic
     Methods in Statistics (1994), for the map.
@@ -44,9 +45,18 @@ class LowDiscrepancySampler(PreferenceSampler):
     """
 
     def __init__(self, num_objectives: int | Sequence[str], sequence: str = "sobol", seed: int = 0) -> None:
+        from scipy.stats import qmc
+
         if sequence not in ("sobol", "halton"):
             raise ValueError(f"sequence is {sequence!r}: choose 'sobol' or 'halton'.")
         self.sequence = sequence
+        count = objective_count(num_objectives)
+        check_numbers({"num_objectives": count})
+        if sequence == "sobol" and count - 1 > qmc.Sobol.MAXDIM:
+            raise ValueError(
+                f"num_objectives is {count}: Sobol's sequence is known for {qmc.Sobol.MAXDIM + 1} at most, so choose "
+                "'halton'."
+            )
         super().__init__(num_objectives, seed)
 
     def seed(self, seed: int | Sequence[int]) -> None:

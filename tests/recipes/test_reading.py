@@ -217,3 +217,15 @@ def test_a_long_value_is_shortened_in_the_message(tmp_path):
     with pytest.raises(RecipeError, match=r"seed is .*must be a whole number") as refusal:
         read_recipe(path)
     assert len(str(refusal.value)) < 1000
+
+
+def test_what_is_no_recipe_or_no_path_is_not_saved(load, tmp_path):
+    for recipe in (None, Recipe, "recipe.yaml", {}):
+        with pytest.raises(TypeError, match=r"recipe is .*: give a Recipe"):
+            save_recipe(recipe, tmp_path / "saved.yaml")
+    for path in (None, 3, b"x"):
+        with pytest.raises(TypeError, match="path is "):
+            save_recipe(load(), path)
+    with pytest.raises(IsADirectoryError, match="could not be written"):
+        save_recipe(load(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name == "saved.yaml"] == []

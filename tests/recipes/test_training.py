@@ -259,3 +259,9 @@ def test_held_out_prompts_that_are_trained_on_are_told(load, tiny):
     assert any(
         line.startswith("warning: 40 of 40 held-out records have a prompt of the training data") for line in lines
     )
+
+
+@pytest.mark.parametrize("recipe", [None, {}, "recipe.yaml"])
+def test_only_a_recipe_is_trained(recipe):
+    with pytest.raises(TypeError, match=r"recipe is .*: give a Recipe"):
+        train(recipe)

@@ -225,6 +225,12 @@ def test_labels_of_preferences(preference, label):
         ({"every": "2"}, TypeError, "every"),
         ({"patience": 0, "reference_point": [1, 1]}, ValueError, "patience is 0"),
         ({"patience": 2}, ValueError, "patience is 2: the best is that of the largest hypervolume, so give"),
+        (
+            {"best_folder": 1.0, "reference_point": [1, 1]},
+            TypeError,
+            r"best_folder is 1\.0, of type float: give",
+        ),
+        ({"best_folder": "a\0b", "reference_point": [1, 1]}, ValueError, "best_folder is .*no name of a file can have"),
         ({"best_folder": "best"}, ValueError, "best_folder is best: the best is that"),
         ({"reference_point": [1, math.nan]}, ValueError, "reference_point has nan"),
     ],

@@ -161,6 +161,15 @@ def test_resume_from_is_a_path(tmp_path):
             trainer_of(tmp_path).train(resume_from=value)
 
 
+@pytest.mark.parametrize("folder", [None, 1.0, b"x", "a\0b", ["x"]])
+def test_a_checkpoint_is_written_at_a_path(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = trainer_of(tmp_path)
+    with pytest.raises((TypeError, ValueError), match="folder is"):
+        trainer.save_checkpoint(folder)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_last_ones_are_kept_and_that_of_the_best_evaluation(tmp_path):
     class Scripted(EvaluationCallback):
         volumes = iter([0.1, 0.5, 0.2, 0.3])

@@ -24,7 +24,10 @@ def _numbers(value: Any) -> list[float]:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return [float(entry) for entry in value.reshape(-1)]
     if isinstance(value, int | float | np.number):
-        return [float(value) if abs(value) < 1e300 else math.copysign(1e300, value)] if np.isreal(value) else []
+        if isinstance(value, int):
+            # It may be beyond any float.
+            return [float(max(min(value, 10**300), -(10**300)))]
+        return [float(value)] if np.isreal(value) else []
     if isinstance(value, Mapping):
         return [number for entry in value.values() for number in _numbers(entry)]
     if isinstance(value, list | tuple):

@@ -51,7 +51,10 @@ def _write_tree(tree: Any) -> None:
         text = yaml.safe_dump(tree)
     except Exception:
         # What YAML has no form for.
-        text = json.dumps(tree, default=repr, skipkeys=True)
+        try:
+            text = json.dumps(tree, default=repr, skipkeys=True)
+        except RecursionError:
+            text = "[" * 5000
     Path("recipe.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
@@ -73,7 +76,9 @@ def _trained(tree: Any) -> Any:
 
 def _line(command: str) -> Any:
     def call(words: Any) -> None:
-        texts = [word if isinstance(word, str) else repr(word) for word in words] if isinstance(words, list) else []
+        texts = (
+            [word if isinstance(word, str) else str(type(word)) for word in words] if isinstance(words, list) else []
+        )
         Path("recipe.yaml").write_text(yaml.safe_dump(recipe_tree()))
         Path("records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in tiny.records()))
         import contextlib

@@ -134,6 +134,8 @@ class Policy:
         Raises:
             ValueError: such a row; see :meth:`token_counts` and :meth:`check_lengths`.
         """
+        if not responses:
+            raise ValueError("responses are empty: name a column of responses at least.")
         counts = self.token_counts(data, ("prompt_ids", *responses), what)
         lengths = [prompt + max(of_responses) for prompt, *of_responses in counts]
         self.check_lengths(lengths, what)

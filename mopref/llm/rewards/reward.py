@@ -203,7 +203,7 @@ def _inputs(
             f"reward {name!r} reads {kind}, but {' and '.join(missing)} were not given: give them, or mark a function "
             "that reads token ids with @token_reward."
         )
-    return [list(values or ()) for values in inputs.values()]
+    return [[] if values is None else list(values) for values in inputs.values()]
 
 
 def _column(name: str, reward: Callable[..., Any], prompts: list[Any], responses: list[Any]) -> np.ndarray:
