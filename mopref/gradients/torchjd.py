@@ -62,8 +62,8 @@ class TorchJD(GradientWeighting):
                 method = kind(**options)
             except ImportError as error:
                 raise ImportError(
-                    f"{method} needs more than torchjd itself ({error}): run pip install 'mopref[torchjd]', or what that "
-                    "says."
+                    f"{method} needs more than torchjd itself ({error}): run pip install 'mopref[torchjd]', or what "
+                    "that says."
                 ) from error
             except (TypeError, ValueError) as error:
                 kind_of_error = TypeError if isinstance(error, TypeError) else ValueError
