@@ -5,7 +5,8 @@
 Each kind trains a tiny model in a process of its own, on one thread and without trackers. After a warm-up, the first
 fifth of the steps, a line is fitted through the mean resident sets of twenty equal parts of the rest: its slope, in KB
 per 1,000 steps, with the standard error of that. Whatever a step leaves behind for good shows as a slope; what the
-trainer keeps on purpose, an entry of ``trainer.history`` each ``log_every`` steps and RLHF's records, is beside it.
+trainer keeps on purpose, an entry of ``trainer.history`` each ``log_every`` steps and RLHF's records, is beside it;
+with ``--drop-histories`` it is thrown away as it comes, so that the slope is of all the rest.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.conditioning import ParetoSetModel
 from mopref.llm.policy import Sampling
+from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.rewards.reward import token_reward
 from mopref.objectives import DPO, RLHF, Quadratic
 from mopref.scalarizers import Tchebycheff
@@ -35,9 +37,16 @@ _PARTS = 20
 class ResidentSet(TrainerCallback):
     """The resident set in KB after every step, in an array that takes its memory before the first."""
 
-    def __init__(self, steps: int) -> None:
-        self.kilobytes = np.full(steps, np.nan)
+    def __init__(self, steps: int, drop_histories: bool = False) -> None:
+        self.kilobytes, self.drop_histories = np.full(steps, np.nan), drop_histories
         self._process = psutil.Process()
+
+    def on_log(self, trainer: Any, entry: dict[str, float]) -> None:
+        """Throw the histories away, if that was asked for."""
+        if self.drop_histories:
+            trainer.history.clear()
+            if isinstance(trainer.objective, RLHF):
+                trainer.objective._history = RolloutHistory(trainer.objective.names)
 
     def on_step_end(self, trainer: Any) -> None:
         """Look at it."""
@@ -125,10 +134,10 @@ def kept_bytes(trainer: ParetoTrainer) -> int:
     return entries + sum(8 * len(column) for column in state["history"].values())
 
 
-def measure(kind: str, steps: int, log_every: int) -> dict[str, Any]:
+def measure(kind: str, steps: int, log_every: int, drop_histories: bool = False) -> dict[str, Any]:
     """Train, and say how the resident set went."""
     torch.set_num_threads(1)
-    resident = ResidentSet(steps)
+    resident = ResidentSet(steps, drop_histories)
     trainer = make_trainer(kind, steps, log_every, resident)
     trainer.train()
     measured = resident.kilobytes[steps // 5 :]
@@ -152,17 +161,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what is trained")
     parser.add_argument("--steps", type=int, default=5000, help="steps of each training")
     parser.add_argument("--log-every", type=int, default=10, help="steps between entries of the history")
+    parser.add_argument("--drop-histories", action="store_true", help="throw away what is kept on purpose")
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
     parser.add_argument("--here", action="store_true", help="measure in this process, and print JSON only")
     given = parser.parse_args(arguments)
     if given.here:
-        print(json.dumps([measure(kind, given.steps, given.log_every) for kind in given.kinds]))
+        print(json.dumps([measure(kind, given.steps, given.log_every, given.drop_histories) for kind in given.kinds]))
         return
     results = []
     print(f"{'kind':<6}{'resident':>10}{'slope, KB / 1,000 steps':>26}{'of it histories':>18}")
     for kind in given.kinds:
         command = [sys.executable, __file__, "--here", "--kinds", kind, "--steps", str(given.steps)]
         command += ["--log-every", str(given.log_every)]
+        command += ["--drop-histories"] * given.drop_histories
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         (result,) = json.loads(run.stdout.splitlines()[-1])
         slope = f"{result['slope_kb_per_1000_steps']:.1f} ± {result['standard_error']:.1f}"

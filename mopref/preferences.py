@@ -1,7 +1,6 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
 import sys
-import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -19,6 +18,7 @@ from mopref._cache import cache_folder, check_cache_folder
 from mopref._kept_array import read_array, write_array
 from mopref._labels import check_labels, column_of, described, labels_of, listed
 from mopref._repr import short_repr
+from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.setting_types import check_numbers, python_value
 
@@ -256,7 +256,7 @@ def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
         for folder in (cache, path.parent):
             check_cache_folder(folder)
     except ValueError as error:
-        warnings.warn(f"{error} The points were computed, and not looked for or kept there.", stacklevel=3)
+        warn(f"{error} The points were computed, and not looked for or kept there.")
         return _least_riesz_energy(num_objectives, num_points)
     # One that is not there or damaged is computed anew.
     with suppress(OSError, ValueError, EOFError):

@@ -5,7 +5,6 @@ The functions take what a model holds: the adapters by the names of their layers
 
 import json
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from torch import Tensor, nn
 
 from mopref._checked_files import file_digest, regular_file
+from mopref._warning import warn
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
@@ -288,17 +288,15 @@ def _read_tensors(folder: Path, settings: AdapterSettings) -> dict[str, Tensor]:
 def _tell_convention(convention: RecordedConvention, folder: Path) -> None:
     """Warn where a preference does not say the importance of each objective."""
     if convention == "unrecorded":
-        warnings.warn(
+        warn(
             f"{folder} does not record what a preference says to it. Trained before version 0.2 by PBI, modified "
             "Tchebycheff, an achievement function or COSMOS, a LARGER λ_i asks for a larger loss i: train it again, or "
             'set model.preference_convention = "ray". By any other scalarizer λ_i is the importance of objective i: '
             'set model.preference_convention = "importance". Then save it again.',
-            stacklevel=4,
         )
     if convention == "ray":
-        warnings.warn(
+        warn(
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
-            stacklevel=4,
         )
 
 
@@ -309,11 +307,10 @@ def _tell_storage(settings: AdapterSettings, base_model: nn.Module, folder: Path
         recorded, here = (
             ", ".join(f"{count} × {kind}" for kind, count in kinds.items()) for kinds in (settings.base_weights, own)
         )
-        warnings.warn(
+        warn(
             f"{folder} was saved on a base whose adapted layers are stored as {recorded:.200}, and here they are "
             f"{here}: outputs differ by the rounding of the base. Evaluate the front again, or load the base as it was "
             "(quantization_config).",
-            stacklevel=4,
         )
 
 

@@ -1,13 +1,13 @@
 """What has to be known of a base model as a whole: what it is wrapped in, what its inputs are, where experts lie."""
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mopref._warning import warn
 from mopref.conditioning.linear_layer import is_adaptable, plain_weight
 from mopref.conditioning.wrapping import name_pattern
 
@@ -35,10 +35,9 @@ def plain_base_model(base_model: nn.Module) -> nn.Module:
     original = getattr(base_model, "_orig_mod", None)
     if not isinstance(original, nn.Module):
         return base_model
-    warnings.warn(
+    warn(
         "the base model is compiled, so the plain one inside is conditioned: compile the conditioned model afterwards, "
         "by model.compile().",
-        stacklevel=3,
     )
     return original
 
@@ -100,11 +99,10 @@ def tell_experts_left_out(base_model: nn.Module) -> None:
     if not sizes:
         return
     total = sum(parameter.numel() for parameter in base_model.parameters())
-    warnings.warn(
+    warn(
         f"{100 * sum(sizes.values()) / total:.0f} % of the base model's weights are experts of a mixture, stored as "
         f"one parameter for all experts, which gets no adapter: {', '.join(sizes)}. Attention and shared layers are "
         "adapted.",
-        stacklevel=3,
     )
 
 

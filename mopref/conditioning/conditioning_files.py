@@ -5,7 +5,6 @@ What a class holds is said by its ``SavedForm``; how it is written, read and che
 
 import hashlib
 import json
-import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mopref._checked_files import regular_file
+from mopref._warning import warn
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite, check_tensors
 from mopref.conditioning.adapter_files import stored
@@ -231,9 +231,8 @@ def read_conditioning(
         base_tensors={name: tensors[f"{_BASE}{name}"] for name in content.base_tensors},
     )
     if content.convention == "ray":
-        warnings.warn(
+        warn(
             f"{folder} was trained on rays: its λ is a direction of losses, and a LARGER λ_i asks for a larger loss i.",
-            stacklevel=3,
         )
     return content
 

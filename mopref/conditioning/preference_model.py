@@ -1,6 +1,5 @@
 """PreferenceModel: any network with linear layers, conditioned on a preference by SVD-LoRA adapters."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from mopref._warning import warn
 from mopref.conditioning import adapter_files, lora_export
 from mopref.conditioning.adapter_description import CONFIG_FILE, PARTS
 from mopref.conditioning.adapter_folder import checked_folder, is_there
@@ -337,7 +337,7 @@ class PreferenceModel(ConditionedModel):
         model.preference_convention = content.convention
         blocked = layers_without_gradient({name: layer.base_layer for name, layer in model.adapters.items()})
         if blocked:
-            warnings.warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.", stacklevel=2)
+            warn(f"{_told_blocked(base_model, blocked)} Use this model without training it.")
         model._take_on(content.tensors)
         return model
 

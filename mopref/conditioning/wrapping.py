@@ -5,12 +5,12 @@ the adapters in their place, and all adapters of a model read λ from one ``Pref
 each forward.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
+from mopref._warning import warn
 from mopref.argument_kinds import checked_texts
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.layer_use import LayerUse, layer_uses, layouts_of_blocks
@@ -101,7 +101,7 @@ def select_linear_layers(
             f"{_told_kinds(base_model)}."
         )
     if obstacles:
-        warnings.warn(f"linear layers without an adapter{_told_obstacles(obstacles)}.", stacklevel=4)
+        warn(f"linear layers without an adapter{_told_obstacles(obstacles)}.")
     return LayerSelection(selection, layouts)
 
 

@@ -1,6 +1,5 @@
 """Preferences whose points lie evenly on the front, rather than evenly on the simplex."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._arrays import Array, as_points
+from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.indicators import non_dominated
 from mopref.preferences import simplex_lattice
@@ -92,11 +92,10 @@ def even_preferences(
     preferences, losses = _candidates(evaluate, num_objectives, num_candidates, seed)
     preferences, points = _distinct_front(preferences, losses)
     if len(points) < num_points:
-        warnings.warn(
+        warn(
             f"{num_candidates} candidates reach {len(points)} distinct non-dominated points, too few to spread "
             f"{num_points} preferences on: returning an even lattice of preferences instead. Look whether the model "
             "has collapsed, or give more candidates.",
-            stacklevel=3,  # Past the check of the arguments.
         )
         return simplex_lattice(num_objectives, num_points, "riesz-energy")
     rows = _even_along(points, num_points) if num_objectives == 2 else _even_over(points, preferences, num_points)

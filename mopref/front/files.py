@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from mopref._arrays import Maximize
 from mopref._bounded_reading import read_bounded
 from mopref._csv_cells import csv_cells
 from mopref._repr import short_repr
+from mopref._warning import warn
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 
 __all__ = [
@@ -244,12 +244,11 @@ def told_convention(
         raise ValueError(f"{path} holds the convention of its preferences itself: leave convention out.")
     told = given if recorded is None else recorded
     if told is None:
-        warnings.warn(
+        warn(
             f"{path} is of version 1, which does not record what its preferences say: the front's convention is "
             "'unrecorded'. Look up the scalarizer it was trained with: under PBI, modified Tchebycheff, an achievement "
             "function or COSMOS of version 0.1 a LARGER λ_i asked for a larger loss i, so load it with "
             "convention='ray'; under any other with convention='importance'; and save it again.",
-            stacklevel=4,  # Past Front.load, and the check of its arguments.
         )
     return "unrecorded" if told is None else told
 

@@ -1,12 +1,12 @@
 """The hypervolume: exact where that is quick, approximate otherwise, and it says which."""
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Maximize, as_points, as_vector, signs
+from mopref._warning import warn
 from mopref.indicators.front_quality import non_dominated
 
 __all__ = ["HypervolumeResult", "hypervolume", "hypervolume_with_method"]
@@ -93,10 +93,9 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
     """
     result = hypervolume_with_method(values, reference_point, maximize)
     if not result.exact:
-        warnings.warn(
+        warn(
             f"the hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
             f"4 objectives with many points ({_EXACT_LIMITS}). Say so where you show it, or use fewer points.",
             UserWarning,
-            stacklevel=2,
         )
     return result.value

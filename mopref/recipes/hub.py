@@ -1,10 +1,10 @@
 """A run's adapter on the hub, with its model card: what goes up, and nothing else."""
 
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from mopref._checked_files import file_digest, regular_file
+from mopref._warning import warn
 from mopref._write_ahead import finish_pending
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.adapter_description import CONFIG_FILE
@@ -126,8 +126,7 @@ def _check_files(folder: Path, digest: str | None) -> None:
 def _tell_local_base(base: object) -> None:
     """Warn where the adapter names a folder of this machine as its base model."""
     if isinstance(base, str) and hub_id(base) is None:
-        warnings.warn(
+        warn(
             f"the base model is the folder {base}, whose path goes up in {CONFIG_FILE}: others load the base "
             "themselves, as the card says.",
-            stacklevel=3,
         )

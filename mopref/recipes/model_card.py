@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from mopref._atomic_writes import write_atomically
+from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.recipes.data_statistics import statistics_lines
 from mopref.recipes.front_table import front_table, hypervolume_text, markdown_table, plain_markdown
@@ -83,9 +83,7 @@ def write_model_card(run_folder: str | Path, repo_id: str | None = None) -> Path
     files = _finished(run_folder)
     path = files.folder / ADAPTER / CARD
     if path.exists() and not is_own_card(path.read_text(encoding="utf-8", errors="replace")):
-        warnings.warn(
-            f"{path} was edited, or is not of mopref, and stays as it is: remove it for a new one.", stacklevel=2
-        )
+        warn(f"{path} was edited, or is not of mopref, and stays as it is: remove it for a new one.")
         return path
     text = _card(files, repo_id)
     if _has_picture(files):

@@ -1,11 +1,11 @@
 """The checkpoints of a run in its output_dir: where they go, which are kept, and which is the newest."""
 
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mopref._atomic_writes import remove_folder, remove_leftovers, settle_folder
+from mopref._warning import warn
 from mopref.training.checkpoint import check_replaceable, holds_state
 from mopref.training.config import TrainerConfig
 from mopref.training.manifest import read_manifest
@@ -126,7 +126,7 @@ class Checkpoints:
             except (OSError, ValueError) as error:
                 if not found:
                     raise
-                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=4)
+                warn(f"passed over a checkpoint: {error}")
         return found
 
     def went_on(self, folder: Path, step: int, went_back: bool) -> None:

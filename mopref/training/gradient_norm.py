@@ -1,12 +1,13 @@
 """The norm of a step's gradients, known before they are clipped, and the steps that fp16's scaler skips."""
 
 import math
-import warnings
 from collections.abc import Callable, Iterable
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+
+from mopref._warning import warn
 
 __all__ = ["SkippedSteps", "clip_gradients"]
 
@@ -65,10 +66,9 @@ class SkippedSteps:
         scale = math.inf if accelerator.scaler is None else accelerator.scaler.get_scale()
         if not self._told and (self._in_a_row >= _IN_A_ROW or scale < 1):
             self._told = True
-            warnings.warn(
+            warn(
                 f"{self._in_a_row} steps in a row were skipped, since gradients are not finite in fp16 (the scale of "
                 f"the loss is {scale:g} now): nothing was learned in them. Choose mixed_precision='bf16' or None, or a "
                 "lower learning rate; or look for losses or weights that are too large for half precision (65,504).",
-                stacklevel=2,
             )
         return torch.full_like(norm, math.nan).view(1)

@@ -1,7 +1,6 @@
 """What accelerate keeps for the whole process (precision, device, gradient accumulation), for one trainer at a time."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from mopref._warning import warn
 from mopref.training.config import TrainerConfig
 
 __all__ = ["ProcessState", "agreed_stop", "start_trackers"]
@@ -43,10 +43,9 @@ class ProcessState:
         # accelerate launch writes "no" where nothing was asked for.
         asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
         if asked not in ("no", precision):
-            warnings.warn(
+            warn(
                 f"ACCELERATE_MIXED_PRECISION is {asked!r}, but the config says mixed_precision="
                 f"{config.mixed_precision!r}, which counts: set it there.",
-                stacklevel=3,
             )
         with self.in_force():
             accelerator = Accelerator(

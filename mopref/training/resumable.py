@@ -1,6 +1,5 @@
 """The half of the trainer that survives: writing a checkpoint, and going on from one."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mopref._atomic_writes import replace_folder, settle_folder
+from mopref._warning import warn
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Metric, Objective, Update
 from mopref.sampler import PreferenceSampler
@@ -172,7 +172,7 @@ class Resumable:
             except (ValueError, FileNotFoundError) as error:
                 if folder == candidates[-1]:
                     raise
-                warnings.warn(f"passed over a checkpoint: {error}", stacklevel=3)
+                warn(f"passed over a checkpoint: {error}")
             else:
                 # Where a damaged one was passed over, it must not count as later than those to come.
                 self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])

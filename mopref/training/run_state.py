@@ -1,6 +1,5 @@
 """What a resumed run must have in common with the one that wrote its checkpoint, and its model's trained state."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref._paths import checked_path
+from mopref._warning import warn
 from mopref.objective import Metric, Update
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
@@ -279,11 +279,10 @@ def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str |
         return
     own = config.learning_rate * config.lr_factor(step - 1)
     if abs(own - rate) > _SAME_RATE * max(own, rate):
-        warnings.warn(
+        warn(
             f"{folder} had the learning rate {rate:.3g} in its last step, where {config.lr_schedule!r} over steps = "
             f"{config.steps} has {own:.3g}, and goes on from there: the run began with another number of steps, and is "
             "not what a single run of this length would be.",
-            stacklevel=6,
         )
 
 
@@ -291,10 +290,9 @@ def _tell_threads(manifest: Mapping[str, Any], device: torch.device, folder: str
     """Tell that a run goes on with another number of threads, under which sums round otherwise."""
     own = torch.get_num_threads()
     if device.type == "cpu" and manifest["threads"] != own:
-        warnings.warn(
+        warn(
             f"{folder} was written with {manifest['threads']} threads, and here are {own}: the run goes on, but may "
             "differ in the last digits from an uninterrupted one (torch.set_num_threads).",
-            stacklevel=6,
         )
 
 

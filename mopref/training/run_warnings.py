@@ -1,6 +1,5 @@
 """RunWarnings: what goes wrong in a training without an error, told while there is time, once each, with what to do."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mopref._warning import warn
 from mopref.evaluation_mode import evaluation_mode
 from mopref.objective import Objective, Update
 from mopref.training.random_state import kept_random_state
@@ -159,7 +159,7 @@ class RunWarnings:
     def _say(self, kind: str, message: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, stacklevel=4)
+            warn(message)
 
 
 def _means(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:

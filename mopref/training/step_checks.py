@@ -1,12 +1,12 @@
 """Checks of a step: what the objective and the scalarizer return, and in the first one that every adapter learns."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from mopref._arrays import refuse_tensor_without_numbers
+from mopref._warning import warn
 from mopref.objective import Objective
 
 __all__ = ["check_gradients", "check_losses", "check_scalarized", "check_total"]
@@ -104,11 +104,10 @@ def check_gradients(adapters: Mapping[str, nn.Module]) -> bool:
         return not trained
     for names, reason in ((unreached, "was never reached"), (flat, "has a gradient of exactly 0")):
         if names:
-            warnings.warn(
+            warn(
                 f"in the first step {len(names)} of {len(trained)} adapters had nothing to learn from "
                 f"({_first(names)}: each {reason}): the network does not use these layers as it uses others; leave "
                 "them out of target_modules, or look for what reads their weights.",
-                stacklevel=3,
             )
     return True
 

@@ -1,7 +1,6 @@
 """How one tokenizer lays out prompts and responses: by its chat template, or plainly without one."""
 
 import types
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple, Self
 from torch import nn
 
 from mopref._repr import short_repr
+from mopref._warning import warn
 
 from .content_change import CONTENT_PROBE, Trimming, trimming
 from .template_clock import TWO_MOMENTS, asks_for_now, at_moment, clock_template
@@ -252,10 +252,9 @@ class PairTokenizer:
             tokens = frozenset(index for index in tokens if token_text(self.tokenizer, index) not in blocks)
         base = prompt if dialogue.startswith(prompt) else without_last_block(prompt)
         if not dialogue.startswith(base) or dialogue[len(base) :].count(_PROBE) != 1:
-            warnings.warn(
+            warn(
                 "the tokenizer's chat template renders a prompt in another way once it is answered, so what it puts "
                 "around a response is not known: a response is its text and the end-of-sequence token.",
-                stacklevel=4,
             )
             return _Layout(tokens=tokens)
         start, after = dialogue[len(base) :].split(_PROBE)
@@ -272,11 +271,10 @@ class PairTokenizer:
             return Trimming()
         trim = trimming(dialogue.removeprefix(before).removesuffix(after))
         if trim is None:
-            warnings.warn(
+            warn(
                 "the tokenizer's chat template changes what a response says, by more than its outer white space (tried "
                 "with brackets, quotes and line breaks): log-probabilities are of responses as they are given, so give "
                 "them in the form that the model writes.",
-                stacklevel=5,
             )
         return trim or Trimming()
 
@@ -319,11 +317,10 @@ class PairTokenizer:
         eos = self.tokenizer.eos_token_id
         if self._end.token_id != eos:
             other = "it has no end-of-sequence token" if eos is None else f"its eos_token is {self._text([eos])!r}"
-            warnings.warn(
+            warn(
                 f"the tokenizer's chat template ends a turn with {self._end.text!r}, but {other}: responses end with "
                 "the template's, and mopref samples with both as stop tokens; where you generate with anything else, "
                 "give it stop_tokens(tokenizer) of mopref.llm.policy, or it runs on to its limit.",
-                stacklevel=3,
             )
 
     def _warn_of_another_text(self) -> None:
@@ -336,20 +333,18 @@ class PairTokenizer:
         if not self.has_template and together[:1] != self.beginning:
             together = self.beginning + together
         if apart != together and self._text(apart) != self._text(together):
-            warnings.warn(
+            warn(
                 f"prompt and response tokenised apart spell {self._text(apart)!r}, but the tokenizer reads that "
                 f"dialogue in one go as {self._text(together)!r}: log-probabilities are of the former, so check that "
                 "it is what the model was trained on.",
-                stacklevel=3,
             )
 
     def _warn_of_the_clock(self) -> None:
         if self._template is not None and self._writes_the_date(str(clock_template(self.tokenizer))):
-            warnings.warn(
+            warn(
                 "the tokenizer's chat template writes the date or time of now: rows made on another day have other "
                 "tokens, and so have answers and a resumed run. Put a fixed date in the place of strftime_now(…) in "
                 "tokenizer.chat_template, here and where the model is served.",
-                stacklevel=3,
             )
 
     def _writes_the_date(self, template: str) -> bool:

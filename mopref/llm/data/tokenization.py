@@ -17,13 +17,13 @@ chat template parts turns is refused anywhere else: it is no turn, but several, 
 that the template refuses. Without a chat template, a text prompt is laid out by its author and may hold any token.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from mopref._progress import progress_bar
 from mopref._repr import short_repr
+from mopref._warning import warn
 from mopref.setting_types import python_value, set_python_values
 
 from .chat_template import PairTokenizer, refuse_no_tokenizer
@@ -182,7 +182,7 @@ def tokenize_pair(
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     pair = _pair_ids(PairTokenizer.of(tokenizer), record, limits, row)
     assert pair is not None, "only 'drop' leaves a record out."
-    _warn_of_cuts(pair.cuts, 2, limits, stacklevel=3)
+    _warn_of_cuts(pair.cuts, 2, limits)
     return pair.columns
 
 
@@ -439,21 +439,19 @@ def _tokenized(
             "is left: raise the limit or set on_long_prompt to 'truncate'."
         )
     if drops:
-        warnings.warn(
+        warn(
             f"left out {drops} of {drops + len(rows)} rows, whose prompt has more than {limits.max_prompt_length} "
             "tokens.",
-            stacklevel=3,
         )
-    _warn_of_cuts(cuts, sum(name.startswith("response") for name in rows[0]) * len(rows), limits, stacklevel=4)
+    _warn_of_cuts(cuts, sum(name.startswith("response") for name in rows[0]) * len(rows), limits)
     return rows
 
 
-def _warn_of_cuts(cuts: int, responses: int, limits: LengthLimits, stacklevel: int) -> None:
+def _warn_of_cuts(cuts: int, responses: int, limits: LengthLimits) -> None:
     if cuts:
-        warnings.warn(
+        warn(
             f"cut {cuts} of {responses} responses to max_response_length = {limits.max_response_length} tokens, so "
             "that they have no end of turn and a model learns to go on: raise the limit or leave such rows out.",
-            stacklevel=stacklevel,
         )
 
 
@@ -461,9 +459,8 @@ def _warn_of_equal_responses(rows: Sequence[Mapping[str, Any]], limits: LengthLi
     equal = [row for row in rows if row["response_0_ids"] == row["response_1_ids"]]
     labelled = sum(max(row["labels"]) >= 0 for row in equal)
     if labelled:
-        warnings.warn(
+        warn(
             f"{labelled} of {len(rows)} rows are labelled, but their two responses are equal within "
             f"max_response_length = {limits.max_response_length} tokens, so that nothing can be learnt of them: raise "
             "the limit if they differ later, or leave these rows out.",
-            stacklevel=3,
         )

@@ -5,13 +5,13 @@ process. Rotary positions go on without a word. Some of them are scaled by the l
 log-probabilities hang on the rows beside it. All of this is known before the work.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from torch import Tensor, nn
 
+from mopref._warning import warn
 from mopref.setting_types import python_value, python_values
 
 __all__ = ["PositionLimits", "check_lengths", "check_one_scaling", "position_limits"]
@@ -116,11 +116,10 @@ def check_lengths(base: nn.Module, lengths: Sequence[int], what: str = "row", ne
         raise ValueError(f"{tokens}, but {type(base).__name__} has {limits.tokens} positions: {_remedy(new_tokens)}.")
     if base not in _told:
         _told.add(base)
-        warnings.warn(
+        warn(
             f"{tokens}, but {type(base).__name__} was made for {limits.tokens} (its max_position_embeddings): beyond, "
             f"what it says may be worth little, unless its positions were extended on purpose. Else "
             f"{_remedy(new_tokens)}.",
-            stacklevel=4,
         )
 
 

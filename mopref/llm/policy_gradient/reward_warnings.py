@@ -1,11 +1,12 @@
 """RewardWarnings: one reward that drowns the others, and one that an outlier has flattened, are told while sampling."""
 
-import warnings
 from collections import deque
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from mopref._warning import warn
 
 __all__ = ["RewardWarnings"]
 
@@ -73,4 +74,4 @@ class RewardWarnings:
     def _say(self, kind: str, message: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, stacklevel=4)
+            warn(message)

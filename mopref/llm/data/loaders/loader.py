@@ -8,7 +8,6 @@ an empty prompt or response cannot be trained on; public data has some, and load
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from mopref._paths import checked_path
 from mopref._repr import quoted_list, short_repr
+from mopref._warning import warn
 from mopref.llm.data.records import TEXT_COLUMNS, check_record, is_empty_text, refuse_no_records
 from mopref.registry import Registry
 from mopref.setting_types import python_value
@@ -224,10 +224,9 @@ def usable_records(records: Iterable[Record], objectives: Sequence[str]) -> list
         check_record(record, objectives, row)
         usable.append(record)
     if len(usable) < total:
-        warnings.warn(
+        warn(
             f"left out {total - len(usable)} of {total} rows: their prompt or a response is empty, or their dialogues "
             "part before the last turn.",
-            stacklevel=4,
         )
     refuse_no_records(len(usable))
     return usable

@@ -1,9 +1,9 @@
 """Pairs of a chosen and a rejected answer, a data set for each objective."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import check_objectives
 
@@ -111,10 +111,9 @@ def _labelled_pairs(
             repeats += _repeats_prompt(pair)
             yield pair
         if 2 * repeats > count:
-            warnings.warn(
+            warn(
                 f"{objective}: in {repeats} of {count} rows both answers begin with the prompt, which is then said "
                 "twice: if they are whole texts, say by columns={'prompt': None} that the prompt is in them.",
-                stacklevel=5,
             )
 
 

@@ -6,11 +6,12 @@ missing, tools, images, a number in place of a text. That is an error which name
 "drop"`` one more reason to be counted.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
+
+from mopref._warning import warn
 
 __all__ = ["LoadReport", "MalformedRow", "OnMalformed", "UnfitRow", "check_on_malformed", "converted_rows", "tell"]
 
@@ -137,11 +138,10 @@ def tell(report: LoadReport, records: Sequence[Mapping[str, Any]], objectives: S
     if not records:
         raise ValueError(f"no record is left: {report}.")
     if report.left_out or report.unlabelled:
-        warnings.warn(f"{report}.", stacklevel=4)
+        warn(f"{report}.")
     for name in objectives:
         if not any(record[name] >= 0 for record in records):
-            warnings.warn(
+            warn(
                 f"no record is labelled on {name!r}, so that nothing can be learnt of it: see that its data set and "
                 "columns are the right ones, or leave the objective out.",
-                stacklevel=4,
             )

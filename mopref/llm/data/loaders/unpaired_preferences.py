@@ -1,10 +1,10 @@
 """Answers with a thumb up or down, a data set for each objective."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
+from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.llm.data.records import prompt_key
 from mopref.llm.data.unpaired_records import check_unpaired_objectives
@@ -115,10 +115,9 @@ def _warn_of_one_kind(records: Sequence[Record], objectives: Sequence[str]) -> N
         kinds = {record[name] for record in records} - {-1}
         if len(kinds) == 1:
             word = "good" if kinds == {0} else "bad"
-            warnings.warn(
+            warn(
                 f"no answer is labelled {word} on {name!r}, and both kinds are needed to learn what it is: add some, "
                 "and where −1 stands for a thumb down give 0, since −1 says not labelled.",
-                stacklevel=4,
             )
 
 
