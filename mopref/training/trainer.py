@@ -159,7 +159,7 @@ class ParetoTrainer(Resumable):
             FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
                 config, data or of more steps: nothing of it is loaded; checkpoints of an earlier run in ``output_dir``
                 where a new one begins; or no adapter has a gradient.
-            OSError: a checkpoint that cannot be written, with its step.
+            OSError: a checkpoint that cannot be written, with its step, or that cannot be read, with its file.
             TypeError: ``resume_from`` is no path.
         """
         with self._at_work():
