@@ -180,6 +180,21 @@ def test_where_all_are_damaged_nothing_begins(whole, tmp_path):
         trainer_of(tmp_path / "whole").train(resume_from="latest")
 
 
+def test_two_runs_at_once_do_not_write_into_one_folder(whole, tmp_path):
+    """The second one would remove what the first is just writing."""
+
+    class Second(TrainerCallback):
+        def on_checkpoint(self, trainer, folder):
+            for resume_from in (None, "latest", folder):
+                with pytest.raises(BlockingIOError, match=r"run is being written into by another run \(process \d+"):
+                    trainer_of(tmp_path / "run").train(resume_from=resume_from)
+            if trainer.step == 2:
+                assert trainer_of(None, checkpoint_every=None).train() == whole.history
+
+    assert trainer_of(tmp_path / "run", callbacks=[Second()]).train() == whole.history
+    assert not (tmp_path / "run" / ".running").exists()
+
+
 def test_resume_from_is_a_path(tmp_path):
     for value in (True, 3, b"x", ["checkpoint-2"]):
         with pytest.raises(TypeError, match=r"resume_from is .+: give the folder of a checkpoint, .* or 'latest'"):
