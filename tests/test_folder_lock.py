@@ -60,7 +60,10 @@ def test_a_killed_process_keeps_nobody_out(tmp_path):
 
 def test_a_process_that_was_forked_off_keeps_nobody_out(tmp_path):
     """A loader of data outlives a killed trainer by seconds."""
-    code = HOLDER.replace('    print("in", flush=True)', '    if os.fork():\n        print("in", flush=True)\n    else:\n        sys.stdin.read()')
+    code = HOLDER.replace(
+        '    print("in", flush=True)',
+        '    if os.fork():\n        print("in", flush=True)\n    else:\n        sys.stdin.read()',
+    )
     command = [sys.executable, "-c", "import os" + code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -203,7 +203,9 @@ Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_tex
     assert first["same"] == second["same"]
     if fault == "nan":
         assert second["message"].startswith("NotFiniteRewardError: reward 'long'")
-        assert first["message"].startswith("NotFiniteElsewhereError: on another process, number 1: NotFiniteRewardError")
+        assert first["message"].startswith(
+            "NotFiniteElsewhereError: on another process, number 1: NotFiniteRewardError"
+        )
         assert first["message"].endswith("(At step 2; nothing was updated.)")
     else:
         assert second["message"].startswith("RewardError: reward 'long'")

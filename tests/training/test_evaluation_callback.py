@@ -210,7 +210,9 @@ def test_a_best_model_of_other_weights_in_a_checkpoint_is_refused(tmp_path):
     records = [{"step": 0, "hypervolume": 0.1}, {"step": 2, "hypervolume": 0.2}]
     callback.load_state_dict({"records": records, "best": {"layer.weight": torch.zeros(1)}})
     trainer = train(steps=2)
-    with pytest.raises(ValueError, match="the best model that the checkpoint keeps for .*best belongs to another model"):
+    with pytest.raises(
+        ValueError, match="the best model that the checkpoint keeps for .*best belongs to another model"
+    ):
         callback.on_train_begin(trainer)
     assert not (tmp_path / "best").exists()
 
