@@ -31,7 +31,7 @@ def test_an_error_is_told_and_stays_what_it_is(monkeypatch):
     given = other_process_says(("ValueError: another.", False), monkeypatch)
     with pytest.raises(KeyError, match="x"), ended_together():
         raise KeyError("x")
-    with pytest.raises(FloatingPointError, match="^nan$"), ended_together():
+    with pytest.raises(FloatingPointError, match=r"^nan$"), ended_together():
         raise FloatingPointError("nan")
     assert given == [("KeyError: 'x'", False), ("FloatingPointError: nan", True)]
 

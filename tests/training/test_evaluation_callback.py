@@ -211,7 +211,7 @@ def test_a_best_model_of_other_weights_in_a_checkpoint_is_refused(tmp_path):
     callback.load_state_dict({"records": records, "best": {"layer.weight": torch.zeros(1)}})
     trainer = train(steps=2)
     with pytest.raises(
-        ValueError, match="the best model that the checkpoint keeps for .*best belongs to another model"
+        ValueError, match=r"the best model that the checkpoint keeps for .*best belongs to another model"
     ):
         callback.on_train_begin(trainer)
     assert not (tmp_path / "best").exists()

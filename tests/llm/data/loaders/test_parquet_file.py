@@ -1,4 +1,4 @@
-"""Parquet files of strangers: what unpacks to very much is refused before it is unpacked, what is damaged with its row."""
+"""Parquet files of strangers: what unpacks to very much is refused before it is, what is damaged with its row."""
 
 import resource
 from decimal import Decimal
