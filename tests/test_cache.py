@@ -76,6 +76,30 @@ def one_file(text="AAAA"):
     return lambda folder: (folder / "model.safetensors").write_text(text)
 
 
+@pytest.mark.parametrize("variable", ["MOPREF_CACHE", "XDG_CACHE_HOME"])
+def test_a_home_that_nobody_knows_is_told(variable, monkeypatch):
+    monkeypatch.delenv("MOPREF_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    with pytest.raises(ValueError, match=r"the cache folder is '~nobody.*', which is nowhere .*MOPREF_CACHE"):
+        cache_folder()
+
+
+@pytest.mark.parametrize("kind", ["file", "under a file", "pipe", "loop", "long name"])
+def test_what_can_hold_no_cache_is_told(kind, tmp_path, monkeypatch):
+    place = tmp_path / ("x" * 300 if kind == "long name" else "cache")
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "loop":
+        place.symlink_to(place)
+    elif "file" in kind:
+        place.write_text("")
+    monkeypatch.setenv("MOPREF_CACHE", str(place / "x" if "under" in kind else place))
+    with pytest.raises((ValueError, OSError)) as refusal:
+        build_once(cache_folder() / "model", {}, lambda folder: None)
+    message = str(refusal.value)
+    assert "shorten it" in message if kind == "long name" else "MOPREF_CACHE to a folder of your own" in message
+
+
 def test_content_of_the_same_size_is_told_apart(tmp_path):
     target = build_once(tmp_path / "made", {}, one_file())
     assert is_complete(target, {})

@@ -177,7 +177,7 @@ def read_versions(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is no run: there is no {VERSIONS} in it; give the folder of a run.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}): the run's folder is damaged.") from error
     if not isinstance(content, dict) or not isinstance(content.get("records"), str):
         raise RunFolderError(f"{path} has no fingerprint of the records: the run's folder is damaged.")
