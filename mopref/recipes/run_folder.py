@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
+from mopref._paths import checked_path
+from mopref.recipes.mistakes import RecipeError, RunFolderError, joined, settings_at
 from mopref.recipes.recipe import Recipe
 from mopref.training.checkpoints import checkpoints_in
 from mopref.training.provenance import package_versions
@@ -69,6 +70,12 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
     Raises:
         RecipeError: the folder holds anything, is a file, or cannot be made.
     """
+    with settings_at("output", []):
+        checked_path(folder, "the folder")
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise RecipeError(
+            "output", f"is {str(folder)!r}: only a shell knows whose folder '~' is, so write the whole path."
+        )
     try:
         is_taken = folder.is_dir() and any(folder.iterdir())
     except OSError as error:
