@@ -34,7 +34,7 @@ def load_base(name: str, options: Mapping[str, Any]) -> nn.Module:
         )
     if options.get("weights_only", True) is not True:
         raise ValueError(f"weights_only is {options['weights_only']!r}: a pickle that may run code is not read.")
-    safe = {"trust_remote_code": False}
+    safe = {"trust_remote_code": False, "weights_only": True}
     if options.get("gguf_file") is None:
         safe["use_safetensors"] = True
     try:

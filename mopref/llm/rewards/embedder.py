@@ -46,7 +46,7 @@ class Embedder(OptionsRepr):
         self.folder = str(path)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
+            model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False, weights_only=True)
             self.model = model.eval().to(self.device)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} cannot be read as a model with its tokenizer: {error}") from error
