@@ -22,6 +22,6 @@ def tensors_alone(name: Any) -> Iterator[None]:
     except UnpicklingError as error:
         raise ValueError(
             f"{printable(str(name))} has weights in a pickle that holds more than tensors, which may be code: it was "
-            "not run. Do not load them by other means unless you trust whoever wrote them with your machine; give a model "
+            "not run. Load them by other means only if you trust whoever wrote them with your machine; or give a model "
             "in safetensors."
         ) from error
