@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mopref._agreement import ended_together
 from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
@@ -241,9 +240,7 @@ class RLHF(Objective):
 
     def _roll_out(self, policy: Policy, batch: PromptBatch, row_preferences: Tensor) -> Rollout:
         critic = critic_of(policy) if self.algorithm.needs_critic else None
-        # Rewards are others' code, and the processes meet next, for the running scale say.
-        with ended_together():
-            rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
+        rollout = self.settings.roll_out_together(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
         self._warnings.see(rollout.rewards, self.reward_scales, self.normalization)

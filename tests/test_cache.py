@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from mopref import simplex_lattice
 from mopref._cache import build_once, cache_folder, content_sum, is_complete
 
 
@@ -98,6 +99,13 @@ def test_what_can_hold_no_cache_is_told(kind, tmp_path, monkeypatch):
         build_once(cache_folder() / "model", {}, lambda folder: None)
     message = str(refusal.value)
     assert "shorten it" in message if kind == "long name" else "MOPREF_CACHE to a folder of your own" in message
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/x", "x" * 300])
+def test_points_of_lattices_are_computed_where_there_can_be_no_cache(place, monkeypatch):
+    monkeypatch.setenv("MOPREF_CACHE", place)
+    with pytest.warns(UserWarning, match=r"the cache folder is .* were computed, and not looked for or kept there"):
+        assert simplex_lattice(3, 5, "riesz-energy").shape == (5, 3)
 
 
 def test_content_of_the_same_size_is_told_apart(tmp_path):

@@ -332,14 +332,6 @@ def test_a_wrong_file_in_the_cache_is_replaced(computed, cache, kind):
     assert len(computed) == 2, "the replaced file is good"
 
 
-@pytest.mark.parametrize("place", ["~nobody-of-this-name/x", "x" * 300])
-def test_a_cache_folder_that_cannot_be_costs_time_and_a_warning(computed, place, monkeypatch):
-    monkeypatch.setenv("MOPREF_CACHE", place)
-    with pytest.warns(UserWarning, match=r"the cache folder is .* were computed, and not looked for or kept there"):
-        assert simplex_lattice(3, 9, "riesz-energy").shape == (9, 3)
-    assert computed == [(3, 9)]
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
 @pytest.mark.parametrize("name", [".", "lattices"])
 def test_a_cache_of_others_costs_time_and_a_warning(computed, cache, name):
