@@ -18,6 +18,7 @@ from typing import Any
 from mopref._atomic_writes import sync
 from mopref._bounded_reading import read_bounded
 from mopref._checked_files import file_digest
+from mopref._paths import checked_path
 from mopref._private_folder import check_private, is_own
 
 __all__ = ["build_once", "cache_folder", "check_cache_folder", "content_sum", "is_complete"]
@@ -25,17 +26,23 @@ __all__ = ["build_once", "cache_folder", "check_cache_folder", "content_sum", "i
 _MANIFEST = "manifest.json"
 _MOST_BYTES_OF_MANIFEST = 1 << 20
 _PARTIAL_PREFIX = ".partial-"
+_REMEDY = "set the environment variable MOPREF_CACHE to a folder of your own"
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
-    """The folder ``cache_dir``, or else ``$MOPREF_CACHE``, ``$XDG_CACHE_HOME/mopref`` or ``~/.cache/mopref``."""
-    if cache_dir is not None:
-        return Path(cache_dir).expanduser()
-    if os.environ.get("MOPREF_CACHE"):
-        return Path(os.environ["MOPREF_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "mopref"
-    return Path.home() / ".cache" / "mopref"
+    """The folder ``cache_dir``, or else ``$MOPREF_CACHE``, ``$XDG_CACHE_HOME/mopref`` or ``~/.cache/mopref``.
+
+    Raises:
+        ValueError: a home folder that nobody knows, or what no path can be.
+    """
+    if cache_dir is None:
+        own, of_all = os.environ.get("MOPREF_CACHE"), os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        cache_dir = own or Path(of_all) / "mopref"
+    try:
+        return checked_path(cache_dir, "the cache folder").expanduser()
+    except RuntimeError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"the cache folder is {str(cache_dir)!r}, which is nowhere ({reason}): {_REMEDY}.") from error
 
 
 def check_cache_folder(folder: Path) -> None:
@@ -44,7 +51,7 @@ def check_cache_folder(folder: Path) -> None:
     Raises:
         ValueError: such a folder.
     """
-    check_private(folder, "set the environment variable MOPREF_CACHE to a folder of your own")
+    check_private(folder, _REMEDY)
 
 
 def is_complete(folder: Path, key: Mapping[str, Any], content: str | None = None) -> bool:
@@ -94,15 +101,21 @@ def build_once(target: Path, key: Mapping[str, Any], build: Callable[[Path], Non
         ``target``.
 
     Raises:
+        OSError: nothing can be written there.
         ValueError: the folder above is one that other users can write into.
         RuntimeError: what was built is not what it must be.
     """
     if is_complete(target, key, content):
         return target
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_cache_folder(target.parent)
-    _remove_stale_partials(target.parent)
-    with tempfile.TemporaryDirectory(prefix=_PARTIAL_PREFIX, dir=target.parent) as parent:
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_cache_folder(target.parent)
+        _remove_stale_partials(target.parent)
+        beside = tempfile.TemporaryDirectory(prefix=_PARTIAL_PREFIX, dir=target.parent)
+    except OSError as error:
+        reason = f"nothing can be kept in the folder {target.parent} ({error.strerror or error}): {_REMEDY}"
+        raise OSError(error.errno, reason) from error
+    with beside as parent:
         folder = Path(parent) / target.name
         folder.mkdir(mode=0o700)
         build(folder)

@@ -8,6 +8,8 @@ import json
 import os
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,20 @@ def _check_link(path: Path) -> None:
     )
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Within this block an error of the system names the file: one of a failing disk while it is read does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
+    """The SHA-256 of a file; an error of the disk names it."""
+    with _named(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -87,7 +100,7 @@ def parsed_description(path: Path, limit: int = MAX_DESCRIPTION_BYTES) -> Any:
         ValueError: more bytes than ``limit``, no JSON text in UTF-8, one that is nested too deep, or control
             characters in it.
     """
-    with path.open("rb") as file:
+    with _named(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit else file.read(limit + 1)
     if size > limit or len(content) > limit:

@@ -23,10 +23,12 @@ def check_private(folder: Path, remedy: str) -> None:
     """
     if os.name == "nt":
         return
-    for path, is_parent in ((folder, False), (folder.parent, True), (folder.resolve().parent, True)):
-        if not path.exists():
-            continue
-        status = path.stat()
+    try:
+        paths = ((folder, False), (folder.parent, True), (folder.resolve().parent, True))
+        statuses = [(path, is_parent, path.stat()) for path, is_parent in paths if path.exists()]
+    except (OSError, RuntimeError) as error:  # Python 3.11 has a RuntimeError for a link that leads to itself.
+        raise ValueError(f"the folder {folder} cannot be looked at ({error}): {remedy}.") from error
+    for path, is_parent, status in statuses:
         if not is_parent and not is_own(status):
             raise ValueError(
                 f"the folder {path} belongs to {_user(status.st_uid)}, and files are loaded from it: {remedy}."

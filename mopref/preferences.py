@@ -249,10 +249,10 @@ def _riesz_lattice(num_objectives: int, num_points: int) -> NDArray[np.float64]:
     """Points of least Riesz energy from the cache, or computed and written there: ``(num_points, m)``."""
     import pymoo
 
-    cache = cache_folder()
-    # Another version of pymoo may find other points.
-    path = cache / "lattices" / f"riesz-energy-{num_objectives}-{num_points}-pymoo-{pymoo.__version__}.npy"
     try:
+        cache = cache_folder()
+        # Another version of pymoo may find other points.
+        path = cache / "lattices" / f"riesz-energy-{num_objectives}-{num_points}-pymoo-{pymoo.__version__}.npy"
         for folder in (cache, path.parent):
             check_cache_folder(folder)
     except ValueError as error:

@@ -240,7 +240,7 @@ class RLHF(Objective):
 
     def _roll_out(self, policy: Policy, batch: PromptBatch, row_preferences: Tensor) -> Rollout:
         critic = critic_of(policy) if self.algorithm.needs_critic else None
-        rollout = self.settings.roll_out(policy, batch, row_preferences, critic)
+        rollout = self.settings.roll_out_together(policy, batch, row_preferences, critic)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
         self._warnings.see(rollout.rewards, self.reward_scales, self.normalization)

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from mopref import simplex_lattice
 from mopref._cache import build_once, cache_folder, content_sum, is_complete
 
 
@@ -74,6 +75,37 @@ def test_cache_folder(tmp_path, monkeypatch):
 
 def one_file(text="AAAA"):
     return lambda folder: (folder / "model.safetensors").write_text(text)
+
+
+@pytest.mark.parametrize("variable", ["MOPREF_CACHE", "XDG_CACHE_HOME"])
+def test_a_home_that_nobody_knows_is_told(variable, monkeypatch):
+    monkeypatch.delenv("MOPREF_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    with pytest.raises(ValueError, match=r"the cache folder is '~nobody.*', which is nowhere .*MOPREF_CACHE"):
+        cache_folder()
+
+
+@pytest.mark.parametrize("kind", ["file", "under a file", "pipe", "loop", "long name"])
+def test_what_can_hold_no_cache_is_told(kind, tmp_path, monkeypatch):
+    place = tmp_path / ("x" * 300 if kind == "long name" else "cache")
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "loop":
+        place.symlink_to(place)
+    elif "file" in kind:
+        place.write_text("")
+    monkeypatch.setenv("MOPREF_CACHE", str(place / "x" if "under" in kind else place))
+    with pytest.raises((ValueError, OSError)) as refusal:
+        build_once(cache_folder() / "model", {}, lambda folder: None)
+    message = str(refusal.value)
+    assert "shorten it" in message if kind == "long name" else "MOPREF_CACHE to a folder of your own" in message
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/x", "x" * 300])
+def test_points_of_lattices_are_computed_where_there_can_be_no_cache(place, monkeypatch):
+    monkeypatch.setenv("MOPREF_CACHE", place)
+    with pytest.warns(UserWarning, match=r"the cache folder is .* were computed, and not looked for or kept there"):
+        assert simplex_lattice(3, 5, "riesz-energy").shape == (5, 3)
 
 
 def test_content_of_the_same_size_is_told_apart(tmp_path):

@@ -1,12 +1,15 @@
 """Files of strangers: plain ones, of their folder, of a bounded size, and with nothing that acts on a terminal."""
 
+import errno
 import os
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
 from mopref._checked_files import (
     MAX_DESCRIPTION_BYTES,
+    file_digest,
     is_readable_text,
     parsed_description,
     parsed_json,
@@ -14,6 +17,15 @@ from mopref._checked_files import (
     regular_file,
 )
 from mopref._write_ahead import PENDING
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file that fails to be read")
+@pytest.mark.parametrize("read", [file_digest, parsed_description])
+def test_an_error_of_the_disk_names_the_file(read):
+    """Its first page is none, so that reading it is the error of a failing disk, which comes without a name."""
+    with pytest.raises(OSError, match="Input/output error: '/proc/self/mem'") as failure:
+        read(Path("/proc/self/mem"))
+    assert failure.value.errno == errno.EIO
 
 
 def test_a_plain_file_is_found_and_a_missing_one_is_none(tmp_path):

@@ -492,20 +492,3 @@ def test_counts_that_are_no_whole_numbers(count):
     ):
         with pytest.raises(TypeError, match=f"{name} is .*: give a whole number"):
             make()
-
-
-def test_names_are_looked_for_among_any_number_of_objectives_without_looking_at_each():
-    with pytest.raises(ValueError, match="a weight for harmless, which is no objective"):
-        validate_preferences({"harmless": 0.75, "helpful": 0.25}, 10**14)
-    for name in (
-        "objective 3",
-        "objective 03",
-        "objective ²",
-        "objective -1",
-        "objective ",
-        "objective 1" + "0" * 5000,
-    ):
-        with pytest.raises(ValueError, match=f"a weight for {name[:20]}"):
-            validate_preferences({"objective 0": 0.25, name: 0.75}, 3)
-    named = validate_preferences({"objective 1": 0.75, "objective 0": 0.25}, 2)
-    assert named.tolist() == [[0.25, 0.75]]

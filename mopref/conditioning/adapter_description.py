@@ -241,7 +241,10 @@ def check_finite(tensors: Mapping[str, Tensor], place: str) -> None:
         ValueError: the first such tensor, by its name.
     """
     for name in sorted(tensors):
-        if not tensors[name].isfinite().all():
+        tensor = tensors[name]
+        # PyTorch does not ask it of floating-point numbers of eight bits, as a base may be stored in.
+        tensor = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+        if not tensor.isfinite().all():
             raise ValueError(
                 f"{place}: {name!r} has values that are not finite: the training diverged. Train again, or from an "
                 "earlier checkpoint, at a lower learning rate."

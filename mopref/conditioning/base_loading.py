@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from mopref._checked_files import printable
+from mopref._pickled_weights import tensors_alone
 from mopref.conditioning.base_model import auto_class
 from mopref.conditioning.base_origin import note_commit
 
@@ -34,14 +35,16 @@ def load_base(name: str, options: Mapping[str, Any]) -> nn.Module:
         )
     if options.get("weights_only", True) is not True:
         raise ValueError(f"weights_only is {options['weights_only']!r}: a pickle that may run code is not read.")
-    safe = {"trust_remote_code": False}
+    safe = {"trust_remote_code": False, "weights_only": True}
     if options.get("gguf_file") is None:
         safe["use_safetensors"] = True
     try:
         kind = auto_class(name, {**options, "trust_remote_code": False})
         commit = None if os.path.exists(name) else _cached_commit(name, options)
         pinned = {} if commit is None else {"revision": commit}
-        model: nn.Module = kind.from_pretrained(name, **{**safe, **options, **pinned, "trust_remote_code": False})
+        settings = {**safe, **options, **pinned, "trust_remote_code": False}
+        with tensors_alone(name):
+            model: nn.Module = kind.from_pretrained(name, **settings)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise

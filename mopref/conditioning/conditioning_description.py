@@ -88,7 +88,11 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 # Beyond the types of :data:`_FIELDS`.
 _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("objectives", lambda value: _is_texts(value) and len(set(value)) == len(value), "a list of texts, each once"),
+    (
+        "objectives",
+        lambda value: _is_texts(value) and all(value) and len(set(value)) == len(value),
+        "a list of texts, each once and none empty",
+    ),
     (
         "base_check",
         lambda value: value is None or is_base_check(value),

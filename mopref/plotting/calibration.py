@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mopref._arrays import Array, as_points, signs
-from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.style import (
@@ -23,6 +22,7 @@ from mopref.plotting.style import (
     check_front,
     new_figure,
     save,
+    shown_name,
     style,
 )
 
@@ -110,7 +110,7 @@ def _draw_panel(axes: Axes, front: Front, objective: int, best: Array | None, im
     axes.set_xlim(-0.04, 1.04)
     axes.margins(y=0.08)
     axes.autoscale_view(scalex=False)
-    axes.set_xlabel(f"λ {visible_line(front.names[objective])}")
+    axes.set_xlabel(f"λ {shown_name(front.names[objective])}")
     axes.set_ylabel(axis_label(front, objective))
     verdict = f"{wrong.sum()} of {len(steps)} steps {wrong_way.split()[0]}" if len(steps) else "no comparable λ"
     axes.set_title(verdict, fontsize="medium")

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from mopref import indicators
 from mopref._arrays import Array, as_vector, named_array
-from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
 from mopref.plotting.parallel import draw_axes
@@ -26,6 +25,7 @@ from mopref.plotting.style import (
     line_looks,
     new_figure,
     save,
+    shown_name,
     style,
 )
 
@@ -113,11 +113,11 @@ def _checked(fronts: Mapping[str, Front]) -> Front:
 
 def _told(front: Front) -> str:
     arrows = ["↑" if flag else "↓" for flag in front.is_maximized()]
-    return ", ".join(f"{visible_line(name)} {arrow}" for name, arrow in zip(front.names, arrows, strict=True))
+    return ", ".join(f"{shown_name(name)} {arrow}" for name, arrow in zip(front.names, arrows, strict=True))
 
 
 def _label(name: str, front: Front, reference_point: Array | None) -> str:
-    name = visible_line(name)
+    name = shown_name(name)
     if reference_point is None:
         return name
     volume = indicators.hypervolume_with_method(front.values, reference_point, front.maximize)

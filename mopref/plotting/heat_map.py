@@ -12,10 +12,9 @@ from seaborn.utils import relative_luminance
 
 from mopref import indicators
 from mopref._arrays import signs
-from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
-from mopref.plotting.style import check_front, new_figure, save, style
+from mopref.plotting.style import check_front, new_figure, save, shown_name, style
 
 __all__ = ["plot_heat_map"]
 
@@ -52,7 +51,7 @@ def plot_heat_map(front: Front, path: str | os.PathLike[str] | None = None, titl
     badness = (losses - losses.min(axis=0)) / size
     dominated = ~indicators.non_dominated(values, front.maximize)
     with_numbers = count <= _MOST_ROWS_WITH_NUMBERS and values.size <= _LARGEST_TABLE_WITH_NUMBERS
-    names = list(map(visible_line, front.names))
+    names = list(map(shown_name, front.names))
     arrows = ["↑" if maximized else "↓" for maximized in front.is_maximized()]
     # A column is about an inch wide, and the λ columns narrower.
     tilt = {"rotation": 30, "ha": "right"} if max(map(len, front.names)) > _LONGEST_LEVEL_NAME else {"rotation": 0}

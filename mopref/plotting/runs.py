@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mopref._repr import short_repr
-from mopref._terminal import visible_line
 from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
-from mopref.plotting.style import DARK, line_looks, new_figure, save, style
+from mopref.plotting.style import DARK, line_looks, new_figure, save, shown_name, style
 from mopref.setting_types import python_value
 
 __all__ = ["plot_hypervolume", "plot_training"]
@@ -56,7 +55,7 @@ def plot_training(
             own_records = [record for record in records if name in record]
             losses = np.array([_number(record, name) for record in own_records])
             losses[~np.isfinite(losses)] = np.nan
-            label = visible_line(name.removeprefix(prefix))
+            label = shown_name(name.removeprefix(prefix))
             _draw_line(axes, [_number(record, "step") for record in own_records], losses, label, look)
         axes.set_ylabel("loss")
         _finish(figure, axes, title, path)
@@ -99,11 +98,11 @@ def plot_hypervolume(
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
         for (label, (steps, volumes)), look in zip(lines.items(), line_looks(len(lines)), strict=True):
-            _draw_line(axes, steps, np.array(volumes), visible_line(label), look)
+            _draw_line(axes, steps, np.array(volumes), shown_name(label), look)
         for label, level in limits.items():
             axes.axhline(level, color=DARK, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
             axes.annotate(
-                f"{visible_line(label)} {level:.4g}",
+                f"{shown_name(label)} {level:.4g}",
                 (1.0, level),
                 xycoords=("axes fraction", "data"),
                 xytext=(0, 3),

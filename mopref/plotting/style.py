@@ -29,6 +29,8 @@ WARNING = "#d55e00"
 POINT_SIZE = 46
 
 _DOTS_PER_INCH = 150
+# Of a name in signs; a longer one would take minutes to lay out, and leave no room for the picture.
+_LONGEST_NAME = 100
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (9, 3)))
 _MARKERS = "osD^vPX<>*"
 
@@ -95,20 +97,31 @@ def add_color_bar(figure: Figure, axes: Axes, front: Front, pad: float) -> None:
     """Explain the colours of λ beside the axes."""
     color_map, scale = preference_colors()
     bar: Any = figure.colorbar(mpl.cm.ScalarMappable(scale, color_map), ax=axes, pad=pad, aspect=30, shrink=0.9)
-    bar.set_label(f"λ {visible_line(front.names[0])}")
+    bar.set_label(f"λ {shown_name(front.names[0])}")
     bar.outline.set_visible(False)
+
+
+def shown_name(name: str) -> str:
+    """A name as a label: what a terminal would obey as escapes, and the beginning of one that is very long.
+
+    Example:
+        >>> shown_name("helpful"), len(shown_name("x" * 100_000))
+        ('helpful', 100)
+    """
+    text = visible_line(name[: 2 * _LONGEST_NAME])
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 def axis_label(front: Front, objective: int) -> str:
     """The objective's name and direction, with an arrow to the better side."""
-    name = visible_line(front.names[objective])
+    name = shown_name(front.names[objective])
     return f"{name} (higher is better) →" if front.is_maximized()[objective] else f"← {name} (lower is better)"
 
 
 def tick_label(front: Front, objective: int) -> str:
     """The objective's name, and its direction below it."""
     better = "higher" if front.is_maximized()[objective] else "lower"
-    return f"{visible_line(front.names[objective])}\n({better} is better)"
+    return f"{shown_name(front.names[objective])}\n({better} is better)"
 
 
 def point_looks(front: Front) -> list[tuple[NDArray[np.intp], dict[str, Any]]]:

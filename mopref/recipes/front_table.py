@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mopref._terminal import visible_line
 from mopref.front import Front
 from mopref.front.intervals import bound_columns
 from mopref.indicators import non_dominated
@@ -158,13 +159,14 @@ def number_text(value: float, like: Sequence[float]) -> str:
 
 
 def plain_markdown(text: str) -> str:
-    r"""A text in which Markdown sees no markup and no end of a cell.
+    r"""A text in which Markdown sees no markup and no end of a cell, and a terminal that shows the file no order.
 
     Example:
         >>> print(plain_markdown("a_b | <b>"))
         a\_b \| \<b\>
     """
-    return re.sub(r"([\\`*_{}\[\]<>|#~!$&])", r"\\\1", " ".join(text.split()))
+    plain = visible_line(" ".join(text.split()))
+    return re.sub(r"([\\`*_{}\[\]<>|#~!$&])", r"\\\1", plain)
 
 
 def _heading(name: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mopref._atomic_writes import write_atomically
+from mopref._bounded_reading import read_bounded
+from mopref._checked_files import regular_file
 from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
 from mopref.recipes.data_statistics import statistics_lines
@@ -43,6 +45,7 @@ _VERSIONS = (
     "numpy",
     "bitsandbytes",
 )
+_MOST_BYTES_OF_PICTURE = 1 << 26
 # Ends a card: the SHA-256 of what stands before, by which a card that was edited is told from one that was not.
 _SEAL = re.compile(r"\n<!-- mopref model card ([0-9a-f]{64}) -->\n\Z")
 
@@ -87,7 +90,8 @@ def write_model_card(run_folder: str | Path, repo_id: str | None = None) -> Path
         return path
     text = _card(files, repo_id)
     if _has_picture(files):
-        write_atomically(path.with_name(CARD_PICTURE), (files.folder / CARD_PICTURE).read_bytes())
+        picture = read_bounded(files.folder / CARD_PICTURE, _MOST_BYTES_OF_PICTURE, "a picture")
+        write_atomically(path.with_name(CARD_PICTURE), picture)
     write_atomically(path, text.encode("utf-8"))
     return path
 
@@ -112,7 +116,11 @@ def _finished(run_folder: str | Path) -> RunFiles:
 
 
 def _has_picture(files: RunFiles) -> bool:
-    return files.front is not None and (files.folder / CARD_PICTURE).is_file()
+    """Whether there is a picture of the front: the run's own, since the card's goes up to the hub."""
+    try:
+        return files.front is not None and regular_file(files.folder, CARD_PICTURE) is not None
+    except ValueError as error:
+        raise RunFolderError(f"{str(error).rstrip('.')}: the run's folder is damaged.") from error
 
 
 def _card(files: RunFiles, repo_id: str | None) -> str:

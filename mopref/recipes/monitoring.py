@@ -94,7 +94,7 @@ def read_evaluations(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
             if not isinstance(record, dict) or not {"step", "hypervolume", "points"} <= record.keys():
                 raise ValueError("it is no record of an evaluation")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise RunFolderError(

@@ -1,6 +1,7 @@
 """The parts of a run, made of a recipe: whatever one of them refuses is refused before any model or data is loaded."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import count
 from typing import Any, NamedTuple
@@ -169,9 +170,11 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise RecipeError("model.device", f"is {name!r}: choose auto, cpu, cuda, or cuda:1 and so on.") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise RecipeError("model.device", f"is {name!r}: PyTorch sees no such device here; choose cpu or auto.")
-    return device
+    is_there = device.type != "cuda" or (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count())
+    with suppress(Exception):  # Each kind has its own, also one that holds no numbers ("meta").
+        if is_there and torch.ones(1, device=device).item() == 1:
+            return device
+    raise RecipeError("model.device", f"is {name!r}: PyTorch sees no such device here; choose cpu or auto.")
 
 
 def _check_monitoring(recipe: Recipe) -> None:

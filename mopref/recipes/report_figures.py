@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mopref._terminal import visible_line
 from mopref.front import Front
 from mopref.plotting import plot_calibration, plot_front, plot_hypervolume, plot_training
 from mopref.plotting.inline import inline_svg
 from mopref.plotting.parallel import draw_parallel
-from mopref.plotting.style import DARK, line_looks, new_figure, style
+from mopref.plotting.style import DARK, line_looks, new_figure, shown_name, style
 from mopref.recipes.front_table import is_finite_number
 from mopref.recipes.run_files import RunFiles
 from mopref.training.evaluation_callback import point_label
@@ -121,7 +120,7 @@ def _panels(evaluations: Sequence[Mapping[str, Any]], names: Sequence[str]) -> I
     """For each picture its title, and the keys of its panels with their labels."""
     keys = {key for point in _points(evaluations) for key, value in point.items() if is_finite_number(value)}
     for kind, (title, unit) in _CURVES.items():
-        panels = {f"{kind}/{name}": f"{visible_line(name)}\n{unit}" for name in names if f"{kind}/{name}" in keys}
+        panels = {f"{kind}/{name}": f"{shown_name(name)}\n{unit}" for name in names if f"{kind}/{name}" in keys}
         if panels:
             yield title, panels
     panels = {key: label for key, label in _SINGLE_CURVES.items() if key in keys}
@@ -143,7 +142,7 @@ def _curves(evaluations: Sequence[Mapping[str, Any]], panels: Mapping[str, str],
     columns = min(len(panels), 3)
     rows = -(-len(panels) // columns)
     width = max(3.3 * columns, 5.0)
-    labels = [visible_line(point_label(names, weights)) for weights in lines]
+    labels = [shown_name(point_label(names, weights)) for weights in lines]
     # Inches of the widest entry of the legend, about, and so how many stand side by side.
     beside = min(len(labels), max(1, int(width / (0.6 + 0.085 * max(map(len, labels))))))
     with style():

@@ -1,12 +1,14 @@
 """What a run's folder holds, read without its model or its data: what a report and a model card are made of."""
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mopref._bounded_reading import read_bounded
 from mopref.conditioning.adapter_description import CONFIG_FILE, read_config
 from mopref.conditioning.adapter_folder import is_there
 from mopref.front import Front
@@ -87,6 +89,12 @@ class RunFiles:
     checkpoint: Path | None = None
 
 
+# Of a file of a run; a log of a million entries has less.
+_MOST_BYTES, _WHAT = 1 << 28, "a file of a run"
+# What can still be drawn with its distances.
+_LARGEST = 1e300
+
+
 def read_run_files(folder: str | Path) -> RunFiles:
     """Read what a run's folder holds; no model and no data are loaded.
 
@@ -144,18 +152,19 @@ def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bounded(path, _MOST_BYTES, _WHAT).decode("utf-8"))
     except json.JSONDecodeError as error:
         raise _damaged(path, f"line {error.lineno} is no JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
         raise _damaged(path, f"it is no UTF-8 text ({error})") from error
+    except RecursionError as error:
+        raise _damaged(path, "it is nested too deeply") from error
 
 
 def _lines(path: Path, check: Callable[[Any], str | None], notes: list[str]) -> tuple[dict[str, Any], ...]:
     """The entries of a file of JSON lines; ``notes`` gains a sentence where the last one was cut off."""
     entries: list[dict[str, Any]] = []
-    content = path.read_bytes()
-    lines = content.split(b"\n")
+    lines = read_bounded(path, _MOST_BYTES, _WHAT).split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -167,6 +176,8 @@ def _lines(path: Path, check: Callable[[Any], str | None], notes: list[str]) -> 
                 notes.append(f"{path.name}, line {number} was cut off when the run was stopped, and is left out.")
                 break
             raise _damaged(path, f"line {number} is no JSON ({error})") from error
+        except RecursionError as error:
+            raise _damaged(path, f"line {number} is nested too deeply") from error
         problem = check(entry)
         if problem is not None:
             raise _damaged(path, f"line {number} {problem}")
@@ -182,7 +193,12 @@ def _log_problem(entry: Any) -> str | None:
     if not isinstance(entry, Mapping):
         return "is no mapping"
     strange = next((key for key, value in entry.items() if value is not None and not _is_number(value)), None)
-    return None if strange is None else f"has {strange!r} of {entry[strange]!r:.80}, which is no number"
+    if strange is not None:
+        return f"has {strange!r:.80} of {entry[strange]!r:.80}, which is no number"
+    # NaN and infinities are of a run that went wrong, and left out of pictures; these would break them.
+    large = (key for key, value in entry.items() if value is not None and _LARGEST < abs(value) < math.inf)
+    huge = next(large, None)
+    return None if huge is None else f"has {huge!r:.80} of {entry[huge]!s:.80}, which no run comes to"
 
 
 def _evaluation_problem(entry: Any, names: tuple[str, ...]) -> str | None:

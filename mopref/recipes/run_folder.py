@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
+from mopref._paths import checked_path
+from mopref.recipes.mistakes import RecipeError, RunFolderError, joined, settings_at
 from mopref.recipes.recipe import Recipe
 from mopref.training.checkpoints import checkpoints_in
 from mopref.training.provenance import package_versions
@@ -69,6 +70,12 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
     Raises:
         RecipeError: the folder holds anything, is a file, or cannot be made.
     """
+    with settings_at("output", []):
+        checked_path(folder, "the folder")
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise RecipeError(
+            "output", f"is {str(folder)!r}: only a shell knows whose folder '~' is, so write the whole path."
+        )
     try:
         is_taken = folder.is_dir() and any(folder.iterdir())
     except OSError as error:
@@ -177,7 +184,7 @@ def read_versions(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunFolderError(f"{folder} is no run: there is no {VERSIONS} in it; give the folder of a run.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}): the run's folder is damaged.") from error
     if not isinstance(content, dict) or not isinstance(content.get("records"), str):
         raise RunFolderError(f"{path} has no fingerprint of the records: the run's folder is damaged.")

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mopref.training.manifest import MANIFEST, check_files, damage, read_manifest, write_manifest
+from mopref.training.manifest import MANIFEST, check_files, damage, read_manifest, unreadable_told, write_manifest
 
 __all__ = ["check_replaceable", "holds_state", "load_state", "plain_state", "save_state"]
 
@@ -96,9 +96,14 @@ def load_state(folder: str | Path, record_types: Sequence[type] = ()) -> dict[st
 
     Raises:
         FileNotFoundError: the folder is no complete checkpoint.
+        OSError: a file that cannot be read; checkpoint and file are named.
         ValueError: a file that is not as it was written, or a named tuple of another type.
     """
-    folder = Path(folder)
+    with unreadable_told(folder):
+        return _read_state(Path(folder), record_types)
+
+
+def _read_state(folder: Path, record_types: Sequence[type]) -> dict[str, Any]:
     check_files(folder, read_manifest(folder), _FILES)
     try:
         tensors = load_file(folder / _TENSORS)

@@ -1,10 +1,12 @@
 """The checkpoints of a run in its output_dir: where they go, which are kept, and which is the newest."""
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mopref._atomic_writes import remove_folder, remove_leftovers, settle_folder
+from mopref._folder_lock import only_writer
 from mopref._warning import warn
 from mopref.training.checkpoint import check_replaceable, holds_state
 from mopref.training.config import TrainerConfig
@@ -86,6 +88,16 @@ class Checkpoints:
     def is_due(self, step: int, is_last: bool) -> bool:
         """Whether a checkpoint is to be written after this step: the last one's in any case."""
         return self.every is not None and (is_last or step % self.every == 0) and self.saved != step
+
+    def only_writer(self, resume_from: Any = None) -> AbstractContextManager[None]:
+        """Within this block no other run writes its checkpoints into output_dir, or goes on from its newest one.
+
+        Raises:
+            BlockingIOError: another one does.
+        """
+        if self.folder is None or (self.every is None and not (resume_from == "latest" and self.folder.is_dir())):
+            return nullcontext()
+        return only_writer(self.folder)
 
     def begin(self) -> None:
         """Begin a new run: refused where an older one's checkpoints are, between which nobody could tell.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
 
 from mopref import indicators
 from mopref._arrays import as_float64, as_vector
@@ -20,6 +21,7 @@ from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_count
 from mopref.training.callbacks import RecordingCallback, RunningTrainer
 from mopref.training.random_state import kept_random_state
+from mopref.training.run_state import load_trained_state, trained_state
 
 __all__ = ["EvaluationCallback", "evaluation_figures", "point_label"]
 
@@ -37,7 +39,8 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         patience: the training ends after so many evaluations in a row whose hypervolume is no larger than the largest
             before them; ``None`` to train to the end.
         best_folder: the model is saved here, by its ``save_pretrained``, whenever the hypervolume is the largest so
-            far.
+            far. What is trained of it is kept in memory and in checkpoints, too: a training that goes on from one
+            puts the best model of the steps up to there back, whatever was saved after it.
 
     Attributes:
         records: one dict for each evaluation: ``step``, ``hypervolume`` (``None`` without a reference point),
@@ -68,6 +71,18 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
                     "reference_point that it is measured from."
                 )
         self.records: list[dict[str, Any]] = []
+        # What is trained of the best model, on the CPU, and whether it comes from a checkpoint.
+        self._best_state: dict[str, Tensor] | None = None
+        self._is_resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured, and the best model."""
+        return {**super().state_dict(), **({} if self._best_state is None else {"best": self._best_state})}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was measured before."""
+        super().load_state_dict(state)
+        self._best_state, self._is_resumed = state.get("best"), True
 
     def options(self) -> dict[str, Any]:
         """How often it measures, and what for."""
@@ -113,6 +128,9 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         if self.best_folder is not None and hasattr(trainer.unwrapped_model, "check_folder"):
             trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
         self.drop_later_records(trainer)
+        if self._is_resumed and self.best is not None and self.best_folder is not None:
+            self._put_back_best(trainer.unwrapped_model)
+        self._is_resumed = False
         if not self.records:
             self._evaluate(trainer)
 
@@ -152,11 +170,27 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         trainer.accelerator.log(_flat(record, front), step=trainer.step)
         if self.best_folder is not None and self.best is record and trainer.accelerator.is_main_process:
             trainer.unwrapped_model.save_pretrained(self.best_folder)  # type: ignore[operator]
+            self._best_state = _copied_state(trainer.unwrapped_model)
+
+    def _put_back_best(self, model: nn.Module) -> None:
+        """Save the best model of a checkpoint: the folder may hold that of a step which has not happened any more."""
+        if self._best_state is None:
+            return  # Of a version that kept none, or one that was not asked for.
+        present, place = _copied_state(model), f"the best model that the checkpoint keeps for {self.best_folder}"
+        load_trained_state(model, self._best_state, place)
+        try:
+            model.save_pretrained(self.best_folder)  # type: ignore[operator]
+        finally:
+            load_trained_state(model, present, place)
 
     def _hypervolume(self, front: Front) -> float | None:
         if self.reference_point is None:
             return None
         return indicators.hypervolume_with_method(front.values, self.reference_point, front.maximize).value
+
+
+def _copied_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", copy=True) for name, value in trained_state(model).items()}
 
 
 def evaluation_figures(front: Front) -> list[dict[str, Any]]:

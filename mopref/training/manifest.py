@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ __all__ = [
     "check_files",
     "damage",
     "read_manifest",
+    "unreadable_told",
     "write_manifest",
 ]
 
@@ -37,6 +40,26 @@ _FIELDS: dict[str, type] = {
 def damage(folder: str | Path, fault: str) -> ValueError:
     """The error that says what is wrong with a damaged checkpoint."""
     return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
+
+
+@contextmanager
+def unreadable_told(folder: str | Path) -> Iterator[None]:
+    """Within this block an error of the system while reading, a failing disk's say, is told with checkpoint and file.
+
+    Raises:
+        OSError: of the same kind, with its number.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise  # A sentence of its own.
+        what = Path(os.fsdecode(error.filename)).name if error.filename else "a file of it"
+        raise OSError(
+            error.errno,
+            f"{folder} cannot be read: {what}: {error.strerror}. Nothing of it was loaded: look at the disk and the "
+            "rights, or resume from an earlier checkpoint, which resume_from='latest' does where there is one",
+        ) from error
 
 
 def write_manifest(folder: str | Path, about: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -63,8 +86,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is none.
+        OSError: it cannot be read; checkpoint and file are named.
         ValueError: it is not as it was written, or one of a newer version.
     """
+    with unreadable_told(folder):
+        return _manifest(folder)
+
+
+def _manifest(folder: str | Path) -> dict[str, Any]:
     path = _plain_file(folder, MANIFEST)
     if path is None:
         older = (

@@ -158,18 +158,15 @@ def is_whole_state(optimizer: Optimizer, name: str, state: Mapping[str, Any]) ->
             return False
         if _OPTIONS & (group.keys() ^ own_group.keys()):
             return False
-        if not all(_is_option_like(group[key], value) for key, value in own_group.items() if key in group):
+        if not all(_is_option_like(key, group[key], value) for key, value in own_group.items() if key in group):
             return False
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return all(_belongs(index, name, entry, parameters) for index, entry in entries.items())
 
 
-def _is_option_like(value: Any, own: Any) -> bool:
-    """Whether an option of the optimiser may stand in place of its own: numbers may differ, ways of computing not."""
-    if isinstance(own, tuple):
-        fits = isinstance(value, tuple) and len(value) == len(own)
-        return fits and all(isinstance(part, float) and 0 <= part < 1 for part in value)
-    if isinstance(own, float):
+def _is_option_like(name: str, value: Any, own: Any) -> bool:
+    """Whether an option of the optimiser may stand in place of its own: the same, but for the rate, which moves."""
+    if name == "lr":
         return isinstance(value, float) and 0 <= value < math.inf
     return type(value) is type(own) and bool(value == own)
 

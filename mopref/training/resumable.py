@@ -152,6 +152,7 @@ class Resumable:
 
         Raises:
             FileNotFoundError, ValueError: no checkpoint, a damaged one, or one of another run; nothing is loaded then.
+            OSError: one that cannot be read.
             TypeError: no path.
         """
         if not isinstance(source, str | PathLike):
@@ -169,7 +170,7 @@ class Resumable:
             manifest = self._own_manifest(folder)
             try:
                 self._load_checkpoint(folder, manifest)
-            except (ValueError, FileNotFoundError) as error:
+            except (ValueError, OSError) as error:
                 if folder == candidates[-1]:
                     raise
                 warn(f"passed over a checkpoint: {error}")

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from mopref._agreement import NotFiniteElsewhereError
 from mopref._precision import at_least_float32
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Losses, Objective, Update
@@ -158,6 +159,9 @@ def told_where(step: int, preferences: Tensor, rows: Sequence[int]) -> Iterator[
     """
     try:
         yield
+    except NotFiniteElsewhereError as error:
+        error.args = (f"{error} (At step {step}; nothing was updated.)",)
+        raise
     except FloatingPointError as error:
         prompt, group = getattr(error, "prompt", None), None
         if prompt is not None and rows:

@@ -159,10 +159,11 @@ class ParetoTrainer(Resumable):
             FileNotFoundError, ValueError: ``resume_from`` is no checkpoint, a damaged one, or one of other parts,
                 config, data or of more steps: nothing of it is loaded; checkpoints of an earlier run in ``output_dir``
                 where a new one begins; or no adapter has a gradient.
-            OSError: a checkpoint that cannot be written, with its step.
+            BlockingIOError: another run is writing its checkpoints into ``output_dir``.
+            OSError: a checkpoint that cannot be written, with its step, or that cannot be read, with its file.
             TypeError: ``resume_from`` is no path.
         """
-        with self._at_work():
+        with self._at_work(), self._checkpoints.only_writer(resume_from):
             if not (resume_from is not None and self._resume(resume_from)) and self.step == 0:
                 self._checkpoints.begin()
                 set_seed(self.config.seed, device_specific=True)

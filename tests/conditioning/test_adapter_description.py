@@ -15,6 +15,7 @@ from conditioned_networks import conditioned
 from torch import nn
 
 from mopref import PreferenceModel
+from mopref.conditioning.adapter_description import check_finite
 
 
 @pytest.fixture
@@ -281,3 +282,11 @@ def test_sizes_are_compared_with_the_base_before_memory_is_taken(sizes, base, fo
     (folder / WEIGHTS).unlink()
     with pytest.raises(ValueError, match=r"was trained on another base model .*: it adapts .* here"):
         PreferenceModel.load(base, folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.int64, torch.bool])
+def test_numbers_of_all_types_are_asked_whether_they_are_finite(dtype):
+    check_finite({"a": torch.ones(3).to(dtype)}, "here")
+    if dtype.is_floating_point:
+        with pytest.raises(ValueError, match=r"^here: 'a' has values that are not finite"):
+            check_finite({"a": torch.tensor([1.0, torch.nan]).to(dtype)}, "here")

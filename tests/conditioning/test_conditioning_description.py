@@ -56,6 +56,7 @@ def test_settings_that_cannot_be(name, changes, message, sealed, tmp_path):
     [
         ({"objectives": [1, 2]}, r"objectives is \[1, 2\], not a list of texts, each once"),
         ({"objectives": ["a", "a"]}, "objectives is"),
+        ({"objectives": ["", "a"]}, "objectives is"),
         ({"objectives": [["a"]]}, "objectives is"),
         ({"base_check": {"0.weight": ["x"]}}, "base_check is .*, not a list of numbers for each weight by its name"),
         ({"base_check": {"0.weight": [float("nan")]}}, "base_check is"),

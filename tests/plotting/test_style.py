@@ -10,7 +10,15 @@ from seaborn.utils import relative_luminance
 
 from mopref.front import Front
 from mopref.plotting import plot_front
-from mopref.plotting.style import check_front, interval_bars, line_looks, preference_colors
+from mopref.plotting.style import (
+    axis_label,
+    check_front,
+    interval_bars,
+    line_looks,
+    preference_colors,
+    shown_name,
+    tick_label,
+)
 
 
 def test_the_colors_of_preferences_are_ordered_in_grey():
@@ -114,3 +122,12 @@ def test_a_title_that_no_font_can_show_is_told(tmp_path):
     with pytest.raises(ValueError, match="the picture could not be drawn"):
         plot_front(front_of(2), tmp_path / "front.png", title="\ud800")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_any_length_is_a_label():
+    """One of 100,000 signs took minutes to lay out, and left no room for the picture."""
+    front = Front(np.eye(2), np.eye(2), ("x" * 100_000, "y"))
+    label = axis_label(front, 0)
+    assert label == f"← {'x' * 99}… (lower is better)"
+    assert tick_label(front, 0).startswith(f"{'x' * 99}…\n")
+    assert len(shown_name("\x1b" * 100_000)) == 100

@@ -114,3 +114,7 @@ def test_a_column_of_nothing_is_shown():
     cells = [[cell.text for cell in row.cells[4:]] for row in front_table(front).rows]
     assert cells == [["–", "True"], ["–", "False"]]
     assert np.isnan(front.extra["kl"]).all()
+
+
+def test_what_a_terminal_would_obey_is_shown_in_markdown():
+    assert plain_markdown("a\x1b[31m \u202e b") == r"a\\x1b\[31m \\u202e b"

@@ -1,6 +1,7 @@
 """A model card says what its run tells, its code runs, and one that was edited is not lost."""
 
 import json
+import os
 import re
 import shutil
 
@@ -230,3 +231,18 @@ def test_the_tokenizer_is_of_the_commit_that_the_adapter_records(tmp_path):
     code = code_of(model_card(folder))
     assert f'tokenizer = AutoTokenizer.from_pretrained(base, revision="{commit}")' in code
     assert "model = PreferenceModel.from_pretrained(folder)" in code
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe"])
+def test_a_picture_from_elsewhere_is_not_taken_for_the_runs(kind, tmp_path):
+    """It would go up to the hub with the card."""
+    folder, secret = write_run(tmp_path / "run"), tmp_path / "secret"
+    secret.write_text("a key")
+    (folder / "front.png").unlink()
+    if kind == "a link":
+        (folder / "front.png").symlink_to(secret)
+    else:
+        os.mkfifo(folder / "front.png")
+    with pytest.raises(RunFolderError, match=r"front\.png is (a link to .*secret|no plain file).*folder is damaged"):
+        write_model_card(folder)
+    assert not (folder / "adapter" / "front.png").exists()

@@ -72,6 +72,7 @@ def test_the_trainers_settings_are_the_recipes():
             {"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}},
             r"scalarizer\.options: ideal has 1 numbers, but there are 2 objectives: give one for each",
         ),
+        ({"model": {"device": "meta"}}, r"model\.device is 'meta': PyTorch sees no such device here"),
         ({"model": {"device": "cuda:77"}}, r"model\.device is 'cuda:77': PyTorch sees no such device here"),
         ({"model": {"device": "fridge"}}, r"model\.device is 'fridge': choose auto, cpu, cuda"),
         ({"data": {"max_prompt_length": 0}}, r"data\.max_prompt_length is 0: nothing would be left"),

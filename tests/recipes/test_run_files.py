@@ -1,6 +1,7 @@
 """What a run's folder holds is read as it is; what is missing is nothing, and what is damaged is named."""
 
 import json
+import os
 
 import pytest
 from _checkpoints import empty_checkpoint
@@ -141,6 +142,24 @@ def test_a_damaged_file_is_refused_by_its_name(folder, name, content, problem):
     assert str(folder / name.partition("/")[0]) in message
     assert message.endswith(".")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "evaluations.jsonl", "answers.json", "data.json", "versions.json"])
+def test_a_file_that_would_wait_for_ever_or_nests_without_end_is_refused(name, folder):
+    (folder / name).write_text("[" * 100_000)
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged: .*is nested too deeply"):
+        read_run_files(folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(RunFolderError, match=rf"{name} is a pipe or a device"):
+        read_run_files(folder)
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "9" * 400])
+def test_numbers_that_no_picture_can_hold_are_refused(number, folder):
+    (folder / "log.jsonl").write_text(f'{{"step": 1, "loss/helpful": {number}}}\n')
+    with pytest.raises(RunFolderError, match=r"log\.jsonl is damaged: line 1 has 'loss/helpful' of .*no run comes to"):
+        read_run_files(folder)
 
 
 def test_bytes_that_are_no_text_are_refused(folder):

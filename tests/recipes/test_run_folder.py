@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from _checkpoints import empty_checkpoint
@@ -45,6 +46,20 @@ def test_a_file_in_the_way_is_refused(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(RecipeError, match=r"output is '.+': nothing can be written into .+; choose another"):
             check_new_folder(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~/runs/a", r"^output is '~/runs/a': only a shell knows whose folder '~' is, so write the whole path\.$"),
+        ("~nobody", "only a shell knows"),
+        ("a\0b", r"^output: the folder is .* a character that no name of a file can have"),
+        ("x" * 300, "more than 255 bytes"),
+    ],
+)
+def test_what_no_folder_can_be_is_refused(path, message):
+    with pytest.raises(RecipeError, match=message):
+        check_new_folder(Path(path))
 
 
 def test_the_newest_checkpoint_is_that_of_the_most_steps(tmp_path):

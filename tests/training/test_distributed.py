@@ -78,17 +78,22 @@ Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_tex
 """
 
 
+def two_processes(script, folder, *arguments):
+    """What two processes of a script leave in a folder."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(script), str(folder), *arguments]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return [json.loads((folder / f"process-{i}.json").read_text()) for i in (0, 1)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("source", [SCRIPT, RLHF_SCRIPT], ids=["zdt2", "rlhf"])
 def test_two_processes_train_one_model(source, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(source)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(script), str(tmp_path)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    first, second = (json.loads((tmp_path / f"process-{i}.json").read_text()) for i in (0, 1))
+    first, second = two_processes(script, tmp_path)
     assert first["processes"] == second["processes"] == 2
     assert first["drawn"] != second["drawn"], "each process draws its own preferences"
     assert first["same"] == second["same"]
@@ -150,15 +155,58 @@ Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_tex
 def test_a_number_that_goes_wrong_on_one_process_stops_both_before_the_step(fault, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(FAULT_SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(script), str(tmp_path), fault]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    first, second = (json.loads((tmp_path / f"process-{i}.json").read_text()) for i in (0, 1))
+    first, second = two_processes(script, tmp_path, fault)
     assert first["step"] == second["step"] == 2
     assert first["same"] == second["same"]
     words = {"loss": "the loss", "gradient": "the gradient of", "auxiliary": "the auxiliary loss is nan"}[fault]
     assert second["message"].startswith(words)
     assert "step 2" in first["message"]
     assert ("on another process" in first["message"]) == (fault != "gradient")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", ["running", None])
+@pytest.mark.parametrize("fault", ["nan", "error"])
+def test_a_reward_that_goes_wrong_on_one_process_stops_both(fault, normalization, tmp_path):
+    script = tmp_path / "train.py"
+    start, end = RLHF_SCRIPT.split("trainer.train()\n")
+    start = start.replace(
+        "[len(ids) for ids in responses]",
+        f"[long_reward({fault!r}) for ids in responses]",
+    ).replace("algorithm=PPO(epochs=2)", f"algorithm=PPO(epochs=1), normalization={normalization!r}")
+    start = start.replace(
+        "torch.manual_seed(0)",
+        "calls = []\n\n\n"
+        "def long_reward(fault):\n"
+        "    calls.append(fault)\n"
+        "    if trainer.accelerator.process_index == 0 or len(calls) <= 16:\n"
+        "        return 1.0 * len(calls)\n"
+        "    return float('nan') if fault == 'nan' else {}[fault]\n\n\n"
+        "torch.manual_seed(0)",
+        1,
+    )
+    end = """
+try:
+    trainer.train()
+    message = "no error"
+except RuntimeError as error:
+    message = f"{type(error).__name__}: {error}"
+except FloatingPointError as error:
+    message = f"{type(error).__name__}: {error}"
+total = sum(parameter.double().sum().item() for parameter in trainer.unwrapped_model.parameters())
+result = {"step": trainer.step, "message": message, "same": total}
+Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_text(json.dumps(result))
+"""
+    script.write_text(start + end)
+    first, second = two_processes(script, tmp_path)
+    assert first["step"] == second["step"] == 2
+    assert first["same"] == second["same"]
+    if fault == "nan":
+        assert second["message"].startswith("NotFiniteRewardError: reward 'long'")
+        assert first["message"].startswith(
+            "NotFiniteElsewhereError: on another process, number 1: NotFiniteRewardError"
+        )
+        assert first["message"].endswith("(At step 2; nothing was updated.)")
+    else:
+        assert second["message"].startswith("RewardError: reward 'long'")
+        assert first["message"].startswith("RuntimeError: on another process, number 1: RewardError: reward 'long'")

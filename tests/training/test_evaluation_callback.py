@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mopref import Front, Objective, ParetoSetModel, ParetoTrainer, TrainerConfig
+from mopref import Front, Objective, ParetoSetModel, ParetoTrainer, TrainerCallback, TrainerConfig
 from mopref.front.intervals import interval_columns
 from mopref.scalarizers import Linear
 from mopref.training.evaluation_callback import EvaluationCallback, evaluation_figures, point_label
@@ -159,6 +160,61 @@ def test_a_resumed_run_has_the_records_of_the_whole_one(tmp_path):
         return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
     assert str(without_seconds(again.records)) == str(without_seconds(whole.records))
+
+
+class Broken(Exception):
+    """A run that ends as by a kill, after what was saved since its checkpoint."""
+
+
+class BrokenAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, trainer):
+        if trainer.step == self.step:
+            raise Broken
+
+
+@pytest.mark.parametrize(("volumes", "best"), [([0.3, 0.4], 8), ([0.3, 0.2], 6), ([0.1, 0.2], 2)])
+def test_a_resumed_run_keeps_the_best_of_the_steps_that_it_has(volumes, best, tmp_path):
+    """Best at step 2, checkpoint at 4, best at 6 and a kill: from 4 on it may be another one, or none."""
+    saved = {}
+    for name, stops in (("whole", (0,)), ("killed", (7, 0))):
+        settings = {"checkpoint_every": 4, "output_dir": tmp_path / name}
+        for stop in stops:
+            later = [0.9, 0.1] if stop else volumes
+            callback = Scripted(
+                [0.1, 0.25, 0.2, *later], every=2, reference_point=[1, 1], best_folder=tmp_path / name / "best"
+            )
+            trainer = ParetoTrainer(
+                Model(),
+                Parabolas(),
+                Linear(),
+                config=TrainerConfig(steps=8, preferences_per_step=4, progress=False, cpu=True, **settings),
+                callbacks=[callback, BrokenAt(stop)],
+            )
+            if name == "killed" and stop == 0:
+                # What was measured up to the checkpoint.
+                callback.written += [None] * 3
+            with suppress(Broken):
+                trainer.train(resume_from="latest")
+            content = (tmp_path / name / "best" / "weights.json").read_text()
+        saved[name] = (content, trainer.unwrapped_model.layer.weight.detach(), callback.best["step"])
+    assert saved["killed"][0] == saved["whole"][0]
+    assert torch.equal(saved["killed"][1], saved["whole"][1])
+    assert saved["killed"][2] == saved["whole"][2] == best
+
+
+def test_a_best_model_of_other_weights_in_a_checkpoint_is_refused(tmp_path):
+    callback = Scripted([0.1] * 9, every=2, reference_point=[1, 1], best_folder=tmp_path / "best")
+    records = [{"step": 0, "hypervolume": 0.1}, {"step": 2, "hypervolume": 0.2}]
+    callback.load_state_dict({"records": records, "best": {"layer.weight": torch.zeros(1)}})
+    trainer = train(steps=2)
+    with pytest.raises(
+        ValueError, match=r"the best model that the checkpoint keeps for .*best belongs to another model"
+    ):
+        callback.on_train_begin(trainer)
+    assert not (tmp_path / "best").exists()
 
 
 def test_trackers_get_every_number_under_its_preference(monkeypatch):

@@ -1,5 +1,6 @@
 """Runs that are stopped, broken off and started again: latest, last saves, signals, callbacks, full disks."""
 
+import errno
 import os
 import signal
 import warnings
@@ -145,6 +146,30 @@ def test_a_damaged_newest_one_is_passed_over_and_told(name, whole, tmp_path):
         trainer_of(tmp_path / "whole").train(resume_from="latest")
 
 
+@pytest.mark.parametrize(
+    ("name", "reader"), [("state.safetensors", "file_digest"), ("manifest.json", "parsed_description")]
+)
+def test_a_newest_one_that_the_disk_does_not_read_is_passed_over_and_told(name, reader, whole, tmp_path, monkeypatch):
+    from mopref.training import manifest
+
+    newest, read = tmp_path / "whole" / "checkpoint-6", getattr(manifest, reader)
+
+    def failing(path, *rest):
+        if path == newest / name:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read(path, *rest)
+
+    monkeypatch.setattr(manifest, reader, failing)
+    told = rf"checkpoint-6 cannot be read: {name}: Input/output error\. Nothing of it was loaded: .* earlier checkpoint"
+    trainer = trainer_of(tmp_path / "whole")
+    with pytest.raises(OSError, match=told) as refusal:
+        trainer.train(resume_from=newest)
+    assert refusal.value.errno == errno.EIO
+    assert trainer.step == 0
+    with pytest.warns(UserWarning, match=rf"passed over a checkpoint: .*{told}"):
+        assert trainer.train(resume_from="latest") == whole.history
+
+
 def test_where_all_are_damaged_nothing_begins(whole, tmp_path):
     for path in (tmp_path / "whole").glob("*/state.json"):
         path.write_text("{}")
@@ -153,6 +178,21 @@ def test_where_all_are_damaged_nothing_begins(whole, tmp_path):
         pytest.warns(UserWarning, match="passed"),
     ):
         trainer_of(tmp_path / "whole").train(resume_from="latest")
+
+
+def test_two_runs_at_once_do_not_write_into_one_folder(whole, tmp_path):
+    """The second one would remove what the first is just writing."""
+
+    class Second(TrainerCallback):
+        def on_checkpoint(self, trainer, folder):
+            for resume_from in (None, "latest", folder):
+                with pytest.raises(BlockingIOError, match=r"run is being written into by another run \(process \d+"):
+                    trainer_of(tmp_path / "run").train(resume_from=resume_from)
+            if trainer.step == 2:
+                assert trainer_of(None, checkpoint_every=None).train() == whole.history
+
+    assert trainer_of(tmp_path / "run", callbacks=[Second()]).train() == whole.history
+    assert not (tmp_path / "run" / ".running").exists()
 
 
 def test_resume_from_is_a_path(tmp_path):

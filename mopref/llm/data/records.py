@@ -359,8 +359,7 @@ def refuse_columns(records: Any, name: str = "records") -> None:
     Raises:
         ValueError: ``records`` is a mapping or a DataFrame, or nothing that has rows.
     """
-    is_single = getattr(records, "ndim", 1) == 0
-    if is_single or not (isinstance(records, Iterable) or hasattr(records, "__getitem__")):
+    if getattr(records, "ndim", 1) == 0 or not (isinstance(records, Iterable) or hasattr(records, "__getitem__")):
         raise ValueError(f"{name} is a {type(records).__name__}: give a list.")
     if isinstance(records, Mapping) or type(records).__name__ == "DataFrame":
         rows, remedy = ("dicts", "frame.to_dict('records')") if name == "records" else (name, "a column as a list")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from mopref._agreement import ended_together
 from mopref._repr import short_repr
 from mopref.data_rows import check_columns
 from mopref.llm.data.chat_template import refuse_no_tokenizer
@@ -193,6 +194,11 @@ class RolloutSettings:
             log_probabilities=outputs.log_probabilities,
             values=values,
         )
+
+    def roll_out_together(self, policy: Policy, batch: PromptBatch, preferences: Tensor, critic: Any = None) -> Rollout:
+        """The same on each process of a training, which all end where one has an error: rewards are others' code."""
+        with ended_together():
+            return self.roll_out(policy, batch, preferences, critic)
 
     def _rewards(
         self, prompts: Sequence[Any] | None, prompt_ids: Sequence[list[int]], responses: Sequence[Response]

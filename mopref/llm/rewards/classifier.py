@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from mopref._pickled_weights import tensors_alone
 from mopref._repr import short_repr
 from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.evaluation_mode import evaluation_mode
@@ -130,9 +131,10 @@ class ClassifierReward(Reward):
         # No code that comes with a model is run, nor any in a pickle.
         safe = {"trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(model, **safe)
-        classifier, report = AutoModelForSequenceClassification.from_pretrained(
-            model, dtype=dtype, output_loading_info=True, weights_only=True, **safe
-        )
+        with tensors_alone(os.fspath(model)):
+            classifier, report = AutoModelForSequenceClassification.from_pretrained(
+                model, dtype=dtype, output_loading_info=True, weights_only=True, **safe
+            )
         missing = sorted(report["missing_keys"])
         if missing:
             raise ValueError(

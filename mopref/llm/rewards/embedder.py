@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mopref._pickled_weights import tensors_alone
 from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr, short_repr
 from mopref.argument_kinds import checked_path, checked_texts, checks_arguments
@@ -46,7 +47,9 @@ class Embedder(OptionsRepr):
         self.folder = str(path)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-            model = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=False)
+            safe = {"trust_remote_code": False, "weights_only": True}
+            with tensors_alone(path):
+                model = AutoModel.from_pretrained(path, dtype=torch.float32, **safe)
             self.model = model.eval().to(self.device)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path} cannot be read as a model with its tokenizer: {error}") from error

@@ -7,14 +7,15 @@ are read as numbers and all others stay text. Files are UTF-8, with or without a
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mopref._csv_cells import csv_cells
 
 from .packed_file import MOST_LINE_BYTES, PACKINGS, PackedFile
+from .parquet_file import parquet_columns, parquet_rows
 
 __all__ = ["FILE_KINDS", "file_kind", "file_rows"]
 
@@ -144,8 +145,8 @@ class _DoubledKeyError(Exception):
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _DoubledKeyError(next(name for name in names if names.count(name) > 1))
+        seen: set[str] = set()
+        raise _DoubledKeyError(next(name for name, _ in pairs if name in seen or seen.add(name)))  # type: ignore[func-returns-value]
     return record
 
 
@@ -198,17 +199,8 @@ def _number(cell: str) -> Any:
 
 
 def _parquet_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
-    import pyarrow  # type: ignore[import-untyped]
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{name} is no parquet file, or not a whole one: write it once more.") from error
-    with file:
-        _refuse_doubles(file.schema_arrow.names, name)
-        for batch in file.iter_batches(batch_size=1024):
-            yield from cast("Iterable[dict[str, Any]]", batch.to_pylist())
+    _refuse_doubles(parquet_columns(path, name), name)
+    yield from parquet_rows(path, name)
 
 
 def _refuse_doubles(columns: Sequence[str], name: str) -> None:

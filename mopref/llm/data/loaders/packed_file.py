@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-__all__ = ["MOST_LINE_BYTES", "PACKINGS", "PackedFile"]
+__all__ = ["ALWAYS_UNPACKED", "MOST_LINE_BYTES", "MOST_TIMES", "PACKINGS", "PackedFile"]
 
 PACKINGS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Of a line; the longest dialogues have a tenth.
 MOST_LINE_BYTES = 1 << 24
 # What a packed file may unpack to: text shrinks to a tenth, and one that says the same over and over to a fiftieth.
-_MOST_TIMES, _ALWAYS_UNPACKED = 100, 1 << 28
+MOST_TIMES, ALWAYS_UNPACKED = 100, 1 << 28
 
 
 class PackedFile:
@@ -31,7 +31,7 @@ class PackedFile:
         packings = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
         packing = next((ending for mark, ending in packings.items() if start.startswith(mark)), None)
         self._name, self._size = name, 0
-        self._most = None if packing is None else max(_ALWAYS_UNPACKED, _MOST_TIMES * path.stat().st_size)
+        self._most = None if packing is None else max(ALWAYS_UNPACKED, MOST_TIMES * path.stat().st_size)
         self._file = cast("IO[bytes]", path.open("rb") if packing is None else PACKINGS[packing](path))
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class PackedFile:
         self._size += len(content)
         if self._most is not None and self._size > self._most:
             raise ValueError(
-                f"{self._name} unpacks to more than {_MOST_TIMES} times its size, which no text does: unpack it "
+                f"{self._name} unpacks to more than {MOST_TIMES} times its size, which no text does: unpack it "
                 "yourself if you know what it holds."
             )
         return content

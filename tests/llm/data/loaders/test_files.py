@@ -5,6 +5,7 @@ import csv
 import gzip
 import json
 import lzma
+import time
 
 import pyarrow
 import pytest
@@ -176,6 +177,14 @@ def test_broken_parquet(tmp_path):
     parquet.write_table(doubled, path)
     with pytest.raises(ValueError, match="has the column 'text' twice"):
         rows_of(path)
+
+
+def test_a_doubled_key_is_found_among_very_many(tmp_path):
+    """By a search through all keys for each of them it took minutes."""
+    content = "{" + ",".join(f'"k{key}":1' for key in range(300_000)) + ',"k299999":2}'
+    start = time.perf_counter()
+    assert "row 0 (line 1) has the key 'k299999' twice" in refusal(tmp_path / "a.jsonl", content.encode())
+    assert time.perf_counter() - start < 20
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])

@@ -24,7 +24,7 @@ def refusal(path, content):
 @pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv"])
 @pytest.mark.parametrize(("packing", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
 def test_what_unpacks_to_very_much_is_refused_while_it_is_unpacked(tmp_path, monkeypatch, ending, packing, pack):
-    monkeypatch.setattr(packed_file, "_ALWAYS_UNPACKED", 1 << 16)
+    monkeypatch.setattr(packed_file, "ALWAYS_UNPACKED", 1 << 16)
     row = {".jsonl": '{"text": "x"}\n', ".json": '{"text": "x"},', ".csv": "x\n"}[ending]
     head, tail = {".jsonl": ("", ""), ".json": ("[", "{}]"), ".csv": ("text\n", "")}[ending]
     content = (head + row * 1_000 + tail).encode()
