@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mopref.argument_kinds import checked_path
 from mopref.recipes.mistakes import RecipeError, RunFolderError, joined
 from mopref.recipes.recipe import Recipe
 from mopref.training.checkpoints import checkpoints_in
@@ -69,6 +70,10 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
     Raises:
         RecipeError: the folder holds anything, is a file, or cannot be made.
     """
+    try:
+        checked_path(folder, "output")
+    except ValueError as error:
+        raise RecipeError("output", str(error).removeprefix("output ")) from error
     try:
         is_taken = folder.is_dir() and any(folder.iterdir())
     except OSError as error:

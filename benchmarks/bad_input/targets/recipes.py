@@ -210,7 +210,7 @@ TARGETS = [
             _GROUP,
             getattr(recipes, name),
             lambda name=name: options_of(getattr(recipes, name), run_folder="run"),
-            weight=0.1 if name == "report" else 0.5,
+            weight=0.03 if name == "report" else 0.5,
             writes=True,
             stage=tiny_runs.stage_run,
         )
@@ -231,7 +231,7 @@ TARGETS = [
             _LINE,
             _line(command),
             lambda words=words: {"words": list(words)},
-            weight=0.1 if command in ("train", "evaluate", "report") else 0.3,
+            weight={"report": 0.03, "train": 0.1, "evaluate": 0.1}.get(command, 0.3),
             writes=command in _WRITES,
             stage=stage,
         )
