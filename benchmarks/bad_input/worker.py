@@ -185,7 +185,9 @@ def judged(target: Target, arguments: dict[str, Any], folder: Path, limit: float
 
 
 def _asks_for_much(arguments: dict[str, Any]) -> bool:
-    """Whether millions of points are asked for, which take their time and which memory holds."""
+    """Whether millions of points are asked for, which take their time and which memory holds, or of generations."""
+    if type(generations := arguments.get("generations")) is int and generations > 10**4:
+        return True
     counts = [arguments.get(name) for name in ("num_points", "num_cells", "n")]
     return any(type(count) is int and 10**5 < count < 2**32 for count in counts)
 

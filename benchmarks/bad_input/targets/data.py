@@ -68,7 +68,7 @@ def _on_a_file(function: Any, argument: str) -> Any:
 
     def call(rows: Any, **options: Any) -> Any:
         lines = rows if isinstance(rows, list) else [rows]
-        Path("rows.jsonl").write_text("".join(json.dumps(line, default=str) + "\n" for line in lines))
+        Path("rows.jsonl").write_text("".join(json.dumps(line, default=str, skipkeys=True) + "\n" for line in lines))
         return function(**{argument: "rows.jsonl"}, **options)
 
     return call
@@ -78,7 +78,9 @@ def _dialogues_in_folders(rows: Any, **options: Any) -> Any:
     lines = rows if isinstance(rows, list) else [rows]
     for name in ("helpful-base", "harmless-base"):
         Path(name).mkdir()
-        Path(name, "train.jsonl").write_text("".join(json.dumps(line, default=str) + "\n" for line in lines))
+        Path(name, "train.jsonl").write_text(
+            "".join(json.dumps(line, default=str, skipkeys=True) + "\n" for line in lines)
+        )
     return data.load_hh_rlhf(source=".", **options)
 
 
