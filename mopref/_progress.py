@@ -10,6 +10,7 @@ from tqdm import tqdm as terminal_bar
 from tqdm.auto import tqdm
 
 from mopref._terminal import visible_line
+from mopref.setting_types import python_value
 
 __all__ = ["SECONDS_BETWEEN_LINES", "progress_bar", "time_left"]
 
@@ -34,7 +35,11 @@ def progress_bar(
         enabled: whether anything is shown.
         stream: where to; standard error by default.
         **options: for tqdm, such as ``total``, ``initial``, ``unit`` and ``leave``.
+
+    Raises:
+        TypeError: ``enabled`` is no flag; it is called progress, as callers hand that on.
     """
+    enabled = python_value(enabled, bool, "progress")
     output = sys.stderr if stream is None else stream
     description = visible_line(description)
     if not enabled or output.isatty() or _in_notebook():

@@ -121,7 +121,8 @@ def _hints(kind: type) -> dict[str, Any]:
 class _Kind(NamedTuple):
     """What an annotation promises: the numbers that are converted, a test for others, and words for a message.
 
-    ``of_texts`` says that all lists are of texts, so that each entry must be one.
+    ``of_texts`` says that all lists are of texts, so that each entry must be one; ``path_alone`` that a text becomes a
+    path, since the annotation has no text.
     """
 
     numbers: tuple[type, ...]
@@ -129,6 +130,7 @@ class _Kind(NamedTuple):
     words: str
     is_path: bool
     of_texts: bool
+    path_alone: bool
 
 
 def checked_kind(value: Any, annotation: Any, name: str) -> Any:
@@ -146,8 +148,8 @@ def checked_kind(value: Any, annotation: Any, name: str) -> Any:
     if kind is None:
         return value
     if kind.is_path and isinstance(value, str | os.PathLike):
-        checked_path(value, name)
-        return value
+        path = checked_path(value, name)
+        return path if kind.path_alone else value
     if kind.is_right(value):
         if isinstance(value, Tensor):
             refuse_tensor_without_numbers(value, name)
@@ -197,7 +199,14 @@ def _cached_kind(annotation: Any) -> _Kind | None:
     of_texts = bool(lists) and all(get_args(option) in ((str,), (str, ...)) for option in lists)
     # Bound now, since mypy takes a test for one that may be missing.
     known = [test for test in tests if test is not None]
-    return _Kind(numbers, lambda value: any(test(value) for test in known), " or ".join(distinct), is_path, of_texts)
+    return _Kind(
+        numbers,
+        lambda value: any(test(value) for test in known),
+        " or ".join(distinct),
+        is_path,
+        of_texts,
+        Path in options and str not in options,
+    )
 
 
 def _kind_of(annotation: Any) -> _Kind | None:

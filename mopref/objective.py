@@ -10,6 +10,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
+from mopref._arrays import refuse_tensor_without_numbers
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
@@ -250,6 +251,7 @@ class RowObjective(Objective):
                     f"{type(self).__name__}.row_losses returned {name} of type {type(part).__name__}: it must return "
                     "RowLosses of two tensors."
                 )
+            refuse_tensor_without_numbers(part, f"what {type(self).__name__}.row_losses returned as {name}")
             if part.shape != expected:
                 raise ValueError(
                     f"{type(self).__name__}.row_losses returned {name} of shape {tuple(part.shape)}, not {expected}: "

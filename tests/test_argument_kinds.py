@@ -106,3 +106,10 @@ def test_functions_and_methods_are_checked_by_position_and_by_name():
         Part(names=3)
     with pytest.raises(TypeError, match="count is '1'"):
         Part([], count="1")
+
+
+def test_a_text_becomes_a_path_where_only_a_path_is_meant():
+    assert checked_kind("a", Path, "folder") == Path("a")
+    assert checked_kind("a", Path | None, "folder") == Path("a")
+    assert checked_kind(None, Path | None, "folder") is None
+    assert checked_kind("a", str | Path, "folder") == "a"

@@ -236,3 +236,17 @@ def test_rows_that_the_model_does_not_go_with_are_refused_before_an_evaluation(m
 
 def test_rows_of_any_precision_pass_where_nothing_was_computed_before():
     assert Plain().check_data(Scale(), [{"reference_precision": "bf16"}], "float32") is None
+
+
+@pytest.mark.parametrize("kind", ["values", "labelled"])
+@pytest.mark.parametrize("spoil", [lambda part: part.to("meta"), torch.Tensor.to_sparse])
+def test_row_losses_that_hold_no_numbers_are_refused_by_name(kind, spoil):
+    class Wrong(Weighted):
+        def row_losses(self, model, batch, preferences):
+            parts = {"values": torch.ones(4, 2), "labelled": torch.ones(4, 2, dtype=torch.bool)}
+            return RowLosses(**{**parts, kind: spoil(parts[kind])})
+
+    with pytest.raises(ValueError, match=rf"what Wrong\.row_losses returned as {kind} is a .*(meta|sparse)"):
+        Wrong().losses(Scale(), torch.ones(4, 2), PREFERENCES)
+    with pytest.raises(ValueError, match=rf"what Wrong\.row_losses returned as {kind} is a .*(meta|sparse)"):
+        Wrong().mean_losses(Scale(), list(torch.ones(4, 2)), PREFERENCES, batch_size=4)

@@ -5,6 +5,7 @@ import time
 from itertools import pairwise
 
 import hypothesis
+import numpy as np
 import pytest
 from _clock import Clock
 from hypothesis import strategies as st
@@ -259,3 +260,9 @@ def test_a_description_does_not_order_a_terminal_about():
     with progress_bar(None, "fetching \x1b]0;title\x07", stream=stream, total=2) as bar:
         bar.refresh()
     assert "fetching \\x1b]0;title\\x07" in stream.getvalue()
+
+
+@pytest.mark.parametrize("progress", [np.zeros((2, 0)), "no", None, 2])
+def test_what_is_no_flag_is_refused_by_the_name_that_callers_give_it(progress):
+    with pytest.raises(TypeError, match=r"^progress is .*: give True or False"):
+        progress_bar([1], enabled=progress)

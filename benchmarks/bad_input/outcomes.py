@@ -92,8 +92,8 @@ def judge(call: Callable[[], Any], seconds: float = 10.0) -> Verdict:
         return Verdict("hang", f"longer than {seconds:g} s", _place(error))
     except UsersOwnError:
         return Verdict("user's own")
-    except Refused:
-        return Verdict("refused")
+    except Refused as error:
+        return Verdict("refused", str(error))
     except Nonsense as error:
         return Verdict("nonsense", str(error), _place(error))
     except MemoryError as error:

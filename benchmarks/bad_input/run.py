@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 
 import torch
 
-from benchmarks.bad_input import targets as rooms, tiny
+from benchmarks.bad_input import targets as rooms, tiny, tiny_runs
 from benchmarks.bad_input.target import Target
 from benchmarks.bad_input.worker import Tally, run_target
 
@@ -25,6 +25,7 @@ def prepare() -> None:
     # Imported before workers are forked: it takes longer than a case may.
     tiny.adapted()
     tiny.tokenizer()
+    tiny_runs.opened(), tiny_runs.comparison()
     importlib.import_module("datasets")
     importlib.import_module("matplotlib.pyplot")
 

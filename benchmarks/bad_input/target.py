@@ -1,8 +1,10 @@
 """What is called: a right call of a public name, and a check of what comes back where a case is taken."""
 
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.bad_input.junk import any_junk, spoilt
 from benchmarks.bad_input.outcomes import UsersOwnError
 
-__all__ = ["Target", "cases", "keywords", "options_of"]
+__all__ = ["Target", "cases", "keywords", "options_of", "without"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Target:
         covers: other public names that the call runs through.
         strategy: draws a case's arguments in another way than by spoiling the right ones.
         writes: whether the call is handed a scratch folder as ``folder``, in which a refused call may leave nothing.
+        stage: puts what the call reads into the scratch folder, before each case.
+        refused_alone: why even the right call is refused here; blank where it is taken, as nearly all are.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Target:
     covers: tuple[str, ...] = ()
     writes: bool = False
     strategy: st.SearchStrategy[Any] | None = None
+    stage: Callable[[Path], None] | None = None
+    refused_alone: str = ""
 
 
 @st.composite
@@ -62,6 +68,11 @@ def options_of(function: Callable[..., Any], **right: Any) -> dict[str, Any]:
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     defaults = {p.name: p.default for p in parameters if p.kind not in kinds and p.default is not p.empty}
     return {**defaults, **right}
+
+
+def without(package: str) -> str:
+    """Why a call that needs an optional package is refused here; blank where the package is installed."""
+    return "" if importlib.util.find_spec(package) else f"{package} is not installed"
 
 
 def keywords(options: Any) -> dict[str, Any]:

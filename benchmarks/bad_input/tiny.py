@@ -35,14 +35,14 @@ def tokenizer() -> Any:
 
 
 @lru_cache
-def _base() -> Any:
+def _base(num_hidden_layers: int = 1) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=5 + len(WORDS),
         hidden_size=8,
         intermediate_size=8,
-        num_hidden_layers=1,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=64,
@@ -55,9 +55,9 @@ def _base() -> Any:
         return LlamaForCausalLM(config).eval()
 
 
-def base() -> Any:
-    """A Llama of one block, a copy."""
-    return copy.deepcopy(_base())
+def base(num_hidden_layers: int = 1) -> Any:
+    """A Llama of one block or more, a copy."""
+    return copy.deepcopy(_base(num_hidden_layers))
 
 
 def adapted() -> Any:

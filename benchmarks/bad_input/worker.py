@@ -1,5 +1,6 @@
 """Cases of one target in a forked process: a crash ends the worker only, and says which case it was."""
 
+import faulthandler
 import json
 import os
 import resource
@@ -125,13 +126,18 @@ def _send(writer: int, message: dict[str, Any]) -> None:
 
 def _work(target: Target, number: int, seed: int, limit: float, writer: int) -> None:
     """In the worker: draw and judge."""
+    # What it would say of a crash is said by the signal that ended the worker.
+    faulthandler.disable()
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     warnings.simplefilter("ignore")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + _MORE_MEMORY,) * 2)
-    folder = Path(tempfile.mkdtemp(prefix="bad-input-"))
+    scratch = Path(tempfile.mkdtemp(prefix="bad-input-"))
+    # One level down, so that "../x" stays in it, too.
+    folder = scratch / "case"
+    folder.mkdir()
     os.chdir(folder)
 
     @seeded(seed)
@@ -152,11 +158,13 @@ def _work(target: Target, number: int, seed: int, limit: float, writer: int) -> 
         one()
     finally:
         os.chdir("/")
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def judged(target: Target, arguments: dict[str, Any], folder: Path, limit: float) -> Verdict:
     """The verdict on one case, with what it left in its scratch folder."""
+    if target.stage is not None:
+        target.stage(folder)
     before = contents(folder)
 
     def call() -> None:
@@ -168,16 +176,18 @@ def judged(target: Target, arguments: dict[str, Any], folder: Path, limit: float
     if verdict.outcome == "hang" and _asks_for_much(arguments):
         verdict = Verdict("machine's limit", verdict.detail, verdict.place)
     after = contents(folder)
-    if after != before:
+    if after or before:
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        if verdict.outcome != "taken" and target.writes:
+        if changed and verdict.outcome != "taken" and target.writes:
             verdict = Verdict("half-written", f"{verdict.detail}, and left {', '.join(changed[:5])}", verdict.place)
         _empty(folder)
     return verdict
 
 
 def _asks_for_much(arguments: dict[str, Any]) -> bool:
-    """Whether millions of points are asked for, which take their time and which memory holds."""
+    """Whether millions of points are asked for, which take their time and which memory holds, or of generations."""
+    if type(generations := arguments.get("generations")) is int and generations > 10**4:
+        return True
     counts = [arguments.get(name) for name in ("num_points", "num_cells", "n")]
     return any(type(count) is int and 10**5 < count < 2**32 for count in counts)
 

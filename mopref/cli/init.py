@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
+from mopref.argument_kinds import checked_path
 from mopref.cli.arguments import command_parser, parsed
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import tell
@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    path = Path(parsed(parser(), arguments).file)
+    path = checked_path(parsed(parser(), arguments).file, "RECIPE.yaml")
     if path.exists():
         raise UsageError(f"{path} is there already: give another name, or remove it.")
     starter = Recipe(objectives=("helpful", "harmless"), data=DataSettings(source="records.jsonl"), output="runs/first")

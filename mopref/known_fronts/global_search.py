@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mopref.argument_kinds import checks_arguments
+from mopref.option_checks import checked_positive
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.problem import Problem
 from mopref.scalarizer import Scalarizer
+from mopref.setting_types import checked_seed
 
 __all__ = ["SearchResult", "global_search", "warm_start"]
 
@@ -75,7 +77,7 @@ def global_search(
         raise ValueError(
             f"{count} preferences make too small a population: differential evolution needs at least 4, so give more."
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
     lower, upper = problem.bounds
 
     def best_of(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,6 +162,9 @@ def warm_start(
     Returns:
         The result of the search, with the number of evaluations it took.
 
+    Raises:
+        ValueError: as :func:`global_search` does, or a learning rate that is not above 0 and finite.
+
     Example:
         >>> from mopref import ParetoSetModel
         >>> from mopref.objectives import DTLZ1
@@ -169,6 +174,7 @@ def warm_start(
         >>> warm_start(model, problem, ModifiedTchebycheff(ideal=[0, 0, 0])).evaluations
         40936
     """
+    learning_rate = checked_positive(learning_rate, "learning_rate", "it is that of Adam, so it must be > 0")
     preferences = simplex_lattice(problem.num_objectives, num_preferences)
     result = global_search(problem, scalarizer, preferences, generations, seed)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -9,6 +9,7 @@ from mopref.argument_kinds import checks_arguments
 from mopref.preferences import validate_preferences
 from mopref.problem import Problem
 from mopref.scalarizer import Scalarizer
+from mopref.setting_types import checked_seed
 
 __all__ = ["Optimum", "scalarizer_optimum"]
 
@@ -92,7 +93,7 @@ def _local_search(
     x = points[start]
     # (N, k, n): the directions in which the Pareto set goes on from the best point.
     directions = points[torch.from_numpy(nearest).reshape(len(start), -1)] - x.unsqueeze(1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
     step = torch.ones(len(weights), 1, 1, dtype=torch.float64)
     best = scalarizer(problem.evaluate(x), weights)
     rows = torch.arange(len(weights))

@@ -10,14 +10,14 @@ import numpy as np
 
 from mopref._arrays import Array, as_vector
 from mopref._terminal import visible_line
-from mopref.argument_kinds import checked_path
+from mopref.argument_kinds import checked_fields, checked_path
 from mopref.front import Front
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run_files import read_run_files
 from mopref.recipes.run_folder import FRONT, RECIPE, flat_settings
 
-__all__ = ["ComparedRun", "common_reference_point", "comparison_warnings", "read_runs"]
+__all__ = ["ComparedRun", "check_comparable", "common_reference_point", "comparison_warnings", "read_runs"]
 
 # What decides on which held-out rows the figures are measured; the seed does where it splits them off.
 _ROWS = ("data.test_source", "data.test_options", "data.test_fraction", "data.max_", "data.on_long_prompt")
@@ -47,6 +47,10 @@ class ComparedRun:
     settings: Mapping[str, Any] | None
     records: str | None
 
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind."""
+        checked_fields(self)
+
 
 def read_runs(paths: Sequence[str | Path]) -> tuple[ComparedRun, ...]:
     """The runs in these folders, or the fronts in these files, whose values compare.
@@ -74,7 +78,7 @@ def read_runs(paths: Sequence[str | Path]) -> tuple[ComparedRun, ...]:
             )
     runs = tuple(_run(*parts) for parts in zip(_names(files), places, files, strict=True))
     for run in runs[1:]:
-        _check_comparable(runs[0], run)
+        check_comparable(runs[0], run)
     return runs
 
 
@@ -197,7 +201,8 @@ def _names(files: Sequence[Path]) -> list[str]:
         counts = [count + more for count, more in zip(counts, longer, strict=True)]
 
 
-def _check_comparable(first: ComparedRun, run: ComparedRun) -> None:
+def check_comparable(first: ComparedRun, run: ComparedRun) -> None:
+    """Refuse a run of other objectives, directions or another convention of λ than the first one's."""
     one, other = first.front, run.front
     if one.names != other.names:
         raise RunFolderError(

@@ -9,16 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mopref._arrays import Array
+from mopref._arrays import Array, real_array
 from mopref._atomic_writes import write_atomically
-from mopref.argument_kinds import checks_arguments
+from mopref._repr import short_repr
+from mopref.argument_kinds import checked_fields, checked_kind, checks_arguments
 from mopref.front import Front
 from mopref.front.files import to_csv
 from mopref.front.intervals import hypervolume_interval, interval_level
 from mopref.indicators import coverage, shares_of_union
-from mopref.recipes.compared_runs import ComparedRun, common_reference_point, comparison_warnings, read_runs
+from mopref.recipes.compared_runs import (
+    ComparedRun,
+    check_comparable,
+    common_reference_point,
+    comparison_warnings,
+    read_runs,
+)
 from mopref.recipes.run_folder import check_new_folder
 from mopref.scalarizer import Scalarizer
+from mopref.setting_types import python_value, python_values
 
 __all__ = ["Comparison", "RunFigures", "SharedPreference", "compare", "write_comparison"]
 
@@ -53,6 +61,15 @@ class RunFigures:
     best: Array
     share_of_union: float
     coverage: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind."""
+        checked_fields(self)
+        for name, number in self.indicators.items():
+            python_value(number, float, f"indicators[{name!r}]")
+        if self.hypervolume_interval is not None and len(self.hypervolume_interval) != 2:
+            raise ValueError(f"hypervolume_interval is {short_repr(self.hypervolume_interval)}: give its two bounds.")
+        python_values(self.hypervolume_interval or (), float, "hypervolume_interval")
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,49 @@ class Comparison:
     shared: tuple[SharedPreference, ...]
     settings: dict[str, dict[str, Any]]
     warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind, of other numbers of runs or objectives, and runs that do not compare."""
+        checked_fields(self)
+        for name, kind in (("runs", ComparedRun), ("figures", RunFigures), ("shared", SharedPreference)):
+            for place, entry in enumerate(getattr(self, name)):
+                checked_kind(entry, kind, f"{name}[{place}]")
+        for key, of_runs in self.settings.items():
+            checked_kind(of_runs, dict, f"settings[{key!r}]")
+        _check_writable([self.settings, self.warnings, [run.name for run in self.runs]])
+        if not 0 < len(self.runs) == len(self.figures):
+            raise ValueError(
+                f"there are {len(self.runs)} runs and {len(self.figures)} figures: give some for each run."
+            )
+        for run in self.runs[1:]:
+            check_comparable(self.runs[0], run)
+        count = len(self.runs[0].front.names)
+        _check_shape(self.reference_point, (count,), "reference_point")
+        for own in self.figures:
+            _check_shape(own.best, (count,), "best")
+            if own.indicators.keys() != self.figures[0].indicators.keys():
+                raise ValueError("the figures have other indicators than those of the first run: give them the same.")
+        for shared in self.shared:
+            _check_shape(shared.preference, (count,), "preference")
+            _check_shape(shared.values, (len(self.runs), count), "values")
+            _check_shape(shared.differences, (len(self.runs), count), "differences")
+
+
+def _check_writable(value: Any) -> None:
+    """Refuse settings and texts that no JSON file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"what settings, warnings and names hold cannot be written as JSON ({error}): give texts, numbers, lists "
+            "and dicts."
+        ) from error
+
+
+def _check_shape(values: Any, shape: tuple[int, ...], name: str) -> None:
+    checked_kind(values, np.ndarray, name)
+    if real_array(values, name).shape != shape:
+        raise ValueError(f"{name} is of shape {values.shape}, but the runs and their objectives ask for {shape}.")
 
 
 @checks_arguments

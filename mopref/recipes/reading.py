@@ -211,7 +211,9 @@ def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
 def _flag_mistake(message: str, flags: Sequence[str]) -> RecipeError:
     """What jsonargparse says of flags, in our words."""
     if message.startswith("unrecognized arguments: "):
-        return _unknown_flag(message.partition(": ")[2].split()[0])
+        # One of blanks alone is shown whole.
+        words = message.partition(": ")[2]
+        return _unknown_flag(next(iter(words.split()), words))
     key = _key_of(message)
     kind = _kind_of(key)
     if "expected one argument" in message:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.conditioning import PreferenceModel
 from mopref.llm.data import LoadReport, split_by_prompt
 from mopref.llm.evaluation import RewardJudge
@@ -59,6 +59,10 @@ class Run:
     test_prompts: list[dict[str, Any]] = field(default_factory=list)
     judges: Mapping[str, RewardJudge] = field(default_factory=dict)
     step: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind."""
+        checked_fields(self)
 
 
 def read_data(

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mopref._arrays import refuse_tensor_without_numbers
 from mopref._repr import OptionsRepr
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import precision_name
@@ -73,10 +74,11 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
 
     Raises:
         ValueError: no rows, an objective without any row, a batch that cannot be cut evenly, or groups too small to
-            hold a row of every objective.
+            hold a row of every objective; or labels that are sparse or on the meta device.
     """
 
     def __init__(self, labelled: Tensor, batch_size: int, groups: int, seed: int | list[int] = 0) -> None:
+        refuse_tensor_without_numbers(labelled, "labelled")
         if labelled.ndim != 2 or labelled.shape[0] == 0:
             raise ValueError(f"labelled has shape {tuple(labelled.shape)}: give (rows, m) with at least one row.")
         if groups < 1 or batch_size < groups or batch_size % groups:

@@ -2,7 +2,9 @@
 
 import json
 import random
+import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +127,56 @@ def test_right_calls_and_right_files_are_taken(bad_input, tmp_path, monkeypatch)
         monkeypatch.chdir(folder)
         verdict = judging(lambda form=form: read_spoilt(form, form.files()))
         assert verdict.outcome == "taken", f"{form.name}: {verdict.detail}"
+
+
+def test_the_right_call_of_every_target_is_taken(bad_input, tmp_path, monkeypatch):
+    from benchmarks.bad_input.run import all_targets
+
+    targets = [target for target in all_targets() if target.strategy is None]
+    assert len(targets) > 200
+    monkeypatch.chdir(tmp_path)
+    # A plot's or a progress bar's first use warns in some versions.
+    with warnings.catch_warnings(action="ignore"):
+        refusals = _refusals(targets, tmp_path)
+    expected = {target.name for target in targets if target.refused_alone}
+    assert refusals.keys() == expected, "\n".join(refusals.values())
+    assert len(expected) <= 3
+
+
+def _refusals(targets, folder):
+    """What is said of right calls that are not taken, by the target's name."""
+    from benchmarks.bad_input.worker import judged
+
+    verdicts = {(place, t.name): judged(t, dict(t.arguments()), folder, 60) for place, t in enumerate(targets)}
+    return {name: f"{name}: {verdict}" for (_, name), verdict in verdicts.items() if verdict.outcome != "taken"}
+
+
+def test_a_right_call_that_is_refused_is_seen(bad_input, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    right, wrong = _target(lambda value: None), replace(_target(_own_refusal), name="wrong")
+    assert _refusals([right, wrong], tmp_path).keys() == {"wrong"}
+
+
+def test_what_a_target_stages_is_there_for_each_case_and_gone_after_it(bad_input, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = _target(lambda value: Path("staged").read_text(), stage=lambda folder: (folder / "staged").write_text("a"))
+    assert _refusals([target, target], tmp_path) == {}
+    assert list(tmp_path.iterdir()) == []
+    # What was staged is no half-written output, what is written over it is.
+    spoils = _target(_spoils_what_is_staged, stage=target.stage, writes=True)
+    assert "half-written" in _refusals([spoils], tmp_path)["planted"]
+    refuses = _target(_own_refusal, stage=target.stage, writes=True)
+    assert "outcome='refused'" in _refusals([refuses], tmp_path)["planted"]
+
+
+def _spoils_what_is_staged(value):
+    Path("staged").write_text("other")
+    return _own_refusal(value)
+
+
+def test_a_planted_crash_says_nothing(bad_input, capfd):
+    assert _counts(_target(_killed), 2).counts["crash"] == 2
+    assert "Fatal Python error" not in capfd.readouterr().err
 
 
 def test_spoilt_bytes_are_the_same_for_a_seed_and_others_for_another():

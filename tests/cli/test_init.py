@@ -1,3 +1,5 @@
+import pytest
+
 from mopref.cli import main
 from mopref.recipes import load_recipe
 from mopref.recipes.rows import KINDS
@@ -24,3 +26,11 @@ def test_nothing_is_written_over(tmp_path, monkeypatch, capsys):
     assert main(["init"]) == 2
     assert "recipe.yaml is there already: give another name, or remove it." in capsys.readouterr().err
     assert (tmp_path / "recipe.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_what_no_file_can_be_called_is_a_mistake(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", name]) == 2
+    assert "mopref init: RECIPE.yaml is " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -105,3 +105,18 @@ def test_too_few_or_wrong_preferences_are_refused():
         global_search(ZDT3(), Linear(), simplex_lattice(2, 3))
     with pytest.raises(ValueError, match=r"preference 0 = \[1\.0, 1\.0\] sums to 2, not 1"):
         global_search(ZDT3(), Linear(), tensor(torch.ones(10, 2)))
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_seeds_that_no_generator_takes_are_refused(seed):
+    problem = Quadratic(torch.eye(2))
+    with pytest.raises(ValueError, match=f"seed is {seed}: it must be at least"):
+        global_search(problem, Linear(), simplex_lattice(2, 4), generations=1, seed=seed)
+
+
+@pytest.mark.parametrize("learning_rate", [-1.0, 0.0, float("nan"), float("inf")])
+def test_a_learning_rate_that_fits_nothing_is_refused_before_the_search(learning_rate):
+    problem = Counted()
+    with pytest.raises(ValueError, match=r"learning_rate is .*: it is that of Adam, so it must be > 0"):
+        warm_start(ParetoSetModel.for_problem(problem, hidden=(4,)), problem, Linear(), learning_rate=learning_rate)
+    assert problem.count == 0

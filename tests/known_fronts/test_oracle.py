@@ -87,3 +87,8 @@ def test_a_problem_without_a_known_front_is_refused():
         scalarizer_optimum(Unknown(), Linear(), [[0.5, 0.5]])
     with pytest.raises(ValueError, match=r"preference 0 = \[0\.5, 0\.4\] sums to 0\.9, not 1"):
         scalarizer_optimum(ZDT1(), Linear(), [[0.5, 0.4]])
+
+
+def test_a_seed_that_no_generator_takes_is_refused():
+    with pytest.raises(ValueError, match=f"seed is {2**64}: it must be at least"):
+        scalarizer_optimum(Quadratic(torch.eye(2)), Linear(), [[0.5, 0.5]], num_points=20, seed=2**64)

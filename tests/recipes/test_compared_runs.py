@@ -237,3 +237,11 @@ def test_unrecorded_conventions_compare_with_a_warning(pair):
         changed(path, convention="unrecorded")
     (warning,) = warnings_of(pair)
     assert "what the preferences say is not recorded" in warning
+
+
+def test_a_run_of_other_parts_is_refused(pair):
+    run = read_runs(pair)[0]
+    assert replace(run, path=str(run.path)).path == run.path
+    for field, message in (("name", "give a text"), ("front", "give a Front"), ("settings", "give a dict or None")):
+        with pytest.raises(TypeError, match=f"{field} is 3, of type int: {message}"):
+            replace(run, **{field: 3})

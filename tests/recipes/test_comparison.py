@@ -211,3 +211,48 @@ def test_the_fronts_stay_as_they_are(pair):
     assert [path.read_bytes() for path in pair] == before
     assert all((a == run.front.values).all() for a, run in zip(values, comparison.runs, strict=True))
     assert all(np.isfinite(point.values).all() for point in comparison.shared)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"runs": None}, "runs is None, of type NoneType: give a list"),
+        ({"runs": ()}, "there are 0 runs and 2 figures"),
+        ({"figures": ()}, "there are 2 runs and 0 figures"),
+        ({"figures": (1, 2)}, r"figures\[0\] is 1, of type int: give a RunFigures"),
+        ({"reference_point": np.ones(3)}, r"reference_point is of shape \(3,\), but the runs .* ask for \(2,\)"),
+        ({"reference_point": [1, 1]}, r"reference_point is \[1, 1\], of type list"),
+        ({"warnings": (b"a",)}, r"warnings\[0\] is of type bytes: give a text"),
+        ({"warnings": ("\ud800",)}, "what settings, warnings and names hold cannot be written as JSON"),
+        ({"settings": {"seed": 0}}, r"settings\['seed'\] is 0, of type int: give a dict"),
+        ({"settings": {"seed": {("a", "b"): 0}}}, "cannot be written as JSON"),
+    ],
+)
+def test_a_comparison_of_parts_that_do_not_fit_is_refused(pair, fields, message):
+    comparison = compare(pair)
+    with pytest.raises((TypeError, ValueError), match=message):
+        replace(comparison, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hypervolume": "1"}, "hypervolume is '1', of type str: give a number"),
+        ({"hypervolume_interval": (1.0,)}, "hypervolume_interval is .*: give its two bounds"),
+        ({"indicators": {"regret_mean": None}}, r"indicators\['regret_mean'\] is None"),
+        ({"best": np.ones(3)}, r"best is of shape \(3,\)"),
+        ({"indicators": {}}, "the figures have other indicators than those of the first run"),
+    ],
+)
+def test_figures_that_are_none_are_refused(pair, fields, message):
+    comparison = compare(pair)
+    with pytest.raises((TypeError, ValueError), match=message):
+        replace(comparison, figures=(comparison.figures[0], replace(comparison.figures[1], **fields)))
+
+
+@pytest.mark.parametrize("name", ["preference", "values", "differences"])
+def test_shared_values_of_another_shape_are_refused(pair, name):
+    comparison = compare(pair)
+    shared = replace(comparison.shared[0], **{name: np.ones((3, 3))})
+    with pytest.raises(ValueError, match=rf"{name} is of shape \(3, 3\), but the runs and their objectives ask for"):
+        replace(comparison, shared=(shared,))

@@ -229,3 +229,10 @@ def test_what_is_no_recipe_or_no_path_is_not_saved(load, tmp_path):
     with pytest.raises(IsADirectoryError, match="could not be written"):
         save_recipe(load(), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name == "saved.yaml"] == []
+
+
+@pytest.mark.parametrize("flag", [" ", "\n", ""])
+def test_a_flag_of_blanks_is_refused_in_words(tmp_path, flag):
+    (tmp_path / "recipe.yaml").write_text("objectives: [a, b]\n")
+    with pytest.raises(RecipeError, match=r"flags begin with --"):
+        load_recipe(tmp_path / "recipe.yaml", [flag, "--training.steps", "3"])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,3 +44,12 @@ def test_the_split_is_the_recipes_seeds(load):
     sides = [read_data(load(seed=seed), make_parts(load())) for seed in (0, 0, 1)]
     assert sides[0] == sides[1]
     assert sides[0] != sides[2]
+
+
+def test_parts_of_another_kind_are_refused_and_a_folder_may_be_a_text(trained):
+    assert replace(trained, folder=str(trained.folder)).folder == trained.folder
+    for field in ("recipe", "model", "test_rows", "judges", "step"):
+        with pytest.raises(TypeError, match=f"{field} is 'x', of type str: give "):
+            replace(trained, **{field: "x"})
+    with pytest.raises(ValueError, match=r"folder is .*: it has a character that no name of a file can have"):
+        replace(trained, folder="a\0")

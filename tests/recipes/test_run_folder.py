@@ -133,3 +133,9 @@ def test_paths_that_are_there_become_whole(tmp_path, monkeypatch):
     assert recipe.data.source == {"a": str(tmp_path / "a.jsonl"), "b": "b.jsonl"}
     assert recipe.data.test_source == str(tmp_path / "a.jsonl")
     assert located(Recipe(("a",))).model.name == "demo"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_what_no_folder_can_be_called_is_refused(tmp_path, name):
+    with pytest.raises(RecipeError, match=r"^output is '.+': (it has a character|a name in it has more)"):
+        check_new_folder(tmp_path / name)

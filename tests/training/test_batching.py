@@ -312,3 +312,12 @@ def test_labels_that_are_none_of_the_rows_are_refused(mask, error, message):
     """More labels than rows would draw rows that are not there."""
     with pytest.raises(error, match=rf"Rows\.labelled .*{message}|{message}"):
         labelled_rows(torch.nn.Linear(1, 1), Rows(False, mask), [1, 2], None)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(lambda rows: rows.to("meta"), "labelled is a tensor on the meta device"), (torch.Tensor.to_sparse, "sparse")],
+)
+def test_labels_that_cannot_be_read_are_refused(spoil, message):
+    with pytest.raises(ValueError, match=message):
+        GroupBatchSampler(spoil(torch.ones(4, 2, dtype=torch.bool)), batch_size=2, groups=1)

@@ -35,11 +35,25 @@ def _rated() -> list[dict[str, Any]]:
 
 
 def _graded() -> list[dict[str, Any]]:
-    return [{"prompt": "red", "response_0": "cat", "response_1": "dog", "grade_0": 1.0, "grade_1": 2.0}]
+    return [{"prompt": "red", "response_1": "cat", "response_2": "dog", "grade": 2.0}]
 
 
 def _chosen() -> list[dict[str, Any]]:
     return [{"prompt": "red", "chosen": "cat", "rejected": "dog"}, {"prompt": "blue", "chosen": "a", "rejected": "b"}]
+
+
+def _thumbs() -> list[dict[str, Any]]:
+    return [{"prompt": "red", "completion": "cat", "label": True}, {"prompt": "red", "completion": "dog", "label": 0}]
+
+
+def _safer() -> list[dict[str, Any]]:
+    answers = {"prompt": "red", "response_0": "cat", "response_1": "dog"}
+    return [{**answers, "better_response_id": 0, "safer_response_id": 1}]
+
+
+def _dialogues() -> list[dict[str, Any]]:
+    start = "\n\nHuman: red\n\nAssistant:"
+    return [{"chosen": f"{start} cat", "rejected": f"{start} dog"}]
 
 
 def _beaver() -> list[dict[str, Any]]:
@@ -54,10 +68,20 @@ def _on_a_file(function: Any, argument: str) -> Any:
 
     def call(rows: Any, **options: Any) -> Any:
         lines = rows if isinstance(rows, list) else [rows]
-        Path("rows.jsonl").write_text("".join(json.dumps(line, default=str) + "\n" for line in lines))
+        Path("rows.jsonl").write_text("".join(json.dumps(line, default=str, skipkeys=True) + "\n" for line in lines))
         return function(**{argument: "rows.jsonl"}, **options)
 
     return call
+
+
+def _dialogues_in_folders(rows: Any, **options: Any) -> Any:
+    lines = rows if isinstance(rows, list) else [rows]
+    for name in ("helpful-base", "harmless-base"):
+        Path(name).mkdir()
+        Path(name, "train.jsonl").write_text(
+            "".join(json.dumps(line, default=str, skipkeys=True) + "\n" for line in lines)
+        )
+    return data.load_hh_rlhf(source=".", **options)
 
 
 def _own(function: Any, argument: str, **right: Any) -> dict[str, Any]:
@@ -74,13 +98,12 @@ _IN_MEMORY: list[tuple[Any, Any]] = [
     ),
     (data.load_preference_pairs, lambda: {"sources": {"helpful": _chosen(), "harmless": _chosen()}}),
     (data.load_rated_answers, lambda: {"source": _rated(), "attributes": {"helpful": "helpfulness", "safe": "safety"}}),
-    (data.load_unpaired_preferences, lambda: {"sources": {"helpful": _chosen(), "harmless": _chosen()}}),
+    (data.load_unpaired_preferences, lambda: {"sources": {"helpful": _thumbs(), "harmless": _thumbs()}}),
 ]
 _FROM_FILES: list[tuple[Any, str, Any]] = [
     (data.load_records, "path", lambda: {"rows": tiny.records(), "objectives": tiny.NAMES}),
     (data.load_unpaired_records, "path", lambda: {"rows": _unpaired(), "objectives": tiny.NAMES}),
-    (data.load_pku_saferlhf, "source", lambda: {"rows": tiny.records()}),
-    (data.load_hh_rlhf, "source", lambda: {"rows": tiny.records()}),
+    (data.load_pku_saferlhf, "source", lambda: {"rows": _safer()}),
 ]
 _ON_RECORDS: list[tuple[Any, Any, float]] = [
     (data.validate_records, lambda: {"records": tiny.records(), "objectives": tiny.NAMES}, 4),
@@ -90,7 +113,11 @@ _ON_RECORDS: list[tuple[Any, Any, float]] = [
     (data.split_by_prompt, lambda: {"records": tiny.records() * 3, "test_fraction": 0.3, "seed": 0}, 2),
     (data.with_mismatches, lambda: {"rows": tiny.rows(), "seed": 0}, 2),
     (data.recognise_shape, lambda: {"row": tiny.records()[0]}, 1),
-    (data.plain_text_rows, lambda: {"tokenizer": tiny.tokenizer(), "texts": ["red cat", "dog"], "max_length": 8}, 1),
+    (
+        data.plain_text_rows,
+        lambda: {"tokenizer": tiny.tokenizer(), "texts": ["red cat", "a dog"], "max_length": 8},
+        1,
+    ),
     (
         data.tokenize_prompts,
         lambda: options_of(
@@ -147,6 +174,14 @@ TARGETS = [
             covers=(f"mopref.llm.data.loaders.{function.__name__}",),
         )
         for function, argument, right in _FROM_FILES
+    ),
+    Target(
+        "mopref.llm.data.load_hh_rlhf",
+        _GROUP,
+        _dialogues_in_folders,
+        lambda: _own(data.load_hh_rlhf, "source", rows=_dialogues()),
+        weight=2,
+        covers=("mopref.llm.data.loaders.load_hh_rlhf",),
     ),
     Target(
         "mopref.llm.data.DataSource",

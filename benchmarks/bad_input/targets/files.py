@@ -19,7 +19,7 @@ from benchmarks.bad_input.outcomes import Nonsense
 from benchmarks.bad_input.spoilt_bytes import spoil_folder
 from benchmarks.bad_input.target import Target
 from benchmarks.bad_input.targets.fronts import front
-from benchmarks.bad_input.targets.recipes import recipe_tree
+from benchmarks.bad_input.tiny_runs import recipe_tree
 from mopref.cli.arguments import named_preferences
 from mopref.llm import data
 from mopref.objectives import ZDT1
@@ -200,7 +200,7 @@ TARGETS = [
         "files: λ as text",
         _GROUP,
         named_preferences,
-        lambda: {"texts": ["helpful=0.25,harmless=0.75", "0.5,0.5"], "names": tiny.NAMES},
+        lambda: {"texts": ["helpful=0.25,harmless=0.75", "helpful=1,harmless=0"], "names": tiny.NAMES},
         weight=4,
     ),
 ]

@@ -10,7 +10,7 @@ import mopref
 from benchmarks.bad_input.outcomes import Nonsense
 from benchmarks.bad_input.target import Target, options_of
 from mopref import plotting
-from mopref.scalarizers import Linear
+from mopref.scalarizers import Linear, Tchebycheff
 
 __all__ = ["TARGETS", "front"]
 
@@ -97,7 +97,13 @@ _PLOT_ARGUMENTS = {
 TARGETS = [
     Target("mopref.front.Front", _GROUP, _made, _arguments, weight=5, covers=("mopref.Front",)),
     Target("mopref.front.Front.load", _GROUP, _loaded, _content, weight=3),
-    Target("mopref.front.Front.load", _GROUP, mopref.Front.load, lambda: {"path": "front.json"}),
+    Target(
+        "mopref.front.Front.load",
+        _GROUP,
+        mopref.Front.load,
+        lambda: {"path": "front.csv", "maximize": False},
+        stage=lambda folder: front().save(folder / "front.csv"),
+    ),
     *(
         Target(f"mopref.front.Front.{name}", _GROUP, _method(name), arguments, writes=name == "save")
         for name, arguments in (
@@ -105,7 +111,7 @@ TARGETS = [
             ("hypervolume", lambda: {"reference_point": [2.0, 2.0]}),
             ("indicators", lambda: options_of(front().indicators)),
             ("regret", lambda: options_of(front().regret, scalarizer=Linear())),
-            ("cross_angle", lambda: options_of(front().cross_angle, scalarizer=Linear())),
+            ("cross_angle", lambda: options_of(front().cross_angle, scalarizer=Tchebycheff([-0.1, -0.1]))),
             ("is_collapsed", lambda: options_of(front().is_collapsed)),
             ("summary", lambda: options_of(front().summary)),
         )

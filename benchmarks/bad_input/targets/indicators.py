@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.bad_input.target import Target, options_of
 from benchmarks.bad_input.targets.checks import finite
 from mopref import indicators
-from mopref.scalarizers import Linear
+from mopref.scalarizers import Tchebycheff
 
 __all__ = ["TARGETS"]
 
@@ -31,7 +31,7 @@ _RIGHT = {
     "directions": _weights,
     "ideal_point": lambda: np.array([-0.1, -0.1]),
     "preferences": _weights,
-    "scalarizer": Linear,
+    "scalarizer": lambda: Tchebycheff([-0.1, -0.1]),
     "scalarized": lambda: np.array([[0.0, 1.0, 1.0], [1.0, 0.5, 1.0], [1.0, 1.0, 0.0]]),
 }
 

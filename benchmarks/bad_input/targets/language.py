@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.bad_input import tiny
-from benchmarks.bad_input.target import Target, options_of
+from benchmarks.bad_input import tiny, tiny_runs
+from benchmarks.bad_input.target import Target, options_of, without
 from mopref import objectives
 from mopref.llm import evaluation, pairs, policy, policy_gradient, rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
@@ -28,6 +28,10 @@ def _rewards() -> dict[str, Any]:
     return {"helpful": _lengths, "harmless": rewards.Conciseness(3.0)}
 
 
+def _embedded(texts: Any, batch_size: Any, progress: Any, **options: Any) -> Any:
+    return rewards.Embedder(**options).embed(texts, batch_size, progress)
+
+
 def _classified(prompts: Any, responses: Any, **options: Any) -> Any:
     return rewards.ClassifierReward(**options)(prompts, responses)
 
@@ -37,6 +41,11 @@ def _classifier() -> Any:
 
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     return LlamaForSequenceClassification(LlamaConfig(vocab_size=13, num_labels=1, pad_token_id=0, **sizes)).eval()
+
+
+def _rows(kind: Any) -> Any:
+    # KTO's reference point is estimated from four answers at least.
+    return tiny.rows() * 2 if kind is objectives.KTO else tiny.rows()
 
 
 def _called(kind: Any) -> Any:
@@ -81,14 +90,20 @@ def _on_prompts(kind: Any) -> Any:
         model = tiny.adapted()
         made.prepare_model(model)
         made.check_data(model, data, "float32")
-        return made.losses(model, made.collate(list(data)), preferences)
+        # As in a training step: what was sampled is what the losses are of.
+        (update, *_) = made.updates(model, made.collate(list(data)), preferences)
+        return made.losses(model, update.batch, update.preferences)
 
     return call
 
 
+def _sampling() -> policy.Sampling:
+    return policy.Sampling(max_new_tokens=2, stop_token_ids=(2,))
+
+
 def _policy_method(name: str) -> Any:
     def call(**options: Any) -> Any:
-        return getattr(policy.Policy(tiny.adapted(), policy.Sampling(max_new_tokens=2)), name)(**options)
+        return getattr(policy.Policy(tiny.adapted(), _sampling()), name)(**options)
 
     return call
 
@@ -126,7 +141,12 @@ TARGETS = [
         covers=("mopref.llm.rewards.Reward", "mopref.llm.rewards.RewardError"),
     ),
     Target("mopref.llm.rewards.describe_rewards", _REWARDS, rewards.describe_rewards, lambda: {"rewards": _rewards()}),
-    Target("mopref.llm.rewards.token_reward", _REWARDS, rewards.token_reward, lambda: {"function": _lengths}),
+    Target(
+        "mopref.llm.rewards.token_reward",
+        _REWARDS,
+        rewards.token_reward,
+        lambda: {"function": lambda prompts, responses: [0.0]},
+    ),
     Target("mopref.llm.rewards.REWARDS", _REWARDS, rewards.REWARDS.find, lambda: {"name": "conciseness"}, weight=0.3),
     Target(
         "mopref.llm.rewards.Conciseness",
@@ -136,8 +156,18 @@ TARGETS = [
         weight=2,
     ),
     *(
-        Target(f"mopref.llm.rewards.{kind.__name__}", _REWARDS, _called(kind), lambda: dict(_TEXTS), weight=0.5)
-        for kind in (rewards.ProfanityFree, rewards.VaderSentiment)
+        Target(
+            f"mopref.llm.rewards.{kind.__name__}",
+            _REWARDS,
+            _called(kind),
+            lambda: dict(_TEXTS),
+            weight=0.5,
+            refused_alone=without(package),
+        )
+        for kind, package in (
+            (rewards.ProfanityFree, "profanity_check"),
+            (rewards.VaderSentiment, "vaderSentiment"),
+        )
     ),
     Target(
         "mopref.llm.rewards.ClassifierReward",
@@ -146,9 +176,28 @@ TARGETS = [
         lambda: options_of(rewards.ClassifierReward, model=_classifier(), tokenizer=tiny.tokenizer(), sign=1, **_TEXTS),
         weight=0.5,
     ),
-    Target("mopref.llm.rewards.Embedder", _REWARDS, rewards.Embedder, lambda: {"folder": "missing", "device": "cpu"}),
-    Target("mopref.llm.rewards.shared_embedder", _REWARDS, rewards.shared_embedder, lambda: {"folder": "missing"}),
-    Target("mopref.llm.rewards.Relevance", _REWARDS, rewards.Relevance, lambda: {"embedder": None}),
+    Target(
+        "mopref.llm.rewards.Embedder",
+        _REWARDS,
+        _embedded,
+        lambda: {"folder": "model", "device": "cpu", "texts": ["cat", "dog eats"], "batch_size": 2, "progress": False},
+        weight=0.5,
+        stage=tiny_runs.stage_model,
+    ),
+    Target(
+        "mopref.llm.rewards.shared_embedder",
+        _REWARDS,
+        rewards.shared_embedder,
+        lambda: {"folder": "model"},
+        weight=0.5,
+        stage=tiny_runs.stage_model,
+    ),
+    Target(
+        "mopref.llm.rewards.Relevance",
+        _REWARDS,
+        _called(rewards.Relevance),
+        lambda: {"embedder": tiny_runs.embedder(), **_TEXTS},
+    ),
     *(
         Target(
             f"mopref.llm.policy_gradient.{kind.__name__}",
@@ -185,7 +234,7 @@ TARGETS = [
             "model": tiny.adapted(),
             "prompt_ids": [[3, 5, 2], [3, 2]],
             "preferences": _HALF,
-            "sampling": policy.Sampling(max_new_tokens=2),
+            "sampling": _sampling(),
             "samples_per_prompt": 1,
             "greedy": False,
         },
@@ -236,7 +285,7 @@ TARGETS = [
             f"mopref.objectives.{kind.__name__}",
             _OBJECTIVES,
             _on_rows(kind),
-            lambda kind=kind: options_of(kind, names=tiny.NAMES, data=tiny.rows(), preferences=_HALF[:1]),
+            lambda kind=kind: options_of(kind, names=tiny.NAMES, data=_rows(kind), preferences=_HALF[:1]),
             covers=("mopref.llm.pairs.PairObjective", "mopref.llm.pairs.PairBatch", "mopref.llm.pairs.log_ratios"),
         )
         for kind in _ON_ROWS
@@ -277,7 +326,7 @@ TARGETS = [
             f"mopref.llm.evaluation.{function.__name__}",
             _EVALUATION,
             function,
-            lambda function=function, kind=kind: _front(function, kind, tiny.rows()),
+            lambda function=function, kind=kind: _front(function, kind, _rows(kind)),
             weight=0.3,
         )
         for function, kind in (

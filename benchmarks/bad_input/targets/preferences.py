@@ -175,8 +175,9 @@ TARGETS = [
     Target(
         "mopref.bootstrap.checked_level",
         _GROUP,
+        # Its name is a word of the caller's code, and no input.
         bootstrap.checked_level,
-        lambda: {"level": 0.9, "name": "level"},
+        lambda: {"level": 0.9},
         finite,
     ),
 ]

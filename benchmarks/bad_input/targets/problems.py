@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import mopref
 from benchmarks.bad_input.target import Target, options_of
@@ -26,7 +26,7 @@ class _Mine(problem.Problem):
 def _own(**options: Any) -> Any:
     made = _Mine(**options)
     repr(made)
-    model = nn.Linear(2, made.num_variables)
+    model = mopref.ParetoSetModel.for_problem(made, hidden=(4,))
     return made.losses(model, None, torch.tensor([[0.5, 0.5]]))
 
 
@@ -114,7 +114,7 @@ TARGETS = [
         lambda: {
             "problem": objectives.VLMOP2(num_variables=2),
             "scalarizer": Linear(),
-            "preferences": [[0.5, 0.5]],
+            "preferences": [[0.0, 1.0], [0.3, 0.7], [0.7, 0.3], [1.0, 0.0]],
             "generations": 2,
             "seed": 0,
         },
@@ -129,7 +129,7 @@ TARGETS = [
             "model": mopref.ParetoSetModel(2, 2, hidden=(4,)),
             "problem": objectives.VLMOP2(num_variables=2),
             "scalarizer": Linear(),
-            "num_preferences": 3,
+            "num_preferences": 4,
             "generations": 2,
             "fit_steps": 2,
             "learning_rate": 0.01,

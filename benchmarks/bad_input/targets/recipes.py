@@ -1,5 +1,7 @@
 """Recipes, runs and the command line."""
 
+import contextlib
+import io
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -7,33 +9,15 @@ from typing import Any
 
 import yaml
 
-from benchmarks.bad_input import tiny
+from benchmarks.bad_input import tiny_runs
 from benchmarks.bad_input.outcomes import Nonsense, Refused
 from benchmarks.bad_input.target import Target, options_of
 from mopref import cli, recipes
 
-__all__ = ["TARGETS", "recipe_tree"]
+__all__ = ["TARGETS"]
 
 _GROUP = "recipes"
 _LINE = "command line"
-
-
-def recipe_tree() -> dict[str, Any]:
-    """A recipe as a file holds it."""
-    return {
-        "objectives": ["helpful", "harmless"],
-        "data": {"source": "records.jsonl", "test_fraction": 0.25},
-        "model": {"name": "model", "device": "cpu"},
-        "adapter": {"rank": 4, "layers": [-2, -1]},
-        "objective": {"name": "dpo", "options": {"beta": 0.1}},
-        "scalarizer": {"name": "tchebycheff", "options": {"ideal": [0, 0]}},
-        "sampler": {"name": "vertex-biased", "options": {"vertex_probability": 0.5}},
-        "training": {"steps": 2, "batch_size": 4, "preferences_per_step": 1, "progress": False, "log_every": 1},
-        "monitoring": {"evaluation_every": 2},
-        "evaluation": {"points": 3, "reference_point": [1, 1], "prompts": ["red cat"], "max_new_tokens": 4},
-        "seed": 0,
-        "output": "run",
-    }
 
 
 @lru_cache
@@ -42,7 +26,7 @@ def _recipe() -> recipes.Recipe:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe_tree()))
+        path.write_text(yaml.safe_dump(tiny_runs.recipe_tree()))
         return recipes.load_recipe(path)
 
 
@@ -68,10 +52,17 @@ def _loaded(tree: Any, flags: Any) -> Any:
 
 
 def _trained(tree: Any) -> Any:
-    """Everything up to the model, which is not there."""
-    Path("records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in tiny.records()))
     _write_tree(tree)
     return recipes.train(recipes.load_recipe("recipe.yaml"))
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _pushed(**options: Any) -> Any:
+    with tiny_runs.no_hub():
+        return recipes.push_to_hub(**options)
 
 
 def _line(command: str) -> Any:
@@ -79,36 +70,39 @@ def _line(command: str) -> Any:
         texts = (
             [word if isinstance(word, str) else str(type(word)) for word in words] if isinstance(words, list) else []
         )
-        Path("recipe.yaml").write_text(yaml.safe_dump(recipe_tree()))
-        Path("records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in tiny.records()))
-        import contextlib
-        import io
-
         said = io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()), tiny_runs.no_hub():
             code = cli.main([command, *texts])
         if code not in (0, 2):
             raise AssertionError(f"exit code {code}: {said.getvalue()[-700:]}")
         if code == 2:
             if "Traceback" in said.getvalue() or not said.getvalue().strip():
                 raise AssertionError(f"exit code 2 without a sentence: {said.getvalue()[:300]!r}")
-            raise Refused
+            raise Refused(said.getvalue().strip())
 
     return call
 
 
-_LINES = {
-    "init": ["new.yaml", "--objective", "dpo"],
-    "train": ["recipe.yaml", "--training.steps", "3", "--data.source", "records.jsonl"],
-    "evaluate": ["run", "--evaluation.points", "11", "--output", "out"],
-    "generate": ["run", "--preference", "0.5,0.5", "--prompt", "red cat"],
-    "export": ["run", "--preference", "helpful=0.5,harmless=0.5", "--output", "out"],
-    "report": ["run", "--output", "report.html"],
-    "compare": ["run", "other"],
-    "push": ["run", "OWNER/name", "--private"],
-    "data": ["inspect", "recipe.yaml"],
-    "completion": ["bash"],
+_LINES: dict[str, tuple[list[str], Any]] = {
+    "init": (["new.yaml"], None),
+    "train": (
+        ["recipe.yaml", "--training.steps", "3", "--data.source", "records.jsonl"],
+        tiny_runs.stage_inputs,
+    ),
+    "evaluate": (["run", "--evaluation.points", "2", "--output", "out"], tiny_runs.stage_run),
+    "generate": (
+        ["run", "red cat", "--preference", "helpful=0.5,harmless=0.5", "--max-new-tokens", "3"],
+        tiny_runs.stage_run,
+    ),
+    "export": (["run", "--preference", "helpful=0.5,harmless=0.5", "--output", "out"], tiny_runs.stage_run),
+    "report": (["run", "--output", "report.html"], tiny_runs.stage_run),
+    "compare": (["run", "other", "--output", "out"], tiny_runs.stage_run),
+    "push": (["run", "OWNER/name", "--public"], tiny_runs.stage_run),
+    "data": (["inspect", "recipe.yaml"], tiny_runs.stage_inputs),
+    "completion": (["bash"], None),
 }
+# A training that is refused after its first step leaves what it had written until then.
+_WRITES = _LINES.keys() - {"train"}
 _SETTINGS = [name for name in recipes.__all__ if name.endswith("Settings")]
 
 TARGETS = [
@@ -116,11 +110,17 @@ TARGETS = [
         "mopref.recipes.load_recipe",
         _GROUP,
         _loaded,
-        lambda: {"tree": recipe_tree(), "flags": ["--training.steps", "3"]},
+        lambda: {"tree": tiny_runs.recipe_tree(), "flags": ["--training.steps", "3"]},
         weight=3,
         covers=("mopref.recipes.save_recipe", "mopref.recipes.RecipeError"),
     ),
-    Target("mopref.recipes.load_recipe", _GROUP, recipes.load_recipe, lambda: {"path": "recipe.yaml", "flags": ()}),
+    Target(
+        "mopref.recipes.load_recipe",
+        _GROUP,
+        recipes.load_recipe,
+        lambda: {"path": "recipe.yaml", "flags": ()},
+        stage=tiny_runs.stage_recipe,
+    ),
     *(
         Target(
             f"mopref.recipes.{name}",
@@ -147,35 +147,60 @@ TARGETS = [
         weight=0.5,
         writes=True,
     ),
-    Target("mopref.recipes.train", _GROUP, _trained, lambda: {"tree": recipe_tree()}, weight=0.3),
+    Target(
+        "mopref.recipes.train",
+        _GROUP,
+        _trained,
+        lambda: {"tree": tiny_runs.recipe_tree()},
+        weight=0.3,
+        stage=tiny_runs.stage_inputs,
+    ),
     Target(
         "mopref.recipes.train",
         _GROUP,
         recipes.train,
-        lambda: {"recipe": _recipe(), "resume": False, "tell": print},
+        lambda: {"recipe": _recipe(), "resume": False, "tell": _silent},
         weight=0.2,
+        stage=tiny_runs.stage_inputs,
     ),
-    Target("mopref.recipes.evaluate", _GROUP, recipes.evaluate, lambda: options_of(recipes.evaluate, run=None)),
+    Target(
+        "mopref.recipes.evaluate",
+        _GROUP,
+        recipes.evaluate,
+        lambda: options_of(recipes.evaluate, run=tiny_runs.opened(), folder="out"),
+        weight=0.2,
+        writes=True,
+    ),
     Target(
         "mopref.recipes.open_run",
         _GROUP,
         recipes.open_run,
         lambda: {"folder": "run", "with_data": False},
+        weight=0.3,
         covers=("mopref.recipes.Run", "mopref.recipes.RunFolderError"),
+        stage=tiny_runs.stage_run,
     ),
     Target(
         "mopref.recipes.compare",
         _GROUP,
         recipes.compare,
         lambda: options_of(recipes.compare, paths=["run", "other"]),
+        weight=0.5,
         covers=("mopref.recipes.Comparison",),
+        stage=tiny_runs.stage_run,
     ),
-    Target("mopref.recipes.comparison_text", _GROUP, recipes.comparison_text, lambda: {"comparison": None}, weight=0.3),
+    Target(
+        "mopref.recipes.comparison_text",
+        _GROUP,
+        recipes.comparison_text,
+        lambda: {"comparison": tiny_runs.comparison()},
+        weight=0.3,
+    ),
     Target(
         "mopref.recipes.write_comparison",
         _GROUP,
         recipes.write_comparison,
-        lambda: {"comparison": None, "folder": "out"},
+        lambda: {"comparison": tiny_runs.comparison(), "folder": "out"},
         weight=0.3,
         writes=True,
     ),
@@ -185,20 +210,32 @@ TARGETS = [
             _GROUP,
             getattr(recipes, name),
             lambda name=name: options_of(getattr(recipes, name), run_folder="run"),
+            weight=0.03 if name == "report" else 0.5,
             writes=True,
+            stage=tiny_runs.stage_run,
         )
         for name in ("model_card", "write_model_card", "report")
     ),
     Target(
         "mopref.recipes.push_to_hub",
         _GROUP,
-        recipes.push_to_hub,
+        _pushed,
         lambda: options_of(recipes.push_to_hub, run_folder="run", repo_id="OWNER/name"),
+        weight=0.5,
         covers=("mopref.recipes.Upload",),
+        stage=tiny_runs.stage_run,
     ),
     *(
-        Target("mopref.cli.main", _LINE, _line(command), lambda words=words: {"words": list(words)}, weight=0.3)
-        for command, words in _LINES.items()
+        Target(
+            "mopref.cli.main",
+            _LINE,
+            _line(command),
+            lambda words=words: {"words": list(words)},
+            weight={"report": 0.03, "train": 0.1, "evaluate": 0.1}.get(command, 0.3),
+            writes=command in _WRITES,
+            stage=stage,
+        )
+        for command, (words, stage) in _LINES.items()
     ),
     Target("mopref.cli.main", _LINE, cli.main, lambda: {"arguments": ["--version"]}, covers=("mopref.cli.COMMANDS",)),
 ]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.bad_input.target import Target, keywords, options_of
+from benchmarks.bad_input.target import Target, keywords, options_of, without
 from benchmarks.bad_input.targets.checks import finite, finite_on_simplex
 from mopref import gradients, scalarizers
 from mopref.objectives import ZDT1
@@ -159,8 +159,9 @@ TARGETS = [
         "mopref.gradients.TorchJD",
         _GROUP,
         lambda method, options: gradients.TorchJD(method, **keywords(options)),
-        lambda: {"method": "UPGrad", "options": {}},
+        lambda: {"method": "MGDA", "options": {}},
         weight=0.5,
+        refused_alone=without("torchjd"),
     ),
     Target("mopref.gradients.gramians", _GROUP, _gramians, _gramian_arguments, finite),
     Target(

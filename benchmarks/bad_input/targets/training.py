@@ -194,7 +194,7 @@ TARGETS = [
         _GROUP,
         _own_rows,
         lambda: {
-            "values": torch.ones(4, 2, requires_grad=True),
+            "values": torch.ones(8, 2, requires_grad=True),
             "labelled": torch.ones(8, 2, dtype=torch.bool),
             "names": ("a", "b"),
             "data": [{"x": 1.0}] * 8,

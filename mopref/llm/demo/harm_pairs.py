@@ -23,6 +23,7 @@ import numpy as np
 from mopref._cache import build_once, cache_folder
 from mopref.llm.data.loaders import LOADERS
 from mopref.llm.rewards.embedder import Embedder
+from mopref.setting_types import checked_numpy_seed
 
 from .assets import MINILM, PYRIT_HARM, fetch, minilm
 from .scored_answers import read_scored_answers
@@ -158,7 +159,7 @@ def _make_records(
     answers: Mapping[str, Mapping[str, float]], relevance: Mapping[str, Mapping[str, float]], settings: _PairSettings
 ) -> Iterator[dict[str, Any]]:
     """The records; every draw is made for every pair, so that what is left out does not change the others."""
-    generator = np.random.default_rng(settings.seed)
+    generator = np.random.default_rng(checked_numpy_seed(settings.seed))
     for prompt, harm in answers.items():
         pairs = list(itertools.combinations(harm, 2))
         pairs = [pairs[index] for index in generator.permutation(len(pairs))]

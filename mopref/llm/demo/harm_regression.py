@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mopref.setting_types import checked_numpy_seed
+
 __all__ = ["HarmRegression", "ScoredRows", "deal_to_folds", "fit_regression"]
 
 _HARMFUL = 0.5
@@ -83,7 +85,7 @@ def fit_regression(rows: ScoredRows, benign_weight: float, strength: float) -> H
 def deal_to_folds(prompts: Sequence[str], folds: int, seed: int) -> np.ndarray:
     """Each row's fold; rows of one prompt are in one fold, and folds have evenly many prompts."""
     distinct = sorted(set(prompts))
-    order = np.random.default_rng(seed).permutation(len(distinct))
+    order = np.random.default_rng(checked_numpy_seed(seed)).permutation(len(distinct))
     fold_of = {prompt: int(place) % folds for prompt, place in zip(distinct, order, strict=True)}
     return np.array([fold_of[prompt] for prompt in prompts])
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mopref._cache import build_once, cache_folder
 from mopref.llm.rewards.embedder import Embedder, shared_embedder
-from mopref.llm.rewards.reward import REWARDS, Prompt, Reward, last_request
+from mopref.llm.rewards.reward import REWARDS, Prompt, Reward, check_counts, last_request
 
 from .assets import MINILM, PYRIT_HARM, fetch, minilm
 from .harm_regression import HarmRegression, ScoredRows, deal_to_folds, fit_regression
@@ -56,6 +56,7 @@ class HarmReward(Reward):
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """−(predicted harm) of N responses, shape ``(N,)``."""
+        check_counts({"prompts": prompts, "responses": responses})
         requests = [last_request(prompt) for prompt in prompts]
         return torch.from_numpy(-self.regression.predict(_features(self.embedder, requests, responses)))
 

@@ -16,6 +16,7 @@ from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
 from mopref.objective import spread_evenly
 from mopref.preferences import validate_preferences
+from mopref.setting_types import checked_seed
 
 __all__ = ["RewardStatistics", "evaluate_rewards", "reward_statistics", "reward_table", "sampled_batches"]
 
@@ -142,7 +143,7 @@ def sampled_batches(
     batches = batches_of_like_length([len(data[row]["prompt_ids"]) for _, row in jobs], batch_size)
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), evaluation_mode(policy.conditioned), torch.no_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(checked_seed(seed))
         for numbers in progress_bar(batches, "evaluation", enabled=progress):
             indices, rows = (torch.tensor(part) for part in zip(*(jobs[number] for number in numbers), strict=True))
             at = None if preferences is None else preferences.to(policy.device)[indices.to(policy.device)]

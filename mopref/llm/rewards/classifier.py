@@ -17,7 +17,7 @@ from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.lengths import batches_of_like_length
 
-from .reward import REWARDS, Prompt, Reward
+from .reward import REWARDS, Prompt, Reward, check_counts
 
 __all__ = ["ClassifierReward"]
 
@@ -153,10 +153,7 @@ class ClassifierReward(Reward):
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """``sign`` times the output for N responses, shape ``(N,)``, float64 on the CPU."""
         responses = checked_texts(responses, "responses")
-        if len(prompts) != len(responses):
-            raise ValueError(
-                f"there are {len(prompts)} prompts and {len(responses)} responses: give one of each in a row."
-            )
+        check_counts({"prompts": prompts, "responses": responses})
         rows = [self._encode(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
         values = torch.zeros(len(rows), dtype=torch.float64)
         batches = batches_of_like_length([len(row["input_ids"]) for row in rows], self.batch_size)

@@ -8,7 +8,7 @@ from torch import Tensor
 from mopref.argument_kinds import checks_arguments
 
 from .embedder import Embedder
-from .reward import REWARDS, Prompt, Reward, last_request
+from .reward import REWARDS, Prompt, Reward, check_counts, last_request
 
 __all__ = ["Relevance"]
 
@@ -42,6 +42,7 @@ class Relevance(Reward):
     @checks_arguments
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Tensor:
         """The cosines of N prompts and responses, shape ``(N,)``."""
+        check_counts({"prompts": prompts, "responses": responses})
         requests = [last_request(prompt) for prompt in prompts]
         vectors = torch.from_numpy(self.embedder.embed([*requests, *responses])).double()
         return (vectors[: len(requests)] * vectors[len(requests) :]).sum(dim=1)

@@ -22,6 +22,7 @@ __all__ = [
     "Prompt",
     "Reward",
     "RewardError",
+    "check_counts",
     "compute_rewards",
     "describe_rewards",
     "last_request",
@@ -164,7 +165,7 @@ def compute_rewards(
         raise ValueError("there is no reward: give at least one, as name -> callable.")
     texts = {"prompts": prompts, "responses": responses}
     ids = {"prompt_ids": prompt_ids, "response_ids": response_ids}
-    _check_counts({**texts, **ids})
+    check_counts({**texts, **ids})
     columns = []
     for name, reward in rewards.items():
         if not callable(reward):
@@ -182,10 +183,12 @@ def last_request(prompt: Prompt) -> str:
     return by_user[-1] if by_user else prompt[-1]["content"]
 
 
-def _check_counts(inputs: Mapping[str, Sequence[Any] | None]) -> None:
+def check_counts(inputs: Mapping[str, Sequence[Any] | None]) -> None:
+    """Refuse prompts and responses, by their names, that are not equally many."""
     counts = {name: len(values) for name, values in inputs.items() if values is not None}
     if len(set(counts.values())) > 1:
-        numbers = ", ".join(f"{number} {name}" for name, number in counts.items())
+        *others, last = [f"{number} {name}" for name, number in counts.items()]
+        numbers = f"{', '.join(others)} and {last}"
         raise ValueError(f"there are {numbers}: there must be as many prompts as responses, one of each in a row.")
 
 

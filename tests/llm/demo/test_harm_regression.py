@@ -51,3 +51,8 @@ def test_quality_counts_the_rows_and_the_fit_is_the_ridge_of_all():
 def test_predictions_are_not_cut_off():
     regression = HarmRegression(np.array([1.0, -2.0]), 0.5, {})
     np.testing.assert_array_equal(regression.predict(np.array([[1.0, 0.0], [0.0, 1.0]])), [1.5, -1.5])
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="seed is -1: it must be ≥ 0"):
+        deal_to_folds(["a", "b"], 2, seed=-1)

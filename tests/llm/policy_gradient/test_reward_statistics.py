@@ -174,3 +174,9 @@ def test_the_mode_is_restored(model):
     model.train()
     evaluate_rewards(model, make_settings(), ROWS, PREFERENCES[:1], samples_per_prompt=1)
     assert model.training
+
+
+@pytest.mark.parametrize("seed", [10**30, -(2**64)])
+def test_seeds_that_no_generator_takes_are_refused(model, seed):
+    with pytest.raises(ValueError, match=f"seed is {seed}: it must be at least"):
+        evaluate_rewards(model, make_settings(), ROWS, PREFERENCES, batch_size=3, seed=seed)

@@ -44,3 +44,8 @@ def test_it_prefers_the_answer_to_the_digression():
     )[:, 0]
     assert values[0] > values[1] + 0.3
     assert values[2] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_other_numbers_of_prompts_and_responses_are_refused():
+    with pytest.raises(ValueError, match=r"there are 2 prompts and 1 responses: there must be as many"):
+        Relevance(embedder=LetterEmbedder())(["a", "b"], ["a"])

@@ -8,7 +8,7 @@ import numpy as np
 
 from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.llm.data.records import check_objectives, surrogate_problem
-from mopref.setting_types import checked_numpy_seed, python_value
+from mopref.setting_types import checked_numpy_seed
 
 from .dialogue_texts import is_dialogue_text, split_dialogue_texts
 from .loader import LOADERS, Record, read_rows, require_columns, usable_records
@@ -73,8 +73,7 @@ def load_hh_rlhf(
 
 
 def _folders(objective: str, names: Any) -> list[str]:
-    folders = checked_kind([names] if isinstance(names, str) else names, Sequence[str], f"folders of {objective!r}")
-    return [python_value(folder, str, f"a folder of {objective!r}") for folder in folders]
+    return list(checked_kind([names] if isinstance(names, str) else names, Sequence[str], f"folders of {objective!r}"))
 
 
 def _dialogues(

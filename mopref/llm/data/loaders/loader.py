@@ -58,8 +58,8 @@ def read_rows(
     Raises:
         FileNotFoundError: no such file, folder or data set, or a folder without data files.
         ValueError: a limit below 1, a subset or revision of what has none, several subsets of which none is named, a
-            file of another kind, a missing folder or split, no rows at all, or a file that cannot be read; row and line
-            are named.
+            file of another kind, a missing folder or split, the root of the file system, no rows at all, or a file
+            that cannot be read; row and line are named.
         TypeError: a source that is no path, a split that is no text, or a limit that is no whole number.
     """
     if not isinstance(source, str | os.PathLike):
@@ -76,7 +76,7 @@ def read_rows(
         raise ValueError(f"subset is {subset!r}, but {path} is a single file, which has none: leave it out.")
     if is_folder:
         _require_folder(path, folder)
-        rows = _data_set_rows(str(source), split, folder, label_columns, subset=subset)
+        rows = _data_set_rows(_absolute(path), split, folder, label_columns, subset=subset)
     elif os.path.isfile(path):
         rows = file_rows(path, _kind_of(path, folder), path.name, label_columns)
     else:
@@ -98,6 +98,14 @@ def _kind_of(path: Path, folder: str | None) -> str:
             "also with .gz."
         )
     return kind
+
+
+def _absolute(path: Path) -> str:
+    """The path of a folder from the root; ``datasets`` names a data set by its last part, which "." has not."""
+    absolute = Path(os.path.abspath(path))
+    if absolute == absolute.parent:
+        raise ValueError(f"{path} is the root of the file system: give the folder of the data set itself.")
+    return str(absolute)
 
 
 def _require_folder(path: Path, folder: str | None) -> None:

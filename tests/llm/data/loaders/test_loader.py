@@ -175,6 +175,23 @@ def test_splits_of_a_folder(tmp_path, write_lines):
             numbers(split)
 
 
+@pytest.mark.parametrize(
+    ("here", "source"),
+    [("data", "."), ("data", "./"), ("data", "../data"), ("data/part", ".."), ("data/part", "../"), (".", "data/.")],
+)
+def test_a_folder_by_a_relative_path(tmp_path, monkeypatch, write_lines, here, source):
+    (tmp_path / "data" / "part").mkdir(parents=True)
+    write_lines(tmp_path / "data" / "train.jsonl", [{"text": "red"}])
+    monkeypatch.chdir(tmp_path / here)
+    assert [dict(row) for row in read_rows(source, "train", None)] == [{"text": "red"}]
+
+
+@pytest.mark.parametrize("source", ["/", "//", "/tmp/.."])
+def test_the_root_of_the_file_system_is_no_data_set(source):
+    with pytest.raises(ValueError, match="is the root of the file system: give the folder"):
+        read_rows(source, "train", None)
+
+
 def test_a_folder_that_datasets_reads_in_its_own_way(tmp_path):
     """Files of other kinds, here plain text, come as the columns that datasets makes of them."""
     (tmp_path / "train.txt").write_text("one\ntwo\n", encoding="utf-8")
