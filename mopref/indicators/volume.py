@@ -96,6 +96,5 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
         warn(
             f"the hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
             f"4 objectives with many points ({_EXACT_LIMITS}). Say so where you show it, or use fewer points.",
-            UserWarning,
         )
     return result.value

@@ -137,5 +137,5 @@ def test_paths_that_are_there_become_whole(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
 def test_what_no_folder_can_be_called_is_refused(tmp_path, name):
-    with pytest.raises(RecipeError, match=r"^output is '.+': (it has a character|a name in it has more)"):
+    with pytest.raises(RecipeError, match=r"^output: the folder is '.+': (it has a character|a name in it has more)"):
         check_new_folder(tmp_path / name)
