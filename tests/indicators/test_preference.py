@@ -147,6 +147,18 @@ def test_what_is_as_good_as_the_reference_point_in_an_objective_is_not_on_the_wa
     assert angle == pytest.approx(135.0)
 
 
+class UpOnly(AlongPreference):
+    """Has minimisers above its point alone."""
+
+    def backward_direction(self, preferences):
+        return None
+
+
+def test_where_there_is_no_way_back_all_is_seen_from_the_way_up():
+    assert scalarizer_cross_angle([[0.0, 0.0]], [[0.5, 0.5]], UpOnly(ideal=[1.0, 1.0])) == pytest.approx(180.0)
+    assert scalarizer_cross_angle([[0.0, 0.0]], [[0.5, 0.5]], AlongPreference(ideal=[1.0, 1.0])) == pytest.approx(0.0)
+
+
 def test_cross_angle_of_a_scalarizer_that_aims_nowhere():
     with pytest.raises(ValueError, match="Linear aims in no direction"):
         scalarizer_cross_angle([[1.0, 2.0]], [[0.5, 0.5]], Linear())
