@@ -44,6 +44,11 @@ _OF_RLHF = ("tests/objectives/test_rlhf.py", "tests/objectives/test_rlhf_gradien
 _PYTEST = tuple("-x -q --tb=no -p no:cacheprovider -p no:unraisableexception -p no:threadexception".split())
 # Source files with the tests that are to notice, the nearest first.
 TARGETS: dict[str, tuple[str, ...]] = {
+    "mopref/scalarizer.py": (
+        "tests/test_scalarizer.py",
+        "tests/scalarizers/test_tchebycheff.py",
+        "tests/scalarizers/test_every_scalarizer.py",
+    ),
     **{
         f"scalarizers/{name}.py": (f"tests/scalarizers/test_{name}.py", *_OF_EVERY_SCALARIZER)
         for name in _SCALARIZERS

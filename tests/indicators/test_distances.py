@@ -42,3 +42,17 @@ def test_a_front_has_no_distance_to_itself():
     front = sphere(50, 3)
     assert [d(front, front) for d, _ in DISTANCES] == [0.0] * 4
     assert fill_distance(front, front) == 0.0
+
+
+@pytest.mark.parametrize("distance", [igd, igd_plus, gd, gd_plus, fill_distance])
+@pytest.mark.parametrize(("own", "known"), [(2, 3), (3, 2)])
+def test_points_on_more_or_fewer_objectives_than_the_front_are_refused(distance, own, known):
+    message = rf"values have {own} objectives \(shape \(1, {own}\)\), but front has {known} \(shape \(4, {known}\)\)"
+    with pytest.raises(ValueError, match=message):
+        distance([[1.0] * own], [[1.0] * known] * 4)
+
+
+def test_as_many_objectives_as_python_has_no_single_number_for():
+    points, front = [[0.0] * 300], [[1.0] * 300]
+    assert igd(points, front) == pytest.approx(math.sqrt(300))
+    assert igd_plus(points, front) == 0.0

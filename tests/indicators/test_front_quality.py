@@ -65,6 +65,20 @@ def test_sparsity_by_hand():
     assert sparsity([[0.0, 0.0], [2.0, 2.0], [1.0, 3.0]], maximize=True) == 1.0
 
 
+def test_sparsity_of_three_objectives_goes_along_the_first_then_the_second():
+    # (0, 5, 1), (1, 0, 2), (2, 1, 0): squared gaps 27 and 6 over 3 · 2; along the last objective 21 and 27.
+    assert sparsity([[2.0, 1.0, 0.0], [0.0, 5.0, 1.0], [1.0, 0.0, 2.0]]) == 5.5
+    # (0, 1, 2), (0, 2, 1), (1, 0, 3): 2 and 9.
+    assert sparsity([[0.0, 2.0, 1.0], [1.0, 0.0, 3.0], [0.0, 1.0, 2.0]]) == pytest.approx(11 / 6)
+
+
+def test_spacing_takes_a_direction_for_each_objective():
+    points = [[0.0, 3.0], [0.0, 4.0], [4.0, 0.0]]
+    assert spacing(points, maximize=[True, False]) == spacing(points)
+    with pytest.raises(ValueError, match=r"maximize has shape \(3,\), but there are 2"):
+        spacing(points, maximize=[True, False, True])
+
+
 def test_spacing_by_hand():
     points = [[0.0, 3.0], [0.0, 4.0], [4.0, 0.0]]
     assert spacing(points) == pytest.approx(np.std([1, 1, 5]))

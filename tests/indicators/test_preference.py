@@ -1,6 +1,7 @@
 """Indicators of agreement between preferences and values: by hand, and under scalarizers."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,13 @@ def test_inner_product_by_hand():
     assert inner_product(preferences, values, maximize=True) == (1 + 6 + 2) / 2
     assert inner_product(preferences, values) == -(1 + 6 + 2) / 2
     assert inner_product(preferences, values, maximize=[True, False]) == (1 - 6 + 2) / 2
+
+
+def test_inner_product_of_more_rows_than_objectives_and_of_fractions():
+    """(1/4 + 3/8), 1/2 and 2: a mean over three rows, none of them rounded."""
+    preferences, values = [[0.25, 0.75], [1.0, 0.0], [0.0, 1.0]], [[1.0, 0.5], [0.5, 9.0], [9.0, 2.0]]
+    assert inner_product(preferences, values, maximize=True) == pytest.approx(3.125 / 3)
+    assert inner_product(preferences, values) == pytest.approx(-3.125 / 3)
 
 
 def test_cross_angle_by_hand():
@@ -39,6 +47,8 @@ def test_preference_regret_by_hand():
     regret = preference_regret([[1.0, 4.0], [0.5, 3.0], [5.0, 2.0]])
     assert regret.per_preference.tolist() == [0.5, 1.0]
     assert (regret.mean, regret.max) == (0.75, 1.0)
+    # As many points as preferences: nothing but their own.
+    assert preference_regret([[1.0, 4.0], [0.5, 3.0]]).per_preference.tolist() == [0.5, 0.0]
     assert preference_regret([1.0, 2.0], [1.5, 2.0]).per_preference.tolist() == [-0.5, 0.0]
     for wrong in ([[1.0, 2.0]], [1.0], np.empty((0, 0))):
         with pytest.raises(ValueError, match="scalarized has shape"):
@@ -137,6 +147,18 @@ def test_what_is_as_good_as_the_reference_point_in_an_objective_is_not_on_the_wa
     assert angle == pytest.approx(135.0)
 
 
+class UpOnly(AlongPreference):
+    """Has minimisers above its point alone."""
+
+    def backward_direction(self, preferences):
+        return None
+
+
+def test_where_there_is_no_way_back_all_is_seen_from_the_way_up():
+    assert scalarizer_cross_angle([[0.0, 0.0]], [[0.5, 0.5]], UpOnly(ideal=[1.0, 1.0])) == pytest.approx(180.0)
+    assert scalarizer_cross_angle([[0.0, 0.0]], [[0.5, 0.5]], AlongPreference(ideal=[1.0, 1.0])) == pytest.approx(0.0)
+
+
 def test_cross_angle_of_a_scalarizer_that_aims_nowhere():
     with pytest.raises(ValueError, match="Linear aims in no direction"):
         scalarizer_cross_angle([[1.0, 2.0]], [[0.5, 0.5]], Linear())
@@ -203,3 +225,30 @@ def test_numbers_that_are_not_finite_and_wrong_shapes_raise(bad):
         scalarizer_regret(good, weights, scalarizer, spoilt)
     with pytest.raises(ValueError, match=r"2 objectives .*but best_values has 3"):
         scalarizer_regret(good, weights, scalarizer, [[1.0, 2.0, 3.0]])
+
+
+@pytest.mark.parametrize(("rows", "others"), [((1, 2), (2, 2)), ((2, 2), (1, 2)), ((1, 2), (1, 3)), ((1, 3), (1, 2))])
+def test_rows_that_do_not_belong_together_are_refused_whichever_are_more(rows, others):
+    scalarizer = AlongPreference(ideal=[0, 0])
+    for call, second in (
+        (lambda: inner_product(np.ones(others), np.ones(rows)), "preferences"),
+        (lambda: cross_angle(np.ones(rows), np.ones(others), [0.0] * rows[1]), "directions"),
+        (lambda: scalarizer_cross_angle(np.ones(rows), np.ones(others), scalarizer), "preferences"),
+        (lambda: scalarizer_regret(np.ones(rows), np.ones(others), scalarizer), "preferences"),
+    ):
+        message = rf"values have shape {re.escape(str(rows))} and {second} {re.escape(str(others))}"
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("indicator", [scalarizer_cross_angle, scalarizer_regret])
+def test_what_is_no_scalarizer_is_named(indicator):
+    with pytest.raises(TypeError, match="scalarizer is 'linear', of type str: give a Scalarizer"):
+        indicator([[1.0, 2.0]], [[0.5, 0.5]], "linear")
+
+
+def test_known_values_on_fewer_objectives_are_refused_and_on_300_taken():
+    with pytest.raises(ValueError, match=r"values have 3 objectives .*but best_values has 2"):
+        scalarizer_regret([[1.0, 2.0, 3.0]], [[0.5, 0.5, 0.0]], Linear(), [[1.0, 2.0]])
+    ones, weights = np.ones((1, 300)), np.full((1, 300), 1 / 300)
+    assert scalarizer_regret(ones, weights, Linear(), np.zeros((2, 300))).max == pytest.approx(1.0)

@@ -111,6 +111,7 @@ def test_hypervolume_says_when_it_is_approximate():
     [
         (4, 600, True),
         (5, 5000, True),
+        (5, 5001, False),
         (6, 500, True),
         (6, 501, False),
         (7, 100, True),
@@ -118,7 +119,8 @@ def test_hypervolume_says_when_it_is_approximate():
         (8, 1, False),
     ],
 )
-def test_where_exact_ends(m, n, exact):
+def test_where_exact_ends(m, n, exact, monkeypatch):
+    monkeypatch.setattr("mopref.indicators.volume._APPROXIMATION_SAMPLES", 64)  # the value is not looked at
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the function that returns the method must not warn
         assert hypervolume_with_method(sphere(n, m), [1.1] * m).exact is exact
@@ -128,6 +130,22 @@ def test_exact_limit_counts_only_points_that_matter():
     points = np.vstack([sphere(100, 7), sphere(100, 7) + 0.01, sphere(100, 7) + 5])
     assert hypervolume_with_method(points, [1.1] * 7).exact
     assert not hypervolume_with_method(np.vstack([points, sphere(50, 7, seed=1)]), [1.1] * 7).exact
+
+
+def test_exact_limit_does_not_count_points_on_the_side_of_the_box():
+    """They are not dominated, since each is better in another objective, but add nothing."""
+    inside, side = sphere(100, 7), sphere(20, 7, seed=1) - 0.1
+    side[:, 0] = 1.1
+    assert hypervolume_with_method(inside, [1.1] * 7) == hypervolume_with_method(np.vstack([inside, side]), [1.1] * 7)
+    assert hypervolume_with_method(inside, [1.1] * 7).exact
+
+
+def test_the_approximation_is_moocores_of_points_that_have_one_size():
+    """By 2¹⁸ = 262,144 directions, as those of which the docstring tells the errors."""
+    points, reference = sphere(60, 8), np.full(8, 1.1)
+    size = reference - points.min(axis=0)
+    unit = moocore.hv_approx((points - reference) / size, ref=np.zeros(8), nsamples=262_144, method="Rphi-FWE+")
+    assert hypervolume_with_method(points, reference).value == pytest.approx(unit * np.prod(size), rel=1e-12)
 
 
 def test_the_approximation_is_as_good_as_the_docstring_says():

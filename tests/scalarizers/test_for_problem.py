@@ -63,3 +63,23 @@ def test_unknown_names_and_points_are_refused():
         scalarizer_for_problem("linear", Unknown())
     with pytest.raises(ValueError, match="unknown scalarizer 'lineal'"):
         scalarizer_for_problem("lineal", ZDT1())
+
+
+@pytest.mark.parametrize("missing", ["ideal_point", "nadir_point"])
+def test_one_unknown_point_is_one_too_many(missing):
+    problem = ZDT1()
+    setattr(problem, missing, None)
+    with pytest.raises(ValueError, match="the ideal and nadir points of ZDT1 are not known: use Normalized"):
+        scalarizer_for_problem("linear", problem)
+
+
+def test_what_is_no_problem_is_named():
+    with pytest.raises(TypeError, match=r"problem is 'zdt1', of type str: give a Problem\."):
+        scalarizer_for_problem("linear", "zdt1")
+
+
+def test_its_arguments_have_names_and_a_convention_is_told_by_its_own():
+    made = scalarizer_for_problem(name="linear", problem=ZDT1())
+    torch.testing.assert_close(made(LOSSES, PREFERENCES), scalarizer_for_problem("linear", ZDT1())(LOSSES, PREFERENCES))
+    with pytest.raises(TypeError, match="positional"):
+        scalarizer_for_problem("pbi", ZDT1(), "ray")

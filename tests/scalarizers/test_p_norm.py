@@ -61,6 +61,20 @@ def test_gradient_is_finite_where_the_formula_has_a_kink(p, gap, dtype):
         value_and_gradient(PNorm(ideal=point, p=p), [z + g for z, g in zip(point, gap, strict=True)], lam, dtype)
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_at_the_ideal_point_the_slope_is_the_one_along_the_diagonal(p):
+    """λ_i m^(1/p − 1), which at f − z = t/λ is the norm's own slope for every t > 0; each row by its own λ."""
+    point, lam = tensor([1.0, 2.0, 3.0]), tensor([[0.25, 0.25, 0.5], [0.5, 0.3, 0.2], [1 / 3] * 3])
+    losses = point.expand(3, 3).clone().requires_grad_()
+    values = PNorm(ideal=[1, 2, 3], p=p)(losses, lam)
+    assert values.tolist() == [0.0, 0.0, 0.0]
+    values.sum().backward()
+    torch.testing.assert_close(losses.grad, lam * 3 ** (1 / p - 1))
+    near = (point + 0.1 / lam).requires_grad_()
+    PNorm(ideal=[1, 2, 3], p=p)(near, lam).sum().backward()
+    torch.testing.assert_close(near.grad, losses.grad, rtol=tolerance(1e-7), atol=0)
+
+
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 1e4])
 def test_it_bears_a_loss_that_rounding_put_below_the_ideal_point(p):
     """A naive power of −1e-7 is NaN for p = 1.5."""

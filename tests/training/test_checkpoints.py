@@ -174,12 +174,12 @@ def test_which_steps_are_saved(step, last, due, tmp_path):
 
 def test_checkpoints_of_another_run_neither_count_nor_go(tmp_path):
     """Copied in to be compared, or planted: they made a run remove its own."""
-    others = [empty_checkpoint(tmp_path, step, attempt=9) for step in (100, 102)]
+    others = [empty_checkpoint(tmp_path, step, attempt=9) for step in (1, 100, 102)]
     checkpoints = Checkpoints(
         TrainerConfig(output_dir=tmp_path, checkpoint_every=2, keep_checkpoints=1),
         lambda manifest: manifest["attempt"] < 9,
     )
     own = [empty_checkpoint(tmp_path, step) for step in (2, 4)]
     checkpoints.wrote(4, ())
-    assert [folder.is_dir() for folder in (*others, *own)] == [True, True, False, True]
+    assert [folder.is_dir() for folder in (*others, *own)] == [True, True, True, False, True]
     assert checkpoints.newest() == own[1]

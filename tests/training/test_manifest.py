@@ -163,8 +163,24 @@ def test_only_plain_files_of_the_folder_are_read(kind, name, folder, tmp_path_fa
         check_files(folder, read_manifest(folder) if name == MANIFEST else manifest, ["one"])
 
 
+@pytest.mark.parametrize(("step", "attempt"), [(0, 1), (2**62 - 1, 2**62 - 1)])
+def test_the_smallest_and_the_largest_counts_are_read(step, attempt, tmp_path):
+    write_manifest(tmp_path, ABOUT | {"step": step, "attempt": attempt}, [])
+    manifest = read_manifest(tmp_path)
+    assert (manifest["step"], manifest["attempt"]) == (step, attempt)
+
+
 @pytest.mark.parametrize(
-    "change", [{"step": True}, {"step": -1}, {"attempt": 0}, {"attempt": True}, {"attempt": 10**400}]
+    "change",
+    [
+        {"step": True},
+        {"step": -1},
+        {"step": 2**62},
+        {"attempt": 0},
+        {"attempt": True},
+        {"attempt": 2**62},
+        {"attempt": 10**400},
+    ],
 )
 def test_counts_that_nothing_could_go_on_from(change, folder):
     manifest = json.loads((folder / "manifest.json").read_text())
