@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mopref._arrays import Array, real_array
 from mopref._repr import short_repr
-from mopref.setting_types import checked_count, checked_seed, python_value
+from mopref.setting_types import check_numbers, checked_count, checked_seed, python_value
 
 __all__ = ["BootstrapMeans", "bootstrap_means", "checked_level", "percentile_interval"]
 
@@ -74,6 +74,7 @@ def bootstrap_means(values: Any, counted: Any, units: Any, *, resamples: int = 1
             "not count and say so."
         )
     sums, numbers = _by_unit(array, places), _by_unit(flags.astype(np.float64), places)
+    check_numbers({"resamples": count, "units": sums.shape[-1]})
     weights = _drawn_times(count, sums.shape[-1], generator)
     resampled = _ratio(_weighted(weights, sums), _weighted(weights, numbers))
     resampled[:, np.broadcast_to((numbers > 0).sum(axis=-1) < 2, resampled.shape[1:])] = np.nan
@@ -136,7 +137,12 @@ def checked_level(level: Any, name: str = "level") -> float:
 
 def _checked_flags(counted: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """The flags with as many axes as values have, of length 1 where they were given so, and one for each row."""
-    flags = np.asarray(counted.detach().cpu() if hasattr(counted, "detach") else counted)
+    try:
+        flags = np.asarray(counted.detach().cpu() if hasattr(counted, "detach") else counted)
+    except (ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"counted is no rectangular array of bools ({error}): give True for a row that counts."
+        ) from error
     if flags.dtype != np.bool_:
         raise TypeError(f"counted is of type {flags.dtype}: give bools, True for a row that counts.")
     try:
@@ -151,15 +157,15 @@ def _checked_flags(counted: Any, shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 def _places_of_units(units: Any, rows: int) -> NDArray[np.intp]:
     """For each row the place of its unit in their order, ``(rows,)``."""
-    if isinstance(units, str | bytes | Mapping | Set | Iterator) or not hasattr(units, "__len__"):
+    if isinstance(units, str | bytes | Mapping | Set | Iterator) or not _is_list(units):
         raise ValueError(f"units are {short_repr(units)}, which is no list of labels: give one for each row.")
     # Tensors and the numbers of an array are told apart by their identity or their type, not by what they hold.
     labels: list[Any] = units.tolist() if hasattr(units, "tolist") else list(units)
-    labels = [label.item() if hasattr(label, "item") else label for label in labels]
+    labels = [label.item() if getattr(label, "ndim", None) == 0 else label for label in labels]
     if len(labels) != rows:
         raise ValueError(f"there are {len(labels)} units, but values has {rows} rows: give one for each row.")
     for row, label in enumerate(labels):
-        if not isinstance(label, Hashable) or label is None or label != label:
+        if hasattr(label, "ndim") or not isinstance(label, Hashable) or label is None or label != label:
             raise ValueError(f"the unit of row {row} is {label!r}: give a label that is the same for rows of a prompt.")
     found = dict.fromkeys(labels)
     try:
@@ -168,6 +174,11 @@ def _places_of_units(units: Any, rows: int) -> NDArray[np.intp]:
         order = list(found)
     places = {label: place for place, label in enumerate(order)}
     return np.array([places[label] for label in labels], dtype=np.intp)
+
+
+def _is_list(units: Any) -> bool:
+    """Whether units are many: an array of no dimension has a length by its type alone."""
+    return hasattr(units, "__len__") and getattr(units, "ndim", 1) != 0
 
 
 def _by_unit(rows: Array, places: NDArray[np.intp]) -> Array:

@@ -355,10 +355,10 @@ def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
         tensor([1., 1., 0., 0.])
     """
     check_numbers({"rows": rows})
-    if rows < 1 or preferences.ndim == 0 or len(preferences) == 0:
+    if rows < 1 or preferences.ndim != 2 or len(preferences) == 0:
         raise ValueError(
-            f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and one "
-            "preference."
+            f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and "
+            "preferences (G, m), one at least."
         )
     if rows % len(preferences):
         raise ValueError(

@@ -1,5 +1,6 @@
 """Preference vectors: validation at the boundary, evenly spread lattices, and parts of equal volume."""
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from mopref._kept_array import read_array, write_array
 from mopref._labels import check_labels, column_of, described, labels_of, listed
 from mopref._repr import short_repr
 from mopref._warning import warn
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.setting_types import check_numbers, python_value
 
 __all__ = ["SUM_TOLERANCE", "simplex_cells", "simplex_lattice", "uniform_preferences", "validate_preferences"]
@@ -97,7 +98,7 @@ def _names_of(objectives: int | Sequence[str]) -> Sequence[str]:
         names = tuple(objectives)
         if not names:
             raise ValueError("objectives hold no name: at least one objective is needed.")
-        return names
+        return checked_texts(names, "objectives")
     count = python_value(objectives, int, "objectives")
     if count < 1:
         raise ValueError(f"objectives is {count}: at least one objective is needed.")
@@ -144,7 +145,10 @@ def _weight(preference: Any, weight: Any, name: str) -> Tensor:
         raise ValueError(
             f"the preference {described(preference)} has the weight {short_repr(weight)} for {name}: give a number."
         )
-    return _tensor(float(number), weight)
+    try:
+        return _tensor(float(number), weight)
+    except OverflowError:  # Beyond any float, and so no weight, which is said as of an infinite one.
+        return _tensor(math.inf if number > 0 else -math.inf, weight)
 
 
 def _tensor(numbers: Any, like: Any) -> Tensor:

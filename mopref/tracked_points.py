@@ -92,7 +92,7 @@ class TrackedIdeal(OptionsRepr):
             return
         _check_losses(losses)
         self.check_objectives(losses.shape[-1])
-        lowest = losses.detach().double().cpu().reshape(-1, losses.shape[-1]).amin(dim=0)
+        lowest = _finite_rows(losses).amin(dim=0)
         self._lowest = lowest if self._lowest is None else torch.minimum(self._lowest, lowest)
 
     def state_dict(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class TrackedNadir(OptionsRepr):
             return
         _check_losses(losses)
         self.check_objectives(losses.shape[-1])
-        rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
+        rows = _finite_rows(losses)
         # cat copies: the caller's tensor may change later.
         self._remember(torch.cat([rows] if self._rows is None else [self._rows, rows])[-self.window :])
 
@@ -204,10 +204,22 @@ def _check_losses(losses: Tensor) -> None:
         raise ValueError(f"losses have shape {tuple(losses.shape)}: give (…, m), one column for each objective.")
 
 
+def _finite_rows(losses: Tensor) -> Tensor:
+    """The losses as rows ``(N, m)``; one that is not finite would be the point's for ever."""
+    rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
+    if not rows.isfinite().all():
+        row, column = (int(i) for i in (~rows.isfinite()).nonzero()[0])
+        raise ValueError(
+            f"the loss of objective {column} is {rows[row, column].item()} in row {row}: no point can be tracked from "
+            "it, so find out why it diverged."
+        )
+    return rows
+
+
 def _state_entry(state: Any, name: str, dimensions: int) -> Tensor | None:
     """A tensor of a state, of so many dimensions; ``None`` where nothing was observed."""
-    if not isinstance(state, Mapping) or name not in state:
-        raise ValueError(f"the state has no {name!r}: give what state_dict() of the same part returned.")
+    if not isinstance(state, Mapping) or set(state) != {name}:
+        raise ValueError(f"the state is not one of {name!r} alone: give what state_dict() of the same part returned.")
     if state[name] is None:
         return None
     entry: Tensor = checked_kind(state[name], Tensor, name)

@@ -47,7 +47,7 @@ class Quadratic(Problem):
         names: Sequence[str] | None = None,
     ) -> None:
         points = torch.as_tensor(centers, dtype=torch.float64).detach().clone()
-        if points.ndim != 2 or not points.isfinite().all():
+        if points.ndim != 2 or points.numel() == 0 or not points.isfinite().all():
             raise ValueError(
                 f"centers have shape {tuple(points.shape)}: give finite numbers, one row for each objective, one "
                 "column for each variable."

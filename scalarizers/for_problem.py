@@ -1,5 +1,6 @@
 """A scalarizer by name, with the points it needs taken from a problem whose front is known."""
 
+from inspect import signature
 from typing import Any, Protocol, cast
 
 from torch import Tensor
@@ -12,6 +13,10 @@ from mopref.scalarizer import Scalarizer
 from .normalized import Normalized
 
 __all__ = ["scalarizer_for_problem"]
+
+
+# Options that are the problem's own points here.
+_POINTS = ("ideal", "nadir", "reference_point")
 
 
 class _KnownPoints(Protocol):
@@ -66,4 +71,12 @@ def scalarizer_for_problem(
         )
     if len(kind.conventions) > 1:
         options["convention"] = convention
+    parameters = {**signature(kind.between).parameters, **signature(kind).parameters}
+    known = [option for option in parameters if option not in (*_POINTS, "options")]
+    unknown = next((option for option in options if option not in known), None)
+    if unknown is not None:
+        raise ValueError(
+            f"scalarizer {name!r} has no option {unknown!r} here, where its points are the problem's: it has "
+            f"{', '.join(known) or 'none'}."
+        )
     return Normalized(kind.between([0.0] * m, [1.0] * m, **options), ideal=ideal, nadir=nadir)

@@ -113,3 +113,12 @@ def test_a_text_becomes_a_path_where_only_a_path_is_meant():
     assert checked_kind("a", Path | None, "folder") == Path("a")
     assert checked_kind(None, Path | None, "folder") is None
     assert checked_kind("a", str | Path, "folder") == "a"
+
+
+@pytest.mark.parametrize("annotation", [Sequence[str], list[str] | None, tuple[str, ...], Sequence[str] | str])
+def test_a_list_of_texts_holds_texts_alone(annotation):
+    right = ("a", "b") if annotation == tuple[str, ...] else ["a", "b"]
+    assert checked_kind(right, annotation, "names") is right
+    with pytest.raises(TypeError, match=r"names\[1\] is of type dict: give a text"):
+        checked_kind(type(right)(["a", {}]), annotation, "names")
+    assert checked_kind(None, list[str] | None, "names") is None

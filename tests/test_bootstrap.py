@@ -224,3 +224,19 @@ def test_a_level_is_a_share(level):
 def test_what_has_no_quantiles_is_refused(resampled, message):
     with pytest.raises(ValueError, match=f"resampled has {message}"):
         percentile_interval(resampled)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "error", "message"),
+    [
+        ({"counted": [np.ones(2), [1.0]]}, TypeError, "counted is no rectangular array of bools"),
+        ({"units": np.array(1.0)}, ValueError, "which is no list of labels"),
+        ({"units": ["a", torch.ones(2, 2)]}, ValueError, "the unit of row 1 is"),
+        ({"resamples": 2**63}, ValueError, "resamples is .* too many to hold"),
+    ],
+)
+def test_flags_units_and_counts_that_are_none_are_refused(spoilt, error, message):
+    right = {"values": np.ones((3, 2)), "counted": np.ones((3, 2), bool), "units": ["a", "b"], "resamples": 5}
+    assert bootstrap_means(**right).means.tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(error, match=message):
+        bootstrap_means(**{**right, **spoilt})

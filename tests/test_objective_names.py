@@ -2,6 +2,7 @@
 
 import pytest
 
+from mopref import Objective
 from mopref.objective_names import check_row_names, check_same_names, checked_names, numbered_names
 
 OWN = ("helpful", "harmless")
@@ -65,3 +66,15 @@ def test_names_that_act_on_a_terminal_are_refused(name):
         checked_names(("helpful", name))
     assert str(error.value).isprintable()
     assert checked_names(("größe", "नी", "not harmful")) == ("größe", "नी", "not harmful")
+
+
+@pytest.mark.parametrize("names", [2, -1588, None, "ab", ("a", "a"), ("a", 3), ()])
+def test_the_names_of_an_own_objective_are_looked_at_when_they_are_counted(names):
+    class Own(Objective):
+        def losses(self, model, batch, preferences):
+            raise NotImplementedError
+
+    objective = Own()
+    objective.names = names
+    with pytest.raises(ValueError, match=r"Own\.names is .*: give a sequence of distinct texts"):
+        _ = objective.num_objectives

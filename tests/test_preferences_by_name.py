@@ -394,3 +394,15 @@ def test_names_are_looked_for_among_any_number_of_objectives_without_looking_at_
             validate_preferences({"objective 0": 0.25, name: 0.75}, 3)
     named = validate_preferences({"objective 1": 0.75, "objective 0": 0.25}, 2)
     assert named.tolist() == [[0.25, 0.75]]
+
+
+@pytest.mark.parametrize("weight", [10**400, -(10**400)])
+def test_a_weight_beyond_any_number_is_refused_as_an_infinite_one_is(weight):
+    with pytest.raises(ValueError, match=r"weight -?inf for helpful, which is not finite"):
+        validate_preferences({"harmless": 0.75, "helpful": weight}, NAMES)
+
+
+@pytest.mark.parametrize("name", [None, np.ones(2), [["deep"]], 3])
+def test_objectives_are_named_by_texts(name):
+    with pytest.raises(TypeError, match=r"objectives\[1\] is of type .*: give a text"):
+        validate_preferences({"harmless": 0.75, "helpful": 0.25}, ("helpful", name))

@@ -145,3 +145,21 @@ def test_losses_of_another_number_of_objectives_are_none_of_this_point(kind):
         with pytest.raises(ValueError, match=r"has 2 numbers, but there are \d objectives: give one for each"):
             point.observe(other)
     assert point.point.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("kind", [TrackedIdeal, TrackedNadir])
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_not_tracked(kind, loss):
+    """It would be the point's for ever."""
+    point = kind()
+    point.observe(torch.tensor([1.0, 2.0]))
+    with pytest.raises(ValueError, match=f"the loss of objective 1 is {loss} in row 1: no point can be tracked"):
+        point.observe(torch.tensor([[0.5, 0.5], [0.5, loss]]))
+    assert point.point.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(TrackedIdeal, "lowest"), (TrackedNadir, "rows")])
+def test_a_state_with_more_in_it_is_another_parts(kind, name):
+    for state in ({name: None, "more": 1.0}, {}, [name]):
+        with pytest.raises(ValueError, match=f"the state is not one of '{name}' alone"):
+            kind().load_state_dict(state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mopref._checked_files import MAX_DESCRIPTION_BYTES, parsed_description, parsed_json, regular_file
 from mopref._paths import checked_path
+from mopref._repr import short_repr
 from mopref._write_ahead import current_file
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
@@ -57,7 +58,7 @@ def checked_folder(folder: Any, name: str = "folder") -> Path:
         ValueError: an empty one, which would stand for the folder that the program runs in, or what no path can be.
     """
     if not isinstance(folder, str | os.PathLike) or not isinstance(os.fspath(folder), str):
-        raise TypeError(f"{name} is {folder!r:.80}, a {type(folder).__name__}: give the path of a folder.")
+        raise TypeError(f"{name} is {short_repr(folder)}, a {type(folder).__name__}: give the path of a folder.")
     path = checked_path(folder, name)
     if not os.fspath(folder):
         raise ValueError(f"{name} is '', which names no folder: give its path, '.' for the current one.")

@@ -1,6 +1,5 @@
 """Fronts that are to be compared: read from runs or files, named apart, and refused where they do not compare."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mopref._arrays import Array, as_vector
+from mopref._arrays import Array, real_array
 from mopref._terminal import visible_line
 from mopref.argument_kinds import checked_fields, checked_path
 from mopref.front import Front
@@ -90,12 +89,13 @@ def common_reference_point(runs: Sequence[ComparedRun], given: Sequence[float] |
     """
     names = runs[0].front.names
     if given is not None:
-        if len(given) != len(names) or not all(map(math.isfinite, given)):
+        point = real_array(given, "reference_point")
+        if point.shape != (len(names),) or not np.isfinite(point).all():
             raise RunFolderError(
-                f"the reference point is {', '.join(map(str, given))}, but the objectives are {', '.join(names)}: give "
-                "one finite number for each, in this order (--reference-point)."
+                f"the reference point is {', '.join(map(str, point.ravel().tolist()))}, but the objectives are "
+                f"{', '.join(names)}: give one finite number for each, in this order (--reference-point)."
             )
-        return as_vector(given, len(names), "reference_point")
+        return point
     known = {run.name: _own_reference_point(run) for run in runs}
     told = {name: point for name, point in known.items() if point is not None}
     if not told:

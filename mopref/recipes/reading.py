@@ -288,7 +288,13 @@ def recipe_text(recipe: Recipe, with_help: bool = False) -> str:
                 yield f"{indent}{setting.name}:"
                 yield from lines(value, f"{indent}  ")
             else:
-                plain = json.loads(json.dumps(asdict(value) if isinstance(value, PartSettings) else _plain(value)))
+                try:
+                    written = json.dumps(asdict(value) if isinstance(value, PartSettings) else _plain(value))
+                except (TypeError, ValueError, RecursionError) as error:
+                    raise RecipeError(
+                        setting.name, f"cannot be written into a file ({error}): take numbers and texts."
+                    ) from error
+                plain = json.loads(written)
                 text = yaml.safe_dump({setting.name: plain}, sort_keys=False, allow_unicode=True, width=110)
                 yield from (f"{indent}{line}" for line in text.splitlines())
 

@@ -351,3 +351,11 @@ def test_a_set_is_written_whole_or_not_at_all(model, tmp_path):
     with pytest.raises(ValueError, match="cannot be exported"):
         other.export_lora_set(tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+def test_a_folder_that_cannot_be_shown_is_refused_as_any_other():
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(TypeError, match=r"folder is .*, a list: give the path of a folder"):
+        checked_folder(deep)

@@ -88,3 +88,9 @@ def test_quadratics_that_are_none_are_refused(centers, matrices, message):
 def test_preferences_off_the_simplex_have_no_optimum():
     with pytest.raises(ValueError, match="sums to"):
         Quadratic([[0.0], [1.0]]).optimum([[0.5, 0.6]])
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (0, 2), (0, 0)])
+def test_no_centres_are_refused(shape):
+    with pytest.raises(ValueError, match=r"centers have shape .*: give finite numbers, one row for each objective"):
+        Quadratic(torch.ones(shape))

@@ -1,6 +1,7 @@
 """Which fronts compare: what is refused, which reference point counts, and what is warned of."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -245,3 +246,9 @@ def test_a_run_of_other_parts_is_refused(pair):
     for field, message in (("name", "give a text"), ("front", "give a Front"), ("settings", "give a dict or None")):
         with pytest.raises(TypeError, match=f"{field} is 3, of type int: {message}"):
             replace(run, **{field: 3})
+
+
+@pytest.mark.parametrize("given", [(1,), (1, 2, 3), (1, math.nan), np.ones((2, 0)), np.ones((2, 2)), [[1], [2]]])
+def test_a_reference_point_of_another_shape_is_refused(pair, given):
+    with pytest.raises(RunFolderError, match=r"the reference point is .*, but the objectives are .*: give one finite"):
+        common_reference_point(read_runs(pair), given)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -236,3 +236,10 @@ def test_a_flag_of_blanks_is_refused_in_words(tmp_path, flag):
     (tmp_path / "recipe.yaml").write_text("objectives: [a, b]\n")
     with pytest.raises(RecipeError, match=r"flags begin with --"):
         load_recipe(tmp_path / "recipe.yaml", [flag, "--training.steps", "3"])
+
+
+def test_a_recipe_that_no_file_holds_is_not_written(load, tmp_path):
+    recipe = load()
+    spoilt = replace(recipe, data=replace(recipe.data, options={"key": b"bytes"}))
+    with pytest.raises(RecipeError, match=r"cannot be written into a file \(.*bytes.*\): take numbers"):
+        recipe_text(spoilt)

@@ -30,3 +30,10 @@ def test_an_invalid_option_raises_and_is_named():
         LowDiscrepancySampler(2, "Sobol")
     with pytest.raises(ValueError, match="num_objectives is 0"):
         LowDiscrepancySampler(0)
+
+
+def test_more_objectives_than_a_sequence_is_known_for_are_refused():
+    with pytest.raises(ValueError, match="num_objectives is 21203: Sobol's sequence is known for 21202 at most"):
+        LowDiscrepancySampler(21203)
+    with pytest.raises(ValueError, match="too many to hold"):
+        LowDiscrepancySampler(10**17, sequence="halton")

@@ -83,3 +83,17 @@ def test_its_arguments_have_names_and_a_convention_is_told_by_its_own():
     torch.testing.assert_close(made(LOSSES, PREFERENCES), scalarizer_for_problem("linear", ZDT1())(LOSSES, PREFERENCES))
     with pytest.raises(TypeError, match="positional"):
         scalarizer_for_problem("pbi", ZDT1(), "ray")
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "known"),
+    [
+        ("tchebycheff", "mu", "margin"),
+        ("pbi", "ideal", "theta"),
+        ("achievement", "reference_point", "convention|none"),
+        ("linear", "margin", "none"),
+    ],
+)
+def test_options_that_a_scalarizer_has_not_are_named(name, option, known):
+    with pytest.raises(ValueError, match=rf"scalarizer '{name}' has no option '{option}' here.*it has .*({known})"):
+        scalarizer_for_problem(name, ZDT1(), **{option: 0.1})

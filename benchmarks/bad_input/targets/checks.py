@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.bad_input.outcomes import Nonsense
 
-__all__ = ["finite", "finite_on_simplex", "on_simplex", "whole"]
+__all__ = ["finite", "finite_on_simplex", "on_simplex", "propagating", "whole"]
 
 # Beyond these an overflow of float32 is the input's own doing.
 _LARGE, _SMALL = 1e15, 1e-15
@@ -46,13 +46,24 @@ def finite(result: Any, arguments: Mapping[str, Any]) -> None:
             raise Nonsense(f"the result is {str(result)[:120]}")
 
 
+def propagating(result: Any, arguments: Mapping[str, Any]) -> None:
+    """The same, but NaN among the losses may come out as NaN: a formula shows it, a trainer refuses it before."""
+    losses = arguments["losses"]
+    if any(math.isnan(number) for number in _numbers(losses)):
+        if not any(math.isnan(number) for number in _numbers(result)):
+            raise Nonsense("NaN among the losses disappeared")
+        arguments = {name: value for name, value in arguments.items() if name != "losses"}
+        result = None
+    finite(result, arguments)
+
+
 def finite_on_simplex(result: Any, arguments: Mapping[str, Any]) -> None:
     """The same where the preferences are ones; a formula does not check that again at every step."""
     try:
         on_simplex(torch.atleast_2d(arguments["preferences"]), arguments)
     except Nonsense:
         return
-    finite(result, arguments)
+    propagating(result, arguments)
 
 
 def on_simplex(result: Any, arguments: Mapping[str, Any]) -> None:

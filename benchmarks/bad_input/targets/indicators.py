@@ -1,5 +1,7 @@
 """Indicators of fronts."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,13 +45,19 @@ def _right(function: Any) -> dict[str, Any]:
     return options_of(function, **{name: _RIGHT[name]() for name in needed})
 
 
+def _finite_unless_single(result: Any, arguments: Mapping[str, Any]) -> None:
+    """Where one point alone is not dominated there is no gap to measure, which is documented as NaN."""
+    count = int(indicators.non_dominated(arguments["values"], arguments["maximize"]).sum())
+    finite(0.0 if count < 2 and math.isnan(result) else result, arguments)
+
+
 TARGETS = [
     Target(
         f"mopref.indicators.{name}",
         _GROUP,
         getattr(indicators, name),
         lambda name=name: _right(getattr(indicators, name)),
-        finite,
+        _finite_unless_single if name == "sparsity" else finite,
         covers=("mopref.indicators.PreferenceRegret", "mopref.indicators.HypervolumeResult"),
     )
     for name in indicators.__all__

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from benchmarks.bad_input.target import Target, keywords, options_of, without
-from benchmarks.bad_input.targets.checks import finite, finite_on_simplex
+from benchmarks.bad_input.targets.checks import finite, finite_on_simplex, propagating
 from mopref import gradients, scalarizers
 from mopref.objectives import ZDT1
 from mopref.scalarizer import IdealPointScalarizer, Scalarizer
@@ -113,7 +113,7 @@ TARGETS = [
             _GROUP,
             _observed(kind),
             lambda: {"observed": torch.tensor([[1.0, 2.0], [3.0, 0.5]]), "losses": torch.tensor([3.5, 3.0])},
-            finite,
+            propagating,
         )
         for kind in _TRACKED
     ),

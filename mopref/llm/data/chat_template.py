@@ -1,6 +1,6 @@
 """How one tokenizer lays out prompts and responses: by its chat template, or plainly without one."""
 
-import types
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -48,7 +48,7 @@ def refuse_no_tokenizer(tokenizer: Any) -> None:
     Raises:
         TypeError: what is neither a tokenizer of transformers, which can be called, nor a ``PairTokenizer``.
     """
-    is_one = callable(tokenizer) and not isinstance(tokenizer, nn.Module | types.FunctionType | type)
+    is_one = callable(tokenizer) and not isinstance(tokenizer, nn.Module | type) and not inspect.isroutine(tokenizer)
     if not is_one and not isinstance(tokenizer, PairTokenizer):
         raise TypeError(
             f"tokenizer is {short_repr(tokenizer)}, of type {type(tokenizer).__name__}: give the tokenizer itself, as "

@@ -475,9 +475,9 @@ def check_label(value: Any, row: int, column: str, meaning: str = _MEANING) -> N
     """
     if isinstance(value, Integral) and not isinstance(value, bool) and value in (0, 1, -1):
         return
-    kind = type(value).__name__
+    kind, is_nan = type(value).__name__, isinstance(value, Number) and value != value
     label_text = f"{short_repr(value)} ({kind})" if value is None or isinstance(value, Number) else f"a {kind}"
-    remedy = "leave no cell blank, −1 stands for not labelled" if value is None or value != value else "convert it"
+    remedy = "leave no cell blank, −1 stands for not labelled" if value is None or is_nan else "convert it"
     raise ValueError(f"row {row}, column {column!r}: the label is {label_text}, which is neither {meaning}: {remedy}.")
 
 

@@ -1,7 +1,7 @@
 """Responses of a preference-conditioned language model, each prompt under a preference of its own."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
@@ -22,7 +22,7 @@ from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths
 from mopref.llm.policy.token_check import check_stop_tokens, token_counts
 from mopref.preferences import validate_preferences
-from mopref.setting_types import python_values, set_python_values
+from mopref.setting_types import checked_count, python_values, set_python_values
 
 __all__ = [
     "Answer",
@@ -245,6 +245,7 @@ def sample_responses(
         raise ValueError("stop_token_ids is None: give those of the tokenizer, stop_tokens(tokenizer), or () for none.")
     refuse_other_kinds(model.base_model)
     refuse_no_generation(model.base_model)
+    checked_count(samples_per_prompt, "samples_per_prompt")
     sampling = sampling.for_model(model.base_model)
     check_stop_tokens(model.base_model, sampling.stop_token_ids or ())
     prompt_ids = _id_lists(prompt_ids)
@@ -329,6 +330,8 @@ class _VocabularyMask:
 
 def _id_lists(prompt_ids: Any) -> list[Sequence[int]]:
     """The ids of each prompt, checked to be those of several prompts."""
+    if not isinstance(prompt_ids, Iterable) or getattr(prompt_ids, "ndim", 1) == 0:
+        raise TypeError(f"prompt_ids is {short_repr(prompt_ids)}: give a list of lists of token ids.")
     rows: list[Any] = list(prompt_ids)
     for number, ids in enumerate(rows):
         if isinstance(ids, str | Mapping):

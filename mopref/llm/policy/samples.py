@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.llm.policy.generation import Response, Sampling, preference_rows, prompt_groups, sample_responses
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
+from mopref.setting_types import checked_count
 
 __all__ = ["Samples", "sample_with_outputs", "watch_head"]
 
@@ -53,6 +54,7 @@ def sample_with_outputs(
         ValueError: as ``sample_responses``; head inputs of a model that does not name its output head; or a model that
             gives other logits for padded rows.
     """
+    checked_count(samples_per_prompt, "samples_per_prompt")
     preferences = preference_rows(model, preferences, len(prompt_ids))
     groups = prompt_groups(model, prompt_ids)
     if len(groups) > 1:

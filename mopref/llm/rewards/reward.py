@@ -179,8 +179,21 @@ def last_request(prompt: Prompt) -> str:
     """The text of a prompt; of chat messages the last one by the user, which is what the response answers."""
     if isinstance(prompt, str):
         return prompt
+    if not isinstance(prompt, list | tuple) or not prompt or not all(map(_is_message, prompt)):
+        raise ValueError(
+            f"a prompt is of type {type(prompt).__name__}, and neither a text nor a list of chat messages, one at "
+            "least, with role and content: convert it."
+        )
     by_user = [message["content"] for message in prompt if message["role"] == "user"]
     return by_user[-1] if by_user else prompt[-1]["content"]
+
+
+def _is_message(message: Any) -> bool:
+    return (
+        isinstance(message, Mapping)
+        and isinstance(message.get("role"), str)
+        and isinstance(message.get("content"), str)
+    )
 
 
 def check_counts(inputs: Mapping[str, Sequence[Any] | None]) -> None:

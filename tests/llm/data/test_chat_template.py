@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from tokenizers import AddedToken, Regex, normalizers
 
-from mopref.llm.data.chat_template import PairTokenizer
+from mopref.llm.data.chat_template import PairTokenizer, refuse_no_tokenizer
 
 QUESTION, ANSWER = "How are you?", "So am I."
 
@@ -456,3 +456,9 @@ def test_an_empty_block_that_an_answered_dialogue_lacks(make_byte_tokenizer):
     )
     prompt, response = lay_out(tokenizer := make_byte_tokenizer(template, eos_token="<|im_end|>"))
     assert tokenizer.decode(prompt + response).endswith("<think>\n\n</think>\n\nSo am I.<|im_end|>")
+
+
+@pytest.mark.parametrize("tokenizer", [len, print, str.split, lambda text: [1], "gpt2", str])
+def test_a_function_is_no_tokenizer(tokenizer):
+    with pytest.raises(TypeError, match=r"tokenizer is .*: give the tokenizer itself"):
+        refuse_no_tokenizer(tokenizer)

@@ -3,10 +3,12 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from datasets import Dataset
 from hypothesis import assume, given, strategies as st
 
 from mopref.llm.data.records import (
+    check_label,
     check_record,
     is_empty_text,
     label_counts,
@@ -397,3 +399,16 @@ def test_rows_of_token_ids_have_no_labels_to_count():
 def test_names_that_are_no_list(names):
     with pytest.raises(ValueError, match=r"objectives is .*: it names the label columns"):
         label_counts([], names)
+
+
+def test_a_label_that_is_a_table_is_refused_by_its_place():
+    """Whether it equals itself is no single answer."""
+    for label in (pd.Series([1.0]), np.ones(2), torch.ones(2)):
+        with pytest.raises(ValueError, match=r"row 0, column 'helpful': the label is a .*, which is neither"):
+            check_label(label, 0, "helpful")
+
+
+@pytest.mark.parametrize("records", [np.True_, np.array(1.0), torch.tensor(1.0)])
+def test_an_array_of_no_dimension_is_no_list_of_records(records):
+    with pytest.raises(ValueError, match=r"records is a .*: give a list"):
+        refuse_columns(records)

@@ -273,3 +273,10 @@ def test_ends_of_the_models_own_configuration_are_those_of_the_policy(model, pro
     assert len(ends) > 1
     assert ends <= {*ENDS}
     assert not any({*response.content} & {*ENDS} for response in samples.responses)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "2"])
+def test_samples_are_counted_from_one(count):
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises((ValueError, TypeError), match="samples_per_prompt is"):
+        sample_with_outputs(model, [[3]], [0.5, 0.5], Sampling(stop_token_ids=(2,)), samples_per_prompt=count)

@@ -237,3 +237,14 @@ def test_public_names():
     names = ("ClassifierReward", "Embedder", "Reward", "RewardError", "compute_rewards", "token_reward")
     for name in names:
         assert getattr(package, name).__name__ == name
+
+
+@pytest.mark.parametrize("prompt", [3, None, [], {"role": "user"}, [["user", "Hi"]], [{"role": "user"}], b"Hi"])
+def test_a_prompt_that_is_neither_text_nor_messages_has_no_request(prompt):
+    with pytest.raises(ValueError, match=r"a prompt is of type .*, and neither a text nor a list of chat messages"):
+        last_request(prompt)
+
+
+def test_responses_that_are_no_texts_are_refused_by_their_place():
+    with pytest.raises(TypeError, match=r"responses\[0\] is of type Tensor: give a text"):
+        compute_rewards({"length": lambda prompts, texts: [1.0]}, ["Hi"], torch.tensor([1.0]), None, None)
