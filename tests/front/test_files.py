@@ -139,7 +139,7 @@ def test_only_a_convention_can_be_set(word, tmp_path):
     ("name", "value", "message"),
     [
         ("names", ("a", "a"), "names are"),
-        ("names", ("a", 1), "names are"),
+        ("names", ("a", 1), r"names\[1\] is of type int"),
         ("names", ("a",), "names are"),
         ("preferences", np.full((4, 2), 0.7), "sums to 1.4, not 1"),
         ("values", np.full((3, 2), 0.5), "preferences have shape"),
