@@ -4,8 +4,8 @@
 
 The oldest environment has the lower bounds of torch, transformers, accelerate and pymoo, and what fits them of the
 rest; the newest one has what the package index offers today. Peers that only tests compare with are left out of both,
-and the tests that need them are skipped. Of two edges each also reads what the other has saved: adapters, conditionings,
-checkpoints to go on from, and fronts. An environment takes up to 7 GB.
+and the tests that need them are skipped. Of two edges each also reads what the other has saved: adapters,
+conditionings, checkpoints to go on from, and fronts. An environment takes up to 7 GB.
 """
 
 import argparse

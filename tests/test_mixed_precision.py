@@ -62,11 +62,13 @@ def test_weights_have_gradients_after_a_forward_without():
 def test_none_is_in_force_but_one_of_the_block(before):
     layer, x = nn.Linear(4, 4, bias=False), torch.ones(1, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=before):
-        with pytest.raises(KeyError), without_autocast(CPU):
+        with without_autocast(CPU):
             assert layer(x).dtype == torch.float32
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 assert layer(x).dtype == torch.bfloat16
             assert layer(x).dtype == torch.float32
+        assert torch.is_autocast_enabled("cpu") is before
+        with pytest.raises(KeyError), without_autocast(CPU):
             raise KeyError
         assert torch.is_autocast_enabled("cpu") is before
 

@@ -90,8 +90,8 @@ class ProcessState:
 def own_autocast(accelerator: Accelerator) -> AbstractContextManager[None]:
     """Within this block a model runs in the accelerator's precision, and afterwards, also after an error, as before.
 
-    Not ``Accelerator.autocast``: in accelerate's first versions an error within it leaves mixed precision on for the whole
-    process, and without mixed precision all leave an autocast around it in force.
+    Not ``Accelerator.autocast``: in older versions of accelerate an error within it leaves mixed precision on for the
+    whole process, and without mixed precision an autocast around it stays in force.
     """
     return autocast(accelerator.device, accelerator.mixed_precision)
 

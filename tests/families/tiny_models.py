@@ -307,7 +307,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def _sizes(kind: type) -> dict[str, Any]:
-    """The sizes that a kind of configuration has; in transformers 5.0 it is no dataclass, but says them all the same."""
+    """The sizes that a kind of configuration has, which in transformers 5.0 is no dataclass."""
     known = getattr(kind, "__dataclass_fields__", None) or inspect.signature(kind).parameters
     return {name: value for name, value in _SIZES.items() if name in known}
 
