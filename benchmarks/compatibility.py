@@ -4,10 +4,12 @@
 
 The oldest environment has the lower bounds of torch, transformers, accelerate and pymoo, and what fits them of the
 rest; the newest one has what the package index offers today. Peers that only tests compare with are left out of both,
-and the tests that need them are skipped.
+and the tests that need them are skipped. Of two edges each also reads what the other has saved: adapters,
+conditionings, checkpoints to go on from, and fronts. An environment takes up to 7 GB.
 """
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -16,10 +18,12 @@ import tempfile
 import time
 import tomllib
 import venv
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["PINNED", "Result", "lower_bounds", "main", "result_of"]
+__all__ = ["PINNED", "Result", "exchanged", "lower_bounds", "main", "result_of"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PINNED = ("torch", "transformers", "accelerate", "pymoo")
@@ -92,12 +96,26 @@ def environment(folder: Path, pins: dict[str, str]) -> Path:
     return python
 
 
-def tested(python: Path, tests: list[str]) -> Result:
+def tested(python: Path, tests: list[str], **variables: str) -> Result:
     """Run tests with that interpreter."""
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=line", "-n", "auto", *tests]
-    finished = subprocess.run(command, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+    finished = subprocess.run(
+        command, cwd=REPOSITORY, env=surroundings(**variables), capture_output=True, text=True, check=False
+    )
     return result_of(finished.stdout + finished.stderr)
+
+
+def surroundings(**variables: str) -> dict[str, str]:
+    """The environment variables of what is run in an environment."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **variables}
+
+
+def exchanged(writer: Path, reader: Path, folder: Path) -> Result:
+    """What the tests of golden files say in one environment of those that the other writes into a folder."""
+    folder.mkdir(parents=True)
+    command = [str(writer), "tests/golden/make.py", str(folder / "written")]
+    subprocess.run(command, cwd=REPOSITORY, env=surroundings(), stdout=subprocess.DEVNULL, check=True)
+    return tested(reader, ["tests/golden"], GOLDEN_FILES=str(folder))
 
 
 def versions_of(python: Path) -> str:
@@ -116,22 +134,28 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     pins = lower_bounds((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     tests = options.tests or (list(QUICK) if options.quick else [])
-    failed = 0
+    head = f"{'edge':<20} {' '.join(PINNED):<40} {'passed':>7} {'failed':>7} {'skipped':>8} {'minutes':>8}"
+    rows, results = [head], []
+
+    def note(what: str, versions: str, run: Callable[[], Result]) -> None:
+        start = time.perf_counter()
+        result = run()
+        minutes = (time.perf_counter() - start) / 60
+        counts = f"{result.passed:>7} {result.failed:>7} {result.skipped:>8} {minutes:>8.1f}"
+        rows.append(f"{what:<20} {versions:<40} {counts}")
+        results.append(result)
+        print(*(f"{what}: {name} failed" for name in result.names), sep="\n", end="\n" * bool(result.names), flush=True)
+
     with tempfile.TemporaryDirectory(prefix="compatibility-") as place:
-        rows = [f"{'edge':<8} {' '.join(PINNED):<40} {'passed':>7} {'failed':>7} {'skipped':>8} {'minutes':>8}"]
-        for edge in options.edges:
-            python = environment((options.folder or Path(place)) / edge, pins if edge == "oldest" else {})
-            start = time.perf_counter()
-            result = tested(python, tests)
-            minutes = (time.perf_counter() - start) / 60
-            rows.append(
-                f"{edge:<8} {versions_of(python):<40} {result.passed:>7} {result.failed:>7} {result.skipped:>8} "
-                f"{minutes:>8.1f}"
-            )
-            failed += result.failed
-            print(*(f"{edge}: {name} failed" for name in result.names), sep="\n", flush=True)
+        pythons = {}
+        for edge in dict.fromkeys(options.edges):
+            pythons[edge] = environment((options.folder or Path(place)) / edge, pins if edge == "oldest" else {})
+            note(edge, versions_of(pythons[edge]), partial(tested, pythons[edge], tests))
+        for writer, reader in itertools.permutations(pythons, 2):
+            exchange = partial(exchanged, pythons[writer], pythons[reader], Path(place) / f"written_by_{writer}")
+            note(f"{reader} reads {writer}", "", exchange)
     print("\n".join(rows))
-    return int(failed > 0)
+    return int(any(result.failed for result in results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The precision that a model runs in, said by one word: that of its autocast or, without one, of its parameters."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -10,9 +10,11 @@ from torch import nn
 __all__ = [
     "autocast",
     "check_row_precision",
+    "computed_dtype",
     "mixed_precision_in_force",
     "precision_name",
     "recorded_mixed_precision",
+    "without_autocast",
 ]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +31,23 @@ def autocast(device: torch.device, mixed_precision: str | None) -> AbstractConte
     if mixed_precision not in (None, "no", *_DTYPES):
         raise ValueError(f"mixed_precision is {mixed_precision!r}: choose None, 'bf16' or 'fp16'.")
     dtype = _DTYPES.get(mixed_precision or "no")
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    # No weight is kept in half precision from one use to the next: within an autocast of the caller's those of the
+    # first step would be taken in all, and in older versions of PyTorch those of an evaluation have no gradient.
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+
+
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """Within this block no autocast of the caller's is in force on ``device``, but one that is begun in it.
+
+    Not by an autocast that is off: one begun in it would keep its weights in half precision when it ends.
+    """
+    before = torch.is_autocast_enabled(device.type)
+    torch.set_autocast_enabled(device.type, False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device.type, before)
 
 
 def mixed_precision_in_force(device: torch.device) -> str | None:
@@ -42,6 +60,20 @@ def mixed_precision_in_force(device: torch.device) -> str | None:
     """
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     return next((name for name, kind in _DTYPES.items() if kind == dtype), None)
+
+
+def computed_dtype(values: torch.Tensor) -> torch.dtype:
+    """The type that a model's outputs were computed in, here and now, and so what rounding they have.
+
+    A forward that accelerate prepared gives numbers of mixed precision in float32.
+
+    Example:
+        >>> with autocast(torch.device("cpu"), "bf16"):
+        ...     computed_dtype(torch.zeros(1))
+        torch.bfloat16
+    """
+    mixed = _DTYPES.get(mixed_precision_in_force(values.device) or "no", values.dtype)
+    return max(mixed, values.dtype, key=lambda dtype: torch.finfo(dtype).eps)
 
 
 def precision_name(model: nn.Module, mixed_precision: str | None) -> str:

@@ -100,7 +100,8 @@ class SFT(RowObjective):
         # Lists, arrays or tensors, as a data set hands them out.
         states = None if kept is None else [torch.as_tensor(part) for part in kept]
         prompts, responses = [row["prompt_ids"] for row in rows], [row["response_ids"] for row in rows]
-        dimensions = torch.tensor([list(row["dimensions"]) for row in rows], dtype=torch.bool)
+        # Each by itself: PyTorch 2.6 does not take NumPy's truth values.
+        dimensions = torch.tensor([[bool(value) for value in row["dimensions"]] for row in rows], dtype=torch.bool)
         return ResponseBatch(collate_sequences(prompts, responses, states), dimensions)
 
     def num_rows(self, batch: ResponseBatch) -> int:

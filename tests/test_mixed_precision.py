@@ -7,9 +7,11 @@ from torch import nn
 from mopref.mixed_precision import (
     autocast,
     check_row_precision,
+    computed_dtype,
     mixed_precision_in_force,
     precision_name,
     recorded_mixed_precision,
+    without_autocast,
 )
 
 CPU = torch.device("cpu")
@@ -34,6 +36,68 @@ def test_what_is_in_force_is_what_was_asked_for(mixed_precision):
     with torch.autocast("cpu", dtype=torch.bfloat16), autocast(CPU, mixed_precision):
         assert mixed_precision_in_force(CPU) == mixed_precision
     assert mixed_precision_in_force(CPU) is None
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_weights_are_those_of_now_also_inside_another_one(enabled):
+    layer, x = nn.Linear(4, 4, bias=False), torch.ones(1, 4)
+    values = []
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+        for weight in (1.0, 2.0):
+            nn.init.constant_(layer.weight, weight)
+            with autocast(CPU, "bf16"):
+                values.append(layer(x)[0, 0].item())
+    assert values == [4.0, 8.0]
+
+
+def test_weights_have_gradients_after_a_forward_without():
+    layer, x = nn.Linear(4, 4), torch.ones(1, 4)
+    with autocast(CPU, "bf16"):
+        with torch.no_grad():
+            layer(x)
+        assert layer(x).requires_grad
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_none_is_in_force_but_one_of_the_block(before):
+    layer, x = nn.Linear(4, 4, bias=False), torch.ones(1, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=before):
+        with without_autocast(CPU):
+            assert layer(x).dtype == torch.float32
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert layer(x).dtype == torch.bfloat16
+            assert layer(x).dtype == torch.float32
+        assert torch.is_autocast_enabled("cpu") is before
+        with pytest.raises(KeyError), without_autocast(CPU):
+            raise KeyError
+        assert torch.is_autocast_enabled("cpu") is before
+
+
+def test_one_that_is_begun_in_a_block_without_ends_with_its_weights():
+    layer, x = nn.Linear(4, 4, bias=False), torch.ones(1, 4)
+    values = []
+    with without_autocast(CPU):
+        for weight in (1.0, 2.0):
+            nn.init.constant_(layer.weight, weight)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                values.append(layer(x)[0, 0].item())
+    assert values == [4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("own", "mixed_precision", "wanted"),
+    [
+        (torch.float32, None, torch.float32),
+        (torch.float64, None, torch.float64),
+        (torch.float16, None, torch.float16),
+        (torch.float32, "bf16", torch.bfloat16),
+        (torch.float32, "fp16", torch.float16),
+        (torch.bfloat16, "fp16", torch.bfloat16),
+    ],
+)
+def test_outputs_have_the_rounding_of_the_coarser_type(own, mixed_precision, wanted):
+    with autocast(CPU, mixed_precision):
+        assert computed_dtype(torch.zeros(1, dtype=own)) == wanted
 
 
 def test_an_unknown_precision_is_refused():

@@ -3,6 +3,7 @@
 import math
 import traceback
 from functools import partial
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 
@@ -42,7 +43,7 @@ PARTS = {
         name: part
         for registry in (SCALARIZERS, SAMPLERS, GRADIENT_WEIGHTINGS, ALGORITHMS)
         for name, part in registry.items()
-        if part.__module__.startswith("mopref.")
+        if part.__module__.startswith("mopref.") and (name != "torchjd" or find_spec("torchjd"))
     },
     "normalized": Normalized,
     **{part.__name__: part for part in (SVDLoRAConfig, Sampling, LengthLimits, DPO, SFT)},

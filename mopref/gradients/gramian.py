@@ -72,7 +72,8 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
             gradients = _gradients_one_by_one(chunk, trainable)
         for gradient in gradients:
             if gradient is not None:
-                rows = gradient.reshape(*chunk.shape, -1).to(result)
+                # Zeros that stand for no gradient ask for one of their own in older versions of PyTorch.
+                rows = gradient.detach().reshape(*chunk.shape, -1).to(result)
                 result[start : start + groups_at_once] += rows @ rows.mT
     return result
 

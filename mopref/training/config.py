@@ -60,7 +60,7 @@ class TrainerConfig:
             take a quarter of the memory, or "paged-adamw-8bit", which on a GPU may also move them to the main memory,
             and cannot be resumed from a checkpoint.
         max_grad_norm: gradients are scaled down to this Euclidean norm; ``None`` for no clipping.
-        mixed_precision: ``None`` (or "no"), "fp16" or "bf16", by accelerate's autocast. What is written here counts,
+        mixed_precision: ``None`` (or "no"), "fp16" or "bf16", by torch's autocast. What is written here counts,
             whatever another trainer or the environment asked of accelerate.
         seed: seeds everything random in the run, in [0, 2³²).
         output_dir: folder of the checkpoints and of trackers' logs.

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.utils import AutocastKwargs
 
 from mopref._warning import warn
+from mopref.mixed_precision import autocast
 from mopref.training.config import TrainerConfig
 
-__all__ = ["ProcessState", "agreed_stop", "start_trackers"]
+__all__ = ["ProcessState", "agreed_stop", "own_autocast", "start_trackers"]
 
 # Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
 _SHARED: tuple[dict[str, Any], ...] = tuple(
@@ -53,6 +55,8 @@ class ProcessState:
                 cpu=config.cpu,
                 log_with=list(config.trackers) or None,
                 project_dir=config.output_dir,
+                # In the model's forward as in own_autocast.
+                kwargs_handlers=[AutocastKwargs(cache_enabled=False)],
             )
             # Its own copy: it tells this trainer's precision also while another's is in force.
             accelerator.state.__dict__ = dict(AcceleratorState._shared_state)
@@ -81,6 +85,15 @@ class ProcessState:
             self._content = [dict(shared) for shared in _SHARED]
             # Where there was none before, this one stays, for accelerate's own tools such as its logger.
             _fill([old or new for old, new in zip(previous, self._content, strict=True)])
+
+
+def own_autocast(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Within this block a model runs in the accelerator's precision, and afterwards, also after an error, as before.
+
+    Not ``Accelerator.autocast``: in older versions of accelerate an error within it leaves mixed precision on for the
+    whole process, and without mixed precision an autocast around it stays in force.
+    """
+    return autocast(accelerator.device, accelerator.mixed_precision)
 
 
 def start_trackers(accelerator: Accelerator, config: TrainerConfig) -> None:

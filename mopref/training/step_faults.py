@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
@@ -15,6 +16,7 @@ from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Losses, Objective, Update
 from mopref.scalarizer import Scalarizer
 from mopref.training.batching import GroupBatchSampler
+from mopref.training.process_state import own_autocast
 from mopref.training.random_state import kept_random_state
 
 __all__ = [
@@ -236,7 +238,7 @@ def check_finite_step(
     cause = None
     # A forward of one process alone would wait for the others'.
     if accelerator.num_processes == 1:
-        cause = _cause(forwards, accelerator.autocast, model, objective, scalarizer)
+        cause = _cause(forwards, partial(own_autocast, accelerator), model, objective, scalarizer)
     _refuse_gradient(named, faulty, cause, forwards, step)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode, kept_modes
 from mopref.front import Front
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
-from mopref.mixed_precision import precision_name
+from mopref.mixed_precision import precision_name, without_autocast
 from mopref.objective import Losses, Objective, Update
 from mopref.registry import OBJECTIVES, SAMPLERS
 from mopref.sampler import PreferenceSampler
@@ -29,7 +30,7 @@ from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
-from mopref.training.process_state import ProcessState, agreed_stop, start_trackers
+from mopref.training.process_state import ProcessState, agreed_stop, own_autocast, start_trackers
 from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
@@ -123,7 +124,7 @@ class ParetoTrainer(Resumable):
         # For each forward of a step, the updates from its last draw that wait for the steps to come.
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
         self._guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
-        self._warnings = RunWarnings(model, objective, config.steps, self.accelerator.autocast)
+        self._warnings = RunWarnings(model, objective, config.steps, partial(own_autocast, self.accelerator))
         self._checkpoints = Checkpoints(config, self._is_own)
 
     @property
@@ -136,7 +137,9 @@ class ParetoTrainer(Resumable):
     def _at_work(self) -> Iterator[None]:
         """Within this block accelerate and the model work in this trainer's precision; every mode is kept."""
         forward = forward_in_force(self.unwrapped_model, self._forward)
-        with self._process.in_force(), kept_modes(self.model), forward:
+        # A precision around it would count in the backward passes.
+        alone = without_autocast(self.accelerator.device)
+        with alone, self._process.in_force(), kept_modes(self.model), forward:
             yield
 
     def train(self, resume_from: str | Path | None = None) -> list[dict[str, float]]:
@@ -253,7 +256,7 @@ class ParetoTrainer(Resumable):
         if not pending:
             preferences = self.sampler.sample(self.config.preferences_per_step).to(self.accelerator.device)
             rows, batch = self._next_batch()
-            with self.accelerator.autocast(), told_where(self.step, preferences, rows):
+            with own_autocast(self.accelerator), told_where(self.step, preferences, rows):
                 updates = self.objective.updates(self.model, batch, preferences)
             pending.extend(update._replace(rows=rows) for update in updates)
             if not pending:
@@ -265,7 +268,7 @@ class ParetoTrainer(Resumable):
     def _descend(self, update: Update) -> Forward:
         """Add one forward's share to the gradients; what it came to."""
         accelerator, preferences = self.accelerator, update.preferences
-        with accelerator.autocast(), told_where(self.step, preferences, update.rows):
+        with own_autocast(accelerator), told_where(self.step, preferences, update.rows):
             losses, auxiliary, metrics = Losses(*self.objective.training_losses(self.model, update.batch, preferences))
         self._log.add(metrics)
         # Points are tracked from the losses of all processes, and before they are measured from: z ≤ f holds.
@@ -329,7 +332,7 @@ class ParetoTrainer(Resumable):
         precision = precision_name(model, self.config.mixed_precision)
 
         def losses_at(preferences: Tensor) -> Tensor:
-            with self._at_work(), evaluation_mode(model), self.accelerator.autocast():
+            with self._at_work(), evaluation_mode(model), own_autocast(self.accelerator):
                 # In the type that a sampler draws them in.
                 preferences = preferences.to(self.accelerator.device, torch.get_default_dtype())
                 losses = self.objective.mean_losses(model, rows, preferences, self.config.batch_size)

@@ -1,6 +1,7 @@
 """benchmarks/compatibility.py reads bounds and results right; the environments themselves take minutes each."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,42 @@ def test_a_run_without_tests_is_no_success(compatibility):
 
 def test_the_tests_of_the_quick_part_are_there(compatibility):
     assert all((REPOSITORY / test).exists() for test in compatibility.QUICK)
+
+
+@pytest.mark.parametrize(("failed", "code"), [(0, 0), (1, 1)])
+@pytest.mark.parametrize("part", ["tests", "exchange"])
+def test_two_edges_are_tested_and_read_each_other(compatibility, monkeypatch, capsys, tmp_path, part, failed, code):
+    def result(kind):
+        count = failed if kind == part else 0
+        return compatibility.Result(5, count, 0, ["tests/a.py::test_x"] * count)
+
+    exchanges = []
+
+    def exchanged(writer, reader, folder):
+        exchanges.append((writer.name, reader.name))
+        assert not folder.exists()
+        return result("exchange" if writer.name == "oldest" else "")
+
+    monkeypatch.setattr(compatibility, "environment", lambda folder, pins: folder)
+    monkeypatch.setattr(compatibility, "versions_of", lambda python: "1 2 3 4")
+    monkeypatch.setattr(compatibility, "tested", lambda python, tests: result("tests" if "old" in python.name else ""))
+    monkeypatch.setattr(compatibility, "exchanged", exchanged)
+    assert compatibility.main(["--quick", "--folder", str(tmp_path)]) == code
+    assert exchanges == [("oldest", "newest"), ("newest", "oldest")]
+    said = capsys.readouterr().out.splitlines()
+    place = "oldest" if part == "tests" else "newest reads oldest"
+    assert said[:failed] == [f"{place}: tests/a.py::test_x failed"] * failed
+    rows = [line[:20].strip() for line in said[failed:]]
+    assert rows == ["edge", "oldest", "newest", "newest reads oldest", "oldest reads newest"]
+    exchanges.clear()
+    compatibility.main(["--edges", "newest", "--folder", str(tmp_path)])
+    assert not exchanges
+
+
+@pytest.mark.slow
+def test_what_is_written_is_read(compatibility, tmp_path):
+    here = Path(sys.executable)
+    result = compatibility.exchanged(here, here, tmp_path / "files")
+    assert result.failed == 0
+    assert result.passed > len(compatibility.PINNED)
+    assert (tmp_path / "files" / "written" / "expected.json").is_file()

@@ -125,7 +125,7 @@ def test_an_interruption_while_modules_are_imported_is_told_alike(monkeypatch, c
 
 
 def test_a_training_that_diverges_says_so_in_a_sentence(tree, write_recipe, capsys):
-    tree["training"] |= {"learning_rate": 1e18, "max_grad_norm": None, "warmup_ratio": 0.0}
+    tree["training"] |= {"learning_rate": 1e30, "max_grad_norm": None, "warmup_ratio": 0.0}
     assert main(["train", str(write_recipe(tree))]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("mopref train: the loss")

@@ -1,6 +1,7 @@
 """What users and tools of transformers ask of a conditioned model: where it is, how it generates, a pipeline."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,8 @@ def pipe(make_llama, randomise):
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="a"))
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
+    # Which pipelines of transformers 5.0 leave to the tokenizer.
+    tokenizer.padding_side = "left"
     model = randomise(PreferenceModel(make_llama(vocab_size=8), CONFIG)).eval()
     turns, answer = "{% for m in messages %}{{ m.content }} {% endfor %}", "{% if add_generation_prompt %}e{% endif %}"
     tokenizer.chat_template = turns + answer
@@ -84,15 +87,25 @@ def answered(pipe, text: str, preference) -> str:
     return pipe.tokenizer.decode(generated, skip_special_tokens=True)
 
 
+def stripped(answer: Any) -> Any:
+    """Answers without the space before the first word, which some versions leave there."""
+    if isinstance(answer, list):
+        return [stripped(part) for part in answer]
+    if isinstance(answer, dict):
+        return {name: stripped(part) for name, part in answer.items()}
+    return answer.strip()
+
+
 def test_a_pipeline_gives_the_models_own_answers(pipe):
     answers = [answered(pipe, "a b", preference) for preference in (LARGE_A, LARGE_B)]
     assert len(set(answers)) == 2, "the test would be vacuous if λ had no effect"
     for preference, expected in zip((LARGE_A, LARGE_B), answers, strict=True):
         options = {"preferences": preference, **GREEDY}
-        assert pipe("a b", return_full_text=False, **options) == [{"generated_text": expected}]
+        assert stripped(pipe("a b", return_full_text=False, **options)) == [{"generated_text": expected}]
         assert pipe("a b", **options)[0]["generated_text"].removeprefix("a b").strip() == expected
         whole = type(pipe)(model=pipe.model, tokenizer=pipe.tokenizer, **options)
-        assert whole("a b", return_full_text=False) == [{"generated_text": expected}], "given once, for every call"
+        once = stripped(whole("a b", return_full_text=False))
+        assert once == [{"generated_text": expected}], "given once, for every call"
 
 
 def test_each_text_of_a_batch_has_its_preference(pipe):
@@ -100,9 +113,9 @@ def test_each_text_of_a_batch_has_its_preference(pipe):
     texts, rows = ["a b", "c d e a b", "b"], [LARGE_A, LARGE_B, LARGE_A]
     expected = [[{"generated_text": answered(pipe, text, row)}] for text, row in zip(texts, rows, strict=True)]
     options = {"return_full_text": False, **GREEDY}
-    assert pipe(texts, preferences=rows, batch_size=3, **options) == expected
+    assert stripped(pipe(texts, preferences=rows, batch_size=3, **options)) == expected
     for size in (1, 2):
-        together = pipe(texts, preferences=LARGE_A, batch_size=size, **options)
+        together = stripped(pipe(texts, preferences=LARGE_A, batch_size=size, **options))
         assert together == [[{"generated_text": answered(pipe, text, LARGE_A)}] for text in texts]
         with pytest.raises(ValueError, match=rf"3 preferences were given for {size} prompts.* needs batch_size=3"):
             pipe(texts, preferences=rows, batch_size=size, **options)
@@ -111,9 +124,9 @@ def test_each_text_of_a_batch_has_its_preference(pipe):
 def test_a_pipeline_answers_chats(pipe):
     chats = [[{"role": "user", "content": text}] for text in ("a b", "c")]
     expected = [answered(pipe, "a b e", LARGE_A), answered(pipe, "c e", LARGE_B)]
-    single = pipe(chats[0], preferences=LARGE_A, **GREEDY)
+    single = stripped(pipe(chats[0], preferences=LARGE_A, **GREEDY))
     assert single[0]["generated_text"] == [*chats[0], {"role": "assistant", "content": expected[0]}]
-    both = pipe(chats, preferences=[LARGE_A, LARGE_B], batch_size=2, **GREEDY)
+    both = stripped(pipe(chats, preferences=[LARGE_A, LARGE_B], batch_size=2, **GREEDY))
     assert [answer[0]["generated_text"][-1]["content"] for answer in both] == expected
 
 

@@ -16,6 +16,7 @@ from conditioned_networks import (
 )
 from tiny_models import tiny_config, tiny_model
 from torch import nn
+from torch.nn.functional import linear
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.film import FiLMModel
@@ -310,8 +311,12 @@ def test_projections_that_a_state_space_layer_reads_are_left_out(family, left_ou
 
 
 def test_a_weight_that_is_read_is_no_target():
-    with pytest.raises(ValueError, match=r"'dt_proj' cannot be adapted: the model computes with its weight itself"):
-        select_linear_layers(tiny_model("mamba"), ["dt_proj"])
+    base = tiny_model("llama")
+    mlp = base.model.layers[0].mlp
+    mlp.forward = lambda x: linear(mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x), mlp.down_proj.weight)
+    message = r"'0.mlp.down_proj' cannot be adapted: the model computes with its weight itself"
+    with pytest.raises(ValueError, match=message):
+        select_linear_layers(base, ["0.mlp.down_proj"])
 
 
 def test_a_tower_of_images_is_left_out_and_said():

@@ -6,6 +6,8 @@ import torch
 
 from mopref import Front, PreferenceModel
 
+pytest.importorskip("vaderSentiment", reason="the example's rewards need mopref[rewards]")
+
 WORDS = ["good", "great", "happy", "bad", "awful", "sad", "cat", "dog", "here", "there", "now", "then"]
 
 

@@ -37,7 +37,9 @@ def test_the_same_small_model_at_every_call():
 
 
 def test_sizes_are_small_and_ids_are_in_the_vocabulary():
-    for family in islice(FAMILIES, 0, None, 9):
+    known = [family for family in FAMILIES if family in _names_in_transformers()]
+    assert len(known) > 100
+    for family in islice(known, 0, None, 9):
         config = tiny_config(family)
         ids = [getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos")]
         assert all(token is None or token < VOCABULARY for token in ids), family

@@ -6,6 +6,7 @@ units and an adapter that is left out shows.
 """
 
 import importlib
+import inspect
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -305,13 +306,18 @@ _SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def _sizes(kind: type) -> dict[str, Any]:
+    """The sizes that a kind of configuration has, which in transformers 5.0 is no dataclass."""
+    known = getattr(kind, "__dataclass_fields__", None) or inspect.signature(kind).parameters
+    return {name: value for name, value in _SIZES.items() if name in known}
+
+
 def tiny_config(family: str, **others: Any) -> Any:
     """The configuration of a family's tiny model, with other values where given."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[family]
-    sizes = {name: value for name, value in _SIZES.items() if name in kind.__dataclass_fields__}
-    return kind(**{**sizes, **_SETTINGS[family], **others})
+    return kind(**{**_sizes(kind), **_SETTINGS[family], **others})
 
 
 def tiny_model(family: str, **others: Any) -> nn.Module:
@@ -338,10 +344,9 @@ def _encoder_decoder(family: str) -> nn.Module:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[family]
-    sizes = {name: value for name, value in _SIZES.items() if name in kind.__dataclass_fields__}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: nn.Module = AutoModelForSeq2SeqLM.from_config(kind(**{**sizes, "decoder_start_token_id": 2}))
+        model: nn.Module = AutoModelForSeq2SeqLM.from_config(kind(**{**_sizes(kind), "decoder_start_token_id": 2}))
     return _with_large_weights(model).eval()
 
 

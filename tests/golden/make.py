@@ -2,7 +2,8 @@
 
     python tests/golden/make.py 0.2
 
-A version's files are written once, before it is released, and stay as they are for good.
+A version's files are written once, before it is released, and stay as they are for good. An absolute path writes them
+elsewhere.
 """
 
 import json

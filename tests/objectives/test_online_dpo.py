@@ -279,12 +279,12 @@ def trainer_of(model, objective: OnlineDPO, folder=None, **options) -> ParetoTra
 def test_metrics_and_history_are_means_over_the_samples(model):
     recorder = Recorder(length, even)
     objective = make(recorder.rewards)
-    update = update_of(objective, model, rows=ROWS * 2)
-    rewards = torch.tensor(recorder.values, dtype=torch.float64).T.view(2, 8, 2).mean(dim=1)
+    update = update_of(objective, model, rows=ROWS * 20)
+    rewards = torch.tensor(recorder.values, dtype=torch.float64).T.view(2, 80, 2).mean(dim=1)
     _, responses = sampled(update.batch)
-    in_groups = [responses[:4] + responses[8:12], responses[4:8] + responses[12:]]
-    lengths = [sum(len(without_stop(ids)) for ids in group) / 8 for group in in_groups]
-    cut = [sum(not set(ids) & set(STOPS) for ids in group) / 8 for group in in_groups]
+    in_groups = [responses[:40] + responses[80:120], responses[40:80] + responses[120:]]
+    lengths = [sum(len(without_stop(ids)) for ids in group) / 80 for group in in_groups]
+    cut = [sum(not set(ids) & set(STOPS) for ids in group) / 80 for group in in_groups]
     assert len(objective.history) == 2
     for group, record in enumerate(objective.history):
         assert set(record) == {
@@ -381,13 +381,14 @@ def test_rewards_that_read_text(make_llama):
 
 def test_a_response_that_was_cut_loses_by_the_penalty(model):
     """With rewards that are all equal the label is which of the two came to its end."""
-    plain = update_of(make({"length": constant, "even": constant}), model, rows=ROWS * 4).batch
+    plain = update_of(make({"length": constant, "even": constant}), model, rows=ROWS * 20).batch
     assert (plain.labels == -1).all()
     objective = make({"length": constant, "even": constant}, truncation_penalty=0.5)
-    batch = update_of(objective, model, rows=ROWS * 4).batch
+    batch = update_of(objective, model, rows=ROWS * 20).batch
     _, responses = sampled(batch)
     cut = [not set(ids) & set(STOPS) for ids in responses]
-    expected = [label_of(-float(cut[i]), -float(cut[16 + i])) for i in range(16)]
+    half = len(cut) // 2
+    expected = [label_of(-float(cut[i]), -float(cut[half + i])) for i in range(half)]
     assert batch.labels.tolist() == [[label, label] for label in expected]
     assert set(expected) == {0, 1, -1}
     for record in objective.history:

@@ -39,7 +39,8 @@ def test_rewards_that_read_text(make_llama):
         return [len(response.split()) for response in responses]
 
     rlhf = RLHF(
-        {"words": words_said, "length": length},
+        # The special tokens are no words, should one be drawn.
+        {"words": words_said, "length": token_reward(lambda _, ids: [sum(token > 2 for token in row) for row in ids])},
         tokenizer,
         samples_per_prompt=2,
         normalization=None,
@@ -57,7 +58,7 @@ def test_rewards_that_read_text(make_llama):
 
 
 def test_truncated_responses_are_counted_and_penalised(model):
-    plain, penalised = make_rlhf(), make_rlhf(truncation_penalty=10.0)
+    plain, penalised = make_rlhf(samples_per_prompt=20), make_rlhf(samples_per_prompt=20, truncation_penalty=10.0)
     for rlhf in (plain, penalised):
         losses_of(rlhf, model)
     assert any(0 < record["truncated"] < 1 for record in plain.history), "some are cut and some are not"
@@ -278,18 +279,21 @@ def test_mean_losses_are_those_of_fresh_samples(normalization, model):
 
 
 def test_evaluation_agrees_with_training_on_average(make_llama, randomise):
-    """A model whose likeliest tokens differ between the corners."""
-    model = PreferenceModel(make_llama(std=0.4), SVDLoRAConfig(objectives=("small", "even")))
-    randomise(model, std=0.4)
+    """A model whose likeliest tokens differ between the corners; which seed gives one, depends on the versions."""
     small = token_reward(lambda prompt_ids, response_ids: [sum(token < 50 for token in ids) for ids in response_ids])
-    sampling = Sampling(max_new_tokens=3, stop_token_ids=())
+    sampling, corners = Sampling(max_new_tokens=3, stop_token_ids=()), torch.eye(2)
     rlhf = RLHF({"small": small, "even": even}, sampling=sampling, samples_per_prompt=200, normalization=None, beta=0.1)
-    corners = torch.eye(2)
-    statistics = evaluate_rewards(model, rlhf.settings, ROWS, corners, batch_size=3)
+    for seed in range(10):
+        model = PreferenceModel(make_llama(seed, std=0.4), SVDLoRAConfig(objectives=("small", "even")))
+        randomise(model, std=0.4)
+        statistics = evaluate_rewards(model, rlhf.settings, ROWS, corners, batch_size=3)
+        expected = statistics.rewards - 0.1 * statistics.kl.unsqueeze(1)
+        if (expected[0] - expected[1]).abs().max() > 0.18:
+            break
+    else:
+        pytest.fail("preferences do not differ, so that their order would not be tested")
     losses = torch.stack([first_losses(rlhf, model, ROWS, corner.view(1, -1)).detach()[0] for corner in corners])
-    expected = statistics.rewards - 0.1 * statistics.kl.unsqueeze(1)
     torch.testing.assert_close(-losses.double(), expected, atol=0.15, rtol=0)
-    assert (expected[0] - expected[1]).abs().max() > 0.18, "preferences differ, or their order is not tested"
 
 
 def test_the_state_is_the_history_and_the_scale(model):

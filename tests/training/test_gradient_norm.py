@@ -12,7 +12,9 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 
 from mopref import ParetoTrainer
+from mopref.mixed_precision import autocast
 from mopref.scalarizers import Linear
+from mopref.training import process_state
 from mopref.training.gradient_norm import SkippedSteps, clip_gradients
 
 
@@ -52,13 +54,17 @@ def test_without_gradients_the_norm_is_0():
     assert clip_gradients(Accelerator(cpu=True), parameters(None), 1.0, lambda norm: True).item() == 0.0
 
 
+@pytest.fixture(autouse=True)
+def _without_autocast(monkeypatch):
+    monkeypatch.setattr(process_state, "autocast", lambda device, mixed_precision: autocast(device, None))
+
+
 def with_scaler(trainer: ParetoTrainer, scale: float) -> ParetoTrainer:
     """The trainer as it would be with fp16 on a GPU, but for the autocast: steps by a scaler."""
     accelerator = trainer.accelerator
     scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     accelerator.scaler, accelerator.native_amp = scaler, True
     accelerator.state.__dict__["_mixed_precision"] = "fp16"
-    accelerator.autocast = lambda *arguments: torch.autocast("cpu", enabled=False)
     with trainer._process.in_force():
         trainer.optimizer = AcceleratedOptimizer(trainer.optimizer.optimizer, device_placement=False, scaler=scaler)
     accelerator._optimizers = [trainer.optimizer]

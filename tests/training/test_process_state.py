@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from mopref import TrainerConfig
-from mopref.training.process_state import ProcessState
+from mopref.training.process_state import ProcessState, own_autocast
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def made(**settings):
 
 
 def product_dtype(process, accelerator) -> torch.dtype:
-    with process.in_force(), accelerator.autocast():
+    with process.in_force(), own_autocast(accelerator):
         return (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
 
 
@@ -47,6 +47,18 @@ def test_each_has_the_precision_of_its_config(first, second):
     for (process, accelerator), precision in (*pairs, *reversed(pairs), *pairs):
         assert product_dtype(process, accelerator) == dtypes[precision]
         assert accelerator.mixed_precision == (precision or "no")
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+@pytest.mark.parametrize("around", [False, True])
+def test_after_an_error_the_precision_around_it_is_in_force_again(around, mixed_precision):
+    _, accelerator = made(mixed_precision=mixed_precision)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=around):
+        with own_autocast(accelerator):
+            assert torch.is_autocast_enabled("cpu") is (mixed_precision == "bf16")
+        with pytest.raises(KeyError), own_autocast(accelerator):
+            raise KeyError
+        assert torch.is_autocast_enabled("cpu") is around
 
 
 def test_an_accelerator_of_the_users_own_is_left_alone():

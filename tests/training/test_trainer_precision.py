@@ -1,6 +1,7 @@
 """A trainer's precision is its config's: in training, in its fronts, and nowhere else."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -138,6 +139,56 @@ def test_a_front_is_measured_in_the_runs_precision_and_says_it(mixed_precision, 
         np.testing.assert_allclose(front.values, expected, rtol=1e-6)
         assert front.metadata["precision"] == name
     np.testing.assert_allclose(seen[0], expected, rtol=1e-6)
+
+
+class Broken(Quadratic):
+    """Fails in every forward."""
+
+    def losses(self, model, batch, preferences):
+        raise KeyError("no such column")
+
+
+@pytest.mark.parametrize("at_work", ["train", "front"])
+def test_an_error_leaves_no_mixed_precision_behind(at_work):
+    config = TrainerConfig(steps=1, mixed_precision="bf16", progress=False, cpu=True)
+    trainer = ParetoTrainer(Products(), Broken([[0.0, 0.0], [1.0, 0.0]]), Linear(), config=config)
+    with pytest.raises(KeyError, match="no such column"):
+        trainer.train() if at_work == "train" else trainer.front(3)
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_a_precision_around_the_training_does_not_count(mixed_precision):
+    """What the config says is what runs, and every step sees the weights that the last one left."""
+    results = []
+    for around in (None, False, True):
+        config = TrainerConfig(
+            steps=3, mixed_precision=mixed_precision, learning_rate=0.1, log_every=1, progress=False, cpu=True
+        )
+        trainer = ParetoTrainer(Products(), Quadratic([[0.0, 0.0], [1.0, 0.0]]), Linear(), config=config)
+        with nullcontext() if around is None else torch.autocast("cpu", dtype=torch.bfloat16, enabled=around):
+            results.append((trainer.train(), trainer.front(3).values.tolist()))
+            assert around is None or torch.is_autocast_enabled("cpu") is around
+    assert results[0] == results[1] == results[2]
+
+
+class Looked(Quadratic):
+    """Evaluates the model before it is trained, as a reference or a mismatched answer is."""
+
+    def losses(self, model, batch, preferences):
+        with torch.no_grad():
+            model(preferences)
+        return super().losses(model, batch, preferences)
+
+
+def test_a_forward_without_gradients_before_the_other_leaves_it_its_gradients():
+    histories = []
+    for kind in (Quadratic, Looked):
+        config = TrainerConfig(steps=2, mixed_precision="bf16", log_every=1, progress=False, cpu=True)
+        trainer = ParetoTrainer(Products(), kind([[0.0, 0.0], [1.0, 0.0]]), Linear(), config=config)
+        histories.append(trainer.train())
+    assert histories[0] == histories[1]
+    assert histories[0][0]["gradient_norm"] > 0
 
 
 def test_a_front_refuses_data_with_references_of_another_precision(make_model, rows):

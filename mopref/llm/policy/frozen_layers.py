@@ -18,6 +18,7 @@ from mopref.conditioning.wrapping import block_index
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.padding import padding_traits
+from mopref.mixed_precision import computed_dtype
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
@@ -103,7 +104,7 @@ def check_frozen_layers(model: PreferenceModel, sequences: Sequences) -> None:
             _refuse(model, f"its upper blocks need more of the lower ones ({type(error).__name__}: {error})")
     difference = (expected - logits).abs().max().item()
     # Padding and another order of sums bring some rounding.
-    allowed = 1e3 * torch.finfo(expected.dtype).eps * max(1.0, expected.abs().max().item())
+    allowed = 1e3 * torch.finfo(computed_dtype(expected)).eps * max(1.0, expected.abs().max().item())
     if not difference <= allowed:
         _refuse(
             model,

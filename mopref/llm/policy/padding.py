@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.policy.model_kind import checked_logits, refuse_seen_answers
+from mopref.mixed_precision import computed_dtype
 
 __all__ = ["PaddingTraits", "equal_groups", "padding_traits"]
 
@@ -103,7 +104,7 @@ def _check_direction(model: PreferenceModel, ids: Tensor, expected: Tensor, nois
 
 def _share(expected: Tensor, in_half_precision: float) -> float:
     """What rounding may change in logits."""
-    share = 1e-3 if torch.finfo(expected.dtype).eps < 1e-5 else in_half_precision
+    share = 1e-3 if torch.finfo(computed_dtype(expected)).eps < 1e-5 else in_half_precision
     return share * max(expected.abs().max().item(), 1e-6)
 
 

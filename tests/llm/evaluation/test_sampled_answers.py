@@ -1,6 +1,7 @@
 """Answers sampled at preferences: texts, lengths, KL against full logits, and the base model."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -58,10 +59,10 @@ def test_texts_lengths_and_kl_are_those_of_the_answers(model, base, tokenizer, r
 
 def test_the_kl_is_the_log_ratio_of_the_answer(model, base, tokenizer, rows, merge_by_hand):
     sampling = Sampling(max_new_tokens=4, stop_token_ids=())
-    answers = sample_answers(model, tokenizer, rows, CORNERS, sampling, seed=3)
     words = tokenizer.get_vocab()
     checked = 0
-    for index, corner in enumerate(CORNERS):
+    for seed, (index, corner) in product(range(3, 9), enumerate(CORNERS)):
+        answers = sample_answers(model, tokenizer, rows, CORNERS, sampling, seed=seed)
         policy = merge_by_hand(base, model, corner)
         for row, text in enumerate(answers.texts[index]):
             ids = [words[word] for word in text.split()]

@@ -23,6 +23,7 @@ from mopref.llm.policy.frozen_layers import (
     lower_hidden_states,
     skip_lower_layers,
 )
+from mopref.mixed_precision import autocast
 from mopref.objectives import DPO
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11]]
@@ -180,6 +181,22 @@ def test_upper_blocks_that_need_more_of_the_lower_ones_are_refused(model, sequen
         ValueError, match=r"LlamaForCausalLM cannot be computed apart: its upper blocks .*frozen_layers off"
     ):
         Policy(model).check_frozen_layers(sequences)
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_rounding_in_mixed_precision_is_no_reason_to_refuse(model, sequences, mixed_precision):
+    """Also where the outputs come in float32, as from a forward that accelerate prepared."""
+    kept = Policy(model).with_lower_hidden_states(sequences)
+    kept = kept._replace(lower_hidden_states=kept.lower_hidden_states * (1 + 2**-8))
+    model.base_model.register_forward_hook(
+        lambda module, inputs, output: setattr(output, "logits", output.logits.float())
+    )
+    with autocast(DEVICE, mixed_precision):
+        if mixed_precision is None:
+            with pytest.raises(ValueError, match="it gives other logits from kept activations"):
+                check_frozen_layers(model, kept)
+        else:
+            check_frozen_layers(model, kept)
 
 
 def test_without_frozen_blocks_there_is_nothing_to_keep(make_llama, sequences):

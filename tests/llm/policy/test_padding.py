@@ -13,6 +13,7 @@ from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy
 from mopref.llm.policy.model_kind import refuse_other_kinds
 from mopref.llm.policy.padding import PaddingTraits, equal_groups, padding_traits
+from mopref.mixed_precision import autocast
 
 sys.path.append(str(Path(__file__).parents[2] / "families"))
 
@@ -107,6 +108,27 @@ def test_a_model_that_padding_disturbs_on_both_sides_is_refused():
     model = PreferenceModel(Counting(left=False, right=False), CONFIG)
     with pytest.raises(ValueError, match="Counting gives other logits for a row that is padded, on either side"):
         Policy(model).token_log_probabilities(collate_sequences(PROMPTS, RESPONSES), torch.tensor([[0.5, 0.5]]))
+
+
+class Rounded(Counting):
+    """Padding changes its logits as much as half precision rounds them, whatever type they are in."""
+
+    def forward(self, input_ids, **inputs):
+        output = super().forward(input_ids, **inputs)
+        rounding = 2**-8 * output.logits.abs().max() * (input_ids.shape[1] - 5)
+        return SimpleNamespace(logits=(output.logits + rounding).float())
+
+
+@pytest.mark.parametrize("mixed_precision", [None, "bf16"])
+def test_rounding_in_mixed_precision_is_no_matter_of_padding(mixed_precision):
+    """Also where the outputs come in float32, as from a forward that accelerate prepared."""
+    model = PreferenceModel(Rounded(), CONFIG)
+    with autocast(torch.device("cpu"), mixed_precision):
+        if mixed_precision is None:
+            with pytest.raises(ValueError, match="Rounded gives other logits for a row that is padded"):
+                padding_traits(model)
+        else:
+            assert padding_traits(model) == PaddingTraits(0, True)
 
 
 def test_of_a_network_of_ones_own_the_author_knows(make_mlp):
