@@ -148,7 +148,7 @@ def _weight(preference: Any, weight: Any, name: str) -> Tensor:
     try:
         return _tensor(float(number), weight)
     except OverflowError:  # Beyond any float, and so no weight, which is said as of an infinite one.
-        return _tensor(math.inf if number > 0 else -math.inf, weight)
+        return _tensor(-math.inf if number < 0 else math.inf, weight)
 
 
 def _tensor(numbers: Any, like: Any) -> Tensor:
