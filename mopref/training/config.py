@@ -35,6 +35,7 @@ _TYPES: dict[str, tuple[type, bool]] = {
     "progress": (bool, False),
 }
 # What NumPy's global generator can be seeded with.
+_LARGEST_STEP = 1e30
 _SEEDS = 2**32
 
 
@@ -116,6 +117,10 @@ class TrainerConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive and finite.")
         if not (self.weight_decay >= 0 and math.isfinite(self.weight_decay)):
             raise ValueError(f"weight_decay is {self.weight_decay}: it must be ≥ 0 and finite.")
+        # The optimiser multiplies float32 weights by both, and float32 ends at 3e38.
+        for name, factor in (("learning_rate", 1.0), ("weight_decay", self.learning_rate)):
+            if getattr(self, name) * factor > _LARGEST_STEP:
+                raise ValueError(f"{name} is {getattr(self, name)}: no step is so large, so give a smaller one.")
         if self.lr_schedule not in _SCHEDULES:
             raise ValueError(f"unknown lr_schedule {self.lr_schedule!r}: choose one of {', '.join(_SCHEDULES)}.")
         if self.optimizer not in OPTIMIZERS:

@@ -21,6 +21,8 @@ from mopref import TrainerConfig
         ({"learning_rate": -1e-3}, r"learning_rate is -0\.001"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"learning_rate": 1e38}, r"learning_rate is 1e\+38: no step is so large"),
+        ({"weight_decay": 1e300}, r"weight_decay is 1e\+300: no step is so large"),
         ({"weight_decay": -0.1}, r"weight_decay is -0\.1: it must be ≥ 0"),
         (
             {"lr_schedule": "no-such-schedule"},
