@@ -73,7 +73,8 @@ def push_to_hub(
     files = read_run_files(run_folder)
     if files.adapter is None or not is_there(folder, TENSOR_FILE):
         raise RunFolderError(
-            f"the run in {run_folder} is not finished: it has no adapter to upload; resume it with --resume."
+            f"the run in {run_folder} is not finished: it has no adapter to upload; go on with it "
+            "by `mopref train RECIPE --resume`."
         )
     # What is uploaded are the files at their places.
     finish_pending(folder)

@@ -110,7 +110,8 @@ def _finished(run_folder: str | Path) -> RunFiles:
     files = read_run_files(run_folder)
     if files.adapter is None:
         raise RunFolderError(
-            f"the run in {files.folder} is not finished: it has no adapter to describe; resume it with --resume."
+            f"the run in {files.folder} is not finished: it has no adapter to describe; go on with it "
+            "by `mopref train RECIPE --resume`."
         )
     return files
 

@@ -107,7 +107,10 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
         RecipeError: its recipe, or what that names, is not there any more.
     """
     folder = Path(folder)
-    for name, remedy in ((RECIPE, "give the folder of a run"), (ADAPTER, "resume it with --resume")):
+    for name, remedy in (
+        (RECIPE, "give the folder of a run"),
+        (ADAPTER, "go on with it by `mopref train RECIPE --resume`"),
+    ):
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
     recipe = load_recipe(folder / RECIPE)

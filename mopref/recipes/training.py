@@ -250,7 +250,7 @@ def _write_json(tree: Any, path: Path) -> None:
 def _train(trainer: ParetoTrainer, checkpoint: Path | None, recipe: Recipe, tell: Tell) -> None:
     """Train, and say how to go on where that is interrupted."""
     if checkpoint is not None:
-        tell(f"Going on from {checkpoint}.")
+        tell(f"Going on from {checkpoint}, or the newest before it that is whole.")
     try:
         # A newest one that is damaged is passed over.
         trainer.train(resume_from=None if checkpoint is None else "latest")

@@ -73,8 +73,8 @@ def check_replaceable(folder: Path) -> None:
     other = sorted(path.name for path in folder.iterdir() if not _is_own(path)) if folder.is_dir() else []
     if other:
         raise FileExistsError(
-            f"{folder} holds something other than a checkpoint ({other[0]!r}), which would be lost: choose a new or "
-            "empty folder."
+            f"{folder} holds something other than a checkpoint ({other[0]!r}), which would be lost: move it "
+            "away, or choose a new or empty folder."
         )
 
 

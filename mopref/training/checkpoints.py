@@ -10,7 +10,7 @@ from mopref._folder_lock import only_writer
 from mopref._warning import warn
 from mopref.training.checkpoint import check_replaceable, holds_state
 from mopref.training.config import TrainerConfig
-from mopref.training.manifest import read_manifest
+from mopref.training.manifest import fault_of, none_is_whole, read_manifest
 
 __all__ = ["Checkpoints", "FoundCheckpoint", "checkpoints_in"]
 
@@ -137,8 +137,8 @@ class Checkpoints:
                 read_manifest(folder)
             except (OSError, ValueError) as error:
                 if not found:
-                    raise
-                warn(f"passed over a checkpoint: {error}")
+                    raise none_is_whole(error, self.folder) from error
+                warn(f"passed over a checkpoint: {fault_of(error)} The newest one with a whole manifest is {found[0]}.")
         return found
 
     def went_on(self, folder: Path, step: int, went_back: bool) -> None:

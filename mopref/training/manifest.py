@@ -14,8 +14,11 @@ from mopref.training.provenance import made_with
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
+    "REMEDY",
     "check_files",
     "damage",
+    "fault_of",
+    "none_is_whole",
     "read_manifest",
     "unreadable_told",
     "write_manifest",
@@ -37,9 +40,26 @@ _FIELDS: dict[str, type] = {
 }
 
 
+REMEDY = " Resume from an earlier one, or start a new run."
+
+
 def damage(folder: str | Path, fault: str) -> ValueError:
     """The error that says what is wrong with a damaged checkpoint."""
-    return ValueError(f"{folder} is a damaged checkpoint: {fault}. Resume from an earlier one, or start a new run.")
+    return ValueError(f"{folder} is a damaged checkpoint: {fault}.{REMEDY}")
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a damaged checkpoint, without what to do, where something is done already."""
+    return str(error).removesuffix(REMEDY)
+
+
+def none_is_whole(error: Exception, folder: Path) -> Exception:
+    """The error that says that no checkpoint in a folder can be gone on from; ``error`` is the last one's."""
+    message = (
+        f"{fault_of(error)} None of the checkpoints in {folder} can be gone on from: choose another output_dir "
+        "or remove them, and start a new run."
+    )
+    return type(error)(*error.args[:1], message) if isinstance(error, OSError) and error.errno else type(error)(message)
 
 
 @contextmanager
@@ -101,7 +121,14 @@ def _manifest(folder: str | Path) -> dict[str, Any]:
             if (Path(folder) / "state.json").is_file()
             else ""
         )
-        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {MANIFEST}{older}.")
+        if not Path(folder).exists():
+            raise FileNotFoundError(
+                f"there is no {folder}: give the folder of a checkpoint, or 'latest' for the newest."
+            )
+        inner = (
+            "" if next(Path(folder).glob("checkpoint-*"), None) is None else ", but holds some: name one, or 'latest'"
+        )
+        raise FileNotFoundError(f"{folder} is no checkpoint: it has no {MANIFEST}{older or inner}.")
     try:
         manifest = parsed_description(path, _LARGEST)
     except ValueError as error:

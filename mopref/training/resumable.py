@@ -23,7 +23,7 @@ from mopref.training.checkpoint import load_state, save_state
 from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
-from mopref.training.manifest import read_manifest
+from mopref.training.manifest import fault_of, none_is_whole, read_manifest
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import check_identity
 from mopref.training.run_state import (
@@ -172,11 +172,13 @@ class Resumable:
                 self._load_checkpoint(folder, manifest)
             except (ValueError, OSError) as error:
                 if folder == candidates[-1]:
-                    raise
-                warn(f"passed over a checkpoint: {error}")
+                    raise none_is_whole(error, folder.parent) from error
+                warn(f"passed over a checkpoint: {fault_of(error)}")
             else:
                 # Where a damaged one was passed over, it must not count as later than those to come.
                 self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])
+                if folder != candidates[0]:
+                    warn(f"went on from {folder}, the newest checkpoint that is whole (step {self.step}).")
                 # A kill may have come between a save and this.
                 self._checkpoints.prune({self.step, *self._protected_steps()})
                 return True

@@ -16,7 +16,7 @@ from mopref.objective import Metric, Update
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
 from mopref.training.config import TrainerConfig
-from mopref.training.manifest import damage
+from mopref.training.manifest import REMEDY, damage
 from mopref.training.optimizers import OPTIMIZERS, is_whole_state
 from mopref.training.run_identity import check_identity
 
@@ -366,6 +366,6 @@ def undone_on_error(load: Callable[[Any, str | Path], None], state: Any, folder:
         if not isinstance(error, Exception):
             raise
         raise ValueError(
-            f"{folder} does not go with this run, and nothing of it was loaded: {type(error).__name__} ({error}). "
-            "Resume from an earlier checkpoint, or start a new run."
+            f"{folder} does not go with this run, and nothing of it was loaded: {type(error).__name__} ({error})."
+            f"{REMEDY}"
         ) from error

@@ -26,7 +26,9 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path, trained):
     with pytest.raises(RunFolderError, match=r"is no finished run: there is no recipe.yaml in it; give the folder"):
         open_run(tmp_path)
     (tmp_path / "recipe.yaml").write_text((trained.folder / "recipe.yaml").read_text())
-    with pytest.raises(RunFolderError, match=r"there is no adapter in it; resume it with --resume"):
+    with pytest.raises(
+        RunFolderError, match=r"there is no adapter in it; go on with it by `mopref train RECIPE --resume`"
+    ):
         open_run(tmp_path)
 
 

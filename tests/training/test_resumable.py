@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import warnings
 
@@ -140,6 +141,9 @@ def test_a_damaged_newest_one_is_passed_over_and_told(name, whole, tmp_path):
     with pytest.warns(UserWarning, match="passed over a checkpoint: .*checkpoint-6 is a damaged checkpoint") as told:
         assert again.train(resume_from="latest") == whole.history
     assert {each.filename for each in told} == {__file__}, "it points at the call of train"
+    assert "Resume from an earlier" not in str(told[0].message), "that is done already"
+    newest = "(went on from|The newest one with a whole manifest is) .*checkpoint-4"
+    assert re.search(newest, str(told[-1].message))
     # The step is saved again, in its place.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -174,7 +178,7 @@ def test_where_all_are_damaged_nothing_begins(whole, tmp_path):
     for path in (tmp_path / "whole").glob("*/state.json"):
         path.write_text("{}")
     with (
-        pytest.raises(ValueError, match="checkpoint-2 is a damaged checkpoint"),
+        pytest.raises(ValueError, match=r"checkpoint-2 is a damaged .*None of the checkpoints in .* choose another"),
         pytest.warns(UserWarning, match="passed"),
     ):
         trainer_of(tmp_path / "whole").train(resume_from="latest")
@@ -193,6 +197,16 @@ def test_two_runs_at_once_do_not_write_into_one_folder(whole, tmp_path):
 
     assert trainer_of(tmp_path / "run", callbacks=[Second()]).train() == whole.history
     assert not (tmp_path / "run" / ".running").exists()
+
+
+def test_a_folder_that_is_no_checkpoint_says_which_is(whole, tmp_path):
+    for place, message in (
+        ("lastest", "there is no lastest: give the folder of a checkpoint, or 'latest' for the newest"),
+        (tmp_path / "whole", "is no checkpoint: it has no manifest.json, but holds some: name one, or 'latest'"),
+        (tmp_path, r"is no checkpoint: it has no manifest.json\.$"),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            trainer_of(tmp_path / "whole").train(resume_from=place)
 
 
 def test_resume_from_is_a_path(tmp_path):
