@@ -120,7 +120,9 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
         if debug or not mistake:
             _complain(traceback.format_exc().rstrip())
         if mistake:
-            _complain(f"mopref {command}: {error}")
+            # A sentence of the library's own; with a file's name it is the system's, which str() puts together.
+            own = error.strerror if isinstance(error, OSError) and error.filename is None else None
+            _complain(f"mopref {command}: {own or error}")
         return 2 if mistake else 1
     return 0
 

@@ -96,8 +96,13 @@ def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, object
     group, index = (int(i) for i in faults.nonzero()[0])
     raise FloatingPointError(
         f"the loss {objective.names[index]!r} is {losses[group, index].item()} at step {step} "
-        f"{place(update.preferences, update.rows, group)}. Nothing was updated: {_REMEDY}."
+        f"{place(update.preferences, update.rows, group)}. Nothing was updated: {_remedy(update)}."
     )
+
+
+def _remedy(update: Update) -> str:
+    """What to do; where there are no rows, the fault is in what the objective computes."""
+    return _REMEDY if update.rows else _REMEDY.replace("bad rows in the data", "it in what the objective computes")
 
 
 def check_finite_gramians(

@@ -55,3 +55,11 @@ def test_what_is_no_run_or_damaged_is_a_sentence(folder, tmp_path, capsys):
     assert "log.jsonl is damaged: line 1 is no JSON" in capsys.readouterr().err
     assert main(["report"]) == 2
     assert "folder" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_told_without_the_systems_number(folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["report", str(folder), "--output", str(tmp_path / "file" / "inner.html")]) == 2
+    told = capsys.readouterr().err
+    assert "could not be written" in told
+    assert "[Errno" not in told

@@ -33,6 +33,14 @@ def test_losses_that_are_not_finite(bad):
         check_finite_losses(losses, losses, UPDATE, ZDT1(), step=7)
 
 
+def test_the_remedy_speaks_of_rows_only_where_there_are_some():
+    losses = torch.tensor([[1.0, math.nan]])
+    for rows, remedy in (((7, 3), "bad rows in the data"), ((), "it in what the objective computes")):
+        update = Update(None, PREFERENCES[:1], rows=rows)
+        with pytest.raises(FloatingPointError, match=rf"or look for {remedy}\.$"):
+            check_finite_losses(losses, losses, update, ZDT1(), step=7)
+
+
 def test_losses_of_another_process():
     losses = torch.ones(2, 2)
     others = torch.tensor([[math.nan, 1.0], [1.0, 1.0]])
