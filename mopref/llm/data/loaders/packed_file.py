@@ -8,13 +8,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
-__all__ = ["ALWAYS_UNPACKED", "MOST_LINE_BYTES", "MOST_TIMES", "PACKINGS", "PackedFile"]
+__all__ = ["MOST_LINE_BYTES", "PACKINGS", "PackedFile", "check_unpacked", "most_unpacked"]
 
 PACKINGS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 # Of a line; the longest dialogues have a tenth.
 MOST_LINE_BYTES = 1 << 24
 # What a packed file may unpack to: text shrinks to a tenth, and one that says the same over and over to a fiftieth.
 MOST_TIMES, ALWAYS_UNPACKED = 100, 1 << 28
+
+
+def most_unpacked(path: Path) -> int:
+    """The bytes that a packed file may unpack to."""
+    return max(ALWAYS_UNPACKED, MOST_TIMES * path.stat().st_size)
+
+
+def check_unpacked(size: int, most: int, name: str, remedy: str) -> None:
+    """Refuse what unpacks to more than that.
+
+    Raises:
+        ValueError: it does; ``remedy`` is what to do.
+    """
+    if size > most:
+        raise ValueError(
+            f"{name} unpacks to more than {MOST_TIMES} times its size, which no text does: {remedy} yourself if you "
+            "know what it holds."
+        )
 
 
 class PackedFile:
@@ -31,7 +49,7 @@ class PackedFile:
         packings = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
         packing = next((ending for mark, ending in packings.items() if start.startswith(mark)), None)
         self._name, self._size = name, 0
-        self._most = None if packing is None else max(ALWAYS_UNPACKED, MOST_TIMES * path.stat().st_size)
+        self._most = None if packing is None else most_unpacked(path)
         self._file = cast("IO[bytes]", path.open("rb") if packing is None else PACKINGS[packing](path))
 
     def __enter__(self) -> Self:
@@ -63,9 +81,6 @@ class PackedFile:
             reason = f"{self._name} cannot be unpacked or read to its end ({error})"
             raise ValueError(f"{reason}: copy it once more.") from error
         self._size += len(content)
-        if self._most is not None and self._size > self._most:
-            raise ValueError(
-                f"{self._name} unpacks to more than {MOST_TIMES} times its size, which no text does: unpack it "
-                "yourself if you know what it holds."
-            )
+        if self._most is not None:
+            check_unpacked(self._size, self._most, self._name, "unpack it")
         return content

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .packed_file import ALWAYS_UNPACKED, MOST_TIMES
+from .packed_file import check_unpacked, most_unpacked
 
 __all__ = ["parquet_columns", "parquet_rows"]
 
 _ROWS_AT_ONCE = 1024
 # A value of a row takes about so many bytes, however short it is.
 _BYTES_OF_VALUE = 64
+_REMEDY = "write it as JSON lines"
 
 
 def parquet_columns(path: Path, name: str) -> list[str]:
@@ -38,11 +39,11 @@ def parquet_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: it is no parquet file, is damaged, holds what is no text, or unpacks to very much.
     """
-    most, size, row = max(ALWAYS_UNPACKED, MOST_TIMES * path.stat().st_size), 0, 0
+    most, size, row = most_unpacked(path), 0, 0
     with _opened(path, name) as file, _opened(path, name, read_dictionary=_texts(file)) as packed:
         groups = range(file.metadata.num_row_groups)
         # The footer says it beforehand, unless it was made up.
-        _check_size(sum(file.metadata.row_group(group).total_byte_size for group in groups), most, name)
+        check_unpacked(sum(file.metadata.row_group(group).total_byte_size for group in groups), most, name, _REMEDY)
         # One after another: a batch of lists has one dictionary, and each group its own.
         for group in groups:
             batches, counted = (each.iter_batches(_ROWS_AT_ONCE, row_groups=[group]) for each in (file, packed))
@@ -52,7 +53,7 @@ def parquet_rows(path: Path, name: str) -> Iterator[dict[str, Any]]:
                     if batch is None:
                         break
                     size += sum(map(_unpacked_bytes, batch.columns))
-                    _check_size(size, most, name)
+                    check_unpacked(size, most, name, _REMEDY)
                     rows = next(batches).to_pylist()
                 row += len(rows)
                 yield from rows
@@ -86,14 +87,6 @@ def _texts(file: Any) -> list[str]:
     """The paths of all columns, also within lists and records, whose values are of any length."""
     columns = (file.schema.column(index) for index in range(len(file.schema)))
     return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-
-
-def _check_size(size: int, most: int, name: str) -> None:
-    if size > most:
-        raise ValueError(
-            f"{name} unpacks to more than {MOST_TIMES} times its size, which no text does: write it as JSON lines "
-            "yourself if you know what it holds."
-        )
 
 
 def _unpacked_bytes(values: Any) -> int:
