@@ -12,7 +12,7 @@ from mopref.training.checkpoint import check_replaceable, holds_state
 from mopref.training.config import TrainerConfig
 from mopref.training.manifest import fault_of, none_is_whole, read_manifest
 
-__all__ = ["Checkpoints", "FoundCheckpoint", "checkpoints_in"]
+__all__ = ["Checkpoints", "FoundCheckpoint", "check_places", "checkpoints_in"]
 
 _PREFIX = "checkpoint-"
 
@@ -57,6 +57,27 @@ def _folders(output_dir: Path) -> list[Path]:
         settle_folder(path.with_name(path.name[1:].removesuffix(".replaced")))
     named = [path for path in output_dir.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal()]
     return sorted(filter(holds_state, named), key=lambda path: int(path.name.removeprefix(_PREFIX)))
+
+
+def check_places(config: TrainerConfig, step: int = 0, lets_checkpoints_be: bool = False) -> None:
+    """Refuse a folder that holds something else where a checkpoint will go.
+
+    Args:
+        config: with ``output_dir``, ``checkpoint_every`` and ``steps``.
+        step: how many are done, whose checkpoints are not written again.
+        lets_checkpoints_be: whether a folder with a checkpoint and something else beside it is passed over.
+
+    Raises:
+        FileExistsError: the first such folder.
+    """
+    every = config.checkpoint_every
+    if config.output_dir is None or every is None:
+        return
+    due = {*range(step // every * every + every, config.steps + 1, every), config.steps}
+    for number in sorted(number for number in due if number > step):
+        folder = Path(config.output_dir) / f"{_PREFIX}{number}"
+        if not (lets_checkpoints_be and holds_state(folder) and not folder.is_symlink()):
+            check_replaceable(folder)
 
 
 class Checkpoints:

@@ -9,6 +9,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 from accelerate.utils import LoggerType
 from torch import nn
 
+from mopref._warning import warn
 from mopref.conditioning.conditioned_model import check_objectives
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Objective
@@ -16,7 +17,7 @@ from mopref.objective_names import check_same_names
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training.callbacks import TrainerCallback
-from mopref.training.checkpoint import check_replaceable
+from mopref.training.checkpoints import check_places
 from mopref.training.config import TrainerConfig
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "check_parts",
     "settle_convention",
 ]
+
+# Weights of networks are smaller than this, and AdamW moves each by about the rate.
+_LARGEST_RATE = 1.0
 
 
 def check_kinds(model: Any, config: Any, callbacks: Any) -> None:
@@ -60,12 +64,25 @@ def check_parts(
     Raises:
         ValueError: what :func:`check_names`, :func:`check_frozen_base`, :func:`check_groups` and :func:`check_outputs`
             refuse, or points of another number of objectives.
+
+    Warns:
+        UserWarning: a learning rate that no network learns at.
     """
     check_names(model, objective, sampler)
     scalarizer.check_objectives(objective.num_objectives)
     check_frozen_base(model)
     check_groups(objective, config)
     check_outputs(config)
+    _tell_steps(config)
+
+
+def _tell_steps(config: TrainerConfig) -> None:
+    """Tell a learning rate at which nothing is learned, though the losses of a bounded model stay finite."""
+    if config.learning_rate > _LARGEST_RATE:
+        warn(
+            f"learning_rate is {config.learning_rate:g}: AdamW moves every weight by about so much at each step, which "
+            "scrambles a network. Rates that train are 1e-5 to 1e-2."
+        )
 
 
 def check_names(model: nn.Module, objective: Objective, sampler: PreferenceSampler) -> None:
@@ -148,8 +165,8 @@ def check_outputs(config: TrainerConfig) -> None:
         _check_tracker(tracker, config.output_dir)
     if config.output_dir is not None and (config.trackers or config.checkpoint_every is not None):
         _check_folder(Path(config.output_dir))
-    if config.checkpoint_every is not None:
-        _check_checkpoints(config)
+    # A run may go on from a checkpoint, whatever a user has put beside it; its other folders are looked at then.
+    check_places(config, lets_checkpoints_be=True)
 
 
 def _check_tracker(tracker: Any, output_dir: Any) -> None:
@@ -182,10 +199,3 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"output_dir is {folder}, but {existing} is no folder: choose another.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"output_dir is {folder}, but nothing can be written into {existing}: choose another.")
-
-
-def _check_checkpoints(config: TrainerConfig) -> None:
-    assert config.output_dir is not None
-    assert config.checkpoint_every is not None
-    for step in range(config.checkpoint_every, config.steps + 1, config.checkpoint_every):
-        check_replaceable(Path(config.output_dir) / f"checkpoint-{step}")

@@ -15,6 +15,7 @@ from mopref._warning import warn
 from mopref.objective import Metric, Update
 from mopref.training.callbacks import TrainerCallback
 from mopref.training.checkpoint import check_replaceable
+from mopref.training.checkpoints import check_places
 from mopref.training.config import TrainerConfig
 from mopref.training.manifest import REMEDY, damage
 from mopref.training.optimizers import OPTIMIZERS, is_whole_state
@@ -115,6 +116,7 @@ def check_run(
 
     Raises:
         NotImplementedError: a run on several processes.
+        FileExistsError: something else where a later checkpoint will go.
         ValueError: the first thing that differs.
     """
     if num_processes > 1:
@@ -130,6 +132,7 @@ def check_run(
     check_settings(settings, manifest["settings"], folder)
     check_identity(identity, manifest["identity"], folder)
     _check_steps(config, manifest["step"], folder)
+    check_places(config, manifest["step"])
 
 
 def check_checkpoint(
@@ -281,8 +284,8 @@ def tell_other_rate(config: TrainerConfig, step: int, rate: float, folder: str |
     if abs(own - rate) > _SAME_RATE * max(own, rate):
         warn(
             f"{folder} had the learning rate {rate:.3g} in its last step, where {config.lr_schedule!r} over steps = "
-            f"{config.steps} has {own:.3g}, and goes on from there: the run began with another number of steps, and is "
-            "not what a single run of this length would be.",
+            f"{config.steps} has {own:.3g}: the run began with another number of steps. From here on its rate is that "
+            f"of a run of {config.steps} steps, but what it became until here is not.",
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from _checkpoints import empty_checkpoint
 
 from mopref import TrainerConfig
-from mopref.training.checkpoints import Checkpoints, checkpoints_in
+from mopref.training.checkpoints import Checkpoints, check_places, checkpoints_in
 
 
 def checkpoints_of(folder, **settings):
@@ -183,3 +183,21 @@ def test_checkpoints_of_another_run_neither_count_nor_go(tmp_path):
     checkpoints.wrote(4, ())
     assert [folder.is_dir() for folder in (*others, *own)] == [True, True, True, False, True]
     assert checkpoints.newest() == own[1]
+
+
+def test_the_places_of_checkpoints_to_come(tmp_path):
+    """Those at multiples of checkpoint_every beyond the steps done, and the last step's."""
+    config = TrainerConfig(output_dir=tmp_path, checkpoint_every=4, steps=14)
+    for step, is_a_place in ((3, False), (4, True), (8, True), (12, True), (14, True), (16, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "notes.md").write_text("mine")
+        for done in range(18):
+            if is_a_place and done < step:
+                with pytest.raises(FileExistsError, match=rf"checkpoint-{step} holds something other than"):
+                    check_places(config, done)
+            else:
+                check_places(config, done)
+        (folder / "notes.md").unlink()
+        folder.rmdir()
+    check_places(TrainerConfig(steps=14))

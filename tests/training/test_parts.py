@@ -1,5 +1,7 @@
 """Parts that do not fit together are refused when the trainer is made, and nothing has been done by then."""
 
+import warnings
+
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
@@ -218,6 +220,14 @@ def test_something_else_where_a_checkpoint_will_go(tmp_path):
     (tmp_path / "checkpoint-10" / "thesis.tex").unlink()
     save_state({"step": 10}, tmp_path / "checkpoint-10")
     check_outputs(TrainerConfig(output_dir=tmp_path, checkpoint_every=5))
+    # A run may go on from it, or from a later one: whether it is in the way is known then.
+    (tmp_path / "checkpoint-10" / "thesis.tex").write_text("years of work")
+    check_outputs(TrainerConfig(output_dir=tmp_path, checkpoint_every=5))
+    (tmp_path / "elsewhere").mkdir()
+    save_state({"step": 15}, tmp_path / "elsewhere")
+    (tmp_path / "checkpoint-15").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError, match="checkpoint-15 is a symbolic link"):
+        check_outputs(TrainerConfig(output_dir=tmp_path, checkpoint_every=5))
 
 
 def test_a_file_where_a_checkpoint_will_go(tmp_path):
@@ -276,3 +286,13 @@ def test_the_trainer_asks_when_it_is_made(parts, error, message):
     with pytest.raises(error, match=message):
         ParetoTrainer(**{"model": model, "objective": problem, "scalarizer": Linear()} | parts)
     assert not prepared, "the model is as it was"
+
+
+@pytest.mark.parametrize(("rate", "is_told"), [(1e-3, False), (1.0, False), (1.5, True), (1e6, True)])
+def test_a_rate_that_scrambles_a_network_is_told(rate, is_told):
+    with warnings.catch_warnings(record=True) as records:
+        warnings.simplefilter("always")
+        ParetoTrainer(ParetoSetModel(2, 4), ZDT1(4), Linear(), config=TrainerConfig(learning_rate=rate))
+    messages = [str(record.message) for record in records]
+    assert len(messages) == is_told
+    assert all(f"learning_rate is {rate:g}: AdamW moves every weight by about so much" in each for each in messages)

@@ -322,6 +322,25 @@ def test_checkpoints_of_an_adapter_leave_the_base_out(request, tmp_path):
     assert adapter * 3 < size < adapter * 3 + base / 2
 
 
+def test_a_file_of_the_users_beside_a_checkpoint_is_let_be(tmp_path):
+    run = ToyRun(None)
+    run.trainer(run.model(), tmp_path).train()
+    notes = tmp_path / f"checkpoint-{SAVED}" / "notes.md"
+    notes.write_text("mine")
+    # From a later one, or from this very one, whose folder is not written again.
+    for source in ("latest", notes.parent):
+        run.trainer(run.model(), tmp_path).train(resume_from=source)
+        assert notes.read_text() == "mine"
+    later = sorted(tmp_path.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))[-1]
+    assert later != notes.parent
+    (later / "more.md").write_text("mine")
+    trainer = run.trainer(run.model(), tmp_path)
+    before = state(trainer.unwrapped_model)
+    with pytest.raises(FileExistsError, match=rf"{later.name} holds something other than a checkpoint \('more.md'\)"):
+        trainer.train(resume_from=notes.parent)
+    assert_equal(state(trainer.unwrapped_model), before)
+
+
 def test_what_is_no_checkpoint_of_this_run_is_refused(tmp_path):
     run = ToyRun(None)
     run.trainer(run.model(), tmp_path).train()
