@@ -174,7 +174,11 @@ class SVDLoRALayer(AdapterLayer):
         return self.config.scaling * (self.U * self.gate(preference.view(1, -1))) @ self.V.T
 
     def _gate_in_force(self, x: Tensor) -> Tensor:
-        """c · g(λ) for the rows of an activation: c goes with the gate, the smallest tensor here."""
+        """c · g(λ), in the shape that multiplies an activation: c goes with the gate, the smallest tensor here."""
+        record = self.state.record
+        if record.preference_indices is not None and record.preferences is not None:
+            gates = self.config.scaling * self.gate(record.preferences)
+            return self.state.of_tokens(gates, x.shape, self.layout, self.layer_name)
         # A token costs so little that computing a gate anew for each would be a good part of it. A stored gate has no
         # graph, and compiled code fuses its gates.
         reusable = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -184,15 +188,14 @@ class SVDLoRALayer(AdapterLayer):
             gate = self.config.scaling * self.gate(self.row_preferences(x))
             if reusable:
                 self.state.gates[key] = gate
-        return gate
+        return PreferenceState.beside(gate, x.ndim, self.layout)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus the adapter's, for the preference in force."""
         y = self.base_output(x, *args, **kwargs)
         if not self.state.enabled:
             return y
-        gate = PreferenceState.beside(self._gate_in_force(x), x.ndim, self.layout)
-        coordinates = (x.to(self.V.dtype) @ self.V) * gate
+        coordinates = (x.to(self.V.dtype) @ self.V) * self._gate_in_force(x)
         return y + (coordinates @ self.U.T).to(y.dtype)
 
     def extra_repr(self) -> str:
