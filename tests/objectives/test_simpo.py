@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.evaluation import preference_front
-from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.objectives import DPO, SimPO
 
 BETA, GAMMA = 1.7, 0.6
@@ -171,7 +171,7 @@ def test_gradients_are_those_of_the_written_formula(simpo, llama, rows):
 def test_no_reference_is_run(simpo, llama, rows, monkeypatch):
     """One forward over both responses of each pair gives all losses; adapters are never disabled."""
     assert not SimPO.needs_reference
-    padding_traits(llama)  # Tried once a model, on a few tokens.
+    forward_traits(llama)  # Tried once a model, on a few tokens.
     monkeypatch.setattr(PreferenceModel, "disabled", lambda *_: pytest.fail("the reference was asked for"))
     batch = simpo.collate(rows)
     with counted_rows(llama.base_model) as seen:
