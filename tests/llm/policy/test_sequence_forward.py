@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling, forward_traits as traits_module
 from mopref.llm.policy.forward_traits import ForwardTraits, forward_traits
@@ -68,6 +69,7 @@ def assert_the_same(one, other, relative: float = 2e-6):
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["", "checkpointing"])
 def test_values_and_gradients_of_families(family, checkpointing, monkeypatch):
     model = model_of(tiny_model(family)).train()
+    disable_dropout(model)
     if checkpointing:
         model.gradient_checkpointing_enable()
     sequences = pairs(model.config.get_text_config().vocab_size)
