@@ -47,8 +47,8 @@ class PNorm(IdealPointScalarizer):
 
     def scalarize(self, losses: Tensor, preferences: Tensor) -> Tensor:
         """(Σ_i (λ_i (f_i − z_i))^p)^{1/p}: ``(…, m)`` to ``(…)``."""
-        # Rounding may put a loss a hair below z, and a root of it is not a number. Not by clamp, whose slope at 0 itself
-        # is 1 or 0 by the version of PyTorch.
+        # Rounding may put a loss a hair below z, and a root of it is not a number. Not by clamp, whose slope at 0 is 1
+        # or 0 by the version of PyTorch.
         terms = preferences * self.above_ideal(losses)
         terms = terms.masked_fill(terms < 0, 0)
         largest = terms.detach().amax(dim=-1, keepdim=True)

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import nn
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
-from mopref.llm.policy import Policy
+from mopref.llm.policy import Policy, forward_traits as forward_traits_module
 from mopref.llm.policy.forward_traits import forward_traits
 from mopref.objectives import SFT
 from mopref.objectives.sft import ResponseBatch
@@ -155,9 +155,10 @@ def test_a_batch(rows):
     assert batch.sequences.lower_hidden_states is None
 
 
-def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):
-    """Padding is computed for nothing: no other order into batches of two needs fewer columns."""
-    forward_traits(model)  # Tried once a model, on a few tokens.
+def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences, monkeypatch):
+    """Padding is computed for nothing: where rows are padded, no other order into batches of two has fewer columns."""
+    traits = forward_traits(model)  # Tried once a model, on a few tokens.
+    monkeypatch.setitem(forward_traits_module._traits, model, traits._replace(packs=False))
     widths = []
     model.base_model.register_forward_pre_hook(
         lambda module, arguments, options: widths.append(options["input_ids"].shape[1]), with_kwargs=True

@@ -59,7 +59,8 @@ class SequenceForward(NamedTuple):
         """
         columns = sequences.response_mask.shape[1]
         head_inputs: list[Tensor] = []
-        with watch_head(self.base, head_inputs) if with_head_inputs else nullcontext():
+        watched = watch_head(self.base, head_inputs) if with_head_inputs else nullcontext()
+        with self._skipping(sequences.lower_hidden_states), watched:
             output = self._run(sequences, preferences, self._kept_columns(columns))
         # The column before a token predicts it; the last column predicts nothing that is known.
         predicting = slice(-columns - 1, -1)
@@ -108,7 +109,11 @@ class SequenceForward(NamedTuple):
             values = target_log_probabilities(predicting, targets, head, forward, change, state, own)
             found.append((values, predicting))
 
-        with replaced_head(head, use):
+        states = sequences.lower_hidden_states
+        if states is not None and packed is not None:
+            states = packed.gathered(states)
+        # In this order, since what the frozen blocks are like may be learned in a forward.
+        with self._skipping(states), replaced_head(head, use):
             if packed is None:
                 output = self._run(sequences, preferences, self._kept_columns(mask.shape[1]))
             else:
@@ -123,15 +128,14 @@ class SequenceForward(NamedTuple):
 
     def _run(self, sequences: Sequences, preferences: Any, options: dict[str, Any]) -> Any:
         given = {} if preferences is None else {"preferences": preferences}
-        with self._skipping(sequences.lower_hidden_states):
-            return self.model(
-                input_ids=sequences.input_ids,
-                attention_mask=sequences.attention_mask,
-                position_ids=sequences.position_ids + self.position_offset,
-                use_cache=False,
-                **given,
-                **options,
-            )
+        return self.model(
+            input_ids=sequences.input_ids,
+            attention_mask=sequences.attention_mask,
+            position_ids=sequences.position_ids + self.position_offset,
+            use_cache=False,
+            **given,
+            **options,
+        )
 
     def _run_packed(self, sequences: Sequences, packed: PackedSequences) -> Any:
         given: dict[str, Any] = {}
@@ -139,15 +143,13 @@ class SequenceForward(NamedTuple):
             given["preferences"] = packed.preferences
             if len(packed.preferences) > 1:
                 given["preference_indices"] = packed.preference_indices
-        states = sequences.lower_hidden_states
-        with self._skipping(None if states is None else packed.gathered(states)):
-            return self.model(
-                input_ids=packed.gathered(sequences.input_ids),
-                attention_mask=attention_mask(packed, self.activation_dtype),
-                position_ids=packed.position_ids + self.position_offset,
-                use_cache=False,
-                **given,
-            )
+        return self.model(
+            input_ids=packed.gathered(sequences.input_ids),
+            attention_mask=attention_mask(packed, self.activation_dtype),
+            position_ids=packed.position_ids + self.position_offset,
+            use_cache=False,
+            **given,
+        )
 
     def _kept_columns(self, columns: int) -> dict[str, int]:
         """The option by which a model makes logits for its last columns only, where it has it."""
