@@ -58,7 +58,7 @@ def figures(steps: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, flo
         variant: [step["loss" if variant == "floor" else "seconds"] for step in own[1:]]
         for variant, own in steps.items()
     }
-    peaks = {variant: own[-1]["peak"] for variant, own in steps.items()}
+    peaks = {variant: max(step["peak"] for step in own) for variant, own in steps.items()}
     first = next(iter(steps))
 
     def ratio(variant: str, other: str) -> float:

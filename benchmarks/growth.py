@@ -67,7 +67,7 @@ def measure(base: Setting, axis: str, sizes: Sequence[int], threads: int) -> lis
     workers = [Worker(*at(base, axis, size), threads) for size in sizes]
     steps = take_turns(workers, base.steps)
     return [
-        Point(axis, size, statistics.median(step["seconds"] for step in own[1:]), own[-1]["peak"])
+        Point(axis, size, statistics.median(step["seconds"] for step in own[1:]), max(step["peak"] for step in own))
         for size, own in zip(sizes, steps, strict=True)
     ]
 
