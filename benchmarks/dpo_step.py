@@ -8,7 +8,8 @@ The same random Llama, the same pairs, adapters of the same total rank on every 
 TRL's ``DPOTrainer`` with PEFT's LoRA on one objective, and mopref on one, two and ten. Every variant trains in a
 process of its own and does a step when its turn comes, so that a machine whose speed drifts slows all alike; ratios are
 medians over the turns, to the first variant named. A step is all that happens from the end of one to the end of the
-next: batch, forward, backward, clipping, optimiser, logs. The first turn warms up.
+next: batch, forward, backward, clipping, optimiser, logs. The first turn warms up. On a machine that others use too,
+the processor's seconds move less than the clock's, so both are there.
 
 With one objective mopref and TRL start with the same adapters, random and not zero: their first losses must agree.
 
@@ -53,22 +54,25 @@ def check_losses(losses: dict[str, float]) -> float:
 
 
 def figures(steps: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
-    """Of each variant the median seconds, and medians of its ratios to the first one and to the floor in each turn."""
-    seconds = {
-        variant: [step["loss" if variant == "floor" else "seconds"] for step in own[1:]]
-        for variant, own in steps.items()
-    }
+    """Of each variant medians of its seconds, and of its ratios to the first one and to the floor in each turn.
+
+    The first turn counts for the memory alone.
+    """
     peaks = {variant: max(step["peak"] for step in own) for variant, own in steps.items()}
     first = next(iter(steps))
 
-    def ratio(variant: str, other: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds[variant], seconds[other], strict=True))
+    def median(variant: str, key: str) -> float:
+        return statistics.median(step[key] for step in steps[variant][1:])
+
+    def ratio(variant: str, other: str, key: str) -> float:
+        pairs = zip(steps[variant][1:], steps[other][1:], strict=True)
+        return statistics.median(own[key] / its[key] for own, its in pairs)
 
     return {
         variant: {
-            "seconds": statistics.median(seconds[variant]),
-            "ratio": ratio(variant, first),
-            "ratio_to_floor": ratio(variant, "floor"),
+            **{key: median(variant, key) for key in ("seconds", "processor")},
+            **{f"{key}_ratio": ratio(variant, first, key) for key in ("seconds", "processor")},
+            **{f"{key}_to_floor": ratio(variant, "floor", key) for key in ("seconds", "processor")},
             "peak_bytes": peaks[variant],
             "peak_ratio": peaks[variant] / peaks[first],
         }
@@ -98,10 +102,14 @@ def print_table(result: dict[str, Any]) -> None:
     reference = "cached" if setting["cached"] else "not cached"
     apart = result["first_loss_difference"]
     print(f"\nvocabulary {setting['vocabulary']}, reference {reference}; first losses {apart:.1e} apart")
-    print(f"{'':<18}{'s / step':>10}{'/ ' + first:>10}{'/ floor':>10}{'peak, MB':>10}{'/ ' + first:>10}")
+    titles = [title for title in ("s / step", f"/ {first}", "/ floor") for _ in range(2)]
+    print(f"{'':<18}" + "".join(f"{title:>10}" for title in [*titles, "peak, MB", f"/ {first}"]))
+    print(f"{'':<18}" + f"{'clock':>10}{'processor':>10}" * 3)
     for variant, row in rows.items():
+        kinds = ("", "_ratio", "_to_floor")
+        times = "".join(f"{row[key + kind]:>10.3f}" for kind in kinds for key in ("seconds", "processor"))
         memory = "" if variant == "floor" else f"{row['peak_bytes'] / 2**20:>10.0f}{row['peak_ratio']:>10.3f}"
-        print(f"{variant:<18}{row['seconds']:>10.3f}{row['ratio']:>10.3f}{row['ratio_to_floor']:>10.3f}{memory}")
+        print(f"{variant:<18}{times}{memory}")
 
 
 def print_profile(variant: str, setting: Setting, repeats: int, threads: int) -> dict[str, float]:

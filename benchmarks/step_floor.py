@@ -90,8 +90,8 @@ def necessary_products(setting: Setting) -> list[Product]:
     return products
 
 
-def measured_seconds(product: Product, weights: dict[tuple[int, ...], Tensor]) -> float:
-    """The seconds of all of a product, from the faster of two calls."""
+def measured(product: Product, weights: dict[tuple[int, ...], Tensor]) -> tuple[float, float]:
+    """Seconds and processor seconds of all of a product, each from the faster of two calls."""
 
     def factor(*size: int) -> Tensor:
         return weights.setdefault(size, torch.randn(size))
@@ -101,25 +101,26 @@ def measured_seconds(product: Product, weights: dict[tuple[int, ...], Tensor]) -
     # As a linear layer has it: its weight is (columns, inner).
     second = factor(*leading, product.columns, product.inner).transpose(-1, -2)
     result = torch.empty(*leading, product.rows, product.columns)
-    seconds = []
+    spent = []
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         torch.matmul(first, second, out=result)
-        seconds.append(time.perf_counter() - start)
-    return product.count * min(seconds)
+        spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    seconds, processor = map(min, zip(*spent, strict=True))
+    return product.count * seconds, product.count * processor
 
 
-def run_floor(setting: Setting, turn: Callable[[float | None], None]) -> None:
-    """A turn for each step; "loss" is the floor in seconds."""
+def run_floor(setting: Setting, turn: Callable[..., None]) -> None:
+    """A turn for each step, with the floor as what it spent."""
     products, weights = necessary_products(setting), dict[tuple[int, ...], Tensor]()
     turn(None)
     for _ in range(setting.steps):
-        known: dict[tuple[int, ...], float] = {}
-        total = 0.0
-        for product in products:
-            # Each shape once a turn.
-            shape = product[2:]
-            if shape not in known:
-                known[shape] = measured_seconds(product._replace(count=1.0), weights)
-            total += product.count * known[shape]
-        turn(total)
+        # Each shape once a turn.
+        known = {
+            product[2:]: measured(product._replace(count=1.0), weights)
+            for product in {product[2:]: product for product in products}.values()
+        }
+        seconds, processor = (
+            sum(product.count * known[product[2:]][which] for product in products) for which in (0, 1)
+        )
+        turn(0.0, spent=(seconds, processor))

@@ -60,7 +60,7 @@ class Worker:
         return self._answer()
 
     def step(self) -> dict[str, float]:
-        """One step: ``seconds``, ``loss``, and ``peak`` so far, in bytes above ``resident``."""
+        """One step: ``seconds``, ``processor`` seconds, ``loss``, and ``peak`` so far, in bytes above ``resident``."""
         assert self._process.stdin is not None
         # Where it has ended, the answer says why.
         with suppress(BrokenPipeError):
@@ -113,11 +113,13 @@ class _Turns:
 
     def __init__(self, answers: Any) -> None:
         self._answers = answers
-        self._started = 0.0
+        self._started = (0.0, 0.0)
         self._resident = 0
 
-    def __call__(self, loss: float | None) -> None:
-        seconds = time.perf_counter() - self._started
+    def __call__(self, loss: float | None, spent: tuple[float, float] | None = None) -> None:
+        """Called when a training begins and after each step; ``spent`` counts instead of the time since then."""
+        if spent is None:
+            spent = (time.perf_counter() - self._started[0], time.process_time() - self._started[1])
         if loss is None:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
@@ -125,10 +127,10 @@ class _Turns:
             self._resident = memory_line("VmRSS")
             self._say(resident=self._resident)
         else:
-            self._say(seconds=seconds, loss=loss, peak=memory_line("VmHWM") - self._resident)
+            self._say(seconds=spent[0], processor=spent[1], loss=loss, peak=memory_line("VmHWM") - self._resident)
         if not sys.stdin.readline():
             os._exit(0)
-        self._started = time.perf_counter()
+        self._started = (time.perf_counter(), time.process_time())
 
     def _say(self, **numbers: float) -> None:
         self._answers.write(json.dumps(numbers) + "\n")

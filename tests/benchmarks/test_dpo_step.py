@@ -33,30 +33,33 @@ def tiny(bench):
 
 
 def test_ratios_are_of_neighbouring_steps_without_the_first(bench):
-    def steps(seconds, peak, key="seconds"):
-        return [{"seconds": 9.0, "loss": 9.0, "peak": peak, **{key: value}} for value in seconds]
+    def steps(seconds, peak):
+        return [{"seconds": value, "processor": 2 * value, "loss": 9.0, "peak": peak} for value in seconds]
 
-    # The first turn warms up. The ratio of the medians would be 1.
+    # The first turn warms up. Ratios of the medians would be 1.5 and 6.
     taken = {
         "trl": steps([50.0, 1.0, 2.0, 4.0], 100),
-        "mopref-1": steps([1.0, 3.0, 2.0, 1.0], 50),
-        "floor": steps([1.0, 0.5, 1.0, 0.5], 1, key="loss"),
+        "mopref-1": steps([1.0, 4.0, 2.0, 3.0], 50),
+        "floor": steps([1.0, 0.5, 1.0, 0.25], 1),
     }
-    rows = bench.figures(taken)
-    assert rows["mopref-1"] == {
-        "seconds": 2.0,
-        "ratio": 1.0,
-        "ratio_to_floor": 2.0,
-        "peak_bytes": 50,
-        "peak_ratio": 0.5,
-    }
-    assert (rows["trl"]["ratio"], rows["trl"]["ratio_to_floor"]) == (1.0, 2.0)
-    assert rows["floor"]["seconds"] == 0.5
     # The kernel's mark is an estimate, which may fall.
     taken["trl"][1]["peak"] = 200
-    assert bench.figures(taken)["mopref-1"]["peak_ratio"] == 0.25
-    taken["mopref-1"] = steps([1.0, 3.0, 3.0, 2.0], 50)
-    assert bench.figures(taken)["mopref-1"]["ratio"] == 1.5
+    rows = bench.figures(taken)
+    assert rows["mopref-1"] == {
+        "seconds": 3.0,
+        "processor": 6.0,
+        "seconds_ratio": 1.0,
+        "processor_ratio": 1.0,
+        "seconds_to_floor": 8.0,
+        "processor_to_floor": 8.0,
+        "peak_bytes": 50,
+        "peak_ratio": 0.25,
+    }
+    assert (rows["trl"]["seconds_ratio"], rows["trl"]["seconds_to_floor"]) == (1.0, 2.0)
+    for step in taken["floor"]:
+        step["processor"] = 1.0
+    rows = bench.figures(taken)
+    assert (rows["mopref-1"]["seconds_to_floor"], rows["mopref-1"]["processor_to_floor"]) == (8.0, 6.0)
 
 
 def test_losses_that_differ_or_say_nothing_are_refused(bench):
@@ -122,10 +125,11 @@ def test_runs_in_processes_of_their_own(bench, tmp_path, capsys):
     for variant, row in result["variants"].items():
         steps = result["steps"][variant]
         assert len(steps) == 2
-        assert row["seconds"] == steps[1]["loss" if variant == "floor" else "seconds"] > 0
+        assert row["seconds"] == steps[1]["seconds"] > 0
+        assert row["processor"] == steps[1]["processor"] > 0
         assert row["peak_bytes"] == max(step["peak"] for step in steps)
         (line,) = [line for line in table if line.startswith(f"{variant} ")]
-        assert f"{row['ratio']:.3f}" in line
+        assert f"{row['seconds_ratio']:.3f}" in line
 
 
 def test_a_training_that_fails_is_told(bench, tiny):
