@@ -31,6 +31,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from step_floor import necessary_products
 from step_parts import PEERS, Setting, objectives_of
 from step_workers import Worker, take_turns
 
@@ -89,6 +90,7 @@ def measure(setting: Setting, variants: Sequence[str], threads: int) -> dict[str
     return {
         "setting": asdict(setting),
         "threads": threads,
+        "floor_multiply_adds": sum(product.multiply_adds for product in necessary_products(setting)),
         "first_loss_difference": difference,
         "variants": figures(steps),
         "steps": steps,
@@ -101,7 +103,8 @@ def print_table(result: dict[str, Any]) -> None:
     first = next(iter(rows))
     reference = "cached" if setting["cached"] else "not cached"
     apart = result["first_loss_difference"]
-    print(f"\nvocabulary {setting['vocabulary']}, reference {reference}; first losses {apart:.1e} apart")
+    print(f"\nvocabulary {setting['vocabulary']}, reference {reference}; first losses {apart:.1e} apart; ", end="")
+    print(f"floor of {result['floor_multiply_adds'] / 1e9:.1f} thousand million multiply-adds")
     titles = [title for title in ("s / step", f"/ {first}", "/ floor") for _ in range(2)]
     print(f"{'':<18}" + "".join(f"{title:>10}" for title in [*titles, "peak, MB", f"/ {first}"]))
     print(f"{'':<18}" + f"{'clock':>10}{'processor':>10}" * 3)

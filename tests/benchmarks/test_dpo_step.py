@@ -121,6 +121,7 @@ def test_runs_in_processes_of_their_own(bench, tmp_path, capsys):
     assert list(result["variants"]) == ["trl", "mopref-1", "floor"]
     assert result["first_loss_difference"] < 1e-5
     assert result["setting"]["cached"] is True
+    assert result["floor_multiply_adds"] > 1e6
     table = capsys.readouterr().out.splitlines()
     for variant, row in result["variants"].items():
         steps = result["steps"][variant]

@@ -76,15 +76,13 @@ def test_the_products_are_measured_at_their_shapes(floor, one_length, monkeypatc
 
     def counted(product, weights):
         assert product.count == 1
-        return product.multiply_adds
+        return product.multiply_adds, 2 * product.multiply_adds
 
-    monkeypatch.setattr(floor, "measured_seconds", counted)
+    monkeypatch.setattr(floor, "measured", counted)
     turns = []
-    floor.run_floor(one_length, turns.append)
-    assert turns == [
-        None,
-        pytest.approx(sum(product.multiply_adds for product in floor.necessary_products(one_length))),
-    ]
+    floor.run_floor(one_length, lambda loss, spent=None: turns.append(spent))
+    least = sum(product.multiply_adds for product in floor.necessary_products(one_length))
+    assert turns == [None, (pytest.approx(least), pytest.approx(2 * least))]
 
 
 def test_a_measured_product_takes_time_and_scales(floor):
