@@ -81,10 +81,11 @@ def _try_forwards(model: PreferenceModel) -> ForwardTraits:
         return _PLAIN._replace(reason="it has no configuration to be known by")
     if not isinstance(getattr(_head(base), "out_features", None), int):
         return _PLAIN._replace(reason="it does not name its output head")
+    config = model.config.get_text_config()
     enabled = model.state.record._replace(enabled=True)
     with model.state.turn, model.state.in_force(enabled), evaluation_mode(model), torch.no_grad():
         trial = _Trial.of(model)
-        changes = known_changes(base.config.get_text_config())
+        changes = known_changes(config)
         change = next((each for each in changes if trial.difference(each, None) is None), None)
         if change is None:
             return _PLAIN._replace(reason=f"without all of its logits {trial.difference(changes[-1], None)}")
@@ -94,7 +95,7 @@ def _try_forwards(model: PreferenceModel) -> ForwardTraits:
         reason = trial.difference(change, packed)
     if reason is not None:
         return ForwardTraits(change, packs=False, reason=f"in packed rows {reason}")
-    return ForwardTraits(change, packs=True, longest_row=_window(base.config.get_text_config()))
+    return ForwardTraits(change, packs=True, longest_row=_window(config))
 
 
 def _head(base: nn.Module) -> Any:
