@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from mopref.llm.data.sequences import Sequences
 
-__all__ = ["PackedSequences", "attention_mask", "pack"]
+__all__ = ["PackedSequences", "attention_mask", "block_mask", "pack"]
 
 # Packing is worth its dense mask where it leaves out a twentieth of the tokens or more.
 _WORTHWHILE = 0.95
@@ -150,16 +151,31 @@ def _filled_rows(sizes: list[int]) -> list[list[int]]:
     return rows
 
 
+def _sees(packed: PackedSequences, row: Tensor, place: Tensor, other: Tensor) -> Tensor:
+    """Whether a token sees another one of its row, for places that broadcast."""
+    groups, parts = packed.groups, packed.parts
+    part = parts[row, other]
+    own = (part == 0) | (part == parts[row, place])
+    return (place >= other) & own & (groups[row, place] == groups[row, other])
+
+
 def attention_mask(packed: PackedSequences, dtype: torch.dtype) -> Tensor:
     """What is added to attention's scores, 0 where a token sees another one: ``(C, 1, L, L)``.
 
     Padding sees padding, so that no token sees nothing.
     """
-    length = packed.groups.shape[1]
-    groups, parts = packed.groups, packed.parts
-    order = torch.arange(length, device=groups.device)
-    seen = groups[:, :, None] == groups[:, None, :]
-    seen &= (parts[:, None, :] == 0) | (parts[:, None, :] == parts[:, :, None])
-    seen &= order[:, None] >= order
-    mask = torch.zeros(seen.shape, dtype=dtype, device=groups.device)
+    rows, length = packed.groups.shape
+    row, place = (torch.arange(count, device=packed.groups.device) for count in (rows, length))
+    seen = _sees(packed, row[:, None, None], place[:, None], place)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def block_mask(packed: PackedSequences) -> BlockMask:
+    """The same for FlexAttention, which leaves out blocks that see nothing of each other."""
+    rows, length = packed.groups.shape
+
+    def sees(row: Tensor, head: Tensor, place: Tensor, other: Tensor) -> Tensor:
+        return _sees(packed, row, place, other)
+
+    return create_block_mask(sees, rows, None, length, length, device=packed.groups.device)

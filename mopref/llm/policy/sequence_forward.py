@@ -16,7 +16,7 @@ from mopref.llm.policy.frozen_layers import skip_lower_layers
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
 from mopref.llm.policy.output_head import LogitsChange, Targets, replaced_head, target_log_probabilities
-from mopref.llm.policy.packing import PackedSequences, attention_mask
+from mopref.llm.policy.packing import PackedSequences, attention_mask, block_mask
 from mopref.llm.policy.samples import watch_head
 from mopref.mixed_precision import mixed_precision_in_force
 
@@ -145,10 +145,17 @@ class SequenceForward(NamedTuple):
                 given["preference_indices"] = packed.preference_indices
         return self.model(
             input_ids=packed.gathered(sequences.input_ids),
-            attention_mask=attention_mask(packed, self.activation_dtype),
+            attention_mask=self._mask(packed),
             position_ids=packed.position_ids + self.position_offset,
             use_cache=False,
             **given,
+        )
+
+    def _mask(self, packed: PackedSequences) -> Any:
+        """Which token sees which, in the form that the model's attention takes."""
+        implementation = getattr(getattr(self.base, "config", None), "_attn_implementation", None)
+        return (
+            block_mask(packed) if implementation == "flex_attention" else attention_mask(packed, self.activation_dtype)
         )
 
     def _kept_columns(self, columns: int) -> dict[str, int]:

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from torch.nn.attention.flex_attention import create_mask
 
 from mopref.llm.data.sequences import collate_sequences
-from mopref.llm.policy.packing import attention_mask, pack
+from mopref.llm.policy.packing import attention_mask, block_mask, pack
 
 CORNERS = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
 
@@ -105,3 +106,13 @@ def test_the_mask_is_finite_in_its_own_type(dtype):
     assert mask.dtype == dtype
     assert mask.isfinite().all()
     assert mask.shape == (1, 1, 7, 7)
+
+
+def test_the_mask_for_flex_attention_is_the_same():
+    prompts = [[1] * 5, [2] * 3, [3], [4]] * 2
+    packed = pack(collate_sequences(prompts, [[9] * 5, [9] * 3, [9], [9], [8], [8] * 2, [8] * 4, [8]]), None)
+    rows, length = packed.groups.shape
+    mask = block_mask(packed)
+    seen = create_mask(mask.mask_mod, rows, 1, length, length, device="cpu")
+    assert seen.equal(attention_mask(packed, torch.float32) == 0)
+    assert mask.shape[-2:] == (length, length)
