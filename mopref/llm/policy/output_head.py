@@ -130,16 +130,27 @@ def target_log_probabilities(
     def from_logits(states: Tensor, ids: Tensor, start: int) -> Tensor:
         return torch.log_softmax(logits_of(states, start), dim=-1).gather(1, ids[:, None]).squeeze(1)
 
-    parts = []
+    if torch.is_grad_enabled() and is_trained:
+        parts = [slice(start, start + size) for start in range(0, len(hidden), size)]
+        outputs = [
+            checkpoint(from_logits, hidden[part], targets.ids[part], part.start, use_reentrant=False) for part in parts
+        ]
+        return torch.cat(cast(list[Tensor], outputs))
+    if torch.is_grad_enabled() and hidden.requires_grad:
+        return cast(Tensor, _WithGradient.apply(hidden, targets.ids, size, logits_of))
+    values = _empty_values(hidden)
     for start in range(0, len(hidden), size):
-        states, ids = hidden[start : start + size], targets.ids[start : start + size]
-        if torch.is_grad_enabled() and is_trained:
-            parts.append(cast(Tensor, checkpoint(from_logits, states, ids, start, use_reentrant=False)))
-        elif torch.is_grad_enabled() and hidden.requires_grad:
-            parts.append(_WithGradient.apply(states, ids, lambda part, at=start: logits_of(part, at)))
-        else:
-            parts.append(from_logits(states, ids, start))
-    return torch.cat(parts)
+        part = slice(start, start + size)
+        values[part] = from_logits(hidden[part], targets.ids[part], start)
+    return values
+
+
+def _empty_values(hidden: Tensor) -> Tensor:
+    """A place for one log-probability of each state, taken before any logits.
+
+    Small numbers that are made between logits of one part and of the next would keep the memory of all of them.
+    """
+    return torch.empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
 
 
 def _final_logits(logits: Tensor, targets: Targets, start: int) -> Tensor:
@@ -155,23 +166,26 @@ class _WithGradient(torch.autograd.Function):
     """Log-probabilities ``(T,)`` of states ``(T, H)``, with their gradients computed at once in place of logits."""
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, ids: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Tensor:
-        """The log-probabilities of the tokens ``ids``."""
-        with torch.enable_grad():
-            leaf = states.detach().requires_grad_()
-            logits = logits_of(leaf)
-        with torch.no_grad():
+    def forward(ctx: Any, hidden: Tensor, ids: Tensor, size: int, logits_of: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """The log-probabilities of the tokens ``ids``, so many at a time."""
+        values, gradient = _empty_values(hidden), torch.empty_like(hidden)
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            own = ids[part, None]
+            with torch.enable_grad():
+                leaf = hidden[part].detach().requires_grad_()
+                logits = logits_of(leaf, start)
             log_probabilities = torch.log_softmax(logits.detach(), dim=-1)
-            values = log_probabilities.gather(1, ids[:, None]).squeeze(1)
+            values[part] = log_probabilities.gather(1, own).squeeze(1)
             outer = log_probabilities.exp_().mul_(-_SCALE)
-            outer.scatter_add_(1, ids[:, None], torch.full_like(values, _SCALE)[:, None])
-        (gradient,) = torch.autograd.grad(logits, leaf, outer)
+            outer.scatter_add_(1, own, outer.new_full(own.shape, _SCALE))
+            gradient[part] = torch.autograd.grad(logits, leaf, outer)[0]
         ctx.save_for_backward(gradient)
         return values
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
         """One vector for each token, by how much its log-probability counts."""
         (gradient,) = ctx.saved_tensors
-        return (outer[:, None] / _SCALE * gradient).to(gradient.dtype), None, None
+        return (outer[:, None] / _SCALE * gradient).to(gradient.dtype), None, None, None
