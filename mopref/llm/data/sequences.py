@@ -136,7 +136,8 @@ def optional_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any] |
         >>> optional_column([{"states": 1}, {"states": 2}], "states")
         [1, 2]
     """
-    missing = [index for index, row in enumerate(rows) if name not in row]
+    # A table has an empty cell where nothing was computed.
+    missing = [index for index, row in enumerate(rows) if row.get(name) is None]
     if not missing:
         return [row[name] for row in rows]
     if len(missing) < len(rows):
