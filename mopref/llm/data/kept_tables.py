@@ -1,10 +1,11 @@
 """Tables of rows in mopref's cache: Arrow files that are mapped into memory, whole or not there at all.
 
-A table is kept under a digest of all that it was made of. It is written beside its place, synchronised and renamed, and
-its checksum is compared at every use: a full disk or a kill leaves nothing that is taken for whole, and what was damaged
-since is made anew.
+A table is kept under a digest of all that it was made of. It is written beside its place, synchronised and renamed,
+and its checksum is compared at every use: a full disk or a kill leaves nothing that is taken for whole, and what was
+damaged since is made anew.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,9 +20,18 @@ from mopref._cache import build_once, cache_folder, is_complete
 from mopref._tables import chunks, column_names, is_table, plain_rows
 from mopref._warning import warn
 
-__all__ = ["found_table", "joined", "keep_table", "kept_place", "lists_digest", "table_digest", "versions_key"]
+__all__ = [
+    "found_table",
+    "joined",
+    "keep_table",
+    "kept_place",
+    "lists_digest",
+    "table_digest",
+    "table_notes",
+    "versions_key",
+]
 
-_FILE = "rows.arrow"
+_FILE, _NOTES = "rows.arrow", "notes.json"
 _ROWS_AT_ONCE = 1000
 
 
@@ -59,7 +69,11 @@ def found_table(place: Path, key: Mapping[str, Any]) -> Any:
 
 
 def keep_table(
-    place: Path, key: Mapping[str, Any], features: Mapping[str, Any], batches: Callable[[], Iterable[Mapping[str, Any]]]
+    place: Path,
+    key: Mapping[str, Any],
+    features: Mapping[str, Any],
+    batches: Callable[[], Iterable[Mapping[str, Any]]],
+    notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Any:
     """Write a table, and map it into memory.
 
@@ -68,12 +82,13 @@ def keep_table(
         key: what its content depends on.
         features: its columns, as ``datasets`` calls their types.
         batches: gives the rows, some at a time, as lists by column.
+        notes: what is to be known of them, asked for after the last one.
 
     Returns:
         A ``datasets.Dataset``.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: nothing can be written there; nothing is left there then.
         ValueError: the folder above is one that other users can write into.
     """
     from datasets import Features
@@ -84,8 +99,21 @@ def keep_table(
             for batch in batches():
                 writer.write_batch(dict(batch))
             writer.finalize()
+        (folder / _NOTES).write_text(json.dumps(notes()) + "\n", encoding="utf-8")
 
-    return _mapped(build_once(place, key, build))
+    try:
+        return _mapped(build_once(place, key, build))
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EIO,
+            f"{place} could not be written ({error.strerror or error}); nothing of it is there. Free some space, or "
+            "set the environment variable MOPREF_CACHE to another folder of your own.",
+        ) from error
+
+
+def table_notes(place: Path) -> Any:
+    """What is to be known of a table that is there."""
+    return json.loads((place / _NOTES).read_text(encoding="utf-8"))
 
 
 def _mapped(place: Path) -> Any:

@@ -1,7 +1,7 @@
 """The reference's log-probabilities on the disk, so that a second run with the same ones computes none.
 
-They are found by what they depend on: every weight of the base model and its configuration, the precision, the token ids
-of all rows in their order, and how they were computed. Whatever is another one is another entry, never a wrong one.
+They are found by what they depend on: every weight of the base model and its configuration, the precision, the token
+ids of all rows in their order, and how they were computed. Whatever is another one is another entry, never a wrong one.
 """
 
 import hashlib
