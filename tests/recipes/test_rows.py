@@ -11,7 +11,7 @@ from mopref.llm.data import (
     with_mismatches,
 )
 from mopref.objectives import KTO
-from mopref.recipes.recipe import DataSettings
+from mopref.recipes.recipe import DataSettings, TrainingSettings
 from mopref.recipes.rows import (
     KINDS,
     LOADER_RECORDS,
@@ -98,8 +98,9 @@ def test_what_is_the_same_at_every_step_is_computed_where_it_can_be():
         def precompute(self, *arguments, **options):
             return arguments, options
 
-    assert precomputed(KINDS["dpo"], Plain(), "model", ["row"], None) == ["row"]
-    arguments, options = precomputed(KINDS["dpo"], Thorough(), "model", ["row"], "bf16")
+    assert precomputed(KINDS["dpo"], Plain(), "model", ["row"], TrainingSettings(), print) == ["row"]
+    training = TrainingSettings(mixed_precision="bf16")
+    arguments, options = precomputed(KINDS["dpo"], Thorough(), "model", ["row"], training, print)
     assert arguments == ("model", ["row"])
     assert options == {"mixed_precision": "bf16", "frozen_layers": "auto"}
 

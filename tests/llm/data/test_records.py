@@ -341,3 +341,41 @@ def test_one_record_is_checked_under_its_own_number():
     with pytest.raises(ValueError, match="there are no records"):
         refuse_no_records(0)
     refuse_no_records(1)
+
+
+def test_tables_of_columns_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"records is a dict: it must be a list of dicts.*to_dict\('records'\)"):
+        refuse_columns({"prompt": []})
+    refuse_columns([])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"test_fraction": "0.5"}, "test_fraction is '0.5'"), ({"seed": "s"}, "seed is 's'")]
+)
+def test_a_split_of_another_type_is_named(options, message):
+    with pytest.raises(TypeError, match=message):
+        split_by_prompt([{"prompt": "a"}, {"prompt": "b"}], **({"test_fraction": 0.5} | options))
+
+
+def test_rows_of_token_ids_have_no_labels_to_count():
+    with pytest.raises(ValueError, match="row 0: column 'prompt' is missing"):
+        label_counts([{"prompt_ids": [1], "labels": [0]}], ("helpful",))
+
+
+@pytest.mark.parametrize("names", [None, 3, "ab"])
+def test_names_that_are_no_list(names):
+    with pytest.raises(ValueError, match=r"objectives is .*: it names the label columns"):
+        label_counts([], names)
+
+
+def test_a_label_that_is_a_table_is_refused_by_its_place():
+    """Whether it equals itself is no single answer."""
+    for label in (pd.Series([1.0]), np.ones(2), torch.ones(2)):
+        with pytest.raises(ValueError, match=r"row 0, column 'helpful': the label is a .*, which is neither"):
+            check_label(label, 0, "helpful")
+
+
+@pytest.mark.parametrize("records", [np.True_, np.array(1.0), torch.tensor(1.0)])
+def test_an_array_of_no_dimension_is_no_list_of_records(records):
+    with pytest.raises(ValueError, match=r"records is a .*: give a list"):
+        refuse_columns(records)
