@@ -10,8 +10,8 @@ from mopref.llm.data import (
     tokenize_unpaired,
     with_mismatches,
 )
-from mopref.objectives import KTO
 from mopref.llm.policy.reference_cache import ReferenceCache
+from mopref.objectives import KTO
 from mopref.recipes.recipe import DataSettings, TrainingSettings
 from mopref.recipes.rows import (
     KINDS,
