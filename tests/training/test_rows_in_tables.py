@@ -158,6 +158,10 @@ def test_a_column_of_another_type_is_told(make_llama, rows):
     ):
         with pytest.raises(ValueError, match=message):
             trainer("dpo", make_llama, data.cast_column(column, List(Value("float32"))))
+    halves = Dataset.from_list([{**row, "reference_log_probabilities": [-1.0, -2.0]} for row in rows])
+    halves = halves.cast_column("reference_log_probabilities", List(Value("float16")))
+    with pytest.raises(ValueError, match=r"row 0 has reference_log_probabilities in torch\.float16, whose rounding"):
+        trainer("dpo", make_llama, halves)
     with pytest.raises(ValueError, match=r"row 0 has .*, but no labels: use tokenize_records"):
         trainer("dpo", make_llama, data.remove_columns("labels"))
     with pytest.raises(ValueError, match=r"row 0 has .*, but no labels: use tokenize_records"):

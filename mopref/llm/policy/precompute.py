@@ -61,7 +61,10 @@ def check_references(data: Sequence[Mapping[str, Any]]) -> None:
 
     def is_plain(chunk: Chunk) -> bool:
         pairs = chunk.matrix(column, 2)
-        return pairs is not None and pairs.dtype != np.float16 and bool(np.isfinite(pairs).all())
+        if pairs is not None and pairs.dtype == np.float16:
+            # Of rows it could not be told: they have numbers of Python's own.
+            raise ValueError(f"row 0 has {column} {_problem(pairs[0])}: {remedy}.")
+        return pairs is not None and bool(np.isfinite(pairs).all())
 
     for index, row in rows_to_check(data, (column,), is_plain):
         pair = row.get(column)
