@@ -12,7 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Chunk", "Lists", "chunks", "has_column", "is_table", "plain_rows", "rows_at", "rows_to_check"]
+__all__ = [
+    "Chunk",
+    "Lists",
+    "chunks",
+    "column_names",
+    "has_column",
+    "is_table",
+    "plain_rows",
+    "rows_at",
+    "rows_to_check",
+]
 
 # Rows of which a column is in memory at once.
 _ROWS_AT_ONCE = 1000

@@ -15,7 +15,7 @@ from mopref.llm.data.kept_tables import joined, lists_digest
 from mopref.llm.data.lengths import batches_of_like_length
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.reference_cache import ReferenceCache, base_key, reference_batches, reference_features
+from mopref.llm.policy.reference_cache import ReferenceCache, base_key, reference_columns, reference_features
 from mopref.mixed_precision import check_row_precision
 
 __all__ = [
@@ -200,8 +200,7 @@ def with_references(
 def _in_memory(pairs: NDArray[np.float64], notes: Mapping[str, str]) -> Any:
     from datasets import Dataset, Features
 
-    (batch,) = reference_batches(pairs, notes, max(len(pairs), 1))
-    return Dataset.from_dict(batch, features=Features(reference_features()))
+    return Dataset.from_dict(reference_columns(pairs, notes), features=Features(reference_features()))
 
 
 def _reference_key(

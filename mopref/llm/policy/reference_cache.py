@@ -7,7 +7,7 @@ ids of all rows in their order, and how they were computed. Whatever is another 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from mopref._warning import warn
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.llm.data.kept_tables import found_table, keep_table, kept_place, versions_key
 
-__all__ = ["ReferenceCache", "base_digest"]
+__all__ = ["ReferenceCache", "base_digest", "base_key", "reference_columns", "reference_features"]
 
 # Raised where the same key would stand for other numbers.
 _FORMAT = 1
@@ -86,10 +86,13 @@ class ReferenceCache:
         """
         if self.place is None:
             return None
+
+        def batches() -> Iterator[dict[str, list[Any]]]:
+            for start in range(0, len(pairs), _ROWS_AT_ONCE):
+                yield reference_columns(pairs[start : start + _ROWS_AT_ONCE], notes)
+
         try:
-            return keep_table(
-                self.place, key, reference_features(), lambda: reference_batches(pairs, notes, _ROWS_AT_ONCE)
-            )
+            return keep_table(self.place, key, reference_features(), batches)
         except (OSError, ValueError) as error:
             warn(f"the references are used, but not kept on the disk for another run: {error}")
             return None
@@ -103,11 +106,10 @@ def reference_features() -> dict[str, Any]:
     return {"reference_log_probabilities": List(Value("float64")), **texts}
 
 
-def reference_batches(pairs: NDArray[np.float64], notes: Mapping[str, str], size: int) -> Any:
-    """References and what is noted of them, so many rows at a time."""
-    for start in range(0, len(pairs), size):
-        part = pairs[start : start + size].tolist()
-        yield {"reference_log_probabilities": part, **{name: [text] * len(part) for name, text in notes.items()}}
+def reference_columns(pairs: NDArray[np.float64], notes: Mapping[str, str]) -> dict[str, list[Any]]:
+    """References ``(rows, 2)`` and what is noted of them, by column."""
+    texts = {name: [text] * len(pairs) for name, text in notes.items()}
+    return {"reference_log_probabilities": pairs.tolist(), **texts}
 
 
 def base_key(base: nn.Module) -> dict[str, Any] | None:

@@ -97,6 +97,27 @@ def test_a_disk_that_fills_up_while_arrow_writes_is_told(place, monkeypatch):
     assert found_table(place, KEY) is None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such limit")
+def test_a_real_limit_on_files_leaves_nothing_and_room_helps(place):
+    """As a full disk does, it cuts what Arrow writes in the middle."""
+    resource = pytest.importorskip("resource")
+
+    def many():
+        for _ in range(100):
+            yield {"ids": [list(range(50))] * 100}
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="nothing of it is there"):
+            keep_table(place, KEY, FEATURES, many)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(place.parent) == []
+    assert found_table(place, KEY) is None
+    assert len(keep_table(place, KEY, FEATURES, many)) == 10_000
+
+
 def test_a_folder_that_others_can_write_into_is_refused(place):
     place.parent.mkdir(parents=True)
     place.parent.chmod(0o777)

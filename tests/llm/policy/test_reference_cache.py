@@ -98,6 +98,15 @@ def test_activations_and_references_from_them_are_the_same_with_a_cache(make_lla
         )
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_rows_and_none(count, make_llama, rows, tmp_path):
+    model, table = wrapped(make_llama()), Dataset.from_list(rows).select(range(count))
+    for data in (rows[:count], table):
+        for cache in (False, tmp_path, tmp_path):
+            found = DPO(NAMES).precompute(model, data, cache=cache)
+            assert plain(found) == plain(DPO(NAMES).precompute(model, rows[:count]))
+
+
 def test_the_format_of_a_table_and_its_order_stay(make_llama, rows, tmp_path):
     model = wrapped(make_llama())
     turned = Dataset.from_list(rows).select(range(10, -1, -1)).with_format("numpy")
