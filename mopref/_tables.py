@@ -19,6 +19,7 @@ __all__ = [
     "column_names",
     "has_column",
     "is_table",
+    "matrix_of_table",
     "plain_rows",
     "rows_at",
     "rows_to_check",
@@ -146,6 +147,22 @@ def chunks(table: Any, columns: Sequence[str]) -> Iterator[Chunk]:
     """A table's rows with these columns, some at a time."""
     for part in table.select_columns(list(columns)).with_format("arrow").iter(_ROWS_AT_ONCE):
         yield Chunk(part)
+
+
+def matrix_of_table(
+    data: Any, columns: Sequence[str], block_of: Callable[[Chunk], NDArray[np.int64] | None]
+) -> NDArray[np.int64] | None:
+    """A matrix with a row for each of a table's, ``(rows, …)``, from that of each chunk.
+
+    ``None`` where the data are no table, or have no row, or ``block_of`` says so of some chunk.
+    """
+    blocks = []
+    for chunk in chunks(data, columns) if is_table(data) and len(data) else ():
+        block = block_of(chunk)
+        if block is None:
+            return None
+        blocks.append(block)
+    return np.concatenate(blocks) if blocks else None
 
 
 def rows_to_check(

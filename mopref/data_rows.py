@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mopref._tables import Chunk, chunks, column_names, is_table, rows_to_check
+from mopref._tables import Chunk, column_names, is_table, matrix_of_table, rows_to_check
 
 __all__ = ["check_columns", "checked_rows", "entry_matrix", "is_flag", "is_label", "is_whole_number", "token_tuples"]
 
@@ -129,11 +129,9 @@ def entry_matrix(data: Sequence[Any], column: str, size: int, is_right: Callable
         tensor([[0, 1],
                 [1, 0]])
     """
-    if is_table(data):
-        blocks = [_right_block(chunk, column, size, is_right) for chunk in chunks(data, (column,))]
-        found = [block for block in blocks if block is not None]
-        if len(found) == len(blocks) > 0:
-            return torch.from_numpy(np.concatenate(found))
+    of_table = matrix_of_table(data, (column,), lambda chunk: _right_block(chunk, column, size, is_right))
+    if of_table is not None:
+        return torch.from_numpy(of_table)
     matrix = []
     for index, row in rows_to_check(data, (column,)):
         value = row[column]

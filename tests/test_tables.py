@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, List, Value
 
-from mopref._tables import Chunk, chunks, has_column, is_table, plain_rows, rows_at, rows_to_check
+from mopref._tables import Chunk, chunks, has_column, is_table, matrix_of_table, plain_rows, rows_at, rows_to_check
 
 ROWS = [{"ids": [1, 2, 3], "names": ["a", "b"], "text": "x"}, {"ids": [4], "names": ["a", "b"], "text": "x"}]
 
@@ -110,6 +110,15 @@ def test_lengths_are_known_of_any_lists():
 def test_a_text_that_is_everywhere(table, column, value, expected):
     (chunk,) = chunks(table, [column])
     assert chunk.is_everywhere(column, value) == expected
+
+
+def test_a_matrix_of_a_table_is_that_of_its_chunks_or_none():
+    table = Dataset.from_list([{"x": [row, 1]} for row in range(1500)])
+    matrix = matrix_of_table(table, ["x"], lambda chunk: chunk.matrix("x", 2))
+    assert matrix.tolist() == [row["x"] for row in table]
+    assert matrix_of_table(table, ["x"], lambda chunk: None if len(chunk) == 500 else chunk.matrix("x", 2)) is None
+    assert matrix_of_table(table.select([]), ["x"], lambda chunk: chunk.matrix("x", 2)) is None
+    assert matrix_of_table(list(table), ["x"], lambda chunk: chunk.matrix("x", 2)) is None
 
 
 def test_one_other_row_is_noticed(table):

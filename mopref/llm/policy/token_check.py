@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mopref._tables import Chunk, chunks, is_table, rows_to_check
+from mopref._tables import Chunk, matrix_of_table, rows_to_check
 from mopref.data_rows import check_columns, checked_rows, is_whole_number
 
 __all__ = ["Vocabulary", "check_stop_tokens", "stated_size", "token_counts"]
@@ -74,11 +74,9 @@ def token_counts(
     vocabulary = Vocabulary.of(base)
     least = min((number for number in vocabulary if number is not None), default=None)
     limits = {name: vocabulary.embeddings if name == "prompt_ids" else least for name in columns}
-    if is_table(data):
-        blocks = [_right_counts(chunk, limits) for chunk in chunks(data, columns)]
-        found = [block for block in blocks if block is not None]
-        if len(found) == len(blocks):
-            return [tuple(row) for block in found for row in block.tolist()]
+    of_table = matrix_of_table(data, columns, lambda chunk: _right_counts(chunk, limits))
+    if of_table is not None:
+        return [tuple(row) for row in of_table.tolist()]
     counts = []
     for number, row in rows_to_check(data, columns):
         for name, limit in limits.items():
