@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from mopref._tables import has_column
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
@@ -169,7 +170,7 @@ class Policy:
             ValueError: the first such row, with both models.
         """
         is_whole = not any(hasattr(parameter, "placements") for parameter in self._base.parameters())
-        if self._conditioned is not None and is_whole and any(f"{what}_model" in row for row in data):
+        if self._conditioned is not None and is_whole and has_column(data, f"{what}_model"):
             check_row_origin(data, what, self.origin(with_states))
 
     def origin(self, with_states: bool = False) -> str:
