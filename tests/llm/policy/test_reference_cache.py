@@ -13,6 +13,7 @@ from torch import nn
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.llm.data import with_mismatches
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.llm.policy.reference_cache import ReferenceCache, base_digest
 from mopref.objectives import DPO, KTO, SimPO
 from mopref.scalarizers import Linear
@@ -77,6 +78,7 @@ def test_a_second_run_finds_the_same_numbers_and_runs_no_forward(kind, in_table,
     data = Dataset.from_list(rows) if in_table else rows
     for is_there in (False, True):
         model, cache = wrapped(make_llama()), ReferenceCache(tmp_path)
+        forward_traits(model)  # Tried once a model, on a few tokens.
         forwards.clear()
         found = objective.precompute(model, data, cache=cache)
         assert cache.found is is_there
