@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from mopref._tables import Chunk, column_names, is_table, matrix_of_table, rows_to_check
 
 __all__ = ["check_columns", "checked_rows", "entry_matrix", "is_flag", "is_label", "is_whole_number", "token_tuples"]
 
@@ -76,7 +79,9 @@ def check_columns(data: Sequence[Any], columns: Sequence[str], remedy: str) -> N
     Example:
         >>> check_columns([{"prompt_ids": [5], "labels": [0, 1]}], ("prompt_ids", "labels"), "use tokenize_records")
     """
-    for index, row in enumerate(data):
+    # All rows of a table have the same ones.
+    rows = [dict.fromkeys(column_names(data))] if is_table(data) and len(data) else data
+    for index, row in enumerate(rows):
         if not isinstance(row, Mapping):
             raise ValueError(f"row {index} is a {type(row).__name__}, not a dict with {', '.join(columns)}: {remedy}.")
         missing = [name for name in columns if name not in row]
@@ -124,8 +129,11 @@ def entry_matrix(data: Sequence[Any], column: str, size: int, is_right: Callable
         tensor([[0, 1],
                 [1, 0]])
     """
+    of_table = matrix_of_table(data, (column,), lambda chunk: _right_block(chunk, column, size, is_right))
+    if of_table is not None:
+        return torch.from_numpy(of_table)
     matrix = []
-    for index, row in enumerate(data):
+    for index, row in rows_to_check(data, (column,)):
         value = row[column]
         # Lists, arrays or tensors, as a data set hands them out.
         value = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
@@ -136,6 +144,14 @@ def entry_matrix(data: Sequence[Any], column: str, size: int, is_right: Callable
             raise ValueError(f"row {index} has {column} [{shown}]: {remedy}.")
         matrix.append([int(entry) for entry in entries])
     return torch.tensor(matrix, dtype=torch.int64).view(len(data), size)
+
+
+def _right_block(chunk: Chunk, column: str, size: int, is_right: Callable[[Any], bool]) -> NDArray[np.int64] | None:
+    """A chunk's part of the matrix; ``None`` where it may have a wrong entry."""
+    block = chunk.matrix(column, size)
+    if block is None or not all(map(is_right, np.unique(block))):
+        return None
+    return block.astype(np.int64)
 
 
 def token_tuples(data: Sequence[Any], column: str, remedy: str) -> list[tuple[int, ...]]:
@@ -156,7 +172,7 @@ def token_tuples(data: Sequence[Any], column: str, remedy: str) -> list[tuple[in
     """
     check_columns(checked_rows(data, "data"), (column,), remedy)
     tuples = []
-    for index, row in enumerate(data):
+    for index, row in rows_to_check(data, (column,)):
         value = row[column]
         ids = value.tolist() if isinstance(value, Tensor | np.ndarray) else value
         is_list = isinstance(ids, Sequence) and not isinstance(ids, str | bytes)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mopref._tables import Chunk, rows_to_check
+
 __all__ = [
     "autocast",
     "check_row_precision",
@@ -114,7 +116,12 @@ def check_row_precision(data: Sequence[Any], what: str, column: str, precision: 
     Raises:
         ValueError: the first such row, with both precisions.
     """
-    for index, row in enumerate(data):
+
+    def is_plain(chunk: Chunk) -> bool:
+        noted = f"{what}_precision"
+        return not chunk.has(column) or (chunk.has(noted) and chunk.is_everywhere(noted, precision))
+
+    for index, row in rows_to_check(data, (f"{what}_precision", column), is_plain):
         own = row.get(f"{what}_precision", precision if precision not in _DTYPES else "no mixed precision")
         if column in row and own != precision:
             raise ValueError(

@@ -5,6 +5,7 @@ from typing import Any
 
 from mopref._checked_files import is_readable_text
 from mopref._repr import short_repr
+from mopref._tables import rows_to_check
 
 __all__ = ["check_row_names", "check_same_names", "checked_names", "numbered_names"]
 
@@ -83,7 +84,7 @@ def check_row_names(names: Sequence[str], whose: str, data: Sequence[Any]) -> No
     """
     # Rows made together share one tuple: what was compared once is not compared again.
     same: Any = None
-    for index, row in enumerate(data):
+    for index, row in rows_to_check(data, ("objectives",), lambda chunk: chunk.is_everywhere("objectives", names)):
         row_names = row.get("objectives") if isinstance(row, Mapping) else None
         if row_names is not None and row_names is not same:
             check_same_names(names, whose, row_names, f"row {index}")

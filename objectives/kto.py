@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,8 @@ from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.pairs.pair_metrics import column_metrics
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import check_reference_rows, map_rows, rows_without_states
+from mopref.llm.policy.precompute import check_reference_rows, rows_without_states, with_references
+from mopref.llm.policy.reference_cache import ReferenceCache
 from mopref.mixed_precision import autocast, precision_name
 from mopref.objective import Losses, Metric, RowLosses, RowObjective, is_as_defined, spread_evenly
 from mopref.objective_names import check_row_names, checked_names
@@ -275,8 +277,13 @@ class KTO(RowObjective):
     # What is the same at every step.
 
     def precompute(
-        self, model: nn.Module, data: Sequence[Any], batch_size: int = 8, mixed_precision: str | None = None
-    ) -> list[dict[str, Any]]:
+        self,
+        model: nn.Module,
+        data: Sequence[Any],
+        batch_size: int = 8,
+        mixed_precision: str | None = None,
+        cache: bool | str | PathLike[str] | ReferenceCache = False,
+    ) -> Any:
         """Copies of the rows with the reference's log-probabilities of both responses.
 
         Args:
@@ -284,36 +291,39 @@ class KTO(RowObjective):
             data: rows.
             batch_size: rows in one forward.
             mixed_precision: as the training's config has it, ``None``, "bf16" or "fp16".
+            cache: look for them on the disk first, and keep them there: ``True`` for the folder ``$MOPREF_CACHE``,
+                ``$XDG_CACHE_HOME/mopref`` or ``~/.cache/mopref``, or a folder. They are found where every weight of the
+                base, the precision and all token ids are the same.
 
         Returns:
             New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers), their
-            ``reference_precision`` and ``reference_model``.
+            ``reference_precision`` and ``reference_model``. A list of dicts; of a ``datasets.Dataset`` another one, on
+            the disk as it is.
 
         Raises:
             ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it
                 has positions for, or an unknown precision.
-            TypeError: data whose rows cannot be counted, or had by their number.
+            TypeError: data whose rows cannot be counted, or had by their number, or a ``cache`` of another kind.
+
+        Warns:
+            UserWarning: what is kept on the disk is damaged, or nothing can be kept there.
         """
+        kept = ReferenceCache.of(cache)
         self.labels(data)
         check_objectives(model, self.names, "KTO")
         policy = Policy(model)
         lengths = policy.checked_lengths(data, _RESPONSES)
-        notes = {"reference_precision": precision_name(model, mixed_precision), "reference_model": policy.origin()}
+        plain, precision = rows_without_states(data, with_references=False), precision_name(model, mixed_precision)
 
-        def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-            batch = self.complete(model, send_to_device(self.collate(rows), policy.device))
-            assert batch.reference_log_probabilities is not None
-            pairs = batch.reference_log_probabilities.tolist()
-            return [
-                {**row, "reference_log_probabilities": pair, **notes} for row, pair in zip(rows, pairs, strict=True)
-            ]
+        def reference_of(rows: list[Any]) -> Tensor:
+            completed = self.complete(model, send_to_device(self.collate(rows), policy.device))
+            assert completed.reference_log_probabilities is not None
+            return completed.reference_log_probabilities
 
-        plain = [
-            {name: value for name, value in row.items() if not name.startswith("reference_")}
-            for row in rows_without_states(data)
-        ]
         with autocast(policy.device, mixed_precision):
-            return map_rows(complete_rows, plain, lengths, batch_size, "reference")
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            how = (("prompt_ids", *_RESPONSES), reference_of, precision, kept, kind)
+            return with_references(policy, plain, lengths, batch_size, *how)
 
     def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
         """Refuse rows that the model does not go with.

@@ -126,7 +126,7 @@ class SFT(RowObjective):
         batch_size: int = 8,
         frozen_layers: bool | Literal["auto"] = True,
         mixed_precision: str | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> Any:
         """Copies of the rows with the activations that enter the first adapted block, ``hidden_states``.
 
         The blocks below it are then run at no step and no preference. Exact, unless these blocks drop units in
@@ -142,7 +142,8 @@ class SFT(RowObjective):
 
         Returns:
             New rows, in the order of ``data``; with activations also their ``hidden_states_precision`` and
-            ``hidden_states_model``.
+            ``hidden_states_model``. A list of dicts; a ``datasets.Dataset`` stays one, unless activations are kept,
+            which are in memory.
 
         Raises:
             ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it

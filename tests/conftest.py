@@ -23,6 +23,22 @@ settings.load_profile("at any pace")
 VOCABULARY = 100
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Nothing is kept in the user's cache, or found there, but by tests that fetch."""
+    with pytest.MonkeyPatch.context() as patch:
+        before = os.environ.get("MOPREF_CACHE")
+        patch.setenv("MOPREF_CACHE", str(tmp_path_factory.mktemp("cache") / "mopref"))
+        yield before
+
+
+@pytest.fixture(autouse=True)
+def fetched_once(request, own_cache, monkeypatch):
+    """Tests that fetch use the user's cache."""
+    if request.node.get_closest_marker("network"):
+        monkeypatch.delenv("MOPREF_CACHE") if own_cache is None else monkeypatch.setenv("MOPREF_CACHE", own_cache)
+
+
 @pytest.fixture(scope="session")
 def make_llama():
     """Factory of tiny Llamas in eval mode. Weights are large enough for logits to differ by whole units."""

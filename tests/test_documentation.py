@@ -28,13 +28,14 @@ BLOCKS = [
     ("README.md", "load_pku_saferlhf"),
     ("README.md", "class Mine(Problem)"),
     ("README.md", "class WeightedPower(Scalarizer)"),
-    ("docs/data.md", "tokenize_records"),
+    ("docs/data.md", "import load_preference_pairs, tokenize_records"),
     ("docs/data.md", "likeness = recognise_shape(row)"),
     ("docs/data.md", "import DataSource"),
     ("docs/data.md", "import load_rated_answers"),
     ("docs/data.md", "import load_graded_pairs"),
     ("docs/data.md", "import load_beavertails"),
     ("docs/data.md", "tokenize_unpaired"),
+    ("docs/data.md", "from_generator"),
     ("docs/data.md", "import LoadReport"),
     ("docs/recipes.md", "from mopref.recipes import"),
     ("docs/recipes.md", "win_rates"),
@@ -222,9 +223,10 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
 
 
-def test_data_page(tmp_path, monkeypatch, capsys):
-    """The page's code as it is written, on the files that it shows, with a tiny tokenizer in place of the hub's."""
+def test_data_page(tmp_path, monkeypatch, capsys, make_llama):
+    """The page's code as it is written, on the files that it shows, with a tiny model in place of the hub's."""
     save_tokenizer(tmp_path / "model")
+    make_llama(vocab_size=9).save_pretrained(tmp_path / "model")
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     shown = re.findall(r"`([a-z]+\.jsonl)`[^`]*:\n\n```json\n(.*?)```", page, re.DOTALL)
     assert [name for name, _ in shown] == ["helpful.jsonl", "harmless.jsonl", "rated.jsonl"]
@@ -237,7 +239,7 @@ def test_data_page(tmp_path, monkeypatch, capsys):
         code = code_block(block, page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model"))
         exec(code, names)
         made[block] = names["records"] if "records" in names else names["pairs"]
-    lock, cats = made["tokenize_records"][::-1]
+    lock, cats = made["import load_preference_pairs, tokenize_records"][::-1]
     assert lock["helpful"] + lock["harmless"] == 1
     assert (cats["harmless"], cats[f"response_{cats['helpful']}"]) == (-1, "To calm down and to heal.")
     (record,) = made["likeness = recognise_shape(row)"]
@@ -247,6 +249,7 @@ def test_data_page(tmp_path, monkeypatch, capsys):
     (record,) = made["import load_beavertails"]
     assert record["harmless"] == record["private"] >= 0
     assert len(names["rows"]) == 2
+    assert [len(row["reference_log_probabilities"]) for row in names["rows"]] == [2, 2]
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("pairs with a prompt load_preference_pairs({'objective': source}, columns={'prompt'")
     assert f"# {output[-1]}" in page, "what is printed is what the page says"

@@ -18,7 +18,7 @@ import mopref.scalarizers
 from mopref.conditioning.pareto_set import ParetoSetModel
 from mopref.conditioning.svd_lora import SVDLoRAConfig
 from mopref.gradients import GRADIENT_WEIGHTINGS
-from mopref.llm.data.tokenization import LengthLimits
+from mopref.llm.data.length_limits import LengthLimits
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy_gradient import ALGORITHMS, PretrainingTerm
 from mopref.llm.rewards.reward import token_reward

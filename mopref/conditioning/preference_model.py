@@ -26,7 +26,7 @@ from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.linear_layer import layer_sizes, layers_without_gradient
 from mopref.conditioning.merging import merged_model
-from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState
+from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState, check_indices
 from mopref.conditioning.saved_form import SavedForm
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, check_ranks
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
@@ -162,13 +162,17 @@ class PreferenceModel(ConditionedModel):
             adapter_files.introduce_to_pipelines(type(self).__name__)
         return able
 
-    def forward(self, *args: Any, preferences: Any = None, **kwargs: Any) -> Any:
+    def forward(
+        self, *args: Any, preferences: Any = None, preference_indices: Tensor | None = None, **kwargs: Any
+    ) -> Any:
         """The base model's forward under the given preferences.
 
         Args:
             *args: passed to the base model.
             preferences: ``(m,)``, or ``(B, m)`` with one for each row of the batch. They stay in force until the next
                 forward, so that a backward pass that recomputes activations sees them.
+            preference_indices: ``(B, T)``, where tokens of one row are under several preferences, the row of
+                ``preferences`` for each token of the inputs.
             **kwargs: passed to the base model.
 
         Raises:
@@ -176,7 +180,7 @@ class PreferenceModel(ConditionedModel):
         """
         rows, counts = token_counts(args, kwargs)
         with self.state.turn:
-            self._set_preferences(preferences, rows, counts)
+            self._set_preferences(preferences, rows, counts, indices=preference_indices)
             if self.training:
                 self._checkpointing.take_over()
             in_force = self.state.preferences if self.state.enabled else None
@@ -202,20 +206,27 @@ class PreferenceModel(ConditionedModel):
             return cast(Any, self.base_model).generate(*args, **kwargs)
 
     def _set_preferences(
-        self, preferences: Any, rows: int | None, counts: tuple[int, ...] = (), what: str = "rows"
+        self,
+        preferences: Any,
+        rows: int | None,
+        counts: tuple[int, ...] = (),
+        what: str = "rows",
+        indices: Tensor | None = None,
     ) -> None:
         checked = self.state.preferences
         if self.state.enabled:
             # A copy: a caller who reuses its buffer must not change what a later backward pass sees.
             checked = self.checked(preferences, self._like).clone()
-            if rows is not None and len(checked) not in (1, rows):
+            if indices is not None:
+                check_indices(indices, (rows, counts), len(checked))
+            elif rows is not None and len(checked) not in (1, rows):
                 batches = what == "prompts" and len(checked) > rows
                 hint = f" A pipeline that is to have one for each text needs batch_size={len(checked)}."
                 raise ValueError(
                     f"{len(checked)} preferences were given for {rows} {what}: give one for each, or a single one."
                     f"{hint if batches else ''}"
                 )
-        self.state.set(PreferenceRecord(checked, self.state.enabled, counts))
+        self.state.set(PreferenceRecord(checked, self.state.enabled, counts, indices))
 
     @property
     def _like(self) -> Tensor:

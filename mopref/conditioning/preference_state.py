@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Layout", "PreferenceRecord", "PreferenceState"]
+__all__ = ["Layout", "PreferenceRecord", "PreferenceState", "check_indices"]
 
 # Where a layer's activations have the rows of the batch: in their first dimension, alone or with the tokens, or in
 # their second, behind the tokens. "mixed" is neither: a router's choice of tokens, images, rows times heads.
@@ -23,11 +23,39 @@ class PreferenceRecord(NamedTuple):
         enabled: whether adapters act.
         token_counts: how many tokens a row of this forward's inputs has; more than one number where a model has an
             encoder and a decoder, none where the inputs are no sequences of tokens.
+        preference_indices: ``(C, L)``, which of the preferences each token of the inputs is under; ``None`` where
+            preferences belong to rows.
     """
 
     preferences: Tensor | None = None
     enabled: bool = True
     token_counts: tuple[int, ...] = ()
+    preference_indices: Tensor | None = None
+
+
+def check_indices(indices: Tensor, inputs: tuple[int | None, tuple[int, ...]], preferences: int) -> None:
+    """Refuse what does not say for each token of a model's inputs which of so many preferences it is under.
+
+    Args:
+        indices: to be ``(B, T)``.
+        inputs: the number of rows, and the numbers of tokens of a row.
+        preferences: how many there are.
+
+    Raises:
+        ValueError: another shape, or numbers that are none of 0 … preferences − 1.
+    """
+    rows, counts = inputs
+    if indices.is_floating_point() or indices.ndim != 2 or (len(indices), (indices.shape[1],)) != (rows, counts):
+        raise ValueError(
+            f"preference_indices have shape {tuple(indices.shape)} and type {indices.dtype}, but the inputs have "
+            f"{rows} rows of {' or '.join(map(str, counts)) or 'no'} tokens: give a whole number for each token."
+        )
+    lowest, highest = int(indices.min()), int(indices.max())
+    if lowest < 0 or highest >= preferences:
+        raise ValueError(
+            f"preference_indices go from {lowest} to {highest}, but there are {preferences} preferences: give numbers "
+            f"from 0 to {preferences - 1}."
+        )
 
 
 class PreferenceState:
@@ -134,7 +162,7 @@ class PreferenceState:
         Raises:
             ValueError: no preference is in force, another number of them than of rows, or several where rows are mixed.
         """
-        preferences, _, token_counts = self.record
+        preferences, token_counts = self.record.preferences, self.record.token_counts
         if preferences is None:
             raise ValueError(
                 "no preference is set: call model(..., preferences=λ), or use `with model.disabled()` for the base."
@@ -161,6 +189,27 @@ class PreferenceState:
             f"{given} preferences were given, but {layer} sees {count} rows: give one preference for each row of the "
             "batch, or a single one for all; a layer that mixes the rows of a batch can take only a single one."
         )
+
+    def of_tokens(self, values: Tensor, shape: Sequence[int], layout: Layout, layer: str = "a layer") -> Tensor:
+        """What belongs to preferences ``(K, k)``, for each token of an activation ``(…, n)``: ``(…, k)``.
+
+        Where tokens of one row are under several preferences.
+
+        Raises:
+            ValueError: an activation whose tokens are not those of the inputs.
+        """
+        indices = self.record.preference_indices
+        assert indices is not None
+        if layout == "rows first" and tuple(shape[:-1]) == (indices.numel(),):
+            indices = indices.flatten()
+        elif layout == "tokens first":
+            indices = indices.T
+        if layout == "mixed" or tuple(shape[:-1]) != tuple(indices.shape):
+            raise ValueError(
+                f"tokens of one row have several preferences, but {layer} sees {tuple(shape)}, which are not the "
+                f"{tuple(indices.shape)} tokens of the inputs: give one preference for each row."
+            )
+        return nn.functional.embedding(indices, values)
 
     @staticmethod
     def beside(values: Tensor, ndim: int, layout: Layout = "rows first") -> Tensor:

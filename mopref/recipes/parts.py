@@ -124,7 +124,7 @@ def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> Trai
     Raises:
         RecipeError: a value out of its range; the setting is named.
     """
-    skipped = ("steps", "epochs", "checkpoint_every")
+    skipped = ("steps", "epochs", "checkpoint_every", "cache_references")
     settings = {s.name: getattr(training, s.name) for s in fields(training) if s.name not in skipped}
     with settings_at("training", [*settings, "steps", "checkpoint_every"]):
         every = training.checkpoint_every

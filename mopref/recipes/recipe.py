@@ -154,6 +154,8 @@ class TrainingSettings:
             bitsandbytes, and "paged-adamw-8bit" may also move them off the GPU, and writes no checkpoints.
         max_grad_norm: gradients are scaled down to this norm; null for no clipping.
         mixed_precision: null, "bf16" or "fp16".
+        cache_references: keep the reference's log-probabilities in the cache folder, and take them from there where the
+            base model, the precision and the rows are the same.
         checkpoint_every: steps between checkpoints, from which a run can be resumed; the last step and an interrupted
             one are saved too; null for none.
         keep_checkpoints: keep so many of the newest checkpoints, and that of the best evaluation; null for all.
@@ -174,6 +176,7 @@ class TrainingSettings:
     optimizer: Literal["adamw", "adamw-fused", "adamw-8bit", "paged-adamw-8bit"] = "adamw"
     max_grad_norm: float | None = 1.0
     mixed_precision: Literal["bf16", "fp16"] | None = None
+    cache_references: bool = True
     checkpoint_every: int | None = None
     keep_checkpoints: int | None = None
     log_every: int = 10

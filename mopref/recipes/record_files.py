@@ -7,7 +7,7 @@ from typing import Any
 from mopref.llm.data import validate_response_records
 from mopref.llm.data.loaders import LOADERS
 from mopref.llm.data.loaders.loader import read_rows, require_columns
-from mopref.llm.data.records import prompt_list
+from mopref.llm.data.prompts import prompt_list
 
 __all__ = ["load_prompts", "load_responses"]
 

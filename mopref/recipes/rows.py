@@ -5,6 +5,7 @@ An objective that is new here is one line in ``KINDS``, a loader of other record
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
@@ -21,8 +22,9 @@ from mopref.llm.data import (
     with_mismatches,
 )
 from mopref.llm.data.records import prompt_key
+from mopref.llm.policy.reference_cache import ReferenceCache
 from mopref.objective import Objective
-from mopref.recipes.recipe import DataSettings
+from mopref.recipes.recipe import DataSettings, TrainingSettings
 
 __all__ = [
     "KINDS",
@@ -180,8 +182,32 @@ def prompt_rows(tokenizer: Any, records: Records, data: DataSettings) -> list[di
     return tokenize_prompts(tokenizer, list(prompts.values()), data.max_prompt_length, how)
 
 
-def precomputed(kind: RowKind, objective: Any, model: Any, rows: Any, mixed_precision: str | None) -> Any:
-    """The rows with what is the same at every step, where the objective can compute that before."""
+def precomputed(
+    kind: RowKind, objective: Any, model: Any, rows: Any, training: TrainingSettings, tell: Callable[[str], None]
+) -> Any:
+    """The rows with what is the same at every step, where the objective can compute that before.
+
+    Args:
+        kind: what the objective learns from.
+        objective: the objective.
+        model: what is trained.
+        rows: its rows.
+        training: the precision, and whether references are kept in the cache folder.
+        tell: says whether they were found there.
+    """
     if not hasattr(objective, "precompute"):
         return rows
-    return objective.precompute(model, rows, mixed_precision=mixed_precision, **kind.precompute)
+    options = dict(kind.precompute)
+    cache = ReferenceCache() if training.cache_references and _has_references(objective) else None
+    if cache is not None:
+        options["cache"] = cache
+    made = objective.precompute(model, rows, mixed_precision=training.mixed_precision, **options)
+    if cache is not None and cache.place is not None:
+        state = "Found in" if cache.found else "Kept in"
+        tell(f"{state} the cache: the reference of {len(rows)} rows ({cache.place}).")
+    return made
+
+
+def _has_references(objective: Any) -> bool:
+    """Whether an objective's ``precompute`` keeps log-probabilities of a reference on the disk."""
+    return getattr(objective, "needs_reference", True) and "cache" in signature(objective.precompute).parameters

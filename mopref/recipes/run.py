@@ -125,7 +125,7 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
     if not with_data:
         return run
     rows = tokenized(parts.kind, tokenizer, records, recipe.objectives, recipe.data)
-    rows = precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
+    rows = precomputed(parts.kind, objective, model, rows, recipe.training, silent)
     prompts = prompt_rows(tokenizer, records, recipe.data)
     return replace(run, test_rows=rows, test_prompts=prompts, judges=make_judges(recipe, tokenizer))
 

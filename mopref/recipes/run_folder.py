@@ -55,6 +55,7 @@ _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "dat
 _FREE = (
     "training.steps",
     "training.epochs",
+    "training.cache_references",
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.progress",

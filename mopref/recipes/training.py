@@ -148,8 +148,7 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
     if hasattr(objective, "precompute"):
         tell("Computing what is the same at every step, once …")
     train_rows, test_rows = (
-        precomputed(parts.kind, objective, model, rows, recipe.training.mixed_precision)
-        for rows in (train_rows, test_rows)
+        precomputed(parts.kind, objective, model, rows, recipe.training, tell) for rows in (train_rows, test_rows)
     )
     of_records = fingerprint([*train, *test])
     rows = (train_rows, test_rows)

@@ -110,7 +110,7 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         self._rows = np.split(order, np.cumsum(self._sizes)[:-1])
         # Of each kind: its rows in the order of the queue, the next one last; how many of them, from the first on, wait
         # still; and how many were drawn so far.
-        self._queues: list[list[int]] = [[] for _ in self._rows]
+        self._queues: list[NDArray[np.int64]] = [rows[:0] for rows in self._rows]
         self._waiting = np.zeros(len(self._rows), dtype=np.int64)
         self._drawn = np.zeros(len(self._rows), dtype=np.int64)
 
@@ -145,11 +145,11 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
         kind = int(usage.argmin())
         if self._waiting[kind] == 0:
             rows = self._rows[kind]
-            self._queues[kind] = rows[self._generator.permutation(len(rows))][::-1].tolist()
+            self._queues[kind] = rows[self._generator.permutation(len(rows))][::-1]
             self._waiting[kind] = len(rows)
         self._drawn[kind] += 1
         self._waiting[kind] -= 1
-        return self._queues[kind][self._waiting[kind]]
+        return int(self._queues[kind][self._waiting[kind]])
 
     def mark(self) -> tuple[Any, ...]:
         """Where it is, at almost no cost; :meth:`return_to` goes back there."""
@@ -163,9 +163,9 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
 
     def state_dict(self) -> dict[str, Any]:
         """The rows that wait, how many of each kind were drawn, and the generator's state."""
-        waiting = [row for rows, count in zip(self._queues, self._waiting, strict=True) for row in rows[:count]]
+        waiting = [rows[:count] for rows, count in zip(self._queues, self._waiting, strict=True)]
         return {
-            "waiting": torch.tensor(waiting, dtype=torch.int64),
+            "waiting": torch.from_numpy(np.concatenate(waiting)),
             "drawn": torch.from_numpy(self._drawn.copy()),
             "generator": self._generator.bit_generator.state,
         }
@@ -181,12 +181,12 @@ class GroupBatchSampler(OptionsRepr, Iterator[list[int]]):
                 "the state of the batches is of rows with other labels, or of a version before 0.2.0: resume with the "
                 "data and the version that wrote it, or start a new run."
             )
-        waiting = state["waiting"].tolist()
-        if not all(0 <= row < len(self._kind_of_row) for row in waiting):
+        waiting = state["waiting"].numpy()
+        if not ((waiting >= 0) & (waiting < len(self._kind_of_row))).all():
             raise ValueError("the state of the batches holds a row that is not there: start a new run.")
-        self._queues = [[] for _ in self._rows]
-        for row in waiting:
-            self._queues[self._kind_of_row[row]].append(row)
-        self._waiting = np.array([len(rows) for rows in self._queues], dtype=np.int64)
+        kinds = self._kind_of_row[waiting]
+        self._waiting = np.bincount(kinds, minlength=len(self._rows))
+        # In each queue in the order in which they wait.
+        self._queues = np.split(waiting[np.argsort(kinds, kind="stable")], np.cumsum(self._waiting)[:-1])
         self._drawn = state["drawn"].numpy().copy()
         self._generator.bit_generator.state = state["generator"]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref._repr import OptionsRepr
+from mopref._tables import plain_rows
 from mopref.conditioning.base_check import sampled_numbers
 from mopref.sampler import PreferenceSampler
 from mopref.training.random_state import random_state, set_random_state
@@ -165,6 +166,8 @@ def _same(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _rows_content(rows: Sequence[Any]) -> list[Any]:
+    # Of a table the same in whatever format it hands out its rows, and as of a list of them.
+    rows = plain_rows(rows)
     return [_content(_without_computed(rows[index])) for index in _spread(len(rows), _ROWS)]
 
 

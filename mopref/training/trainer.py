@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
+from mopref._tables import rows_at
 from mopref.evaluation_mode import evaluation_mode, kept_modes
 from mopref.front import Front
 from mopref.gradients.weighting import GradientWeighting, scalarizer_or_weighting
@@ -285,7 +286,7 @@ class ParetoTrainer(Resumable):
         if self._batches is None or self.train_data is None:
             return (), None
         rows = tuple(next(self._batches))
-        batch = self.objective.collate([self.train_data[row] for row in rows])
+        batch = self.objective.collate(rows_at(self.train_data, rows))
         return rows, send_to_device(batch, self.accelerator.device)
 
     def _log_entry(self) -> None:

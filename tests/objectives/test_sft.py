@@ -9,8 +9,8 @@ from datasets import Dataset
 from torch import nn
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
-from mopref.llm.policy import Policy
-from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy import Policy, forward_traits as forward_traits_module
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.objectives import SFT
 from mopref.objectives.sft import ResponseBatch
 
@@ -96,7 +96,7 @@ def test_losses_are_group_means_over_the_rows_of_each_dimension(groups, model, r
 
 def test_one_forward_for_all_dimensions(model, rows, row_preferences):
     """The cost must not grow with m."""
-    padding_traits(model)  # Tried once a model, on a few tokens.
+    forward_traits(model)  # Tried once a model, on a few tokens.
     calls = []
     model.base_model.register_forward_pre_hook(lambda *_: calls.append(1))
     sft = SFT(NAMES)
@@ -155,9 +155,10 @@ def test_a_batch(rows):
     assert batch.sequences.lower_hidden_states is None
 
 
-def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences):
-    """Padding is computed for nothing: no other order into batches of two needs fewer columns."""
-    padding_traits(model)  # Tried once a model, on a few tokens.
+def test_evaluation_batches_rows_of_like_length(model, rows, row_preferences, monkeypatch):
+    """Padding is computed for nothing: where rows are padded, no other order into batches of two has fewer columns."""
+    traits = forward_traits(model)  # Tried once a model, on a few tokens.
+    monkeypatch.setitem(forward_traits_module._traits, model, traits._replace(packs=False))
     widths = []
     model.base_model.register_forward_pre_hook(
         lambda module, arguments, options: widths.append(options["input_ids"].shape[1]), with_kwargs=True

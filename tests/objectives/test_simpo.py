@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.evaluation import preference_front
-from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.objectives import DPO, SimPO
 
 BETA, GAMMA = 1.7, 0.6
@@ -171,15 +171,15 @@ def test_gradients_are_those_of_the_written_formula(simpo, llama, rows):
 def test_no_reference_is_run(simpo, llama, rows, monkeypatch):
     """One forward over both responses of each pair gives all losses; adapters are never disabled."""
     assert not SimPO.needs_reference
-    padding_traits(llama)  # Tried once a model, on a few tokens.
+    forward_traits(llama)  # Tried once a model, on a few tokens.
     monkeypatch.setattr(PreferenceModel, "disabled", lambda *_: pytest.fail("the reference was asked for"))
     batch = simpo.collate(rows)
     with counted_rows(llama.base_model) as seen:
         simpo.losses(llama, batch, row_preferences()[:2])
-    assert seen == [16]
+    assert len(seen) == 1
     with counted_rows(llama.base_model) as seen:
         simpo.mean_losses(llama, rows, row_preferences()[:3], batch_size=4)
-    assert sum(seen) == 3 * 16
+    assert len(seen) == 3 * 2, "two batches, three preferences"
     with counted_rows(llama.base_model) as seen:
         cached = simpo.precompute(llama, rows)
         assert simpo.complete(llama, batch).reference_log_probabilities is None
@@ -187,7 +187,7 @@ def test_no_reference_is_run(simpo, llama, rows, monkeypatch):
     assert all(not any("reference" in key for key in row) for row in cached)
     with counted_rows(llama.base_model) as seen:
         make_trainer(llama, simpo, rows, steps=1).train()
-    assert seen == [16]
+    assert len(seen) == 1
 
 
 def test_the_value_by_hand():

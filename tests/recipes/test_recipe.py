@@ -32,7 +32,7 @@ def test_every_setting_of_a_config_is_in_its_section_with_the_same_default(confi
             assert setting.name not in own
         elif setting.name not in OTHER_DEFAULTS:
             assert own[setting.name].default == setting.default, setting.name
-    assert set(own) - {setting.name for setting in fields(config)} <= {"epochs"}
+    assert set(own) - {setting.name for setting in fields(config)} <= {"cache_references", "epochs"}
 
 
 def test_steps_have_the_trainers_default_once_the_recipe_is_complete():

@@ -10,8 +10,9 @@ from mopref.llm.data import (
     tokenize_unpaired,
     with_mismatches,
 )
+from mopref.llm.policy.reference_cache import ReferenceCache
 from mopref.objectives import KTO
-from mopref.recipes.recipe import DataSettings
+from mopref.recipes.recipe import DataSettings, TrainingSettings
 from mopref.recipes.rows import (
     KINDS,
     LOADER_RECORDS,
@@ -98,10 +99,34 @@ def test_what_is_the_same_at_every_step_is_computed_where_it_can_be():
         def precompute(self, *arguments, **options):
             return arguments, options
 
-    assert precomputed(KINDS["dpo"], Plain(), "model", ["row"], None) == ["row"]
-    arguments, options = precomputed(KINDS["dpo"], Thorough(), "model", ["row"], "bf16")
+    assert precomputed(KINDS["dpo"], Plain(), "model", ["row"], TrainingSettings(), print) == ["row"]
+    training = TrainingSettings(mixed_precision="bf16")
+    arguments, options = precomputed(KINDS["dpo"], Thorough(), "model", ["row"], training, print)
     assert arguments == ("model", ["row"])
     assert options == {"mixed_precision": "bf16", "frozen_layers": "auto"}
+
+
+def test_references_are_looked_for_on_the_disk_unless_that_is_off(monkeypatch, tmp_path):
+    class Kept:
+        found = None
+
+        def precompute(self, model, rows, mixed_precision, frozen_layers, cache=False):
+            if cache:
+                cache.found, cache.place = self.found, tmp_path
+            return [cache]
+
+    told, objective = [], Kept()
+    for found, line in ((False, "Kept in the cache: the reference of 2 rows"), (True, "Found in the cache: the")):
+        objective.found = found
+        (cache,) = precomputed(KINDS["dpo"], objective, "model", [1, 2], TrainingSettings(), told.append)
+        assert isinstance(cache, ReferenceCache)
+        assert told.pop().startswith(line)
+    off = TrainingSettings(cache_references=False)
+    assert precomputed(KINDS["dpo"], objective, "model", [1, 2], off, told.append) == [False]
+    # Such as SimPO.
+    objective.needs_reference = False
+    assert precomputed(KINDS["dpo"], objective, "model", [1, 2], TrainingSettings(), told.append) == [False]
+    assert not told
 
 
 def test_a_summary_counts_records_prompts_and_labels():

@@ -161,6 +161,20 @@ def test_what_is_done_is_told(load):
     assert lines[1].startswith("held out: ")
 
 
+def test_a_second_run_finds_the_references_of_the_first(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPREF_CACHE", str(tmp_path / "cache"))
+    lines: list[str] = []
+    first = prepare(load(), lines.append)
+    assert [line.split(":")[0] for line in lines[-2:]] == ["Kept in the cache"] * 2
+    second = prepare(load(seed=0), lines.append)
+    assert [line.split(":")[0] for line in lines[-2:]] == ["Found in the cache"] * 2
+    for one, other in zip(first.train_rows, second.train_rows, strict=True):
+        assert one["reference_log_probabilities"] == other["reference_log_probabilities"]
+    off = prepare(load(training={"cache_references": False}), lines.append)
+    assert "cache" not in lines[-1]
+    assert off.train_rows[0]["reference_log_probabilities"] == first.train_rows[0]["reference_log_probabilities"]
+
+
 def test_several_processes_are_refused(load, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RecipeError, match=r"^a recipe is run by one process so far"):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import nn
 
 from mopref import Objective, PreferenceModel, SVDLoRAConfig, UniformSampler, VertexBiasedSampler
@@ -339,6 +340,16 @@ def test_most_rows_of_small_data_and_some_of_large_data_count():
 def test_the_same_rows_stay_the_same(same):
     """In other containers, and beside what was computed from them with a model."""
     assert identity(rows=same) == identity(rows=ROWS)
+
+
+@pytest.mark.parametrize("kind", [None, "numpy", "torch"])
+def test_rows_in_a_table_are_those_of_a_list_in_whatever_format(kind):
+    """Long ones too, and numbers that a format rounds."""
+    rows = [{**row, "prompt_ids": list(range(1500)), "weight": row["weight"] / 3} for row in ROWS]
+    table = Dataset.from_list(rows).with_format(kind)
+    assert identity(rows=table) == identity(rows=rows)
+    other = Dataset.from_list(changed(rows, 299, weight=0.5)).with_format(kind)
+    assert differing(identity(rows=other), identity(rows=rows)) == ["content of the rows"]
 
 
 def test_rows_without_plain_content_count_by_their_type():

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from mopref._tables import chunks, is_table
 from mopref.setting_types import checked_count
 
 __all__ = ["batches_of_like_length", "sequence_lengths"]
@@ -36,4 +39,10 @@ def sequence_lengths(rows: Sequence[Mapping[str, Any]], responses: Sequence[str]
         ...                  ("response_0_ids", "response_1_ids"))
         [4]
     """
+    if is_table(rows):
+        return [
+            int(length)
+            for chunk in chunks(rows, ("prompt_ids", *responses))
+            for length in chunk.lengths("prompt_ids") + np.max([chunk.lengths(column) for column in responses], axis=0)
+        ]
     return [len(row["prompt_ids"]) + max(len(row[column]) for column in responses) for row in rows]

@@ -21,6 +21,7 @@ from numbers import Integral, Number
 from typing import Any
 
 from mopref._repr import quoted_list, short_repr
+from mopref._tables import rows_to_check
 from mopref.data_rows import check_columns, checked_rows
 from mopref.setting_types import python_value
 
@@ -37,7 +38,6 @@ __all__ = [
     "label_counts",
     "other_input",
     "prompt_key",
-    "prompt_list",
     "record_dimensions",
     "refuse_columns",
     "refuse_no_records",
@@ -155,10 +155,14 @@ def split_by_prompt(records: Any, test_fraction: float = 0.2, seed: int = 0) -> 
         raise ValueError(f"test_fraction is {test_fraction}: it is a share, so it must be above 0 and below 1.")
     refuse_columns(records)
     check_columns(checked_rows(records, "records"), ("prompt",), "give records, each with a prompt")
-    for row, record in enumerate(records):
+    for row, record in rows_to_check(records, ("prompt",)):
         _refuse_no_dialogue(record["prompt"], row)
-    keys = [prompt_key(_beginning(record["prompt"])) for record in records]
-    dialogues = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed} {key}".encode()).digest())
+    # Digests, since the dialogues may be more than memory holds.
+    keys = [
+        hashlib.sha256(f"{seed} {prompt_key(_beginning(record['prompt']))}".encode()).digest()
+        for _, record in rows_to_check(records, ("prompt",))
+    ]
+    dialogues = sorted(set(keys))
     count = round(test_fraction * len(dialogues))
     if not 0 < count < len(dialogues):
         raise ValueError(
@@ -320,37 +324,6 @@ def surrogate_problem(text: str) -> str | None:
             "emoji was cut off, so repair the text."
         )
     return None
-
-
-def prompt_list(prompts: Any) -> list[Any]:
-    """Prompts, which are texts or lists of chat messages, as a list.
-
-    Raises:
-        ValueError: a single text or dialogue, a table of columns, records, no prompts, or an empty or malformed prompt;
-            the row is named.
-    """
-    if isinstance(prompts, str | bytes):
-        raise ValueError(f"prompts is a single text of {len(prompts)} characters: give a list of prompts.")
-    refuse_columns(prompts, "prompts")
-    if not isinstance(prompts, Iterable):
-        raise ValueError(f"prompts is a {type(prompts).__name__}: give a list of texts or of dialogues.")
-    rows = list(prompts)
-    if not rows:
-        raise ValueError("there are no prompts: give at least one.")
-    if all(isinstance(row, Mapping) and "role" in row for row in rows):
-        raise ValueError(
-            f"prompts is a single dialogue of {len(rows)} messages: give a list of dialogues, [messages] for one."
-        )
-    for number, row in enumerate(rows):
-        if isinstance(row, Mapping):
-            raise ValueError(
-                f"row {number} is a dict of {quoted_list(row)}: a prompt is text or a list of chat messages, "
-                "so take record['prompt'] of each record."
-            )
-        problem = text_problem(row, assistant_only=False)
-        if problem:
-            raise ValueError(f"row {number}: the prompt {problem}")
-    return rows
 
 
 def refuse_columns(records: Any, name: str = "records") -> None:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -99,23 +101,35 @@ def collate_sequences(
         for index, ids in enumerate(lists):
             if len(ids) == 0:
                 raise ValueError(f"{what} {index} has no token: its log-probability is not defined.")
-    prompt_length = max(len(ids) for ids in prompt_ids)
+    prompt_length, response_length = (max(len(ids) for ids in lists) for lists in (prompt_ids, response_ids))
     padding = [prompt_length - len(ids) for ids in prompt_ids]
-    tokens = [torch.as_tensor([*p, *r]) for p, r in zip(prompt_ids, response_ids, strict=True)]
-    other = next(
-        (index for index, row in enumerate(tokens) if row.is_floating_point() or row.dtype == torch.bool), None
-    )
-    if other is not None:
-        raise ValueError(f"sequence {other} has numbers of {tokens[other].dtype}: token ids are whole numbers.")
-    tokens = [row.long() for row in tokens]
-    attention_mask = _pad([torch.ones_like(row) for row in tokens], padding)
+    tokens, mask = (np.zeros((len(padding), prompt_length + response_length), dtype=np.int64) for _ in range(2))
+    for index, (prompt, response, start) in enumerate(zip(prompt_ids, response_ids, padding, strict=True)):
+        tokens[index, start:prompt_length] = _whole_numbers(prompt, index)
+        end = prompt_length + len(response)
+        tokens[index, prompt_length:end] = _whole_numbers(response, index)
+        mask[index, start:end] = 1
+    attention_mask = torch.from_numpy(mask)
     return Sequences(
-        input_ids=_pad(tokens, padding),
+        input_ids=torch.from_numpy(tokens),
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(dim=1) - 1).clamp(min=0),
         response_mask=attention_mask[:, prompt_length:].bool(),
         lower_hidden_states=None if lower_hidden_states is None else _pad(lower_hidden_states, padding),
     )
+
+
+def _whole_numbers(ids: Any, index: int) -> NDArray[Any]:
+    """The token ids of one sequence, from a list, an array or a tensor.
+
+    Raises:
+        ValueError: numbers of another type.
+    """
+    numbers = ids.cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if numbers.dtype.kind not in "iu":
+        dtype = torch.as_tensor([*ids]).dtype
+        raise ValueError(f"sequence {index} has numbers of {dtype}: token ids are whole numbers.")
+    return numbers
 
 
 def _pad(rows: Sequence[Tensor], left: Sequence[int]) -> Tensor:
@@ -136,7 +150,8 @@ def optional_column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any] |
         >>> optional_column([{"states": 1}, {"states": 2}], "states")
         [1, 2]
     """
-    missing = [index for index, row in enumerate(rows) if name not in row]
+    # A table has an empty cell where nothing was computed.
+    missing = [index for index, row in enumerate(rows) if row.get(name) is None]
     if not missing:
         return [row[name] for row in rows]
     if len(missing) < len(rows):

@@ -17,20 +17,24 @@ chat template parts turns is refused anywhere else: it is no turn, but several, 
 that the template refuses. Without a chat template, a text prompt is laid out by its author and may hold any token.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 from mopref._progress import progress_bar
-from mopref._repr import short_repr
+from mopref._tables import is_table
 from mopref._warning import warn
-from mopref.setting_types import python_value, set_python_values
+from mopref.setting_types import python_value
 
 from .chat_template import PairTokenizer, refuse_no_tokenizer
+from .kept_rows import kept_rows
+from .length_limits import LengthLimits, OnLongPrompt
+from .prompts import check_prompt_records, prompt_list
 from .records import (
     check_dimensions,
     check_objectives,
-    prompt_list,
     record_dimensions,
     refuse_columns,
     surrogate_problem,
@@ -40,18 +44,13 @@ from .records import (
 from .unpaired_records import check_unpaired_objectives, validate_unpaired_records
 
 __all__ = [
-    "LengthLimits",
-    "OnLongPrompt",
     "plain_text_rows",
-    "prompt_ids_in_row",
     "tokenize_pair",
     "tokenize_prompts",
     "tokenize_records",
     "tokenize_responses",
     "tokenize_unpaired",
 ]
-
-OnLongPrompt = Literal["error", "truncate", "drop"]
 
 
 class _Row(NamedTuple):
@@ -61,99 +60,56 @@ class _Row(NamedTuple):
     cuts: int
 
 
-class _ResponseIds(NamedTuple):
-    """The ids of a response, and whether it was cut."""
+class _Form(NamedTuple):
+    """How records of one kind become rows.
 
-    ids: list[int]
-    is_cut: bool
-
-
-@dataclass(frozen=True)
-class LengthLimits:
-    """How long prompts and responses may be, and what is done about a prompt that is longer.
-
-    Args:
-        max_prompt_length: in tokens.
-        max_response_length: in tokens, the end-of-turn token counted.
-        on_long_prompt: ``"error"``, ``"truncate"`` (its last message loses its beginning) or ``"drop"`` (the row is
-            left out).
-
-    Raises:
-        ValueError: a length below 1, or any other ``on_long_prompt``.
-        TypeError: a length that is no whole number.
+    Attributes:
+        kind: what they are.
+        names: of their labels.
+        check: refuses records that are wrong.
+        ids_of: the token ids of a record, by its number; ``None`` to drop it.
+        columns_of: what else its row holds.
     """
 
-    max_prompt_length: int = 512
-    max_response_length: int = 512
-    on_long_prompt: OnLongPrompt = "error"
+    kind: str
+    names: tuple[str, ...]
+    check: Callable[[Iterable[Mapping[str, Any]]], None]
+    ids_of: Callable[[PairTokenizer, Mapping[str, Any], LengthLimits, int], _Row | None]
+    columns_of: Callable[[Mapping[str, Any]], dict[str, Any]]
 
-    def __post_init__(self) -> None:
-        set_python_values(self, int, "max_prompt_length", "max_response_length")
-        for name in ("max_prompt_length", "max_response_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: nothing would be left, so it must be ≥ 1 token.")
-        if not isinstance(self.on_long_prompt, str) or self.on_long_prompt not in get_args(OnLongPrompt):
-            choices = ", ".join(map(repr, get_args(OnLongPrompt)))
-            raise ValueError(f"on_long_prompt is {short_repr(self.on_long_prompt)}: it must be one of {choices}.")
 
-    def prompt_ids(self, pairs: PairTokenizer, prompt: Any, row: int) -> list[int] | None:
-        """The ids of a row's prompt; ``None`` if it is too long and such rows are dropped.
+@dataclass
+class _Counts:
+    """How many rows were made, and what was left out or cut."""
 
-        Raises:
-            ValueError: a prompt that is too long, where that is an error, one without tokens, one that the chat
-                template refuses, or one with a token that opens or ends a turn.
-        """
-        ids = prompt_ids_in_row(pairs, prompt, row)
-        if len(ids) > self.max_prompt_length:
-            if self.on_long_prompt == "drop":
-                return None
-            if self.on_long_prompt == "error":
-                raise ValueError(
-                    f"row {row}: the prompt has {len(ids)} tokens, but max_prompt_length is {self.max_prompt_length}; "
-                    "raise the limit, or set on_long_prompt to 'truncate' (its last message loses its beginning) or "
-                    "'drop' (the row is left out)."
-                )
-            ids = pairs.truncate_prompt(ids, self.max_prompt_length, prompt)
-        if not ids:
-            raise ValueError(
-                f"row {row}: the prompt has no tokens, so the response's first token has nothing to follow; leave the "
-                "row out."
+    rows: int = 0
+    drops: int = 0
+    responses: int = 0
+    cuts: int = 0
+    equal: int = 0
+
+    def add(self, columns: Mapping[str, Any], cuts: int) -> None:
+        """Count a row, of which so many responses were cut."""
+        self.rows += 1
+        self.responses += sum(name.startswith("response") for name in columns)
+        self.cuts += cuts
+        is_pair = "response_0_ids" in columns and columns["response_0_ids"] == columns["response_1_ids"]
+        self.equal += is_pair and max(columns["labels"]) >= 0
+
+    def tell(self, limits: LengthLimits) -> None:
+        """Warn of what was left out, of what was cut, and of what nothing can be learnt of."""
+        if self.drops:
+            warn(
+                f"left out {self.drops} of {self.drops + self.rows} rows, whose prompt has more than "
+                f"{limits.max_prompt_length} tokens.",
             )
-        return ids
-
-    def response_ids(self, pairs: PairTokenizer, record: Mapping[str, Any], column: str, row: int) -> _ResponseIds:
-        """The ids of one of a record's responses, and whether it was cut.
-
-        Raises:
-            ValueError: a response without tokens, or with a token that opens or ends a turn before its end.
-        """
-        place, response = f"row {row}, column {column!r}", record[column]
-        problem = pairs.response_problem(response)
-        if problem:
-            raise ValueError(f"{place} {problem}")
-        try:
-            # One more than there may be, which tells a response that is cut from one of just that length.
-            ids = pairs.response_ids(response, self.max_response_length + 1, not isinstance(record["prompt"], str))
-        except ValueError as error:
-            raise ValueError(f"{place} {error}") from error
-        if not ids:
-            raise ValueError(f"{place}: the response has no tokens; leave the row out.")
-        return _ResponseIds(ids[: self.max_response_length], len(ids) > self.max_response_length)
-
-
-def prompt_ids_in_row(pairs: PairTokenizer, prompt: Any, row: int) -> list[int]:
-    """The ids of a row's whole prompt.
-
-    Raises:
-        ValueError: a prompt that the chat template refuses, or one with a token that opens or ends a turn.
-    """
-    problem = pairs.prompt_problem(prompt)
-    if problem:
-        raise ValueError(f"row {row}: the prompt {problem}")
-    try:
-        return pairs.prompt_ids(prompt)
-    except ValueError as error:
-        raise ValueError(f"row {row}: the prompt {error}") from error
+        _warn_of_cuts(self.cuts, self.responses, limits)
+        if self.equal:
+            warn(
+                f"{self.equal} of {self.rows} rows are labelled, but their two responses are equal within "
+                f"max_response_length = {limits.max_response_length} tokens, so that nothing can be learnt of them: "
+                "raise the limit if they differ later, or leave these rows out.",
+            )
 
 
 def tokenize_pair(
@@ -194,7 +150,8 @@ def tokenize_records(
     max_response_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
-) -> list[dict[str, Any]]:
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any:
     """One row of token ids for each preference record.
 
     Args:
@@ -205,10 +162,12 @@ def tokenize_records(
         max_response_length: in tokens.
         on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
         progress: show a progress bar.
+        cache_dir: the cache folder in which the rows of a ``datasets.Dataset`` are kept; mopref's own by default.
 
     Returns:
         Rows with ``prompt_ids``, ``response_0_ids``, ``response_1_ids``, ``labels``: the record's m labels (0, 1 or
-        −1), in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows.
+        −1), in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows. A list of
+        dicts; of a ``datasets.Dataset`` another one, on the disk.
 
     Raises:
         ValueError: limits out of range, records that ``validate_records`` refuses, a prompt that is too long or that
@@ -217,11 +176,9 @@ def tokenize_records(
     """
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_objectives(objectives)
-    records = _replayable(records)
-    validate_records(records, names)
-    rows = _tokenized(tokenizer, records, limits, _pair_ids, lambda record: _labels(record, names), progress)
-    _warn_of_equal_responses(rows, limits)
-    return rows
+    check = partial(validate_records, objectives=names)
+    form = _Form("pairs", names, check, _pair_ids, lambda record: _labels(record, names))
+    return _tokenized(tokenizer, _replayable(records), limits, form, progress, cache_dir)
 
 
 def tokenize_responses(
@@ -232,7 +189,8 @@ def tokenize_responses(
     max_response_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
-) -> list[dict[str, Any]]:
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any:
     """One row of token ids for each response record, for ``mopref.objectives.SFT``.
 
     Args:
@@ -243,10 +201,12 @@ def tokenize_responses(
         max_response_length: in tokens.
         on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
         progress: show a progress bar.
+        cache_dir: the cache folder in which the rows of a ``datasets.Dataset`` are kept; mopref's own by default.
 
     Returns:
         Rows with ``prompt_ids``, ``response_ids``, ``dimensions``: m bools, whether the record is data of each of
-        ``dimensions``, in their order, and ``objectives``: their m names, one tuple for all rows.
+        ``dimensions``, in their order, and ``objectives``: their m names, one tuple for all rows. A list of
+        dicts; of a ``datasets.Dataset`` another one, on the disk.
 
     Raises:
         ValueError: limits out of range, records that ``validate_response_records`` refuses, a prompt that is too long
@@ -255,14 +215,13 @@ def tokenize_responses(
     """
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_dimensions(dimensions)
-    records = _replayable(records)
-    validate_response_records(records, names)
 
     def flags(record: Mapping[str, Any]) -> dict[str, Any]:
         own_names = record_dimensions(record)
         return {"dimensions": [name in own_names for name in names], "objectives": names}
 
-    return _tokenized(tokenizer, records, limits, _response_ids, flags, progress)
+    form = _Form("responses", names, partial(validate_response_records, dimensions=names), _response_ids, flags)
+    return _tokenized(tokenizer, _replayable(records), limits, form, progress, cache_dir)
 
 
 def tokenize_unpaired(
@@ -273,7 +232,8 @@ def tokenize_unpaired(
     max_response_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
     progress: bool = False,
-) -> list[dict[str, Any]]:
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any:
     """One row of token ids for each unpaired record.
 
     Args:
@@ -284,10 +244,12 @@ def tokenize_unpaired(
         max_response_length: in tokens.
         on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
         progress: show a progress bar.
+        cache_dir: the cache folder in which the rows of a ``datasets.Dataset`` are kept; mopref's own by default.
 
     Returns:
         Rows with ``prompt_ids``, ``response_ids``, ``labels``: the record's m labels (1 good, 0 bad, −1 not labelled),
-        in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows.
+        in the order of ``objectives``, and ``objectives``: their m names, one tuple for all rows. A list of
+        dicts; of a ``datasets.Dataset`` another one, on the disk.
 
     Raises:
         ValueError: limits out of range, records that ``validate_unpaired_records`` refuses, a prompt that is too long
@@ -296,9 +258,9 @@ def tokenize_unpaired(
     """
     limits = LengthLimits(max_prompt_length, max_response_length, on_long_prompt)
     names = check_unpaired_objectives(objectives)
-    records = _replayable(records)
-    validate_unpaired_records(records, names)
-    return _tokenized(tokenizer, records, limits, _response_ids, lambda record: _labels(record, names), progress)
+    check = partial(validate_unpaired_records, objectives=names)
+    form = _Form("unpaired answers", names, check, _response_ids, lambda record: _labels(record, names))
+    return _tokenized(tokenizer, _replayable(records), limits, form, progress, cache_dir)
 
 
 def tokenize_prompts(
@@ -306,17 +268,19 @@ def tokenize_prompts(
     prompts: Iterable[str | Sequence[Mapping[str, str]]],
     max_prompt_length: int = 512,
     on_long_prompt: OnLongPrompt = "error",
-) -> list[dict[str, Any]]:
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any:
     """One row for each prompt, for objectives that sample their own responses.
 
     Args:
         tokenizer: lays out and tokenises.
-        prompts: texts or lists of chat messages.
+        prompts: texts or lists of chat messages, or a ``datasets.Dataset`` with a column ``prompt`` of such.
         max_prompt_length: in tokens.
         on_long_prompt: ``"error"``, ``"truncate"`` or ``"drop"``.
+        cache_dir: the cache folder in which the rows of a ``datasets.Dataset`` are kept; mopref's own by default.
 
     Returns:
-        Rows with ``prompt``, as it was given, and ``prompt_ids``.
+        Rows with ``prompt``, as it was given, and ``prompt_ids``: a list, or of a ``datasets.Dataset`` another one.
 
     Raises:
         ValueError: limits out of range, a single text or dialogue, no prompts, an empty or malformed prompt, one that
@@ -324,13 +288,15 @@ def tokenize_prompts(
             the row is named.
     """
     limits = LengthLimits(max_prompt_length, on_long_prompt=on_long_prompt)
-    records = [{"prompt": prompt} for prompt in prompt_list(prompts)]
+    in_table = is_table(prompts) and "prompt" in prompts.column_names  # type: ignore[attr-defined]
+    records: Any = prompts.select_columns("prompt") if in_table else map(_record_of_prompt, prompt_list(prompts))  # type: ignore[attr-defined]
 
     def ids_of(pairs: PairTokenizer, record: Mapping[str, Any], limits: LengthLimits, number: int) -> _Row | None:
         ids = limits.prompt_ids(pairs, record["prompt"], number)
         return None if ids is None else _Row({"prompt_ids": ids}, 0)
 
-    return _tokenized(tokenizer, records, limits, ids_of, lambda record: {"prompt": record["prompt"]})
+    form = _Form("prompts", (), check_prompt_records, ids_of, lambda record: {"prompt": record["prompt"]})
+    return _tokenized(tokenizer, records if in_table else list(records), limits, form, cache_dir=cache_dir)
 
 
 def plain_text_rows(tokenizer: Any, texts: Iterable[str], max_length: int = 512) -> list[dict[str, list[int]]]:
@@ -400,6 +366,10 @@ def _replayable(records: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, A
     return records if hasattr(records, "__len__") else list(records)
 
 
+def _record_of_prompt(prompt: Any) -> dict[str, Any]:
+    return {"prompt": prompt}
+
+
 def _labels(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The label columns of a record as those of a row."""
     return {"labels": [int(record[name]) for name in names], "objectives": names}
@@ -407,44 +377,62 @@ def _labels(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]
 
 def _tokenized(
     tokenizer: Any,
-    records: Iterable[Mapping[str, Any]],
+    records: Any,
     limits: LengthLimits,
-    ids_of: Callable[[PairTokenizer, Mapping[str, Any], LengthLimits, int], _Row | None],
-    columns_of: Callable[[Mapping[str, Any]], dict[str, Any]],
+    form: _Form,
     progress: bool = False,
-) -> list[dict[str, Any]]:
-    """The rows of checked records, without those that are dropped.
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Any:
+    """The rows of records, without those that are dropped: a list, or of a ``datasets.Dataset`` another one.
 
     Args:
         tokenizer: lays out and tokenises.
-        records: checked.
+        records: of that form, not checked yet.
         limits: of their lengths.
-        ids_of: the token ids of a record, by its number; ``None`` to drop it.
-        columns_of: what else its row holds.
+        form: what they are.
         progress: show a progress bar.
+        cache_dir: where the rows of a ``datasets.Dataset`` are kept.
     """
-    pairs = PairTokenizer.of(tokenizer)
-    rows: list[dict[str, Any]] = []
-    drops = cuts = 0
-    for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
-        row = ids_of(pairs, record, limits, number)
-        if row is None:
-            drops += 1
-        else:
-            rows.append(row.columns | columns_of(record))
-            cuts += row.cuts
-    if not rows:
-        raise ValueError(
-            f"all {drops} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no row "
-            "is left: raise the limit or set on_long_prompt to 'truncate'."
-        )
-    if drops:
-        warn(
-            f"left out {drops} of {drops + len(rows)} rows, whose prompt has more than {limits.max_prompt_length} "
-            "tokens.",
-        )
-    _warn_of_cuts(cuts, sum(name.startswith("response") for name in rows[0]) * len(rows), limits)
+    counts = _Counts()
+    if is_table(records):
+        pairs = PairTokenizer.of(tokenizer)
+        key = {"kind": form.kind, "names": list(form.names), "limits": asdict(limits)}
+
+        def make() -> Iterator[dict[str, Any]]:
+            form.check(records)
+            return _rows(pairs, records, limits, form, counts, progress)
+
+        rows, noted = kept_rows(pairs, records, key, make, lambda: asdict(counts), cache_dir)
+        counts = _Counts(**noted)
+    else:
+        form.check(records)
+        rows = list(_rows(PairTokenizer.of(tokenizer), records, limits, form, counts, progress))
+    counts.tell(limits)
     return rows
+
+
+def _rows(
+    pairs: PairTokenizer,
+    records: Iterable[Mapping[str, Any]],
+    limits: LengthLimits,
+    form: _Form,
+    counts: _Counts,
+    progress: bool,
+) -> Iterator[dict[str, Any]]:
+    """The rows of checked records one after the other, which are counted."""
+    for number, record in enumerate(progress_bar(records, "tokenising", enabled=progress, unit="row")):
+        row = form.ids_of(pairs, record, limits, number)
+        if row is None:
+            counts.drops += 1
+        else:
+            columns = row.columns | form.columns_of(record)
+            counts.add(columns, row.cuts)
+            yield columns
+    if not counts.rows:
+        raise ValueError(
+            f"all {counts.drops} prompts are longer than max_prompt_length = {limits.max_prompt_length} tokens, so no "
+            "row is left: raise the limit or set on_long_prompt to 'truncate'."
+        )
 
 
 def _warn_of_cuts(cuts: int, responses: int, limits: LengthLimits) -> None:
@@ -452,15 +440,4 @@ def _warn_of_cuts(cuts: int, responses: int, limits: LengthLimits) -> None:
         warn(
             f"cut {cuts} of {responses} responses to max_response_length = {limits.max_response_length} tokens, so "
             "that they have no end of turn and a model learns to go on: raise the limit or leave such rows out.",
-        )
-
-
-def _warn_of_equal_responses(rows: Sequence[Mapping[str, Any]], limits: LengthLimits) -> None:
-    equal = [row for row in rows if row["response_0_ids"] == row["response_1_ids"]]
-    labelled = sum(max(row["labels"]) >= 0 for row in equal)
-    if labelled:
-        warn(
-            f"{labelled} of {len(rows)} rows are labelled, but their two responses are equal within "
-            f"max_response_length = {limits.max_response_length} tokens, so that nothing can be learnt of them: raise "
-            "the limit if they differ later, or leave these rows out.",
         )

@@ -1,7 +1,8 @@
 """PairObjective: an objective whose rows are pairs of responses, each labelled on some or all objectives."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from os import PathLike
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -16,7 +17,14 @@ from mopref.llm.data.lengths import batches_of_like_length, sequence_lengths
 from mopref.llm.data.sequences import Sequences, collate_sequences, optional_column
 from mopref.llm.pairs.pair_metrics import pair_metrics
 from mopref.llm.policy.policy import Policy
-from mopref.llm.policy.precompute import check_reference_rows, keeps_states, map_rows, rows_without_states
+from mopref.llm.policy.precompute import (
+    check_reference_rows,
+    keeps_states,
+    map_rows,
+    rows_without_states,
+    with_references,
+)
+from mopref.llm.policy.reference_cache import ReferenceCache
 from mopref.mixed_precision import autocast, check_row_precision, precision_name
 from mopref.objective import Losses, RowLosses, RowObjective, is_as_defined, spread_evenly
 from mopref.objective_names import check_row_names, checked_names
@@ -213,7 +221,8 @@ class PairObjective(RowObjective):
         batch_size: int = 8,
         frozen_layers: bool | Literal["auto"] = False,
         mixed_precision: str | None = None,
-    ) -> list[dict[str, Any]]:
+        cache: bool | str | PathLike[str] | ReferenceCache = False,
+    ) -> Any:
         """Copies of the rows with what is the same at every step: the reference's log-probabilities, where needed.
 
         Args:
@@ -226,17 +235,26 @@ class PairObjective(RowObjective):
                 fit, and 2 GiB suffice for it.
             mixed_precision: as the training's config has it, ``None``, "bf16" or "fp16": a reference in another
                 precision than the policy gives an untrained model a margin, so a trainer refuses it.
+            cache: look for the reference's log-probabilities on the disk first, and keep them there: ``True`` for the
+                folder ``$MOPREF_CACHE``, ``$XDG_CACHE_HOME/mopref`` or ``~/.cache/mopref``, or a folder. They are found
+                where every weight of the base, the precision and all token ids are the same.
 
         Returns:
             New rows, in the order of ``data``, with ``reference_log_probabilities`` (two numbers), their
             ``reference_precision`` and ``reference_model`` where the objective has a reference and, with
-            ``frozen_layers``, ``hidden_states_0``, ``hidden_states_1`` and their ``hidden_states_model``.
+            ``frozen_layers``, ``hidden_states_0``, ``hidden_states_1`` and their ``hidden_states_model``. A list of
+            dicts; of a ``datasets.Dataset`` another one, on the disk as it is, unless activations are kept, which are
+            in memory.
 
         Raises:
             ValueError: a model or rows with other objectives, rows without the model's token ids or longer than it
                 has positions for, an unknown precision, or ``frozen_layers`` for a model that it does not fit.
-            TypeError: data whose rows cannot be counted, or had by their number.
+            TypeError: data whose rows cannot be counted, or had by their number, or a ``cache`` of another kind.
+
+        Warns:
+            UserWarning: what is kept on the disk is damaged, or nothing can be kept there.
         """
+        kept_references = ReferenceCache.of(cache)
         self.labels(data)
         check_objectives(model, self.names, type(self).__name__)
         policy = Policy(model)
@@ -246,31 +264,28 @@ class PairObjective(RowObjective):
         def sequences_of(rows: list[Any]) -> Sequences:
             return self.collate(rows).sequences.to(policy.device)
 
+        def with_states(rows: list[Any]) -> list[dict[str, Any]]:
+            states = policy.with_lower_hidden_states(sequences_of(rows)).unpadded_hidden_states()
+            pairs = zip(states[: len(rows)], states[len(rows) :], strict=True)
+            return [
+                {**row, "hidden_states_0": first.cpu(), "hidden_states_1": second.cpu(), **notes}
+                for row, (first, second) in zip(rows, pairs, strict=True)
+            ]
+
+        def reference_of(rows: list[Any]) -> Tensor:
+            return policy.reference_log_probabilities(sequences_of(rows)).sum(dim=1).view(2, -1).T
+
         with autocast(policy.device, mixed_precision):
-            kept = keeps_states(policy, frozen_layers, plain, lengths, sum(map(_tokens, data)), sequences_of)
-            if not kept and not self.needs_reference:
-                return plain
-            notes: dict[str, Any] = {}
-            if self.needs_reference:
-                notes |= {"reference_precision": precision, "reference_model": policy.origin()}
+            tokens = sum(sum(sequence_lengths(data, (column,))) for column in _RESPONSES)
+            kept = keeps_states(policy, frozen_layers, plain, lengths, tokens, sequences_of)
             if kept:
-                notes |= {"hidden_states_precision": precision, "hidden_states_model": policy.origin(with_states=True)}
-
-            def complete_rows(rows: list[Any]) -> list[dict[str, Any]]:
-                sequences, computed = sequences_of(rows), [dict[str, Any]() for _ in rows]
-                if kept:
-                    sequences = policy.with_lower_hidden_states(sequences)
-                    parts = [part.cpu() for part in sequences.unpadded_hidden_states()]
-                    for own, first, second in zip(computed, parts[: len(rows)], parts[len(rows) :], strict=True):
-                        own |= {"hidden_states_0": first, "hidden_states_1": second}
-                if self.needs_reference:
-                    reference = policy.reference_log_probabilities(sequences).sum(dim=1).view(2, -1).T.tolist()
-                    for own, pair in zip(computed, reference, strict=True):
-                        own["reference_log_probabilities"] = pair
-                return [{**row, **own, **notes} for row, own in zip(rows, computed, strict=True)]
-
-            what = "reference" if self.needs_reference else "frozen layers"
-            return map_rows(complete_rows, plain, lengths, batch_size, what)
+                notes = {"hidden_states_precision": precision, "hidden_states_model": policy.origin(with_states=True)}
+                plain = map_rows(with_states, plain, lengths, batch_size, "frozen layers")
+            if not self.needs_reference:
+                return plain
+            kind = f"{type(self).__module__}.{type(self).__qualname__}{' from activations' if kept else ''}"
+            how = (("prompt_ids", *_RESPONSES), reference_of, precision, kept_references, kind)
+            return with_references(policy, plain, lengths, batch_size, *how)
 
     def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
         """Refuse rows that the model does not go with.
@@ -291,7 +306,3 @@ class PairObjective(RowObjective):
         check_row_precision(data, "hidden_states", "hidden_states_0", precision)
         policy.check_origin(data, "hidden_states", with_states=True)
         policy.checked_lengths(data, _RESPONSES)
-
-
-def _tokens(row: Mapping[str, Any]) -> int:
-    return 2 * len(row["prompt_ids"]) + len(row["response_0_ids"]) + len(row["response_1_ids"])

@@ -15,8 +15,8 @@ from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.chat_template import PairTokenizer
-from mopref.llm.data.records import prompt_list
-from mopref.llm.data.tokenization import prompt_ids_in_row
+from mopref.llm.data.length_limits import prompt_ids_in_row
+from mopref.llm.data.prompts import prompt_list
 from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
 from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths

@@ -5,7 +5,6 @@ is the ``PreferenceModel``, how the reference is had from it, which columns of l
 settings do to a distribution, and which blocks are frozen. Objectives ask a policy; they never look into a model.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Self
@@ -13,23 +12,22 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from mopref._tables import has_column
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
-from mopref.llm.policy.frozen_layers import (
-    check_frozen_layers,
-    first_adapted_block,
-    lower_hidden_states,
-    skip_lower_layers,
-)
+from mopref.llm.policy.forward_traits import forward_traits, tell_plain_rows
+from mopref.llm.policy.frozen_layers import check_frozen_layers, first_adapted_block, lower_hidden_states
 from mopref.llm.policy.generation import Sampling
-from mopref.llm.policy.log_probabilities import TokenOutputs, selected_log_probabilities
+from mopref.llm.policy.log_probabilities import TokenOutputs
 from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
+from mopref.llm.policy.packing import pack
 from mopref.llm.policy.padding import equal_groups, padding_traits
 from mopref.llm.policy.positions import check_lengths, check_one_scaling
 from mopref.llm.policy.row_origin import check_row_origin, weights_digest
-from mopref.llm.policy.samples import Samples, sample_with_outputs, watch_head
+from mopref.llm.policy.samples import Samples, sample_with_outputs
+from mopref.llm.policy.sequence_forward import SequenceForward
 from mopref.llm.policy.token_check import check_stop_tokens, token_counts
 from mopref.preferences import validate_preferences
 
@@ -139,6 +137,8 @@ class Policy:
         counts = self.token_counts(data, ("prompt_ids", *responses), what)
         lengths = [prompt + max(of_responses) for prompt, *of_responses in counts]
         self.check_lengths(lengths, what)
+        if self._conditioned is not None and lengths:
+            tell_plain_rows(self._conditioned, max(lengths))
         return lengths
 
     @checks_arguments
@@ -170,7 +170,7 @@ class Policy:
             ValueError: the first such row, with both models.
         """
         is_whole = not any(hasattr(parameter, "placements") for parameter in self._base.parameters())
-        if self._conditioned is not None and is_whole and any(f"{what}_model" in row for row in data):
+        if self._conditioned is not None and is_whole and has_column(data, f"{what}_model"):
             check_row_origin(data, what, self.origin(with_states))
 
     def origin(self, with_states: bool = False) -> str:
@@ -183,8 +183,8 @@ class Policy:
     def token_outputs(self, sequences: Sequences, preferences: Any, with_head_inputs: bool = False) -> TokenOutputs:
         """Log-probabilities of every response token and, where asked for, what the output head sees.
 
-        One forward, differentiable. Logits are made at the columns that predict response tokens only, never for the
-        prompt.
+        One forward, differentiable. Sequences are packed where the model allows it, those of one prompt and one
+        preference behind a single copy of it, and no logits are kept; see ``packing`` and ``output_head``.
 
         Args:
             sequences: N sequences.
@@ -192,42 +192,26 @@ class Policy:
                 :meth:`reference`.
             with_head_inputs: also what the output head sees.
         """
-        base, positions = self._base, sequences.position_ids
-        if self._conditioned is not None:
-            traits = padding_traits(self._conditioned)
-            if not traits.left and sequences.left_padding.any():
+        if self._conditioned is None:
+            return self._forward().with_logits(sequences, preferences, with_head_inputs)
+        model = self._conditioned
+        with self._turn:
+            padding, traits = padding_traits(model), forward_traits(model)
+            forward = self._forward(padding.position_offset)
+            if preferences is not None:
+                preferences = validate_preferences(preferences, model.objectives).to(sequences.input_ids.device)
+            packed = pack(sequences, preferences, traits.longest_row) if traits.packs else None
+            if packed is None and not padding.left and sequences.left_padding.any():
                 return self._outputs_in_groups(sequences, preferences, with_head_inputs)
-            positions = positions + traits.position_offset
-        columns = sequences.response_mask.shape[1]
-        options: dict[str, Any] = {} if preferences is None else {"preferences": preferences}
-        if "logits_to_keep" in inspect.signature(base.forward).parameters:
-            options["logits_to_keep"] = columns + 1
-        head_inputs: list[Tensor] = []
-        watched = watch_head(base, head_inputs) if with_head_inputs else nullcontext()
-        with self._turn, self._skipping(sequences), watched:
-            output = self.model(
-                input_ids=sequences.input_ids,
-                attention_mask=sequences.attention_mask,
-                position_ids=positions,
-                use_cache=False,
-                **options,
-            )
-        # The column before a token predicts it; the last column predicts nothing that is known.
-        predicting = slice(-columns - 1, -1)
-        # Logits behind the vocabulary are left out by a view; masked, all of them would be copied.
-        logits = output.logits[:, predicting, : self.sampling.vocabulary_end]
-        log_probabilities = selected_log_probabilities(
-            logits, sequences.targets, self.sampling.temperature, self._forbidden(logits, columns)
-        )
-        return TokenOutputs(
-            torch.where(sequences.response_mask, log_probabilities, torch.zeros_like(log_probabilities)),
-            head_inputs[-1][:, predicting] if with_head_inputs else None,
-        )
+            if traits.change is None:
+                return forward.with_logits(sequences, preferences, with_head_inputs)
+            return forward.without_logits(sequences, preferences, with_head_inputs, traits.change, packed)
+
+    def _forward(self, position_offset: int = 0) -> SequenceForward:
+        return SequenceForward(self.model, self._conditioned, self._base, self.sampling, position_offset)
 
     def _outputs_in_groups(self, sequences: Sequences, preferences: Any, with_head_inputs: bool) -> TokenOutputs:
         """The same, from sequences with prompts of one length at a time, which need no padding on the left."""
-        if preferences is not None:
-            preferences = validate_preferences(preferences, self.conditioned.objectives)
         parts, places = [], []
         for group in equal_groups(sequences.left_padding.tolist()):
             rows = torch.tensor(group, device=sequences.input_ids.device)
@@ -269,27 +253,6 @@ class Policy:
         checkpoints = any(getattr(part, "gradient_checkpointing", False) for part in self.conditioned.modules())
         with nullcontext() if checkpoints else evaluation_mode(self.conditioned):
             yield
-
-    def _forbidden(self, logits: Tensor, columns: int) -> Tensor | None:
-        """Absent tokens, and stop tokens in the first ``min_new_tokens`` places: ``(R, V)`` bool, ``None`` for none."""
-        num_logits, earliest = logits.shape[-1], self.sampling.min_new_tokens
-        absent = self.sampling.absent_tokens(num_logits)
-        stops = [stop for stop in self.sampling.stop_token_ids or () if stop < num_logits] if earliest else []
-        if not absent and not stops:
-            return None
-        forbidden = torch.zeros(columns, num_logits, dtype=torch.bool, device=logits.device)
-        forbidden[:, absent] = True
-        forbidden[:earliest, stops] = True
-        return forbidden
-
-    @contextmanager
-    def _skipping(self, sequences: Sequences) -> Iterator[None]:
-        """Within this block what was kept of the blocks below the first adapter is used, where it was."""
-        if sequences.lower_hidden_states is None:
-            yield
-        else:
-            with skip_lower_layers(self.conditioned, sequences.lower_hidden_states):
-                yield
 
     # Sampling.
 

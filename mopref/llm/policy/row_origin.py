@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mopref._tables import rows_to_check
 from mopref.conditioning.base_check import base_check
 
 __all__ = ["check_row_origin", "weights_digest"]
@@ -32,8 +33,9 @@ def check_row_origin(data: Sequence[Any], what: str, origin: str) -> None:
     Raises:
         ValueError: the first such row, with both texts.
     """
-    for index, row in enumerate(data):
-        own = row.get(f"{what}_model", origin)
+    column = f"{what}_model"
+    for index, row in rows_to_check(data, (column,), lambda chunk: chunk.is_everywhere(column, origin)):
+        own = row.get(column, origin)
         if own != origin:
             raise ValueError(
                 f"row {index} has a {what} that was computed with {own}, but this model's would be of {origin}: "

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mopref._tables import Chunk, matrix_of_table, rows_to_check
 from mopref.data_rows import check_columns, checked_rows, is_whole_number
 
 __all__ = ["Vocabulary", "check_stop_tokens", "stated_size", "token_counts"]
@@ -72,8 +74,11 @@ def token_counts(
     vocabulary = Vocabulary.of(base)
     least = min((number for number in vocabulary if number is not None), default=None)
     limits = {name: vocabulary.embeddings if name == "prompt_ids" else least for name in columns}
+    of_table = matrix_of_table(data, columns, lambda chunk: _right_counts(chunk, limits))
+    if of_table is not None:
+        return [tuple(row) for row in of_table.tolist()]
     counts = []
-    for number, row in enumerate(data):
+    for number, row in rows_to_check(data, columns):
         for name, limit in limits.items():
             problem = _problem(row[name], name, limit)
             if problem is not None:
@@ -81,6 +86,19 @@ def token_counts(
                 raise ValueError(f"{what} {number} has {reason}.")
         counts.append(tuple(len(row[name]) for name in columns))
     return counts
+
+
+def _right_counts(chunk: Chunk, limits: Mapping[str, int | None]) -> NDArray[np.int64] | None:
+    """The number of tokens in these columns of a table's rows, ``(rows, columns)``; ``None`` where one may be wrong."""
+    counts = []
+    for name, limit in limits.items():
+        column = chunk.lists(name)
+        if column is None or column.values.dtype.kind not in "iu" or column.lengths.min() == 0:
+            return None
+        if column.values.min() < 0 or (limit is not None and column.values.max() >= limit):
+            return None
+        counts.append(column.lengths)
+    return np.stack(counts, axis=1)
 
 
 def _problem(ids: Any, name: str, limit: int | None) -> str | None:

@@ -106,6 +106,29 @@ def test_rows_out_of_a_data_set_are_told_apart_by_their_prompts_too(kind):
         assert partners(rows, mismatched) == partners(rows, with_mismatches(rows, seed))
 
 
+def test_a_table_gets_the_partners_of_a_list_on_the_disk_and_finds_them_again(tmp_path, monkeypatch):
+    rows = rows_of([700, 300, 1, 1, 500], [*range(1501, -1, -1)])
+    old = [{**row, MISMATCHED: [1], "reference_model": "another"} for row in rows]
+    for seed in (0, 1):
+        for data in (rows, rows, old):
+            table = with_mismatches(Dataset.from_list(data), seed, tmp_path)
+            assert isinstance(table, Dataset)
+            assert list(table) == with_mismatches(rows, seed)
+        assert len(list((tmp_path / "mismatches").iterdir())) == seed + 1
+    monkeypatch.setattr("mopref.llm.data.mismatches.keep_table", None)
+    assert list(with_mismatches(Dataset.from_list(rows), 1, tmp_path)) == with_mismatches(rows, 1)
+
+
+@pytest.mark.parametrize("column", ["prompt_ids", "response_ids"])
+def test_a_table_without_token_ids_is_refused(column):
+    table = Dataset.from_list(rows_of([2, 2]))
+    with pytest.raises(ValueError, match=rf"row 0 has .*, but no {column}"):
+        with_mismatches(table.remove_columns(column))
+    texts = table.remove_columns("prompt_ids").add_column("prompt_ids", [["a"]] * 4)
+    with pytest.raises(ValueError, match="row 0 has a list as prompt_ids that is no list of ids"):
+        with_mismatches(texts)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_rows_are_refused(count):
     with pytest.raises(ValueError, match=f"there are {count} rows?: a mismatch needs the response of another row"):

@@ -13,6 +13,7 @@ from mopref.llm.evaluation import (
     reward_front,
 )
 from mopref.llm.policy import Sampling
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.llm.rewards import token_reward
@@ -144,7 +145,9 @@ PAIRS_OF_PREFERENCES = [[0.1, 0.9], [0.3, 0.7]]
 
 @pytest.fixture
 def pair_model(make_llama, randomise):
-    return randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b"))))
+    model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("a", "b"))))
+    forward_traits(model)  # Tried once a model, on a few tokens.
+    return model
 
 
 @pytest.fixture
@@ -227,7 +230,8 @@ def test_what_is_wrong_is_refused_before_the_model_is_run(front_of, forwards, op
 @pytest.mark.parametrize(("mixed_precision", "name"), [(None, "float32"), ("bf16", "bf16")])
 def test_the_metadata_say_the_precision_that_was_in_force(front_of, pair_model, mixed_precision, name):
     dtypes = []
-    pair_model.base_model.lm_head.register_forward_hook(lambda module, arguments, output: dtypes.append(output.dtype))
+    layer = pair_model.base_model.model.layers[0].self_attn.q_proj
+    layer.register_forward_hook(lambda module, arguments, output: dtypes.append(output.dtype))
     front = front_of(PAIRS_OF_PREFERENCES, mixed_precision=mixed_precision, metadata={"model": "tiny"})
     assert front.metadata == {"precision": name, "model": "tiny", "interval_level": 0.9}
     assert set(dtypes) == {torch.bfloat16 if name == "bf16" else torch.float32}

@@ -15,6 +15,7 @@ from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.evaluation import preference_front
 from mopref.llm.pairs import PairBatch, PairObjective
 from mopref.llm.policy import Policy
+from mopref.llm.policy.forward_traits import forward_traits
 
 NAMES = ("a", "b")
 LABELS = [[0, 1], [1, -1], [-1, 0], [0, 0], [1, 1]]
@@ -154,6 +155,8 @@ def test_collate(rows):
 def test_without_a_reference_none_is_computed(frozen_layers, model, rows, forwards, monkeypatch):
     objective = MeanToken(NAMES)
     batch = objective.collate(rows)
+    forward_traits(model)  # Tried once a model, on a few tokens.
+    forwards.clear()
     assert objective.complete(model, batch) is batch
     objective.mean_losses(model, rows, PREFERENCES, 3)
     assert not forwards

@@ -9,7 +9,7 @@ from policy_gradient_inputs import PREFERENCES, ROWS, make_settings
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.policy import Sampling
-from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_statistics, reward_table
 from mopref.llm.rewards import token_reward
 
@@ -142,7 +142,7 @@ def test_the_kl_is_that_of_one_precision(make_llama):
 @pytest.mark.parametrize(("with_kl", "forwards"), [(True, 6), (False, 4)])
 def test_the_kl_costs_two_forwards_more(with_kl, forwards, model):
     settings, calls = make_settings(sampling=Sampling(max_new_tokens=4, stop_token_ids=())), []
-    padding_traits(model)  # Tried once a model, on a few tokens.
+    forward_traits(model)  # Tried once a model, on a few tokens.
     model.base_model.register_forward_hook(lambda *_: calls.append(1))
     statistics = evaluate_rewards(model, settings, ROWS, PREFERENCES[:1], with_kl=with_kl)
     assert len(calls) == forwards

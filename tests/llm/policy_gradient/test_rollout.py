@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mopref.llm.policy import Policy, Sampling
-from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy.forward_traits import forward_traits
 from mopref.llm.policy_gradient.critic import Critic
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.llm.rewards.reward import NotFiniteRewardError, token_reward
@@ -75,7 +75,7 @@ def test_log_probabilities_are_those_of_a_forward(model):
 def test_no_forward_but_generation_is_run(model):
     """As many forwards as tokens, none on finished sequences."""
     calls, options = [], Sampling(max_new_tokens=4, stop_token_ids=())
-    padding_traits(model)  # Tried once a model, on a few tokens.
+    forward_traits(model)  # Tried once a model, on a few tokens.
     model.base_model.register_forward_hook(lambda *_: calls.append(1))
     roll_out(model, make_settings(sampling=options), Critic(64, 2))
     assert len(calls) == 4
