@@ -21,7 +21,17 @@ from mopref.objective_names import checked_names
 from mopref.preferences import validate_preferences
 from mopref.setting_types import check_numbers, checked_count
 
-__all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "is_as_defined", "spread_evenly"]
+__all__ = [
+    "Losses",
+    "Metric",
+    "Objective",
+    "RowLosses",
+    "RowObjective",
+    "Update",
+    "is_as_defined",
+    "refuse_empty_groups",
+    "spread_evenly",
+]
 
 
 class Losses(NamedTuple):
@@ -31,11 +41,15 @@ class Losses(NamedTuple):
         values: the m losses of each of G preferences, ``(G, m)``, which the scalarizer makes one of.
         auxiliary: a scalar to be minimised beside them, whatever λ, such as a critic's loss; ``None`` for nothing.
         metrics: what to log with the step, by name, as an :class:`Update` has them.
+        weights: how much each mean counts beside those of the same preference on other processes and in other forwards
+            of the step, ``(G, m)``: the number of its labelled rows, say. Where it is 0 the value is not looked at.
+            ``None`` where all count alike.
     """
 
     values: Tensor
     auxiliary: Tensor | None = None
     metrics: "Mapping[str, Metric | float]" = MappingProxyType({})
+    weights: Tensor | None = None
 
 
 class Metric(NamedTuple):
@@ -56,7 +70,7 @@ class Update(NamedTuple):
             tensors, numbers, texts and containers, and of records among the objective's ``record_types``.
         preferences: ``(G, m)``.
         metrics: what to log with the step, by name: numbers, or a ``Metric`` where they count unequally. The log shows
-            this process's; names of the log itself (``step``, ``loss``, …) are taken.
+            those of all processes; names of the log itself (``step``, ``loss``, …) are taken.
         rows: the numbers of the training rows that it comes from, an equal share for each preference, in order. The
             trainer fills them in, for messages that say where a number went wrong.
     """
@@ -88,7 +102,13 @@ class Objective(OptionsRepr, ABC):
     @property
     def num_objectives(self) -> int:
         """The number of objectives m."""
-        return len(checked_names(self.names, f"{type(self).__name__}.names"))
+        names, own = self.names, vars(self)
+        # Asked at every step: a tuple that was looked at once is not looked at again.
+        if own.get("_names_checked") is not names:
+            checked_names(names, f"{type(self).__name__}.names")
+            if isinstance(names, tuple):
+                own["_names_checked"] = names
+        return len(names)
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
@@ -225,21 +245,41 @@ class RowObjective(Objective):
         row_preferences = spread_evenly(preferences, self.num_rows(batch))
         return self.group_means(self._checked_row_losses(model, batch, row_preferences), len(preferences))
 
+    def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
+        """The means over the labelled rows of each group, and how many these are."""
+        if not is_as_defined(self.losses, RowObjective.losses):
+            # Losses that were defined anew are what is descended on.
+            return super().training_losses(model, batch, preferences)
+        row_preferences = spread_evenly(preferences, self.num_rows(batch))
+        return self.group_losses(self._checked_row_losses(model, batch, row_preferences), len(preferences))
+
     def group_means(self, losses: RowLosses, groups: int) -> Tensor:
         """Means over the labelled rows of each of G groups, which share the rows evenly, in order: ``(G, m)``.
 
         Raises:
             ValueError: a group without any row labelled on some objective.
         """
+        values, counts = self._means_and_counts(losses, groups)
+        refuse_empty_groups(counts, self.names)
+        return values
+
+    def group_losses(
+        self, losses: RowLosses, groups: int, metrics: Mapping[str, Metric | float] = MappingProxyType({})
+    ) -> Losses:
+        """The same with the numbers of labelled rows as weights; where there is none, both are 0.
+
+        A step's rows may be shared among processes and forwards: a group needs no row of every objective on each.
+        """
+        if not is_as_defined(self.group_means, RowObjective.group_means):
+            values, counts = self.group_means(losses, groups), self._means_and_counts(losses, groups)[1]
+        else:
+            values, counts = self._means_and_counts(losses, groups)
+        return Losses(values, metrics=metrics, weights=counts)
+
+    def _means_and_counts(self, losses: RowLosses, groups: int) -> tuple[Tensor, Tensor]:
         values, labelled = (part.view(groups, -1, self.num_objectives) for part in losses)
         counts = labelled.sum(dim=1)
-        if (counts == 0).any():
-            group, objective = (int(i) for i in (counts == 0).nonzero()[0])
-            raise ValueError(
-                f"group {group} has no row labelled on {self.names[objective]!r}, so that loss has no value: use "
-                "larger batches or fewer preferences per step, or compose batches with GroupBatchSampler."
-            )
-        return labelled_sum(values, labelled, dim=1) / counts
+        return labelled_sum(values, labelled, dim=1) / counts.clamp(min=1), counts
 
     def _checked_row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
         """The row losses, if they are of the shape and the kind that they are summed by."""
@@ -336,6 +376,20 @@ class RowObjective(Objective):
         """Refuse data without any row labelled on some objective, by the numbers of labelled rows ``(m,)``."""
         if (counts == 0).any():
             raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
+
+
+def refuse_empty_groups(weights: Tensor, names: Sequence[str]) -> None:
+    """Refuse groups whose loss has no value, by what their means count ``(G, m)``.
+
+    Raises:
+        ValueError: a group without any row labelled on some objective.
+    """
+    if (weights == 0).any():
+        group, objective = (int(i) for i in (weights == 0).nonzero()[0])
+        raise ValueError(
+            f"group {group} has no row labelled on {names[objective]!r}, so that loss has no value: use larger batches "
+            "or fewer preferences per step, or compose batches with GroupBatchSampler."
+        )
 
 
 def is_as_defined(method: Callable[..., Any], function: Callable[..., Any]) -> bool:

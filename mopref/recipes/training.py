@@ -50,9 +50,9 @@ from mopref.recipes.run_folder import (
 )
 from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
-from mopref.training.batching import GroupBatchSampler
 from mopref.training.checkpoints import checkpoints_in
 from mopref.training.optimizers import check_optimizer
+from mopref.training.shares import make_batches, step_layout
 
 __all__ = ["Preparation", "prepare", "train"]
 
@@ -176,7 +176,7 @@ def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, An
         with settings_at("data", []):
             check_every_objective(objective, labelled, "the rows to train on")
         with settings_at("training.batch_size", []):
-            GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
+            make_batches(step_layout(trainer_config(training, len(rows)), objective, True), labelled)
 
 
 @checks_arguments
