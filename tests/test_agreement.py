@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from mopref._agreement import ElsewhereError, NotFiniteElsewhereError, ended_together, gathered_objects, is_first_process
+from mopref._agreement import (
+    ElsewhereError,
+    NotFiniteElsewhereError,
+    ended_together,
+    gathered_objects,
+    is_first_process,
+)
 
 
 def other_process_says(share, monkeypatch):

@@ -196,7 +196,9 @@ class JointStep:
             slopes, means = (each.view(layout.shares, layout.groups, -1) for each in (slopes, means))
             scalarized = scalarized.view(layout.shares, layout.groups)
         else:
-            slopes, means, scalarized = (each.expand(layout.shares, *each.shape) for each in (slopes, means, scalarized))
+            slopes, means, scalarized = (
+                each.expand(layout.shares, *each.shape) for each in (slopes, means, scalarized)
+            )
         factors = slopes[shares].to(exact) * fractions[shares]
         forwards = [
             Forward.of(update, means[share], scalarized[share], part.auxiliary)

@@ -166,7 +166,10 @@ class Draws(OptionsRepr):
         """
         layout = self._layout
         if layout.is_whole or forward == 0:
-            self._drawn = self._sampler.sample(layout.drawn_groups), [] if self._batches is None else next(self._batches)
+            self._drawn = (
+                self._sampler.sample(layout.drawn_groups),
+                [] if self._batches is None else next(self._batches),
+            )
         elif self._drawn is None:
             raise ValueError(
                 f"forward {forward} of a step needs a new draw where forward 0 does not: an objective's updates() has "

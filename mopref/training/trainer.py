@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
 
+from mopref._agreement import ended_together
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
 from mopref.evaluation_mode import evaluation_mode, kept_modes
@@ -174,7 +175,8 @@ class ParetoTrainer(Resumable):
         """
         with self._at_work(), self._checkpoints.only_writer(resume_from):
             if not (resume_from is not None and self._resume(resume_from)) and self.step == 0:
-                self._checkpoints.begin()
+                with ended_together():
+                    self._checkpoints.begin()
                 set_seed(self.config.seed, device_specific=True)
             start_trackers(self.accelerator, self.config)
             self._call("on_train_begin")

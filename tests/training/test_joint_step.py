@@ -57,7 +57,9 @@ class Fit(RowObjective):
         return RowLosses(values * (1 + batch[:, :1] / 10), labelled)
 
 
-LABELS = torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1], [0, 1], [1, 0], [1, 1], [1, 0], [0, 1], [1, 1], [1, 0], [0, 1]]) > 0
+LABELS = (
+    torch.tensor([[1, 1], [1, 0], [0, 1], [1, 1], [0, 1], [1, 0], [1, 1], [1, 0], [0, 1], [1, 1], [1, 0], [0, 1]]) > 0
+)
 ROWS = torch.cat([torch.arange(12.0).unsqueeze(1), torch.sin(torch.arange(36.0)).view(12, 3)], dim=1)
 
 
@@ -204,7 +206,9 @@ def test_a_loss_that_is_not_finite_is_told_with_its_own_rows():
             losses = super().row_losses(model, batch, preferences)
             return losses._replace(values=torch.where(batch[:, :1] == 7, torch.nan, losses.values))
 
-    with pytest.raises(FloatingPointError, match=r"'left' is nan at step 0 for preference .*\b7\b.* Nothing was updated"):
+    with pytest.raises(
+        FloatingPointError, match=r"'left' is nan at step 0 for preference .*\b7\b.* Nothing was updated"
+    ):
         train(3, Tchebycheff(), Faulty(), whole=12, steps=1)
 
 
@@ -236,7 +240,9 @@ def test_weights_that_cannot_be_are_refused(weights, error, message, forwards):
 
 
 def test_a_gradient_weighting_needs_whole_losses():
-    with pytest.raises(ValueError, match="MGDA weighs losses by their gradients, but .* make preferences_per_step a mul"):
+    with pytest.raises(
+        ValueError, match="MGDA weighs losses by their gradients, but .* make preferences_per_step a mul"
+    ):
         train(2, MGDA(), preferences=1)
     runs = [train(n, MGDA(), preferences=2, steps=3) for n in (1, 2)]
     torch.testing.assert_close(parameters(runs[1]), parameters(runs[0]), atol=1e-9, rtol=1e-9)
