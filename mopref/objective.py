@@ -91,12 +91,14 @@ class Objective(OptionsRepr, ABC):
         names: of the m objectives, in the order of a preference.
         record_types: the named tuples that its updates' batches hold, for checkpoints.
         needs_data: whether it is trained on data rows, so that a trainer without any is refused.
+        samples_responses: whether its updates sample from the model, each process for itself.
         fewest_rows: how many rows under one preference its losses need, so that smaller groups are refused; 0 for any.
     """
 
     names: tuple[str, ...]
     record_types: tuple[type, ...] = ()
     needs_data: bool = False
+    samples_responses: bool = False
     fewest_rows: int = 0
 
     @property

@@ -67,6 +67,7 @@ class OnlineDPO(Objective):
 
     record_types = (PairBatch, Sequences)
     needs_data = True
+    samples_responses = True
 
     @checks_arguments
     def __init__(

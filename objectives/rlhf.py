@@ -83,6 +83,7 @@ class RLHF(Objective):
 
     record_types = (Experience, Rollout, Sequences)
     needs_data = True
+    samples_responses = True
 
     @checks_arguments
     def __init__(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import is_transposed
 
@@ -46,6 +47,7 @@ def sampled_numbers(parameter: Tensor, of_first_rows: bool = False) -> list[floa
 
     ``None`` for a weight that is not stored as it is used, such as a quantised one.
     """
+    parameter = whole_tensor(parameter)
     if not _is_plain(parameter):
         return None
     values = (parameter.detach()[:_SAMPLES] if of_first_rows else parameter.detach()).flatten()

@@ -44,8 +44,8 @@ def needs_joint_step(layout: Layout, scalarizer: Scalarizer | GradientWeighting)
         if not layout.is_whole:
             raise ValueError(
                 f"{type(scalarizer).__name__} weighs losses by their gradients, but with preferences_per_step = "
-                f"{layout.preferences} and {layout.shares} forwards in a step (processes · gradient_accumulation_steps) "
-                f"each has a part of every loss: make preferences_per_step a multiple of {layout.shares}, or choose a "
+                f"{layout.preferences} and {layout.shares} forwards in a step, on all processes, each has a part of "
+                f"every loss: make preferences_per_step a multiple of {layout.shares}, or choose a "
                 "scalarizer."
             )
         return False

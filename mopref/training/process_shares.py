@@ -1,17 +1,17 @@
 """A state of several processes as one checkpoint: what they have in common once, what is each one's own beside it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import recursively_apply, set_seed
-from torch import Tensor
 
 from mopref._agreement import gathered_objects
+from mopref._sharded import whole_tensor
 from mopref._warning import warn
 from mopref.training.manifest import damage
 
-__all__ = ["OTHERS", "begin_anew", "share_of", "tell_other_processes", "whole_state", "whole_tensor"]
+__all__ = ["OTHERS", "begin_anew", "share_of", "tell_other_processes", "whole_state"]
 
 # What differs between processes: their own samples, metrics and generators, and whatever else parts keep.
 _OWN = ("objective", "pending", "unlogged", "callbacks", "random")
@@ -29,12 +29,6 @@ def whole_state(state: dict[str, Any]) -> dict[str, Any]:
     own = {name: state[name] for name in _OWN}
     others = gathered_objects(recursively_apply(lambda value: value.detach().cpu(), own))[1:]
     return {**state, OTHERS: others} if others else state
-
-
-def whole_tensor(value: Tensor) -> Tensor:
-    """A tensor whose parts lie on several processes, put together; every process has to ask. Others as they are."""
-    full: Callable[[], Tensor] | None = getattr(value, "full_tensor", None)
-    return value if full is None else full()
 
 
 def share_of(state: Mapping[str, Any], process: int, processes: int, folder: str | Path) -> dict[str, Any]:
@@ -64,9 +58,9 @@ def share_of(state: Mapping[str, Any], process: int, processes: int, folder: str
     return common
 
 
-def begin_anew(seed: int, step: int) -> None:
-    """Seed the global generators of each process for the steps after this one."""
-    set_seed((seed + step) % _SEEDS, device_specific=True)
+def begin_anew(seed: int, step: int, process: int) -> None:
+    """Seed the global generators of a process for the steps after this one."""
+    set_seed((seed + step + process) % _SEEDS)
 
 
 def tell_other_processes(manifest: Mapping[str, Any], processes: int, folder: str | Path) -> bool:
@@ -75,8 +69,8 @@ def tell_other_processes(manifest: Mapping[str, Any], processes: int, folder: st
     if wrote == processes:
         return False
     warn(
-        f"{folder} was written by {wrote} processes, and here are {processes}: the run goes on from its model, optimiser "
-        "and points, but draws other random numbers than an uninterrupted one, and a step has another number of rows "
-        "(batch_size · processes · gradient_accumulation_steps)."
+        f"{folder} was written by {wrote} processes, and here are {processes}: the run goes on from its model, "
+        "optimiser and points, but draws other random numbers than an uninterrupted one, and a step has another number "
+        "of rows (batch_size · processes · gradient_accumulation_steps)."
     )
     return True

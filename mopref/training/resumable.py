@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from mopref._agreement import ElsewhereError, ended_together, gathered_objects, is_first_process
 from mopref._atomic_writes import replace_folder, settle_folder
+from mopref._sharded import whole_tensor
 from mopref._warning import warn
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Metric, Objective, Update
@@ -25,7 +26,7 @@ from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.manifest import fault_of, none_is_whole, read_manifest
-from mopref.training.process_shares import begin_anew, share_of, tell_other_processes, whole_state, whole_tensor
+from mopref.training.process_shares import begin_anew, share_of, tell_other_processes, whole_state
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import check_identity
 from mopref.training.run_state import (
@@ -231,7 +232,7 @@ class Resumable:
         ):
             self._load_state(state, folder)
         if tell_other_processes(manifest, processes, folder):
-            begin_anew(self.config.seed, self.step)
+            begin_anew(self.config.seed, self.step, self.accelerator.process_index)
         self._checkpoints.attempt = manifest["attempt"]
 
     def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:

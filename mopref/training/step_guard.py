@@ -12,6 +12,7 @@ from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Losses, Objective, Update, refuse_empty_groups
 from mopref.scalarizer import Scalarizer
 from mopref.training.gradient_norm import SkippedSteps, clip_gradients
+from mopref.training.sharding import average_gradients, has_sharded_base
 from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total, check_weights
 from mopref.training.step_faults import Forward, check_finite_gramians, check_finite_losses, check_finite_step
 
@@ -37,6 +38,9 @@ class StepGuard:
         objective: what is minimised.
         scalarizer: makes one loss of the m.
         accelerator: the run's.
+
+    Attributes:
+        is_sharded: whether the base is shared out among processes, and gradients are averaged here.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class StepGuard:
     ) -> None:
         self._model, self._objective, self._scalarizer = model, objective, scalarizer
         self._accelerator, self._skipped, self._adapters_checked = accelerator, SkippedSteps(), False
+        self.is_sharded = accelerator.num_processes > 1 and has_sharded_base(model)
 
     def gathered(self, losses: Losses, update: Update, step: int) -> tuple[Tensor, Tensor]:
         """The losses ``(G, m)`` of every process, and their preferences: ``(N, m)`` each, without a gradient.
@@ -126,6 +131,8 @@ class StepGuard:
             parts = {"accelerator": self._accelerator, "model": self._model, "objective": self._objective}
             return check_finite_step(norm, forwards, scalarizer=self._scalarizer, step=step, **parts)
 
+        if self.is_sharded:
+            average_gradients(self.trained_parameters())
         if not self._adapters_checked:
             self._adapters_checked = check_gradients(getattr(self._model, "adapters", {}))
         return clip_gradients(self._accelerator, self._model.parameters(), limit, is_finite)

@@ -37,6 +37,7 @@ from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
 from mopref.training.run_warnings import RunWarnings
+from mopref.training.sharding import check_sharding, prepared, shard_as_asked
 from mopref.training.shares import Draws, make_batches, step_layout
 from mopref.training.step_faults import Forward, taken_back_on_error, told_where
 from mopref.training.step_guard import StepGuard
@@ -106,6 +107,8 @@ class ParetoTrainer(Resumable):
             self._batches = make_batches(layout, labelled, seed=[config.seed, 0, 1])
         self._draws = Draws(layout, self.sampler, self._batches)
         objective.prepare_model(model)
+        shard_as_asked(model, self.accelerator)
+        check_sharding(model, objective, config.mixed_precision)
         if not (parameters := [parameter for parameter in model.parameters() if parameter.requires_grad]):
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
         self._convention = getattr(self.scalarizer, "convention", "importance")
@@ -118,7 +121,7 @@ class ParetoTrainer(Resumable):
         rates = (config.learning_rate, config.weight_decay)
         optimizer = make_optimizer(config.optimizer, parameters, self.accelerator.device, *rates)
         with self._process.in_force(), unprepared(model):
-            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+            self.model, self.optimizer = prepared(self.accelerator, model, optimizer)
             # What accelerate put into the model itself; it is there while the trainer works.
             self._forward = vars(self.unwrapped_model).get("forward")
         self.step, self.should_stop = 0, False
@@ -263,7 +266,8 @@ class ParetoTrainer(Resumable):
     def _exchanged_with(self, forward: int) -> AbstractContextManager[Any]:
         """Gradients are exchanged between processes once a step, with its last forward."""
         is_last = forward == self.config.gradient_accumulation_steps - 1
-        return nullcontext() if is_last else self.accelerator.no_sync(self.model)
+        # Those beside a base that is shared out are exchanged by the guard.
+        return nullcontext() if is_last or self._guard.is_sharded else self.accelerator.no_sync(self.model)
 
     def _descend_jointly(self, joint: JointStep) -> list[Forward]:
         """Add to the gradients where the losses of several forwards or processes are scalarized together."""
