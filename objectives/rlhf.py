@@ -82,8 +82,7 @@ class RLHF(Objective):
     """
 
     record_types = (Experience, Rollout, Sequences)
-    needs_data = True
-    samples_responses = True
+    needs_data = samples_responses = True
 
     @checks_arguments
     def __init__(

@@ -51,6 +51,7 @@ from mopref.recipes.run_folder import (
 from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.checkpoints import checkpoints_in
+from mopref.training.memory_estimate import memory_estimate
 from mopref.training.optimizers import check_optimizer
 from mopref.training.shares import make_batches, step_layout
 
@@ -219,6 +220,7 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     else:
         claim_folder(folder)
         begin.on_train_begin(trainer)
+    tell(f"Memory: about {memory_estimate(ready.model, trainer.config.optimizer)}.")
     _train(trainer, checkpoint, recipe, tell)
     step = trainer.step
     if recipe.monitoring.keep_best:

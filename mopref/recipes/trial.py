@@ -12,7 +12,7 @@ from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import check_new_folder
 from mopref.recipes.training import Preparation, prepare
 from mopref.training.config import TrainerConfig
-from mopref.training.optimizers import state_bytes
+from mopref.training.memory_estimate import memory_estimate
 from mopref.training.shares import Draws, make_batches, step_layout
 
 __all__ = ["try_out"]
@@ -44,15 +44,12 @@ def try_out(recipe: Recipe, tell: Tell = silent) -> str:
     forwards = trainer.config.steps * trainer.config.gradient_accumulation_steps
     parameters = [parameter for parameter in ready.model.parameters() if parameter.requires_grad]
     trained = sum(parameter.numel() for parameter in parameters)
-    # Itself, its gradient, and what the optimiser keeps of it.
-    held = sum(2 * p.numel() * p.element_size() + state_bytes(trainer.config.optimizer, p) for p in parameters)
-    frozen = sum(p.numel() * p.element_size() for p in ready.model.parameters() if not p.requires_grad)
     lines = [
         f"rows        {len(ready.train_rows)} to train on, {len(ready.test_rows)} to evaluate on",
         f"steps       {trainer.config.steps}, each of {trainer.config.gradient_accumulation_steps} × "
         f"{trainer.config.batch_size} rows",
         f"parameters  {trained:,} trained",
-        f"memory      about {(frozen + held) / 2**30:.2f} GiB for weights and optimiser, beside activations" + _peak(),
+        f"memory      about {memory_estimate(ready.model, trainer.config.optimizer)}{_peak()}",
         f"time        about {_duration(seconds * forwards * _STEP_OVER_FORWARD)} to train ({ready.model.device})",
         "Nothing was written.",
     ]

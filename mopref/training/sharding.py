@@ -12,7 +12,15 @@ from torch.optim import Optimizer
 from mopref._sharded import is_sharded
 from mopref.objective import Objective
 
-__all__ = ["average_gradients", "check_sharding", "has_sharded_base", "prepared", "shard_as_asked", "shard_base"]
+__all__ = [
+    "average_gradients",
+    "blocks_of",
+    "check_sharding",
+    "has_sharded_base",
+    "prepared",
+    "shard_as_asked",
+    "shard_base",
+]
 
 
 def has_sharded_base(model: nn.Module) -> bool:
@@ -53,17 +61,17 @@ def shard_base(model: nn.Module) -> nn.Module:
     # A scalar cannot be shared out either; beside a base it is nothing.
     kept = {parameter for parameter in model.parameters() if parameter.requires_grad or parameter.ndim == 0}
     base = getattr(model, "base_model", model)
-    for block in _blocks(base):
+    for block in blocks_of(base):
         fsdp.fully_shard(block, ignored_params=kept)
     fsdp.fully_shard(base, ignored_params=kept)
     return model
 
 
-def _blocks(base: nn.Module) -> list[nn.Module]:
+def blocks_of(base: nn.Module) -> list[nn.Module]:
     """The blocks of every outermost list of modules: of a transformer, its layers."""
     blocks: list[nn.Module] = []
     for child in base.children():
-        blocks += list(child) if isinstance(child, nn.ModuleList | nn.Sequential) else _blocks(child)
+        blocks += list(child) if isinstance(child, nn.ModuleList | nn.Sequential) else blocks_of(child)
     return [block for block in blocks if any(not parameter.requires_grad for parameter in block.parameters())]
 
 

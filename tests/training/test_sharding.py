@@ -1,5 +1,7 @@
 """A base that two processes share out (FSDP2 on gloo): the same run and the same files as on one process."""
 
+import warnings
+
 import pytest
 import torch
 from _processes import adapted, launch, results, tiny_llama
@@ -8,7 +10,7 @@ from torch import nn
 
 from mopref import PreferenceModel
 from mopref.objectives import DPO
-from mopref.training.sharding import _blocks, check_sharding, has_sharded_base, shard_base
+from mopref.training.sharding import blocks_of, check_sharding, has_sharded_base, shard_base
 
 SCRIPT = """
 import sys
@@ -102,7 +104,9 @@ def test_a_base_that_is_shared_out_trains_and_saves_the_same(tmp_path):
             torch.testing.assert_close(value, theirs[name], atol=1e-6, rtol=1e-6)
     torch.set_default_dtype(torch.float64)
     try:
-        PreferenceModel.load(tiny_llama(), tmp_path / "adapter-sharded")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            PreferenceModel.load(tiny_llama(), tmp_path / "adapter-sharded")
     finally:
         torch.set_default_dtype(torch.float32)
     merge, ppo, online = first["refused"]
@@ -113,7 +117,7 @@ def test_a_base_that_is_shared_out_trains_and_saves_the_same(tmp_path):
 
 def test_blocks_are_those_of_the_outermost_lists():
     model = adapted(tiny_llama())
-    assert _blocks(model.base_model) == list(model.base_model.model.layers)
+    assert blocks_of(model.base_model) == list(model.base_model.model.layers)
     assert not has_sharded_base(model)
 
 
