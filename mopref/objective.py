@@ -14,12 +14,12 @@ from mopref._arrays import refuse_tensor_without_numbers
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
-from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
 from mopref.objective_names import checked_names
+from mopref.preference_groups import refuse_empty_groups, spread_evenly
 from mopref.preferences import validate_preferences
-from mopref.setting_types import check_numbers, checked_count
+from mopref.setting_types import checked_count
 
 __all__ = [
     "Losses",
@@ -29,7 +29,6 @@ __all__ = [
     "RowObjective",
     "Update",
     "is_as_defined",
-    "refuse_empty_groups",
     "spread_evenly",
 ]
 
@@ -380,45 +379,6 @@ class RowObjective(Objective):
             raise ValueError(f"no row is labelled on {self.names[int((counts == 0).nonzero()[0])]!r}.")
 
 
-def refuse_empty_groups(weights: Tensor, names: Sequence[str]) -> None:
-    """Refuse groups whose loss has no value, by what their means count ``(G, m)``.
-
-    Raises:
-        ValueError: a group without any row labelled on some objective.
-    """
-    if (weights == 0).any():
-        group, objective = (int(i) for i in (weights == 0).nonzero()[0])
-        raise ValueError(
-            f"group {group} has no row labelled on {names[objective]!r}, so that loss has no value: use larger batches "
-            "or fewer preferences per step, or compose batches with GroupBatchSampler."
-        )
-
-
 def is_as_defined(method: Callable[..., Any], function: Callable[..., Any]) -> bool:
     """Whether an object's method is still this function, not one that a subclass or a user defined anew."""
     return getattr(method, "__func__", None) is function
-
-
-@checks_arguments
-def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
-    """Each of G preferences for an equal share of the rows, in order: ``(G, m)`` to ``(rows, m)``.
-
-    Raises:
-        ValueError: rows that cannot be shared evenly, or none, or no preference.
-
-    Example:
-        >>> spread_evenly(torch.eye(2), 4)[:, 0]
-        tensor([1., 1., 0., 0.])
-    """
-    check_numbers({"rows": rows})
-    if rows < 1 or preferences.ndim != 2 or len(preferences) == 0:
-        raise ValueError(
-            f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and "
-            "preferences (G, m), one at least."
-        )
-    if rows % len(preferences):
-        raise ValueError(
-            f"a batch of {rows} rows cannot be shared evenly among {len(preferences)} preferences: make the batch size "
-            "a multiple of the preferences per step."
-        )
-    return preferences.repeat_interleave(rows // len(preferences), dim=0)

@@ -54,6 +54,7 @@ RUN_IN_ORDER = (
     "quickstart",
     "reliability",
     "scalarizers",
+    "several_processes",
 )
 
 

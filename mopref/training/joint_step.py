@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mopref._precision import at_least_float32
 from mopref.gradients.weighting import GradientWeighting
-from mopref.objective import Losses, Objective, Update, refuse_empty_groups
+from mopref.objective import Losses, Objective, Update
+from mopref.preference_groups import refuse_empty_groups
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.scalarizers import Linear

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting
-from mopref.objective import Losses, Objective, Update, refuse_empty_groups
+from mopref.objective import Losses, Objective, Update
+from mopref.preference_groups import refuse_empty_groups
 from mopref.scalarizer import Scalarizer
 from mopref.training.gradient_norm import SkippedSteps, clip_gradients
 from mopref.training.sharding import average_gradients, has_sharded_base

@@ -131,9 +131,9 @@ class ParetoTrainer(Resumable):
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
         self._guard = guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
         self._joint: JointStep | None = None
-        if needs_joint_step(layout, self.scalarizer):
-            parts = (objective, self.scalarizer, self.sampler, guard, self.accelerator)
-            self._joint = JointStep(layout, *parts, labelled)
+        if needs_joint_step(layout, self.scalarizer) and isinstance(self.scalarizer, Scalarizer):
+            own = (objective, self.scalarizer, self.sampler, guard, self.accelerator, labelled)
+            self._joint = JointStep(layout, *own)
         self._warnings = RunWarnings(model, objective, config.steps, partial(own_autocast, self.accelerator))
         self._checkpoints = Checkpoints(config, self._is_own)
 
