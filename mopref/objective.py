@@ -179,7 +179,11 @@ class Objective(OptionsRepr, ABC):
         return [Update(batch, preferences)]
 
     def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
-        """The losses of an update, and what else is to be minimised with them."""
+        """The losses of an update, and what else is to be minimised with them.
+
+        Where several forwards of a step share a preference it is asked twice for each, first without gradients, with
+        the same numbers from the global random generators.
+        """
         return Losses(self.losses(model, batch, preferences))
 
     def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:

@@ -91,3 +91,40 @@ def test_another_number_of_processes_goes_on_and_says_so(tmp_path):
             assert [entry["step"] for entry in run["history"]] == list(range(1, 10))
             (told,) = run["told"]
             assert f"checkpoint-4 was written by 2 processes, and here are {count}: the run goes on" in told
+
+
+FULL_DISK = """
+import sys
+
+from _processes import Tchebycheff, leave, trainer_of
+from mopref.training import resumable
+
+folder, runs = sys.argv[1:3]
+trainer = trainer_of("toy", Tchebycheff(), output=runs, preferences_per_step=2, checkpoint_every=2)
+
+
+def full(*arguments):
+    raise OSError(28, "No space left on device")
+
+
+if trainer.accelerator.process_index == 0:
+    resumable.save_state = full
+try:
+    trainer.train()
+    told = "no error"
+except (OSError, RuntimeError) as error:
+    told = f"{type(error).__name__}: {error}"
+leave(folder, trainer.accelerator.process_index, [trainer.step, told])
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_the_one_that_writes_ends_all(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(FULL_DISK)
+    launch(script, 2, tmp_path, tmp_path / "runs")
+    (step, first), (other_step, second) = results(tmp_path, 2)
+    assert step == other_step == 2
+    assert first.startswith("OSError: [Errno 28] step 2 could not be saved as")
+    assert second.startswith("ElsewhereError: on another process, number 0: OSError: [Errno 28] No space left")
+    assert list((tmp_path / "runs").glob("checkpoint-*")) == []

@@ -1,16 +1,19 @@
 """A base that two processes share out (FSDP2 on gloo): the same run and the same files as on one process."""
 
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 from _processes import adapted, launch, results, tiny_llama
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed import fsdp
 
 from mopref import PreferenceModel
 from mopref.objectives import DPO
-from mopref.training.sharding import blocks_of, check_sharding, has_sharded_base, shard_base
+from mopref.training.sharding import blocks_of, check_sharding, has_sharded_base, shard_as_asked, shard_base
 
 SCRIPT = """
 import sys
@@ -148,3 +151,27 @@ def test_what_a_shared_base_cannot_do_is_refused(trained, precision, message):
     with pytest.raises(ValueError, match=message):
         check_sharding(model, DPO(("a", "b")), precision)
     check_sharding(nn.Linear(2, 2), DPO(("a", "b")), "fp16")
+
+
+def accelerator_with(version: int) -> SimpleNamespace:
+    plugin = SimpleNamespace(fsdp_version=version)
+    state = SimpleNamespace(fsdp_plugin=plugin)
+    return SimpleNamespace(distributed_type=DistributedType.FSDP, state=state, device=torch.device("cpu"))
+
+
+def test_the_first_fsdp_is_refused():
+    with pytest.raises(ValueError, match=r"accelerate asks for FSDP1, .* write fsdp_version: 2"):
+        shard_as_asked(adapted(tiny_llama()), accelerator_with(1))
+
+
+def test_accelerates_fsdp_shares_the_frozen_base_out(monkeypatch):
+    shared = []
+    monkeypatch.setattr(fsdp, "fully_shard", lambda module, ignored_params: shared.append((module, ignored_params)))
+    model = adapted(tiny_llama())
+    shard_as_asked(model, accelerator_with(2))
+    assert [module for module, _ in shared] == [*model.base_model.model.layers, model.base_model]
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    assert all(kept == trained for _, kept in shared)
+    before = len(shared)
+    shard_as_asked(model, SimpleNamespace(distributed_type=DistributedType.MULTI_CPU))
+    assert len(shared) == before
