@@ -173,8 +173,9 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
     """
     # A setting that its version did not have yet: the default does what was done then.
     checkpoint = {**fixed_settings(TrainerConfig()), **checkpoint}
-    if checkpoint["gradient_accumulation_steps"] == 1:
-        checkpoint = {"preferences_drawn_for": own.get("preferences_drawn_for"), **checkpoint}
+    is_one_forward = checkpoint["gradient_accumulation_steps"] == 1
+    drawn_for = own.get("preferences_drawn_for") if is_one_forward else "each forward"
+    checkpoint = {"preferences_drawn_for": drawn_for, **checkpoint}
     for name, value in own.items():
         if checkpoint.get(name) != value:
             raise ValueError(

@@ -238,6 +238,7 @@ class ParetoTrainer(Resumable):
             return self._descend_once()
         except BaseException:
             self._log.metrics, self._pending_updates = metrics, pending
+            self._draws.forget()
             raise
         finally:
             self.optimizer.zero_grad()
