@@ -51,7 +51,7 @@ from mopref.recipes.run_folder import (
 from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.checkpoints import checkpoints_in
-from mopref.training.memory_estimate import memory_estimate
+from mopref.training.memory import memory_estimate
 from mopref.training.optimizers import check_optimizer
 from mopref.training.shares import make_batches, step_layout
 

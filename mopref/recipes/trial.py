@@ -12,7 +12,7 @@ from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import check_new_folder
 from mopref.recipes.training import Preparation, prepare
 from mopref.training.config import TrainerConfig
-from mopref.training.memory_estimate import memory_estimate
+from mopref.training.memory import memory_estimate
 from mopref.training.shares import Draws, make_batches, step_layout
 
 __all__ = ["try_out"]

@@ -7,7 +7,7 @@ from torch import nn
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.objectives import DPO
 from mopref.scalarizers import Linear
-from mopref.training.memory_estimate import MemoryEstimate, memory_estimate
+from mopref.training.memory import MemoryEstimate, memory_estimate
 from mopref.training.sharding import blocks_of
 
 
