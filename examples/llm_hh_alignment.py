@@ -73,7 +73,7 @@ class Settings:
     layers: int = HfArg(default=20, help="adapt this many upper blocks; 0 for all")
     device: str = HfArg(default="auto", help="auto, cpu, cuda, cuda:1, …")
     batch_size: int = HfArg(default=4, help="pairs in one forward")
-    preferences: int = HfArg(default=1, help="preferences in one forward, which share its pairs")
+    preferences: int = HfArg(default=4, help="preferences in one step, which share its pairs")
     accumulation: int = HfArg(default=4, help="forwards in a step")
     learning_rate: float = HfArg(default=1e-3, help="its peak")
     beta: float = HfArg(default=0.1, help="DPO's pull towards the reference")

@@ -67,7 +67,7 @@ class Settings:
     layers: int = HfArg(default=12, help="adapt this many upper blocks; 0 for all")
     device: str = HfArg(default="auto", help="auto, cpu, cuda, cuda:1, …")
     batch_size: int = HfArg(default=12, help="rows in one forward, at least 3 a preference")
-    preferences: int = HfArg(default=4, help="preferences in one forward, which share its rows")
+    preferences: int = HfArg(default=4, help="preferences in one step, which share its rows")
     accumulation: int = HfArg(default=1, help="forwards in a step")
     learning_rate: float = HfArg(default=3e-3, help="its peak")
     test_fraction: float = HfArg(default=0.25, help="questions held out")

@@ -14,14 +14,23 @@ from mopref._arrays import refuse_tensor_without_numbers
 from mopref._masked import labelled_sum
 from mopref._progress import progress_bar
 from mopref._repr import OptionsRepr
-from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.mixed_precision import mixed_precision_in_force, precision_name
 from mopref.objective_names import checked_names
+from mopref.preference_groups import refuse_empty_groups, spread_evenly
 from mopref.preferences import validate_preferences
-from mopref.setting_types import check_numbers, checked_count
+from mopref.setting_types import checked_count
 
-__all__ = ["Losses", "Metric", "Objective", "RowLosses", "RowObjective", "Update", "is_as_defined", "spread_evenly"]
+__all__ = [
+    "Losses",
+    "Metric",
+    "Objective",
+    "RowLosses",
+    "RowObjective",
+    "Update",
+    "is_as_defined",
+    "spread_evenly",
+]
 
 
 class Losses(NamedTuple):
@@ -31,11 +40,15 @@ class Losses(NamedTuple):
         values: the m losses of each of G preferences, ``(G, m)``, which the scalarizer makes one of.
         auxiliary: a scalar to be minimised beside them, whatever λ, such as a critic's loss; ``None`` for nothing.
         metrics: what to log with the step, by name, as an :class:`Update` has them.
+        weights: how much each mean counts beside those of the same preference on other processes and in other forwards
+            of the step, ``(G, m)``: the number of its labelled rows, say. Where it is 0 the value is not looked at.
+            ``None`` where all count alike.
     """
 
     values: Tensor
     auxiliary: Tensor | None = None
     metrics: "Mapping[str, Metric | float]" = MappingProxyType({})
+    weights: Tensor | None = None
 
 
 class Metric(NamedTuple):
@@ -56,7 +69,7 @@ class Update(NamedTuple):
             tensors, numbers, texts and containers, and of records among the objective's ``record_types``.
         preferences: ``(G, m)``.
         metrics: what to log with the step, by name: numbers, or a ``Metric`` where they count unequally. The log shows
-            this process's; names of the log itself (``step``, ``loss``, …) are taken.
+            those of all processes; names of the log itself (``step``, ``loss``, …) are taken.
         rows: the numbers of the training rows that it comes from, an equal share for each preference, in order. The
             trainer fills them in, for messages that say where a number went wrong.
     """
@@ -77,18 +90,26 @@ class Objective(OptionsRepr, ABC):
         names: of the m objectives, in the order of a preference.
         record_types: the named tuples that its updates' batches hold, for checkpoints.
         needs_data: whether it is trained on data rows, so that a trainer without any is refused.
+        samples_responses: whether its updates sample from the model, each process for itself.
         fewest_rows: how many rows under one preference its losses need, so that smaller groups are refused; 0 for any.
     """
 
     names: tuple[str, ...]
     record_types: tuple[type, ...] = ()
     needs_data: bool = False
+    samples_responses: bool = False
     fewest_rows: int = 0
 
     @property
     def num_objectives(self) -> int:
         """The number of objectives m."""
-        return len(checked_names(self.names, f"{type(self).__name__}.names"))
+        names, own = self.names, vars(self)
+        # Asked at every step: a tuple that was looked at once is not looked at again.
+        if own.get("_names_checked") is not names:
+            checked_names(names, f"{type(self).__name__}.names")
+            if isinstance(names, tuple):
+                own["_names_checked"] = names
+        return len(names)
 
     @abstractmethod
     def losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Tensor:
@@ -158,7 +179,11 @@ class Objective(OptionsRepr, ABC):
         return [Update(batch, preferences)]
 
     def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
-        """The losses of an update, and what else is to be minimised with them."""
+        """The losses of an update, and what else is to be minimised with them.
+
+        Where several forwards of a step share a preference it is asked twice for each, first without gradients, with
+        the same numbers from the global random generators.
+        """
         return Losses(self.losses(model, batch, preferences))
 
     def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:
@@ -225,21 +250,41 @@ class RowObjective(Objective):
         row_preferences = spread_evenly(preferences, self.num_rows(batch))
         return self.group_means(self._checked_row_losses(model, batch, row_preferences), len(preferences))
 
+    def training_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> Losses:
+        """The means over the labelled rows of each group, and how many these are."""
+        if not is_as_defined(self.losses, RowObjective.losses):
+            # Losses that were defined anew are what is descended on.
+            return super().training_losses(model, batch, preferences)
+        row_preferences = spread_evenly(preferences, self.num_rows(batch))
+        return self.group_losses(self._checked_row_losses(model, batch, row_preferences), len(preferences))
+
     def group_means(self, losses: RowLosses, groups: int) -> Tensor:
         """Means over the labelled rows of each of G groups, which share the rows evenly, in order: ``(G, m)``.
 
         Raises:
             ValueError: a group without any row labelled on some objective.
         """
+        values, counts = self._means_and_counts(losses, groups)
+        refuse_empty_groups(counts, self.names)
+        return values
+
+    def group_losses(
+        self, losses: RowLosses, groups: int, metrics: Mapping[str, Metric | float] = MappingProxyType({})
+    ) -> Losses:
+        """The same with the numbers of labelled rows as weights; where there is none, both are 0.
+
+        A step's rows may be shared among processes and forwards: a group needs no row of every objective on each.
+        """
+        if not is_as_defined(self.group_means, RowObjective.group_means):
+            values, counts = self.group_means(losses, groups), self._means_and_counts(losses, groups)[1]
+        else:
+            values, counts = self._means_and_counts(losses, groups)
+        return Losses(values, metrics=metrics, weights=counts)
+
+    def _means_and_counts(self, losses: RowLosses, groups: int) -> tuple[Tensor, Tensor]:
         values, labelled = (part.view(groups, -1, self.num_objectives) for part in losses)
         counts = labelled.sum(dim=1)
-        if (counts == 0).any():
-            group, objective = (int(i) for i in (counts == 0).nonzero()[0])
-            raise ValueError(
-                f"group {group} has no row labelled on {self.names[objective]!r}, so that loss has no value: use "
-                "larger batches or fewer preferences per step, or compose batches with GroupBatchSampler."
-            )
-        return labelled_sum(values, labelled, dim=1) / counts
+        return labelled_sum(values, labelled, dim=1) / counts.clamp(min=1), counts
 
     def _checked_row_losses(self, model: nn.Module, batch: Any, preferences: Tensor) -> RowLosses:
         """The row losses, if they are of the shape and the kind that they are summed by."""
@@ -341,28 +386,3 @@ class RowObjective(Objective):
 def is_as_defined(method: Callable[..., Any], function: Callable[..., Any]) -> bool:
     """Whether an object's method is still this function, not one that a subclass or a user defined anew."""
     return getattr(method, "__func__", None) is function
-
-
-@checks_arguments
-def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
-    """Each of G preferences for an equal share of the rows, in order: ``(G, m)`` to ``(rows, m)``.
-
-    Raises:
-        ValueError: rows that cannot be shared evenly, or none, or no preference.
-
-    Example:
-        >>> spread_evenly(torch.eye(2), 4)[:, 0]
-        tensor([1., 1., 0., 0.])
-    """
-    check_numbers({"rows": rows})
-    if rows < 1 or preferences.ndim != 2 or len(preferences) == 0:
-        raise ValueError(
-            f"{rows} rows for preferences of shape {tuple(preferences.shape)}: give one row at least, and "
-            "preferences (G, m), one at least."
-        )
-    if rows % len(preferences):
-        raise ValueError(
-            f"a batch of {rows} rows cannot be shared evenly among {len(preferences)} preferences: make the batch size "
-            "a multiple of the preferences per step."
-        )
-    return preferences.repeat_interleave(rows // len(preferences), dim=0)

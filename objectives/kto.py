@@ -200,8 +200,8 @@ class KTO(RowObjective):
             # Losses that were defined anew are what is descended on.
             return super().training_losses(model, batch, preferences)
         ratios, points = self._gains(model, batch, spread_evenly(preferences, self.num_rows(batch)))
-        values = self.group_means(self._row_losses(ratios, points, batch), len(preferences))
-        return Losses(values, metrics=self._metrics(ratios.detach(), points, batch.labels))
+        metrics = self._metrics(ratios.detach(), points, batch.labels)
+        return self.group_losses(self._row_losses(ratios, points, batch), len(preferences), metrics)
 
     def _row_losses(self, log_ratios: Tensor, reference_points: Tensor, batch: UnpairedBatch) -> RowLosses:
         return RowLosses(self.answer_losses(log_ratios, reference_points, batch.labels), batch.labels >= 0)

@@ -26,6 +26,7 @@ from mopref.setting_types import checked_seed
 __all__ = ["OnlineDPO"]
 
 Rewards: TypeAlias = Mapping[str, Callable[..., Any]]
+_NEUTRAL_WEIGHT = 1e-12
 
 
 @OBJECTIVES.register("online-dpo")
@@ -66,6 +67,7 @@ class OnlineDPO(Objective):
 
     record_types = (PairBatch, Sequences)
     needs_data = True
+    samples_responses = True
 
     @checks_arguments
     def __init__(
@@ -120,7 +122,7 @@ class OnlineDPO(Objective):
         """
         row_preferences = spread_evenly(preferences, len(batch.prompt_ids))
         policy = Policy(model, self.settings.sampling)
-        rollout = self.settings.roll_out(policy, batch, row_preferences)
+        rollout = self.settings.roll_out_together(policy, batch, row_preferences)
         if not self._rollouts_checked:
             check_log_probabilities(policy, rollout, row_preferences)
             self._rollouts_checked = True
@@ -164,7 +166,9 @@ class OnlineDPO(Objective):
         counts = labelled.sum(dim=1)
         neutral = self._margin_loss(torch.zeros_like(margins[:1]), torch.full_like(batch.labels[:1], -1))
         values = torch.where(counts > 0, labelled_sum(losses, labelled, dim=1) / counts.clamp(min=1), neutral)
-        return Losses(values, metrics=pair_metrics(self.names, self._margin_loss.beta * scores, batch.labels))
+        metrics = pair_metrics(self.names, self._margin_loss.beta * scores, batch.labels)
+        # One without any label counts next to nothing where the same preference has some elsewhere in the step.
+        return Losses(values, metrics=metrics, weights=counts.double().clamp(min=_NEUTRAL_WEIGHT))
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
         """−E r_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call."""

@@ -82,7 +82,7 @@ class RLHF(Objective):
     """
 
     record_types = (Experience, Rollout, Sequences)
-    needs_data = True
+    needs_data = samples_responses = True
 
     @checks_arguments
     def __init__(

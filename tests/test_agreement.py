@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from mopref._agreement import NotFiniteElsewhereError, ended_together
+from mopref._agreement import (
+    ElsewhereError,
+    NotFiniteElsewhereError,
+    ended_together,
+    gathered_objects,
+    is_first_process,
+)
 
 
 def other_process_says(share, monkeypatch):
@@ -39,7 +45,7 @@ def test_an_error_is_told_and_stays_what_it_is(monkeypatch):
 @pytest.mark.parametrize("is_number", [False, True])
 def test_an_error_of_another_process_ends_this_one(is_number, monkeypatch):
     given = other_process_says(("ValueError: it is so.", is_number), monkeypatch)
-    kind = NotFiniteElsewhereError if is_number else RuntimeError
+    kind = NotFiniteElsewhereError if is_number else ElsewhereError
     with pytest.raises(kind, match=r"^on another process, number 1: ValueError: it is so\.$"), ended_together():
         pass
     assert given == [(None, False)]
@@ -50,3 +56,18 @@ def test_where_all_is_well_nothing_happens(monkeypatch):
     with ended_together():
         pass
     assert given == [(None, False)]
+
+
+def test_each_has_what_all_have(monkeypatch):
+    assert gathered_objects({"own": 1}) == [{"own": 1}]
+    given = other_process_says({"other": 2}, monkeypatch)
+    assert gathered_objects({"own": 1}) == [{"own": 1}, {"other": 2}]
+    assert given == [{"own": 1}]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_process_writes(rank, monkeypatch):
+    assert is_first_process()
+    other_process_says(None, monkeypatch)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+    assert is_first_process() == (rank == 0)

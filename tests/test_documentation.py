@@ -55,6 +55,7 @@ RUN_IN_ORDER = (
     "quickstart",
     "reliability",
     "scalarizers",
+    "several_processes",
 )
 
 

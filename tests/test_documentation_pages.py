@@ -310,3 +310,20 @@ def test_reliability_goes_on_where_it_was(run_page):
     # Started again, there is nothing left to do.
     assert run_page("reliability")["trainer"].step == 4
     assert sorted(path.name for path in Path("runs/zdt2").iterdir()) == ["checkpoint-3", "checkpoint-4"]
+
+
+def test_several_processes_are_the_script_of_one(run_page, tmp_path):
+    labels = {"helpful": 0, "harmless": 1, "brief": 0}
+    rows = [{"prompt": f"why {word}", "response_0": "yes", "response_1": "no maybe", **labels} for word in WORDS * 2]
+    write_lines(rows, tmp_path / "records.jsonl")
+    assert run_page("several_processes")["trainer"].step == 4
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_configurations_of_accelerate_are_read(tmp_path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    for path in (ROOT / "examples" / "accelerate").glob("*.yaml"):
+        config = load_config_from_file(str(path))
+        assert config.num_processes == 8
+        assert "NOT RUN WITHOUT GPUS" in path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from torch import nn
 
 from mopref import Objective, RowObjective
 from mopref.mixed_precision import autocast
-from mopref.objective import Losses, Metric, RowLosses, Update, spread_evenly
+from mopref.objective import Losses, Metric, RowLosses, Update
 
 
 class Scale(nn.Module):
@@ -162,15 +162,6 @@ def test_where_labels_are_known_before_nothing_is_evaluated_in_vain():
 
     with pytest.raises(ValueError, match="no row is labelled on 'b'"):
         Known().mean_losses(Scale(), [ROWS[1], ROWS[4]], PREFERENCES, 2)
-
-
-def test_spread_evenly():
-    rows = spread_evenly(PREFERENCES, 4)
-    assert torch.equal(rows, PREFERENCES[[0, 0, 1, 1]])
-    with pytest.raises(
-        ValueError, match="a batch of 5 rows cannot be shared evenly among 2 preferences: make the batch"
-    ):
-        spread_evenly(PREFERENCES, 5)
 
 
 # Rows of the wrong shape, or none.

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from torch import Tensor, nn
 
 from mopref._checked_files import file_digest, regular_file
+from mopref._sharded import written_once
 from mopref._warning import warn
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
@@ -148,7 +149,9 @@ def save_adapter(
     }
     _check_readable(description, tensors, adapters, base_model)
     check_replaceable(folder, kind, base_model)
-    write_together({folder: adapter_content(description, tensors, kind)})
+    with written_once(base_model.parameters()) as writes:
+        if writes:
+            write_together({folder: adapter_content(description, tensors, kind)})
 
 
 def _check_readable(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mopref._sharded import is_sharded, whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import is_transposed
 
@@ -46,6 +47,7 @@ def sampled_numbers(parameter: Tensor, of_first_rows: bool = False) -> list[floa
 
     ``None`` for a weight that is not stored as it is used, such as a quantised one.
     """
+    parameter = whole_tensor(parameter)
     if not _is_plain(parameter):
         return None
     values = (parameter.detach()[:_SAMPLES] if of_first_rows else parameter.detach()).flatten()
@@ -103,7 +105,7 @@ def _storage_kind(layer: nn.Module) -> str:
     if parametrize.is_parametrized(layer, "weight"):
         return "float"
     weight = getattr(layer, "weight", None)
-    if isinstance(weight, Tensor) and type(weight) in (nn.Parameter, Tensor):
+    if isinstance(weight, Tensor) and (type(weight) in (nn.Parameter, Tensor) or is_sharded(weight)):
         dtype = str(weight.dtype).removeprefix("torch.")
         return "float" if weight.dtype in _FLOATS else f"{type(layer).__name__} {dtype}"
     quantises_by_weight = weight is not None and (type(layer) is nn.Linear or is_transposed(layer))

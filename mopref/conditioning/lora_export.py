@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from mopref._sharded import written_once
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import check_finite
 from mopref.conditioning.adapter_files import Adapters, kind_of, stored
@@ -102,7 +103,9 @@ def _write(loras: list[_Lora], adapters: Adapters, config: SVDLoRAConfig, base_m
             tensors[f"base_model.model.{name}.lora_B.weight"] = stored(b)
         check_finite(tensors, "the model cannot be exported")
         prepared[lora.folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
-    write_together(prepared)
+    with written_once(base_model.parameters()) as writes:
+        if writes:
+            write_together(prepared)
 
 
 def _description(lora: _Lora, adapters: Adapters, base_model: nn.Module) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from mopref._sharded import is_sharded
 from mopref.conditioning.layer_use import token_inputs
 from mopref.conditioning.linear_layer import is_transposed, plain_weight
 from mopref.conditioning.svd_lora import SVDLoRALayer
@@ -27,8 +28,14 @@ def merged_model(base_model: nn.Module, adapters: Mapping[str, SVDLoRALayer], pr
         preference: λ, ``(m,)``.
 
     Raises:
-        ValueError: a layer whose weight nothing can be added to, or that makes something else of it than a product.
+        ValueError: a base that is shared out among processes, or a layer whose weight nothing can be added to, or that
+            makes something else of it than a product.
     """
+    if any(map(is_sharded, base_model.parameters())):
+        raise ValueError(
+            "the base is shared out among processes (FSDP), and a merged copy would be whole on each: save the adapter "
+            "(save_pretrained), and merge it in a process of its own."
+        )
     for name, layer in adapters.items():
         if plain_weight(layer.base_layer) is None:
             raise ValueError(

@@ -278,7 +278,8 @@ class PreferenceModel(ConditionedModel):
         """Write the adapter (not the base) as ``adapter_config.json`` and ``adapter_model.safetensors``.
 
         An adapter of the same objectives, layers and base is replaced, as after more training; other files of the
-        folder stay.
+        folder stay. Where the base is shared out among processes (FSDP), all of them call it, and the first one writes;
+        otherwise call it on one.
 
         Raises:
             FileExistsError: the folder holds a model, a checkpoint or another adapter, which would be lost.

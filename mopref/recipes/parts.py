@@ -25,7 +25,7 @@ from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training import TrainerConfig
-from mopref.training.parts import check_groups
+from mopref.training.shares import step_layout
 
 __all__ = ["Parts", "make_objective", "make_parts", "trainer_config"]
 
@@ -81,7 +81,7 @@ def make_parts(recipe: Recipe) -> Parts:
         TrainerConfig(seed=recipe.seed)
     config = trainer_config(recipe.training, 1)
     with settings_at("training", ["batch_size"]):
-        check_groups(objective, config)
+        step_layout(config, objective, True)
     preferences = _preferences(recipe)
     _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
     _check_monitoring(recipe)
@@ -131,10 +131,11 @@ def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> Trai
         # Its range is the trainer's to check, also where no folder is named yet.
         others = {"output_dir": "." if every is not None else None, **others, "checkpoint_every": every}
         config = TrainerConfig(steps=1 if training.steps is None else training.steps, **settings, **others)
-        if config.batch_size % config.preferences_per_step:
+        groups = step_layout(config).groups
+        if config.batch_size % groups:
             raise ValueError(
                 f"batch_size is {config.batch_size}: preferences_per_step = {config.preferences_per_step} preferences "
-                "share its rows evenly, so it must be a multiple of them."
+                f"share its rows evenly, so it must be a multiple of {groups}."
             )
     if training.epochs is None:
         return config

@@ -143,9 +143,10 @@ class TrainingSettings:
     Args:
         steps: optimiser steps; 1000 where neither steps nor epochs are given.
         epochs: passes over the data, in place of steps.
-        batch_size: rows in one forward; a multiple of preferences_per_step.
-        preferences_per_step: preferences drawn for one forward, which share its rows.
-        gradient_accumulation_steps: forwards in one step, each with its own rows and preferences.
+        batch_size: rows in one forward; a step has batch_size · gradient_accumulation_steps of them.
+        preferences_per_step: preferences drawn for one step, which share its rows evenly.
+        gradient_accumulation_steps: forwards in one step; where they divide preferences_per_step, each has an equal
+            number of the preferences, else each has all of them.
         learning_rate: its peak.
         weight_decay: AdamW's.
         lr_schedule: how the learning rate falls to 0 at the last step.

@@ -50,9 +50,10 @@ from mopref.recipes.run_folder import (
 )
 from mopref.recipes.sources import new_reports
 from mopref.training import ParetoTrainer, TrainerCallback
-from mopref.training.batching import GroupBatchSampler
 from mopref.training.checkpoints import checkpoints_in
+from mopref.training.memory import memory_estimate
 from mopref.training.optimizers import check_optimizer
+from mopref.training.shares import make_batches, step_layout
 
 __all__ = ["Preparation", "prepare", "train"]
 
@@ -175,7 +176,7 @@ def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, An
         with settings_at("data", []):
             check_every_objective(objective, labelled, "the rows to train on")
         with settings_at("training.batch_size", []):
-            GroupBatchSampler(labelled, training.batch_size, training.preferences_per_step)
+            make_batches(step_layout(trainer_config(training, len(rows)), objective, True), labelled)
 
 
 @checks_arguments
@@ -218,6 +219,7 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     else:
         claim_folder(folder)
         begin.on_train_begin(trainer)
+    tell(f"Memory: about {memory_estimate(ready.model, trainer.config.optimizer)}.")
     _train(trainer, checkpoint, recipe, tell)
     step = trainer.step
     if recipe.monitoring.keep_best:

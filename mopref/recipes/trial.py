@@ -1,7 +1,6 @@
 """A dry run: everything is loaded and one forward is run, so that what would fail fails now; nothing is written."""
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -12,8 +11,9 @@ from mopref.recipes.recipe import Recipe
 from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import check_new_folder
 from mopref.recipes.training import Preparation, prepare
-from mopref.training.batching import GroupBatchSampler
-from mopref.training.optimizers import state_bytes
+from mopref.training.config import TrainerConfig
+from mopref.training.memory import memory_estimate
+from mopref.training.shares import Draws, make_batches, step_layout
 
 __all__ = ["try_out"]
 
@@ -40,34 +40,30 @@ def try_out(recipe: Recipe, tell: Tell = silent) -> str:
     ready = prepare(recipe, tell)
     trainer = ready.trainer()
     tell("Running one batch …")
-    seconds = _forward_seconds(ready, trainer.config.batch_size, trainer.config.preferences_per_step)
+    seconds = _forward_seconds(ready, trainer.config)
     forwards = trainer.config.steps * trainer.config.gradient_accumulation_steps
     parameters = [parameter for parameter in ready.model.parameters() if parameter.requires_grad]
     trained = sum(parameter.numel() for parameter in parameters)
-    # Itself, its gradient, and what the optimiser keeps of it.
-    held = sum(2 * p.numel() * p.element_size() + state_bytes(trainer.config.optimizer, p) for p in parameters)
-    frozen = sum(p.numel() * p.element_size() for p in ready.model.parameters() if not p.requires_grad)
     lines = [
         f"rows        {len(ready.train_rows)} to train on, {len(ready.test_rows)} to evaluate on",
         f"steps       {trainer.config.steps}, each of {trainer.config.gradient_accumulation_steps} × "
         f"{trainer.config.batch_size} rows",
         f"parameters  {trained:,} trained",
-        f"memory      about {(frozen + held) / 2**30:.2f} GiB for weights and optimiser, beside activations" + _peak(),
+        f"memory      about {memory_estimate(ready.model, trainer.config.optimizer)}{_peak()}",
         f"time        about {_duration(seconds * forwards * _STEP_OVER_FORWARD)} to train ({ready.model.device})",
         "Nothing was written.",
     ]
     return "\n".join(lines)
 
 
-def _forward_seconds(ready: Preparation, batch_size: int, groups: int) -> float:
+def _forward_seconds(ready: Preparation, config: TrainerConfig) -> float:
     """The time of one batch; for an objective that samples its responses, of the sampling and one batch of them."""
     device, objective = ready.model.device, ready.objective
-    preferences = ready.parts.sampler.sample(groups).to(device)
-    labelled = objective.labelled(ready.train_rows)
+    labelled, layout = objective.labelled(ready.train_rows), step_layout(config, objective, True)
     if labelled is None:
-        places: Iterable[int] = (place % len(ready.train_rows) for place in range(batch_size))
-    else:
-        places = next(GroupBatchSampler(labelled, batch_size, groups))
+        labelled = torch.ones(len(ready.train_rows), len(objective.names), dtype=torch.bool)
+    drawn, places = Draws(layout, ready.parts.sampler, make_batches(layout, labelled)).next(0)
+    preferences = drawn.to(device)
     rows = [ready.train_rows[place] for place in places]
     start = time.perf_counter()
     with autocast(device, ready.recipe.training.mixed_precision), torch.no_grad():

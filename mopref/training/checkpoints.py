@@ -1,10 +1,11 @@
 """The checkpoints of a run in its output_dir: where they go, which are kept, and which is the newest."""
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mopref._agreement import ended_together, is_first_process
 from mopref._atomic_writes import remove_folder, remove_leftovers, settle_folder
 from mopref._folder_lock import only_writer
 from mopref._warning import warn
@@ -110,15 +111,20 @@ class Checkpoints:
         """Whether a checkpoint is to be written after this step: the last one's in any case."""
         return self.every is not None and (is_last or step % self.every == 0) and self.saved != step
 
-    def only_writer(self, resume_from: Any = None) -> AbstractContextManager[None]:
+    @contextmanager
+    def only_writer(self, resume_from: Any = None) -> Iterator[None]:
         """Within this block no other run writes its checkpoints into output_dir, or goes on from its newest one.
 
         Raises:
             BlockingIOError: another one does.
         """
-        if self.folder is None or (self.every is None and not (resume_from == "latest" and self.folder.is_dir())):
-            return nullcontext()
-        return only_writer(self.folder)
+        with ExitStack() as stack:
+            with ended_together():
+                is_to_write = self.every is not None or resume_from == "latest"
+                if is_to_write and is_first_process() and self.folder is not None:
+                    if self.every is not None or self.folder.is_dir():
+                        stack.enter_context(only_writer(self.folder))
+            yield
 
     def begin(self) -> None:
         """Begin a new run: refused where an older one's checkpoints are, between which nobody could tell.
@@ -134,7 +140,8 @@ class Checkpoints:
                 f"output_dir is {self.folder}, which holds {older[-1].name} of an earlier run: go on with that run by "
                 "train(resume_from='latest'), choose another folder, or remove the old checkpoints."
             )
-        remove_leftovers(self.folder, _PREFIX)
+        if is_first_process():
+            remove_leftovers(self.folder, _PREFIX)
 
     def candidates(self) -> list[Path]:
         """The folders that a run may go on from, the newest first; none where it has not saved anything yet.
@@ -176,7 +183,7 @@ class Checkpoints:
             self.attempt = max((each.attempt for each in checkpoints_in(self.folder, self._is_own)), default=0) + 1
         # One that lies elsewhere is no checkpoint of this folder.
         self.saved = step if folder.resolve() == self.folder_of(step).resolve() else None
-        if self.every is not None:
+        if self.every is not None and is_first_process():
             remove_leftovers(self.folder, _PREFIX)
 
     def wrote(self, step: int, protected: Collection[int]) -> None:
@@ -191,7 +198,7 @@ class Checkpoints:
 
     def prune(self, protected: Collection[int]) -> None:
         """Remove the checkpoints that are too many, but for those of ``protected`` steps."""
-        if self.kept is None or self.folder is None:
+        if self.kept is None or self.folder is None or not is_first_process():
             return
         for each in checkpoints_in(self.folder, self._is_own)[self.kept :]:
             if each.step not in protected and self._is_removable(each.folder):

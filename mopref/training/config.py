@@ -48,11 +48,16 @@ class TrainerConfig:
     Args:
         steps: optimiser steps. A resumed run may have more; the learning rate is then that of the longer schedule from
             there on, which may leap up again, and a warning says so.
-        batch_size: data rows in one forward, on each process; a multiple of ``preferences_per_step``.
-        preferences_per_step: G, the preferences drawn for one forward, on each process; its rows are shared evenly
-            among them. 1 is the paper's setting (arXiv 2402.02030).
-        gradient_accumulation_steps: forwards whose gradients are averaged for one step. Each draws its own
-            preferences, so that a group's mean loss is complete before it is scalarized.
+        batch_size: data rows in one forward, on each process. A step has ``batch_size`` · processes ·
+            ``gradient_accumulation_steps`` rows, of which each preference has an equal share.
+        preferences_per_step: G, the preferences drawn for one step; 1 is the paper's setting (arXiv 2402.02030). Where
+            the S = processes · ``gradient_accumulation_steps`` forwards of a step divide G, each has G/S of them with
+            all their rows. Else each has all G, with a part of the rows of each (``batch_size`` is a multiple of G
+            then), and the m mean losses of a preference are made of all its rows before they are scalarized: on
+            several processes, or in several forwards, a run is the same as in one.
+        gradient_accumulation_steps: forwards of one step on each process, whose gradients are added up. Where a
+            preference is shared among them, or a scalarizer's point is tracked, a first pass without gradients tells
+            the losses; ``Linear`` needs none.
         learning_rate: the peak learning rate of AdamW.
         weight_decay: AdamW's decoupled weight decay.
         lr_schedule: "constant", "linear" or "cosine", falling to 0 at the last step.

@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from mopref._agreement import gathered_objects
 from mopref._terminal import visible_line
 from mopref.objective import Metric
 
@@ -36,7 +37,7 @@ class IntervalLog:
             sums[0], sums[1] = sums[0] + _summand(weight * value), sums[1] + _summand(weight)
 
     def entry(self, accelerator: Accelerator, names: tuple[str, ...]) -> dict[str, float]:
-        """One entry of all that was counted, the same on every process but for the metrics; counting starts anew.
+        """One entry of all that was counted on all processes, the same on each; counting starts anew.
 
         Skipped steps have no part in ``gradient_norm``; where there are any, ``skipped_steps`` is their number.
         """
@@ -47,7 +48,7 @@ class IntervalLog:
         # Where all were skipped there is no norm: 0, as nothing moved, which every tracker and JSON can hold.
         mean = accelerator.reduce(steps.nan_to_num(nan=0.0).mean(dim=0), reduction="mean").tolist()
         keys = ["loss", *(f"loss/{name}" for name in names), "learning_rate", "gradient_norm"]
-        metrics = {name: total / weight for name, (total, weight) in self._read().items() if weight}
+        metrics = {name: total / weight for name, (total, weight) in self._of_all_processes().items() if weight}
         self.steps.clear()
         self._metrics.clear()
         entry: dict[str, float] = dict(zip(keys, mean, strict=True)) | metrics
@@ -81,6 +82,14 @@ class IntervalLog:
         steps, metrics = state
         self.metrics = {name: [float(total), float(weight)] for name, (total, weight) in metrics.items()}
         self.steps = [values.to(device) for values in steps]
+
+    def _of_all_processes(self) -> _Sums:
+        sums: _Sums = {}
+        for own in gathered_objects(self._read()):
+            for name, (total, weight) in own.items():
+                pair = sums.setdefault(name, [0.0, 0.0])
+                pair[0], pair[1] = pair[0] + total, pair[1] + weight
+        return sums
 
     def _read(self) -> _Sums:
         """The metrics' sums as Python's own numbers, since the history and they are part of a checkpoint."""

@@ -87,14 +87,15 @@ def write_manifest(folder: str | Path, about: Mapping[str, Any], names: Sequence
 
     Args:
         folder: the checkpoint.
-        about: ``step``, ``attempt``, ``settings`` and ``identity`` of the run, as JSON can hold them.
+        about: ``step``, ``attempt``, ``settings`` and ``identity`` of the run, as JSON can hold them; ``processes``
+            where there were several.
         names: the files.
     """
     path = Path(folder)
     manifest = {
         "format_version": FORMAT_VERSION,
         **about,
-        **made_with(),
+        **made_with(about.get("processes", 1)),
         "files": {name: _facts(path / name) for name in names},
     }
     content = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1, ensure_ascii=True)

@@ -22,7 +22,6 @@ from mopref.training.config import TrainerConfig
 
 __all__ = [
     "check_frozen_base",
-    "check_groups",
     "check_kinds",
     "check_names",
     "check_outputs",
@@ -62,8 +61,8 @@ def check_parts(
     """Refuse parts that do not go together.
 
     Raises:
-        ValueError: what :func:`check_names`, :func:`check_frozen_base`, :func:`check_groups` and :func:`check_outputs`
-            refuse, or points of another number of objectives.
+        ValueError: what :func:`check_names`, :func:`check_frozen_base` and :func:`check_outputs` refuse, or points of
+            another number of objectives.
 
     Warns:
         UserWarning: a learning rate that no network learns at.
@@ -71,7 +70,6 @@ def check_parts(
     check_names(model, objective, sampler)
     scalarizer.check_objectives(objective.num_objectives)
     check_frozen_base(model)
-    check_groups(objective, config)
     check_outputs(config)
     _tell_steps(config)
 
@@ -100,21 +98,6 @@ def check_names(model: nn.Module, objective: Objective, sampler: PreferenceSampl
     if sampler.names is not None:
         check_same_names(names, whose, sampler.names, "the sampler")
     check_objectives(model, names, whose)
-
-
-def check_groups(objective: Objective, config: TrainerConfig) -> None:
-    """Refuse groups of rows under one preference that are too small for the objective.
-
-    Raises:
-        ValueError: fewer rows for a preference than the objective's losses need.
-    """
-    rows = config.batch_size // config.preferences_per_step
-    if rows < objective.fewest_rows:
-        raise ValueError(
-            f"batch_size is {config.batch_size} and preferences_per_step {config.preferences_per_step}, which is "
-            f"{rows} rows for a preference, but {type(objective).__name__} needs {objective.fewest_rows}: give larger "
-            "batches or fewer preferences per step."
-        )
 
 
 def check_frozen_base(model: nn.Module) -> None:

@@ -39,7 +39,6 @@ class ProcessState:
 
         Raises:
             ValueError: half precision on a device that has none.
-            NotImplementedError: checkpoints of a run on several processes.
         """
         precision = config.mixed_precision or "no"
         # accelerate launch writes "no" where nothing was asked for.
@@ -62,11 +61,6 @@ class ProcessState:
             accelerator.state.__dict__ = dict(AcceleratorState._shared_state)
         if precision == "fp16" and accelerator.device.type == "cpu":
             raise ValueError("mixed_precision is 'fp16', which needs a GPU: on the CPU choose 'bf16' or None.")
-        if config.checkpoint_every is not None and accelerator.num_processes > 1:
-            raise NotImplementedError(
-                f"checkpoint_every is {config.checkpoint_every}, but checkpoints of a run on several processes are not "
-                "supported yet: leave it out, or run one process."
-            )
         return accelerator
 
     @contextmanager

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import recursively_apply, send_to_device
 from torch import nn
 from torch.optim import Optimizer
 
+from mopref._agreement import ElsewhereError, ended_together, gathered_objects, is_first_process
 from mopref._atomic_writes import replace_folder, settle_folder
+from mopref._sharded import whole_tensor
 from mopref._warning import warn
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Metric, Objective, Update
@@ -24,6 +26,7 @@ from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.manifest import fault_of, none_is_whole, read_manifest
+from mopref.training.process_shares import begin_anew, share_of, tell_other_processes, whole_state
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import check_identity
 from mopref.training.run_state import (
@@ -69,7 +72,8 @@ class Resumable:
         """Write everything that a resume needs, without pickle.
 
         When this returns, the checkpoint is on the disk. An interrupted write leaves what was there before. Of the
-        model, the trainable parameters and the buffers; frozen parameters are the base model's own.
+        model, the trainable parameters and the buffers; frozen parameters are the base model's own. Of several
+        processes, each of which has to call it, the first one writes.
 
         Raises:
             FileExistsError: the folder holds something other than a checkpoint, which would be lost.
@@ -81,11 +85,17 @@ class Resumable:
             "attempt": self._checkpoints.attempt,
             "settings": self._settings(),
             "identity": self._identity,
+            "processes": self.accelerator.num_processes,
         }
         with self._whole_checkpoint_told(f"step {self.step} could not be saved as {folder}"):
-            check_saveable(self.config, self.accelerator.num_processes, folder)
-            with replace_folder(folder) as unfinished:
-                save_state(self._state(), unfinished, self._record_types, about)
+            with ended_together():
+                check_saveable(self.config, folder)
+                own = self._state()
+            state = whole_state(own)
+            with ended_together():
+                if is_first_process():
+                    with replace_folder(folder) as unfinished:
+                        save_state(state, unfinished, self._record_types, about)
 
     @contextmanager
     def _whole_checkpoint_told(self, failure: str) -> Iterator[None]:
@@ -107,7 +117,8 @@ class Resumable:
         """Write the checkpoint of this step into output_dir, and remove those that are too many then."""
         folder = self._checkpoints.folder_of(self.step)
         self.save_checkpoint(folder)
-        with self._whole_checkpoint_told(f"step {self.step} is saved, but older checkpoints could not be removed"):
+        failure = f"step {self.step} is saved, but older checkpoints could not be removed"
+        with self._whole_checkpoint_told(failure), ended_together():
             self._checkpoints.wrote(self.step, self._protected_steps())
         return folder
 
@@ -123,7 +134,8 @@ class Resumable:
     def _settings(self) -> dict[str, Any]:
         """What must be the same for a resumed run to be the same run."""
         rows = None if self.train_data is None else len(self.train_data)
-        return {**fixed_settings(self.config), "objectives": list(self.objective.names), "rows": rows}
+        own = {"objectives": list(self.objective.names), "rows": rows, "preferences_drawn_for": "a step"}
+        return {**fixed_settings(self.config), **own}
 
     def _state(self) -> dict[str, Any]:
         """What changes while the trainer works."""
@@ -161,33 +173,43 @@ class Resumable:
             )
         if source != "latest":
             folder = Path(source)
-            settle_folder(folder)
-            self._load_checkpoint(folder, self._own_manifest(folder))
-            self._checkpoints.went_on(folder, self.step, went_back=True)
+            with ended_together():
+                if is_first_process():
+                    settle_folder(folder)
+            with ended_together():
+                manifest = self._own_manifest(folder)
+            self._load_checkpoint(folder, manifest)
+            with ended_together():
+                self._checkpoints.went_on(folder, self.step, went_back=True)
             return True
-        candidates = self._checkpoints.candidates()
+        with ended_together():
+            candidates = self._checkpoints.candidates() if is_first_process() else []
+        # A damaged one is told once.
+        candidates = gathered_objects(candidates)[0]
         for folder in candidates:
-            manifest = self._own_manifest(folder)
+            with ended_together():
+                manifest = self._own_manifest(folder)
             try:
                 self._load_checkpoint(folder, manifest)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, ElsewhereError) as error:
                 if folder == candidates[-1]:
                     raise none_is_whole(error, folder.parent) from error
                 warn(f"passed over a checkpoint: {fault_of(error)}")
             else:
-                # Where a damaged one was passed over, it must not count as later than those to come.
-                self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])
+                with ended_together():
+                    # Where a damaged one was passed over, it must not count as later than those to come.
+                    self._checkpoints.went_on(folder, self.step, went_back=folder != candidates[0])
+                    # A kill may have come between a save and this.
+                    self._checkpoints.prune({self.step, *self._protected_steps()})
                 if folder != candidates[0]:
                     warn(f"went on from {folder}, the newest checkpoint that is whole (step {self.step}).")
-                # A kill may have come between a save and this.
-                self._checkpoints.prune({self.step, *self._protected_steps()})
                 return True
         return False
 
     def _own_manifest(self, folder: Path) -> dict[str, Any]:
         """The manifest of a checkpoint of this run; of another one nothing else is read."""
         manifest = read_manifest(folder)
-        check_run(manifest, self._settings(), self._identity, self.config, self.accelerator.num_processes, folder)
+        check_run(manifest, self._settings(), self._identity, self.config, folder)
         return manifest
 
     def _is_own(self, manifest: Mapping[str, Any]) -> bool:
@@ -200,10 +222,17 @@ class Resumable:
         return True
 
     def _load_checkpoint(self, folder: Path, manifest: dict[str, Any]) -> None:
-        state = load_state(folder, self._record_types)
-        check_checkpoint(state, manifest, self.config, self.unwrapped_model, self.optimizer, folder)
-        with undone_on_error(self._load_state, self._state(), folder):
+        processes = self.accelerator.num_processes
+        with ended_together():
+            state = share_of(load_state(folder, self._record_types), self.accelerator.process_index, processes, folder)
+            check_checkpoint(state, manifest, self.config, self.unwrapped_model, self.optimizer, folder)
+        with (
+            undone_on_error(self._load_state, recursively_apply(whole_tensor, self._state()), folder),
+            ended_together(),
+        ):
             self._load_state(state, folder)
+        if tell_other_processes(manifest, processes, folder):
+            begin_anew(self.config.seed, self.step, self.accelerator.process_index)
         self._checkpoints.attempt = manifest["attempt"]
 
     def _load_state(self, state: dict[str, Any], folder: str | Path) -> None:

@@ -76,19 +76,15 @@ def fixed_settings(config: TrainerConfig) -> dict[str, Any]:
     return settings
 
 
-def check_saveable(config: TrainerConfig, num_processes: int, folder: str | Path) -> None:
+def check_saveable(config: TrainerConfig, folder: str | Path) -> None:
     """Refuse to write a checkpoint over something else, or one that could not be resumed.
 
     Raises:
         FileExistsError: the folder holds something other than a checkpoint, which would be lost.
-        NotImplementedError: a run on several processes.
         ValueError: an optimiser whose state a checkpoint does not keep, or what no path can be.
         TypeError: no path.
     """
     check_replaceable(checked_path(folder, "folder"))
-    if num_processes > 1:
-        # Generators differ between processes, and each would need its own file.
-        raise NotImplementedError("checkpoints of a run on several processes are not supported yet.")
     if OPTIMIZERS[config.optimizer].is_paged:
         raise ValueError(
             f"optimizer is {config.optimizer!r}: a run resumed from a checkpoint would hold all its averages on the "
@@ -101,7 +97,6 @@ def check_run(
     settings: Mapping[str, Any],
     identity: Mapping[str, str],
     config: TrainerConfig,
-    num_processes: int,
     folder: str | Path,
 ) -> None:
     """Refuse a checkpoint of another run, by its manifest alone.
@@ -111,19 +106,12 @@ def check_run(
         settings: of the resumed run, with :func:`fixed_settings`.
         identity: of the resumed run, as ``run_identity`` makes it.
         config: of the resumed run.
-        num_processes: that the resumed run has.
         folder: the checkpoint, for the message.
 
     Raises:
-        NotImplementedError: a run on several processes.
         FileExistsError: something else where a later checkpoint will go.
         ValueError: the first thing that differs.
     """
-    if num_processes > 1:
-        raise NotImplementedError(
-            f"{folder} was written by one process, and here are {num_processes}, which would draw the same preferences "
-            "and rows from it: resume on one process."
-        )
     if OPTIMIZERS[config.optimizer].is_paged:
         raise ValueError(
             f"{folder} cannot be resumed by the optimizer {config.optimizer!r}, which would hold all its averages on "
@@ -185,6 +173,9 @@ def check_settings(own: Mapping[str, Any], checkpoint: Mapping[str, Any], folder
     """
     # A setting that its version did not have yet: the default does what was done then.
     checkpoint = {**fixed_settings(TrainerConfig()), **checkpoint}
+    is_one_forward = checkpoint["gradient_accumulation_steps"] == 1
+    drawn_for = own.get("preferences_drawn_for") if is_one_forward else "each forward"
+    checkpoint = {"preferences_drawn_for": drawn_for, **checkpoint}
     for name, value in own.items():
         if checkpoint.get(name) != value:
             raise ValueError(

@@ -9,7 +9,7 @@ from mopref._arrays import refuse_tensor_without_numbers
 from mopref._warning import warn
 from mopref.objective import Objective
 
-__all__ = ["check_gradients", "check_losses", "check_scalarized", "check_total"]
+__all__ = ["check_gradients", "check_losses", "check_scalarized", "check_total", "check_weights"]
 
 # How many names of adapters a message shows.
 _SHOWN = 4
@@ -34,6 +34,27 @@ def check_losses(losses: Tensor, preferences: Tensor, objective: Objective) -> N
             f"{type(objective).__name__}.losses returned shape {tuple(losses.shape)}, not {expected}: one row for each "
             "preference, one column for each objective."
         )
+
+
+def check_weights(weights: Tensor | None, losses: Tensor, objective: Objective) -> None:
+    """Refuse what is no weight of each of the losses ``(G, m)``.
+
+    Raises:
+        TypeError: no tensor.
+        ValueError: another shape, or weights that are negative or not finite.
+    """
+    if weights is None:
+        return
+    whose = f"{type(objective).__name__}.training_losses"
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"{whose} returned weights of type {type(weights).__name__}: they must be a tensor, or None.")
+    if weights.shape != losses.shape:
+        raise ValueError(
+            f"{whose} returned weights of shape {tuple(weights.shape)} for losses of {tuple(losses.shape)}: one for "
+            "each loss."
+        )
+    if not (weights.isfinite() & (weights >= 0)).all():
+        raise ValueError(f"{whose} returned weights that are negative or not finite: give numbers of labelled rows.")
 
 
 def check_scalarized(scalarized: Tensor, losses: Tensor, scalarizer: Any) -> None:

@@ -318,7 +318,7 @@ def _cause(
         update = forward.update
         try:
             with kept_random_state(), autocast():
-                losses, auxiliary, _ = Losses(*objective.training_losses(model, update.batch, update.preferences))
+                losses, auxiliary, *_ = Losses(*objective.training_losses(model, update.batch, update.preferences))
             faults = _faulty_losses(losses, parameters)
             if faults.any():
                 return _first_fault(faults, update, objective)

@@ -1,6 +1,7 @@
 """StepGuard: all that is looked at between a forward and the optimiser's step, in the order that a step has it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -8,13 +9,26 @@ from torch import Tensor, nn
 
 from mopref.gradients.gramian import gramians
 from mopref.gradients.weighting import GradientWeighting
-from mopref.objective import Objective, Update
+from mopref.objective import Losses, Objective, Update
+from mopref.preference_groups import refuse_empty_groups
 from mopref.scalarizer import Scalarizer
 from mopref.training.gradient_norm import SkippedSteps, clip_gradients
-from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total
+from mopref.training.sharding import average_gradients, has_sharded_base
+from mopref.training.step_checks import check_gradients, check_losses, check_scalarized, check_total, check_weights
 from mopref.training.step_faults import Forward, check_finite_gramians, check_finite_losses, check_finite_step
 
-__all__ = ["StepGuard"]
+__all__ = ["StepGuard", "of_all_processes"]
+
+# Larger buffers are a quantised base's weights, which no forward changes.
+_LARGEST_STATISTIC = 2**20
+
+
+def of_all_processes(accelerator: Accelerator, own: Tensor) -> Tensor:
+    """A tensor of every process, of the same shape on each: ``(P, …)``."""
+    if accelerator.num_processes == 1:
+        return own.unsqueeze(0)
+    everyone: Tensor = accelerator.gather(own.unsqueeze(0).contiguous())
+    return everyone
 
 
 class StepGuard:
@@ -25,6 +39,9 @@ class StepGuard:
         objective: what is minimised.
         scalarizer: makes one loss of the m.
         accelerator: the run's.
+
+    Attributes:
+        is_sharded: whether the base is shared out among processes, and gradients are averaged here.
     """
 
     def __init__(
@@ -36,18 +53,26 @@ class StepGuard:
     ) -> None:
         self._model, self._objective, self._scalarizer = model, objective, scalarizer
         self._accelerator, self._skipped, self._adapters_checked = accelerator, SkippedSteps(), False
+        self.is_sharded = accelerator.num_processes > 1 and has_sharded_base(model)
 
-    def gathered(self, losses: Tensor, update: Update, step: int) -> Tensor:
-        """The losses ``(G, m)`` of every process, ``(N, m)``, without a gradient.
+    def gathered(self, losses: Losses, update: Update, step: int) -> tuple[Tensor, Tensor]:
+        """The losses ``(G, m)`` of every process, and their preferences: ``(N, m)`` each, without a gradient.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape, or a group without any row labelled on some objective.
             FloatingPointError: a loss that is not finite, on whatever process, so that all stop together.
         """
-        check_losses(losses, update.preferences, self._objective)
-        gathered: Tensor = self._accelerator.gather(losses.detach())
-        check_finite_losses(losses, gathered, update, self._objective, step)
-        return gathered
+        values, preferences = losses.values, update.preferences
+        check_losses(values, preferences, self._objective)
+        if losses.weights is not None:
+            check_weights(losses.weights, values, self._objective)
+            refuse_empty_groups(losses.weights, self._objective.names)
+        everyone = values.detach()
+        if self._accelerator.num_processes > 1:
+            pair = of_all_processes(self._accelerator, torch.stack([everyone, preferences.to(everyone)]))
+            everyone, preferences = pair.transpose(0, 1).flatten(1, 2)
+        check_finite_losses(values, everyone, update, self._objective, step)
+        return everyone, preferences
 
     def scalarized(self, losses: Tensor, update: Update, step: int) -> Tensor:
         """One loss for each preference, ``(G, m)`` to ``(G,)``.
@@ -70,9 +95,27 @@ class StepGuard:
         Raises:
             ValueError: not one number, or one without a gradient.
         """
-        total = scalarized.mean() if auxiliary is None else scalarized.mean() + auxiliary
+        return self.checked_total(scalarized.mean() if auxiliary is None else scalarized.mean() + auxiliary)
+
+    def checked_total(self, total: Tensor) -> Tensor:
+        """The number itself; raises as :meth:`total`."""
         check_total(total, self._objective)
         return total
+
+    @contextmanager
+    def kept_statistics(self) -> Iterator[None]:
+        """Put the model's running statistics and counters back after this block."""
+        small = [buffer for buffer in self._model.buffers() if buffer.numel() <= _LARGEST_STATISTIC]
+        before = [buffer.clone() for buffer in small]
+        try:
+            yield
+        finally:
+            for buffer, value in zip(small, before, strict=True):
+                buffer.copy_(value)
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What gradients are of."""
+        return [parameter for parameter in self._model.parameters() if parameter.requires_grad]
 
     def clip_gradients(self, forwards: Sequence[Forward], limit: float | None, step: int) -> Tensor:
         """Scale the step's gradients down to a norm, and return the one that they had.
@@ -89,6 +132,8 @@ class StepGuard:
             parts = {"accelerator": self._accelerator, "model": self._model, "objective": self._objective}
             return check_finite_step(norm, forwards, scalarizer=self._scalarizer, step=step, **parts)
 
+        if self.is_sharded:
+            average_gradients(self.trained_parameters())
         if not self._adapters_checked:
             self._adapters_checked = check_gradients(getattr(self._model, "adapters", {}))
         return clip_gradients(self._accelerator, self._model.parameters(), limit, is_finite)

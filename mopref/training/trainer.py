@@ -1,7 +1,7 @@
 """ParetoTrainer: one loop, on accelerate, for toy problems and language models alike."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import send_to_device, set_seed
 from torch import Tensor, nn
 
+from mopref._agreement import ended_together
 from mopref._precision import at_least_float32
 from mopref._progress import progress_bar
 from mopref._tables import rows_at
@@ -27,6 +28,7 @@ from mopref.training.checkpoint import plain_state
 from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
+from mopref.training.joint_step import JointStep, needs_joint_step
 from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
@@ -36,6 +38,8 @@ from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
 from mopref.training.run_warnings import RunWarnings
+from mopref.training.sharding import check_sharding, prepared, shard_as_asked
+from mopref.training.shares import Draws, make_batches, step_layout
 from mopref.training.step_faults import Forward, taken_back_on_error, told_where
 from mopref.training.step_guard import StepGuard
 from mopref.training.stop_signals import StopSignals
@@ -95,15 +99,17 @@ class ParetoTrainer(Resumable):
         labelled = labelled_rows(model, objective, train_data, config.mixed_precision)
         self._process = ProcessState()
         self.accelerator = self._process.make_accelerator(config)
-        # Each process draws its own preferences and rows.
-        process = self.accelerator.process_index
-        self.sampler.seed([config.seed, process])
+        processes = (self.accelerator.num_processes, self.accelerator.process_index)
+        self._layout = layout = step_layout(config, objective, labelled is not None, *processes)
+        # The same on every process: each draws what all of them work on, and takes its share.
+        self.sampler.seed([config.seed, 0])
         self._batches: GroupBatchSampler | None = None
         if labelled is not None:
-            self._batches = GroupBatchSampler(
-                labelled, config.batch_size, config.preferences_per_step, seed=[config.seed, process, 1]
-            )
+            self._batches = make_batches(layout, labelled, seed=[config.seed, 0, 1])
+        self._draws = Draws(layout, self.sampler, self._batches)
         objective.prepare_model(model)
+        shard_as_asked(model, self.accelerator)
+        check_sharding(model, objective, config.mixed_precision)
         if not (parameters := [parameter for parameter in model.parameters() if parameter.requires_grad]):
             raise ValueError(f"{type(model).__name__} has no parameter that requires a gradient: nothing to train.")
         self._convention = getattr(self.scalarizer, "convention", "importance")
@@ -116,7 +122,7 @@ class ParetoTrainer(Resumable):
         rates = (config.learning_rate, config.weight_decay)
         optimizer = make_optimizer(config.optimizer, parameters, self.accelerator.device, *rates)
         with self._process.in_force(), unprepared(model):
-            self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+            self.model, self.optimizer = prepared(self.accelerator, model, optimizer)
             # What accelerate put into the model itself; it is there while the trainer works.
             self._forward = vars(self.unwrapped_model).get("forward")
         self.step, self.should_stop = 0, False
@@ -124,7 +130,11 @@ class ParetoTrainer(Resumable):
         self._log = IntervalLog()
         # For each forward of a step, the updates from its last draw that wait for the steps to come.
         self._pending_updates: list[list[Update]] = [[] for _ in range(config.gradient_accumulation_steps)]
-        self._guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
+        self._guard = guard = StepGuard(model, objective, self.scalarizer, self.accelerator)
+        self._joint: JointStep | None = None
+        if needs_joint_step(layout, self.scalarizer) and isinstance(self.scalarizer, Scalarizer):
+            own = (objective, self.scalarizer, self.sampler, guard, self.accelerator, labelled)
+            self._joint = JointStep(layout, *own)
         self._warnings = RunWarnings(model, objective, config.steps, partial(own_autocast, self.accelerator))
         self._checkpoints = Checkpoints(config, self._is_own)
 
@@ -169,7 +179,8 @@ class ParetoTrainer(Resumable):
         """
         with self._at_work(), self._checkpoints.only_writer(resume_from):
             if not (resume_from is not None and self._resume(resume_from)) and self.step == 0:
-                self._checkpoints.begin()
+                with ended_together():
+                    self._checkpoints.begin()
                 set_seed(self.config.seed, device_specific=True)
             start_trackers(self.accelerator, self.config)
             self._call("on_train_begin")
@@ -228,20 +239,15 @@ class ParetoTrainer(Resumable):
             return self._descend_once()
         except BaseException:
             self._log.metrics, self._pending_updates = metrics, pending
+            self._draws.forget()
             raise
         finally:
             self.optimizer.zero_grad()
 
     def _descend_once(self) -> Tensor:
-        config, accelerator = self.config, self.accelerator
-        forwards: list[Forward] = []
+        config = self.config
         with taken_back_on_error((self.sampler, self.scalarizer), self._batches):
-            for forward in range(config.gradient_accumulation_steps):
-                update = self._next_update(forward)
-                last = forward == config.gradient_accumulation_steps - 1
-                # Gradients are exchanged between processes once a step, not once a forward.
-                with nullcontext() if last else accelerator.no_sync(self.model):
-                    forwards.append(self._descend(update))
+            forwards = self._descend_apart() if self._joint is None else self._descend_jointly(self._joint)
             norm = self._guard.clip_gradients(forwards, config.max_grad_norm, self.step)
         rate = config.learning_rate * config.lr_factor(self.step)
         for group in self.optimizer.param_groups:
@@ -251,12 +257,47 @@ class ParetoTrainer(Resumable):
         self._warnings.look_for_collapse(forwards[-1].update, self.step + 1, self.history)
         return numbers
 
+    def _descend_apart(self) -> list[Forward]:
+        """Add to the gradients where every forward's losses are complete, and need no other's to be scalarized."""
+        forwards: list[Forward] = []
+        for forward in range(self.config.gradient_accumulation_steps):
+            with self._exchanged_with(forward):
+                forwards.append(self._descend(self._next_update(forward)))
+        return forwards
+
+    def _exchanged_with(self, forward: int) -> AbstractContextManager[Any]:
+        """Gradients are exchanged between processes once a step, with its last forward."""
+        is_last = forward == self.config.gradient_accumulation_steps - 1
+        # Those beside a base that is shared out are exchanged by the guard.
+        return nullcontext() if is_last or self._guard.is_sharded else self.accelerator.no_sync(self.model)
+
+    def _descend_jointly(self, joint: JointStep) -> list[Forward]:
+        """Add to the gradients where the losses of several forwards or processes are scalarized together."""
+        updates = [self._next_update(forward) for forward in range(self.config.gradient_accumulation_steps)]
+
+        def losses_of(forward: int, is_first: bool) -> Losses:
+            with self._exchanged_with(forward):
+                losses = self._losses(updates[forward])
+            if is_first:
+                self._log.add(losses.metrics)
+            return losses
+
+        def backward(forward: int, total: Tensor) -> None:
+            with self._exchanged_with(forward):
+                self.accelerator.backward(total)
+
+        return joint.descend(updates, losses_of, backward, self.step)
+
+    def _losses(self, update: Update) -> Losses:
+        with own_autocast(self.accelerator), told_where(self.step, update.preferences, update.rows):
+            return Losses(*self.objective.training_losses(self.model, update.batch, update.preferences))
+
     def _next_update(self, forward: int) -> Update:
         """The next update of this forward; where none waits, those of a new draw of rows and preferences."""
         pending = self._pending_updates[forward]
         if not pending:
-            preferences = self.sampler.sample(self.config.preferences_per_step).to(self.accelerator.device)
-            rows, batch = self._next_batch()
+            drawn, rows = self._draws.next(forward)
+            preferences, batch = drawn.to(self.accelerator.device), self._batch_of(rows)
             with own_autocast(self.accelerator), told_where(self.step, preferences, rows):
                 updates = self.objective.updates(self.model, batch, preferences)
             pending.extend(update._replace(rows=rows) for update in updates)
@@ -268,26 +309,23 @@ class ParetoTrainer(Resumable):
 
     def _descend(self, update: Update) -> Forward:
         """Add one forward's share to the gradients; what it came to."""
-        accelerator, preferences = self.accelerator, update.preferences
-        with own_autocast(accelerator), told_where(self.step, preferences, update.rows):
-            losses, auxiliary, metrics = Losses(*self.objective.training_losses(self.model, update.batch, preferences))
-        self._log.add(metrics)
-        # Points are tracked from the losses of all processes, and before they are measured from: z ≤ f holds.
-        self.scalarizer.observe(self._guard.gathered(losses, update, self.step))
-        scalarized = self._guard.scalarized(at_least_float32(losses), update, self.step)
-        total = self._guard.total(scalarized, auxiliary)
-        accelerator.backward(total / self.config.gradient_accumulation_steps)
+        losses = self._losses(update)
+        self._log.add(losses.metrics)
+        values, preferences = self._guard.gathered(losses, update, self.step)
+        # Points are tracked before they are measured from: z ≤ f holds.
+        self.scalarizer.observe(values)
+        scalarized = self._guard.scalarized(at_least_float32(losses.values), update, self.step)
+        total = self._guard.total(scalarized, losses.auxiliary)
+        self.accelerator.backward(total / self.config.gradient_accumulation_steps)
         scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
-        self.sampler.observe(preferences, losses.detach(), scalarizer)
-        return Forward.of(update, losses, scalarized, auxiliary)
+        self.sampler.observe(preferences, values, scalarizer)
+        return Forward.of(update, losses.values, scalarized, losses.auxiliary)
 
-    def _next_batch(self) -> tuple[tuple[int, ...], Any]:
-        """The numbers of the next rows, and the batch that they make; none where there is no data."""
-        if self._batches is None or self.train_data is None:
-            return (), None
-        rows = tuple(next(self._batches))
-        batch = self.objective.collate(rows_at(self.train_data, rows))
-        return rows, send_to_device(batch, self.accelerator.device)
+    def _batch_of(self, rows: tuple[int, ...]) -> Any:
+        """The batch that these rows make; none where there is no data."""
+        if self.train_data is None or not rows:
+            return None
+        return send_to_device(self.objective.collate(rows_at(self.train_data, rows)), self.accelerator.device)
 
     def _log_entry(self) -> None:
         entry = self._log.entry(self.accelerator, self.objective.names)

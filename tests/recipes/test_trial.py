@@ -2,6 +2,7 @@ import pytest
 
 from mopref.recipes import RecipeError, trial
 from mopref.recipes.trial import try_out
+from mopref.training import memory
 
 
 def test_a_dry_run_says_what_the_run_takes_and_writes_nothing(load, tmp_path):
@@ -63,7 +64,7 @@ def test_memory_is_that_of_weights_gradients_and_the_optimizers_state(load, monk
         seen.append(parameter.numel())
         return 2**30 if name == "adamw-fused" else 0
 
-    monkeypatch.setattr(trial, "state_bytes", one_gibibyte)
+    monkeypatch.setattr(memory, "state_bytes", one_gibibyte)
     report = try_out(recipe)
     assert f"parameters  {sum(seen):,} trained" in report
-    assert f"memory      about {len(seen)}.00 GiB for weights and optimiser" in report
+    assert f"memory      about {len(seen)}.00 GiB a process (base 0.00, adapters with gradients and optimiser" in report

@@ -89,13 +89,18 @@ def two_processes(script, folder, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", [SCRIPT, RLHF_SCRIPT], ids=["zdt2", "rlhf"])
-def test_two_processes_train_one_model(source, tmp_path):
+@pytest.mark.parametrize(
+    ("source", "same_draw"),
+    [(SCRIPT, True), (RLHF_SCRIPT, False), (RLHF_SCRIPT.replace("step=2", "step=1"), True)],
+    ids=["zdt2", "rlhf", "rlhf, one preference"],
+)
+def test_two_processes_train_one_model(source, same_draw, tmp_path):
+    """All draw the same preferences; where these suffice, each process works on its own ones."""
     script = tmp_path / "train.py"
     script.write_text(source)
     first, second = two_processes(script, tmp_path)
     assert first["processes"] == second["processes"] == 2
-    assert first["drawn"] != second["drawn"], "each process draws its own preferences"
+    assert (first["drawn"] == second["drawn"]) == same_draw
     assert first["same"] == second["same"]
 
 
@@ -209,4 +214,4 @@ Path(sys.argv[1], f"process-{trainer.accelerator.process_index}.json").write_tex
         assert first["message"].endswith("(At step 2; nothing was updated.)")
     else:
         assert second["message"].startswith("RewardError: reward 'long'")
-        assert first["message"].startswith("RuntimeError: on another process, number 1: RewardError: reward 'long'")
+        assert first["message"].startswith("ElsewhereError: on another process, number 1: RewardError: reward 'long'")

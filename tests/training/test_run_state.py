@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mopref import TrainerConfig
-from mopref.training.run_state import check_settings, load_trained_state, tell_other_rate, trained_state
+from mopref.training.run_state import check_settings, fixed_settings, load_trained_state, tell_other_rate, trained_state
 
 
 def make_model(width: int = 3) -> nn.Module:
@@ -102,3 +102,13 @@ def test_the_state_of_another_model_is_refused_and_nothing_is_copied(change, mes
         load_trained_state(model, stored, "folder")
     for name, value in trained_state(model).items():
         assert torch.equal(value, before[name])
+
+
+def test_accumulated_gradients_of_before_are_another_run():
+    """Each forward drew preferences of its own; with one forward a step that was the same."""
+    own = {**fixed_settings(TrainerConfig(gradient_accumulation_steps=2)), "preferences_drawn_for": "a step"}
+    older = {name: value for name, value in own.items() if name != "preferences_drawn_for"}
+    with pytest.raises(ValueError, match="trained with preferences_drawn_for = each forward, not a step"):
+        check_settings(own, older, "folder")
+    one = {"gradient_accumulation_steps": 1}
+    check_settings({**own, **one}, {**older, **one}, "folder")

@@ -6,7 +6,7 @@ from _faulty_runs import Faulty, faulty_trainer
 from accelerate import Accelerator
 
 from mopref.gradients import MGDA
-from mopref.objective import Update
+from mopref.objective import Losses, Update
 from mopref.objectives import ZDT1
 from mopref.scalarizers import Linear
 from mopref.training import step_faults
@@ -30,8 +30,9 @@ def guard_of(model, scalarizer=None) -> StepGuard:
 
 def test_a_step_by_hand(model):
     guard, losses = guard_of(model), model(PREFERENCES)
-    gathered = guard.gathered(losses, UPDATE, 0)
+    gathered, preferences = guard.gathered(Losses(losses), UPDATE, 0)
     assert torch.equal(gathered, losses)
+    assert torch.equal(preferences, PREFERENCES)
     assert not gathered.requires_grad
     scalarized = guard.scalarized(losses, UPDATE, 0)
     torch.testing.assert_close(scalarized, (losses * PREFERENCES).sum(dim=1))
@@ -57,7 +58,7 @@ def test_a_gradient_weighting_gives_the_sum_of_its_weighted_losses(model):
 def test_shapes_are_refused(model):
     guard = guard_of(model)
     with pytest.raises(ValueError, match=r"ZDT1\.losses returned shape"):
-        guard.gathered(torch.ones(2), UPDATE, 0)
+        guard.gathered(Losses(torch.ones(2)), UPDATE, 0)
     with pytest.raises(ValueError, match="they must make one number"):
         guard.total(torch.ones(2), torch.ones(2))
 

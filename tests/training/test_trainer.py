@@ -185,14 +185,13 @@ def test_gradients_are_clipped():
 def test_gradient_accumulation_equals_one_larger_step(scalarizer):
     """Two forwards of two preferences = one forward of the same four.
 
-    It must hold because groups are complete before they are scalarized. It does not with a tracked ideal point (it
-    moves between the two forwards), nor with dropout (other random numbers).
+    It does not with dropout (other random numbers). Preferences that several forwards share: test_joint_step.py.
     """
     preferences = [[0.1, 0.9], [0.4, 0.6], [0.8, 0.2], [1.0, 0.0]]
     models = [Toy(), Toy()]
     settings = [
         {"preferences_per_step": 4, "batch_size": 4},
-        {"preferences_per_step": 2, "batch_size": 2, "gradient_accumulation_steps": 2},
+        {"preferences_per_step": 4, "batch_size": 2, "gradient_accumulation_steps": 2},
     ]
     histories = [
         trainer_of(

@@ -133,12 +133,6 @@ def test_preferences_that_are_given_cannot_be_spread():
         trainer_of(QUADRATIC, Linear()).front([[0.5, 0.5]], spread="front")
 
 
-def test_checkpoints_on_several_processes_are_refused_when_the_trainer_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
-    with pytest.raises(NotImplementedError, match=r"checkpoint_every is 5, but .* several processes"):
-        trainer_of(QUADRATIC, Linear(), checkpoint_every=5, output_dir=tmp_path)
-
-
 THREE = Quadratic([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
 

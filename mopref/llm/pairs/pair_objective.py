@@ -193,8 +193,8 @@ class PairObjective(RowObjective):
             # Losses that were defined anew are what is descended on.
             return super().training_losses(model, batch, preferences)
         scores = self.scores(model, batch, spread_evenly(preferences, self.num_rows(batch)))
-        values = self.group_means(self._row_losses(scores, batch), len(preferences))
-        return Losses(values, metrics=pair_metrics(self.names, self.implicit_rewards(scores), batch.labels))
+        metrics = pair_metrics(self.names, self.implicit_rewards(scores), batch.labels)
+        return self.group_losses(self._row_losses(scores, batch), len(preferences), metrics)
 
     def all_scores(
         self, model: nn.Module, data: Sequence[Any], preferences: Any, batch_size: int, progress: bool = False

@@ -1,0 +1,78 @@
+"""What a training needs of each process's memory, from counted bytes, before it runs."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from mopref.training.optimizers import state_bytes
+from mopref.training.sharding import blocks_of
+
+__all__ = ["MemoryEstimate", "memory_estimate"]
+
+_GIB = 2**30
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes on each process; what they add up to is there at every step, activations come beside it.
+
+    Attributes:
+        base: the frozen weights; where they are shared out (FSDP), this process's part of them.
+        gathered: where they are shared out, what is whole at once: two blocks, of which the second is fetched while the
+            first one runs, and what lies in no block, such as embeddings. 0 otherwise.
+        trained: adapters, and what else is trained.
+        gradients: of these; twice where processes exchange them (DDP's buckets).
+        optimizer: its averages.
+    """
+
+    base: float
+    gathered: float
+    trained: float
+    gradients: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        """All of them, in bytes."""
+        return float(sum(self))
+
+    def __str__(self) -> str:
+        weights = f"base {self.base / _GIB:.2f}"
+        if self.gathered:
+            weights += f" + {self.gathered / _GIB:.2f} gathered"
+        adapters = f"adapters with gradients and optimiser {sum(self[2:]) / _GIB:.2f}"
+        return f"{self.total / _GIB:.2f} GiB a process ({weights}, {adapters}), beside activations"
+
+
+def memory_estimate(model: nn.Module, optimizer: str, processes: int = 1, is_sharded: bool = False) -> MemoryEstimate:
+    """Count the bytes of weights, gradients and averages on each process. Activations are not counted.
+
+    Those of a transformer with hidden size h are about 34 h bytes a token and block in half precision (Korthikanti et
+    al., arXiv 2205.05198, eq. 2, with an attention that keeps no scores), or 2 h where they are recomputed
+    (``gradient_checkpointing_enable``), and the logits of the tokens that count: 4 bytes a token and entry of the
+    vocabulary, several times over.
+
+    Args:
+        model: whose parameters are counted.
+        optimizer: a name in ``OPTIMIZERS``.
+        processes: of the run.
+        is_sharded: whether the base is shared out among them (FSDP), not whole on each (DDP).
+
+    Example:
+        >>> model = nn.Linear(1024, 1024)
+        >>> memory_estimate(model, "adamw").total == 4 * 4 * (1024 * 1024 + 1024)
+        True
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    own = float(sum(parameter.numel() * parameter.element_size() for parameter in trained))
+    averages = sum(state_bytes(optimizer, parameter) for parameter in trained)
+    whole, gathered = _frozen_bytes(model), 0.0
+    is_sharded = is_sharded and processes > 1
+    if is_sharded:
+        blocks = sorted(map(_frozen_bytes, blocks_of(getattr(model, "base_model", model))))
+        gathered = whole - sum(blocks) + sum(blocks[-2:])
+    copies = 2 if processes > 1 else 1
+    return MemoryEstimate(whole / processes if is_sharded else whole, gathered, own, copies * own, averages)
+
+
+def _frozen_bytes(module: nn.Module) -> float:
+    return float(sum(p.numel() * p.element_size() for p in module.parameters() if not p.requires_grad))
