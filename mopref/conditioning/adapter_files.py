@@ -14,14 +14,13 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 from torch import Tensor, nn
 
 from mopref._checked_files import file_digest, regular_file
-from mopref._sharded import written_once
+from mopref._sharded import whole_tensor, written_once
 from mopref._warning import warn
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
     CONFIG_FILE,
     FORMAT_VERSION,
-    PARTS,
     AdapterSettings,
     check_finite,
     check_tensors,
@@ -131,7 +130,11 @@ def save_adapter(
     """
     introduce_to_peft()
     kind, origin = kind_of(adapters, config, base_model), base_origin(base_model)
-    tensors = {f"{name}.{part}": stored(getattr(layer, part)) for name, layer in adapters.items() for part in PARTS}
+    tensors = {
+        f"{name}.{part}": stored(whole_tensor(value))
+        for name, layer in adapters.items()
+        for part, value in layer.parts.items()
+    }
     description = {
         # PEFT and transformers read these two, and refuse a type that they do not know.
         "peft_type": ADAPTER_TYPE,

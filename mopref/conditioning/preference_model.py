@@ -292,7 +292,7 @@ class PreferenceModel(ConditionedModel):
 
     def _form(self) -> SavedForm:
         """The same as a part of a ``DecisionModel``, which is saved with it."""
-        own = {f"{name}.{part}": getattr(layer, part) for name, layer in self.adapters.items() for part in PARTS}
+        own = {f"{name}.{part}": value for name, layer in self.adapters.items() for part, value in layer.parts.items()}
         sizes = {name: [layer.n_out, layer.n_in] for name, layer in self.adapters.items()}
         settings = asdict(self.adapter_config)
         return SavedForm("PreferenceModel", self.objectives, settings, sizes, own, self.base_model)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref._checked_files import is_readable_text
+from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
 from mopref.conditioning.preference_state import PreferenceState
@@ -135,7 +136,7 @@ class SVDLoRALayer(AdapterLayer):
         generator: the source of randomness of the initialisation, on the CPU.
 
     Attributes:
-        U: ``(n_out, k + p·m)``; V: ``(n_in, k + p·m)``; sigma: ``(k,)``; scale: the scalar s.
+        U: ``(n_out, k + p·m)``; V: ``(n_in, k + p·m)``; sigma: ``(k,)``; scale: s, ``(1,)``.
     """
 
     def __init__(
@@ -157,12 +158,18 @@ class SVDLoRALayer(AdapterLayer):
         self.U = nn.Parameter(out_directions.to(device, dtype))
         self.V = nn.Parameter(in_directions.to(device, dtype))
         self.sigma = nn.Parameter(torch.full((config.rank,), start, device=device, dtype=dtype))
-        self.scale = nn.Parameter(torch.tensor(start, device=device, dtype=dtype))
+        # In one dimension, since a number without any cannot be sharded.
+        self.scale = nn.Parameter(torch.full((1,), start, device=device, dtype=dtype))
 
     def gate(self, preferences: Tensor) -> Tensor:
         """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``."""
         members = self.scale * preferences.to(self.scale).repeat_interleave(self.config.preference_rank, dim=1)
         return torch.cat([self.sigma.expand(preferences.shape[0], -1), members], dim=1)
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """What is saved, by name: U, V, sigma, and scale as a number ``()``."""
+        return {"U": self.U, "V": self.V, "sigma": self.sigma, "scale": whole_tensor(self.scale).view(())}
 
     @property
     def changes_something(self) -> bool:

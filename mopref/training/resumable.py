@@ -26,6 +26,7 @@ from mopref.training.checkpoints import Checkpoints
 from mopref.training.config import TrainerConfig
 from mopref.training.interval_log import IntervalLog
 from mopref.training.manifest import fault_of, none_is_whole, read_manifest
+from mopref.training.older_shapes import with_todays_shapes
 from mopref.training.process_shares import begin_anew, share_of, tell_other_processes, whole_state
 from mopref.training.random_state import random_state, set_random_state
 from mopref.training.run_identity import check_identity
@@ -225,6 +226,7 @@ class Resumable:
         processes = self.accelerator.num_processes
         with ended_together():
             state = share_of(load_state(folder, self._record_types), self.accelerator.process_index, processes, folder)
+            state = with_todays_shapes(state, self.unwrapped_model, self.optimizer)
             check_checkpoint(state, manifest, self.config, self.unwrapped_model, self.optimizer, folder)
         with (
             undone_on_error(self._load_state, recursively_apply(whole_tensor, self._state()), folder),
