@@ -2,19 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
-from accelerate.utils import AutocastKwargs
+from accelerate.utils import AutocastKwargs, DistributedType
+from torch.optim import Optimizer
 
 from mopref._warning import warn
 from mopref.mixed_precision import autocast
 from mopref.training.config import TrainerConfig
 
-__all__ = ["ProcessState", "agreed_stop", "own_autocast", "start_trackers"]
+__all__ = ["ProcessState", "agreed_stop", "own_autocast", "plain_optimizer", "start_trackers"]
 
 # Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
 _SHARED: tuple[dict[str, Any], ...] = tuple(
@@ -87,7 +88,11 @@ def own_autocast(accelerator: Accelerator) -> AbstractContextManager[None]:
     Not ``Accelerator.autocast``: in older versions of accelerate an error within it leaves mixed precision on for the
     whole process, and without mixed precision an autocast around it stays in force.
     """
-    return autocast(accelerator.device, accelerator.mixed_precision)
+    device, precision = accelerator.device, accelerator.mixed_precision
+    # Entering one that changes nothing takes as long as a small network's forward.
+    if precision == "no" and not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return autocast(device, precision)
 
 
 def start_trackers(accelerator: Accelerator, config: TrainerConfig) -> None:
@@ -115,3 +120,13 @@ def _fill(contents: list[dict[str, Any]]) -> None:
     for shared, content in zip(_SHARED, contents, strict=True):
         shared.clear()
         shared.update(content)
+
+
+def plain_optimizer(accelerator: Accelerator, optimizer: Optimizer) -> Optimizer:
+    """The optimiser that accelerate wraps, where nothing but it is needed for a step; else the wrapped one.
+
+    At each step the wrapper looks whether a package is installed, which takes longer than the step of a small model.
+    """
+    needs_more = accelerator.scaler is not None or accelerator.distributed_type == DistributedType.XLA
+    inner = getattr(optimizer, "optimizer", None)
+    return inner if isinstance(inner, Optimizer) and not needs_more else optimizer

@@ -33,7 +33,7 @@ from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
-from mopref.training.process_state import ProcessState, agreed_stop, own_autocast, start_trackers
+from mopref.training.process_state import ProcessState, agreed_stop, own_autocast, plain_optimizer, start_trackers
 from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
@@ -125,6 +125,7 @@ class ParetoTrainer(Resumable):
             self.model, self.optimizer = prepared(self.accelerator, model, optimizer)
             # What accelerate put into the model itself; it is there while the trainer works.
             self._forward = vars(self.unwrapped_model).get("forward")
+        self._plain_optimizer = plain_optimizer(self.accelerator, self.optimizer)
         self.step, self.should_stop = 0, False
         self.history: list[dict[str, float]] = []
         self._log = IntervalLog()
@@ -234,7 +235,7 @@ class ParetoTrainer(Resumable):
         """One optimiser step; returns ``[scalarized loss, m losses, learning rate, gradient norm]``."""
         metrics, pending = self._log.metrics, [list(updates) for updates in self._pending_updates]
         # Whatever was left in them, by a user's own backward pass for example.
-        self.optimizer.zero_grad()
+        self._plain_optimizer.zero_grad()
         try:
             return self._descend_once()
         except BaseException:
@@ -242,7 +243,7 @@ class ParetoTrainer(Resumable):
             self._draws.forget()
             raise
         finally:
-            self.optimizer.zero_grad()
+            self._plain_optimizer.zero_grad()
 
     def _descend_once(self) -> Tensor:
         config = self.config
@@ -252,7 +253,7 @@ class ParetoTrainer(Resumable):
         rate = config.learning_rate * config.lr_factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.step()
+        self._plain_optimizer.step()
         numbers = self._guard.numbers(forwards, rate, norm)
         self._warnings.look_for_collapse(forwards[-1].update, self.step + 1, self.history)
         return numbers
