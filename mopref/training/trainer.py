@@ -125,7 +125,6 @@ class ParetoTrainer(Resumable):
             self.model, self.optimizer = prepared(self.accelerator, model, optimizer)
             # What accelerate put into the model itself; it is there while the trainer works.
             self._forward = vars(self.unwrapped_model).get("forward")
-        self._plain_optimizer = plain_optimizer(self.accelerator, self.optimizer)
         self.step, self.should_stop = 0, False
         self.history: list[dict[str, float]] = []
         self._log = IntervalLog()
@@ -235,7 +234,7 @@ class ParetoTrainer(Resumable):
         """One optimiser step; returns ``[scalarized loss, m losses, learning rate, gradient norm]``."""
         metrics, pending = self._log.metrics, [list(updates) for updates in self._pending_updates]
         # Whatever was left in them, by a user's own backward pass for example.
-        self._plain_optimizer.zero_grad()
+        plain_optimizer(self.accelerator, self.optimizer).zero_grad()
         try:
             return self._descend_once()
         except BaseException:
@@ -243,7 +242,7 @@ class ParetoTrainer(Resumable):
             self._draws.forget()
             raise
         finally:
-            self._plain_optimizer.zero_grad()
+            plain_optimizer(self.accelerator, self.optimizer).zero_grad()
 
     def _descend_once(self) -> Tensor:
         config = self.config
@@ -253,7 +252,7 @@ class ParetoTrainer(Resumable):
         rate = config.learning_rate * config.lr_factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self._plain_optimizer.step()
+        plain_optimizer(self.accelerator, self.optimizer).step()
         numbers = self._guard.numbers(forwards, rate, norm)
         self._warnings.look_for_collapse(forwards[-1].update, self.step + 1, self.history)
         return numbers

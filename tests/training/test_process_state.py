@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from mopref import TrainerConfig
-from mopref.training.process_state import ProcessState, own_autocast
+from mopref.training.process_state import ProcessState, own_autocast, plain_optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -150,3 +151,20 @@ assert alone[None] != alone["bf16"]
 def test_trainers_side_by_side_train_as_alone():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", SCRIPT], env=environment, check=True, timeout=120)
+
+
+def test_the_optimiser_is_stepped_by_itself_where_accelerate_has_nothing_to_add():
+    accelerator = Accelerator(cpu=True)
+    inner = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    wrapped = accelerator.prepare(inner)
+    assert plain_optimizer(accelerator, wrapped) is inner
+    assert plain_optimizer(accelerator, inner) is inner
+    accelerator.scaler = torch.amp.GradScaler("cpu")
+    assert plain_optimizer(accelerator, wrapped) is wrapped
+
+
+def test_without_mixed_precision_an_autocast_around_it_is_off_and_none_is_entered_in_vain():
+    accelerator = Accelerator(cpu=True)
+    assert isinstance(own_autocast(accelerator), nullcontext)
+    with torch.autocast("cpu", dtype=torch.bfloat16), own_autocast(accelerator):
+        assert not torch.is_autocast_enabled("cpu")
