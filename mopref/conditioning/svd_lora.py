@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -254,7 +254,7 @@ class SVDLoRALayer(AdapterLayer):
         """What was made for the token before, or is made now; kept where each row has one token, unlike a prompt's."""
         products = self.state.products.get((self, x.shape))
         if products is None and self.state.enabled and self._adds_in_place(x) and not _has_any_global_hook():
-            base = self.base_layer
+            base = cast(nn.Linear, self.base_layer)
             gate = self._gate_in_force(x).expand(*x.shape[:-1], -1).reshape(-1, self.V.shape[1])
             shape = (len(gate), self.n_in)
             products = _Products(shape, base.weight, base.bias, self.V, gate, self.U.T.contiguous())
