@@ -1,7 +1,6 @@
 """SVD-LoRA: a low-rank adapter with the preference among its singular values (Panacea, arXiv 2402.02030)."""
 
 import math
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -127,8 +126,6 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
 
 # From so many rows on a CPU is faster at Vᵀ xᵀ, whose result is wide, than at x V, whose result is narrow.
 _MANY_ROWS = 32
-# Where threads that wait sleep, waking one for an adapter's products with up to so many rows takes longer than they do.
-_ROWS_FOR_ONE_THREAD = 64 if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE" else 0
 
 
 class _Products(NamedTuple):
@@ -148,22 +145,10 @@ class _Products(NamedTuple):
         """What the layer makes of x, by the fewest operations."""
         rows = x.reshape(self.rows_shape)
         y = nn.functional.linear(rows, self.weight, self.bias)
-        threads = torch.get_num_threads()
-        alone = threads > 1 and self.rows_shape[0] <= _ROWS_FOR_ONE_THREAD and not x.is_cuda
-        if not alone:
-            self._add(rows, y)
-        else:
-            torch.set_num_threads(1)
-            try:
-                self._add(rows, y)
-            finally:
-                torch.set_num_threads(threads)
-        return y.view(*x.shape[:-1], -1)
-
-    def _add(self, rows: Tensor, y: Tensor) -> None:
         many = self.rows_shape[0] >= _MANY_ROWS
         coordinates = (self.in_directions.T @ rows.T).T if many else rows @ self.in_directions
         y.addmm_(coordinates * self.gate, self.out_directions)
+        return y.view(*x.shape[:-1], -1)
 
 
 class SVDLoRALayer(AdapterLayer):

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
-from mopref.conditioning import svd_lora
 from mopref.conditioning.preference_state import PreferenceRecord
 from mopref.conditioning.svd_lora import SVDLoRALayer
 
@@ -280,26 +279,3 @@ def test_a_cache_of_fixed_size_gives_the_same_tokens(model, prompts, preferences
     growing = model.generate(**prompts, preferences=preferences, **{**GREEDY, **options})
     fixed = model.generate(**prompts, preferences=preferences, cache_implementation="static", **{**GREEDY, **options})
     assert torch.equal(fixed, growing)
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_small_products_have_one_thread_where_threads_sleep(fails, model, prompts, preferences, monkeypatch):
-    expected, before, seen = by_forwards(model, prompts, preferences), torch.get_num_threads(), []
-    monkeypatch.setattr(svd_lora, "_ROWS_FOR_ONE_THREAD", 8)
-    add = svd_lora._Products._add
-
-    def noted(self, rows, y):
-        seen.append((len(rows), torch.get_num_threads()))
-        if fails and len(seen) > 20:
-            raise RuntimeError("no memory")
-        add(self, rows, y)
-
-    monkeypatch.setattr(svd_lora._Products, "_add", noted)
-    try:
-        torch.set_num_threads(2)
-        with pytest.raises(RuntimeError, match="no memory") if fails else contextlib.nullcontext():
-            assert torch.equal(model.generate(**prompts, preferences=preferences, **GREEDY), expected)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert {(3, 1), (12, 2)} == set(seen)
