@@ -74,6 +74,8 @@ class PreferenceState:
         self.generating = False
         # Gates that generation needs again for its next token, by layer and number of rows.
         self.gates: dict[tuple[nn.Module, int], Tensor] = {}
+        # What a layer multiplies its next token with, by layer and the shape of its input.
+        self.products: dict[tuple[nn.Module, torch.Size], Any] = {}
         self._record = PreferenceRecord()
         self._lock, self._of_thread = RLock(), local()
 
@@ -109,7 +111,11 @@ class PreferenceState:
     def set(self, record: PreferenceRecord) -> None:
         """Put another record in force, and drop the gates of the one before."""
         self._record = record
+        self._forget()
+
+    def _forget(self) -> None:
         self.gates.clear()
+        self.products.clear()
 
     @contextmanager
     def generation(self) -> Iterator[None]:
@@ -120,7 +126,7 @@ class PreferenceState:
         finally:
             self.generating = False
             # The parameters may change before the next one.
-            self.gates.clear()
+            self._forget()
 
     @contextmanager
     def in_force(self, record: PreferenceRecord) -> Iterator[None]:

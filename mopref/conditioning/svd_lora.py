@@ -4,10 +4,11 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from mopref._checked_files import is_readable_text
 from mopref._sharded import whole_tensor
@@ -124,6 +125,33 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
         )
 
 
+# From so many rows on a CPU is faster at Vᵀ xᵀ, whose result is wide, than at x V, whose result is narrow.
+_MANY_ROWS = 32
+
+
+class _Products(NamedTuple):
+    """What a layer multiplies an activation with while generating, looked up once: a module's attributes take long.
+
+    Of the sizes ``(rows, n_in)``, ``(n_out, n_in)``, ``(n_in, k)``, ``(rows, k)`` and ``(k, n_out)``.
+    """
+
+    rows_shape: tuple[int, int]
+    weight: Tensor
+    bias: Tensor | None
+    in_directions: Tensor
+    gate: Tensor
+    out_directions: Tensor
+
+    def output(self, x: Tensor) -> Tensor:
+        """What the layer makes of x, by the fewest operations."""
+        rows = x.reshape(self.rows_shape)
+        y = nn.functional.linear(rows, self.weight, self.bias)
+        many = self.rows_shape[0] >= _MANY_ROWS
+        coordinates = (self.in_directions.T @ rows.T).T if many else rows @ self.in_directions
+        y.addmm_(coordinates * self.gate, self.out_directions)
+        return y.view(*x.shape[:-1], -1)
+
+
 class SVDLoRALayer(AdapterLayer):
     """A frozen linear layer plus c · U · diag(g(λ)) · Vᵀ, with the gate g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m).
 
@@ -186,10 +214,9 @@ class SVDLoRALayer(AdapterLayer):
         if record.preference_indices is not None and record.preferences is not None:
             gates = self.config.scaling * self.gate(record.preferences)
             return self.state.of_tokens(gates, x.shape, self.layout, self.layer_name)
-        # A token costs so little that computing a gate anew for each would be a good part of it. A stored gate has no
-        # graph, and compiled code fuses its gates.
-        reusable = self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-        key = (self, x.shape[1] if self.layout == "tokens first" else x.shape[0])
+        # A token costs so little that computing a gate anew for each would be a good part of it.
+        reusable = self._may_keep()
+        key = (self, self._count_rows(x))
         gate = self.state.gates.get(key) if reusable else None
         if gate is None:
             gate = self.config.scaling * self.gate(self.row_preferences(x))
@@ -197,16 +224,38 @@ class SVDLoRALayer(AdapterLayer):
                 self.state.gates[key] = gate
         return PreferenceState.beside(gate, x.ndim, self.layout)
 
+    def _may_keep(self) -> bool:
+        """Whether what is computed serves the next token, too: it has no graph, and compiled code fuses it."""
+        return self.state.generating and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The base layer's output plus the adapter's, for the preference in force."""
-        if self.state.enabled and not args and not kwargs and self._adds_in_place(x):
-            return self._in_place(x)
+        if not args and not kwargs:
+            if self._may_keep() and (products := self._kept_products(x)) is not None:
+                return products.output(x)
+            if self.state.enabled and self._adds_in_place(x):
+                return self._in_place(x)
         y = self.base_output(x, *args, **kwargs)
         if not self.state.enabled:
             return y
         in_directions, out_directions = self._directions()
         coordinates = (x.to(in_directions.dtype) @ in_directions) * self._gate_in_force(x)
         return y + (coordinates @ out_directions).to(y.dtype)
+
+    def _kept_products(self, x: Tensor) -> _Products | None:
+        """What was made for the token before, or is made now; kept where each row has one token, unlike a prompt's."""
+        products = self.state.products.get((self, x.shape))
+        if products is None and self.state.enabled and self._adds_in_place(x) and not _has_any_global_hook():
+            base = cast(nn.Linear, self.base_layer)
+            gate = self._gate_in_force(x).expand(*x.shape[:-1], -1).reshape(-1, self.V.shape[1])
+            shape = (len(gate), self.n_in)
+            products = _Products(shape, base.weight, base.bias, self.V, gate, self.U.T.contiguous())
+            if len(gate) == self._count_rows(x):
+                self.state.products[self, x.shape] = products
+        return products
+
+    def _count_rows(self, x: Tensor) -> int:
+        return x.shape[1] if self.layout == "tokens first" and x.ndim > 2 else x.shape[0]
 
     def _directions(self) -> tuple[Tensor, Tensor]:
         """V and Uᵀ, where there is a backward pass laid out for it.

@@ -1,9 +1,11 @@
 """Generation keeps gates from token to token, and never one of another λ, of other parameters or of other rows."""
 
+import contextlib
 import copy
 
 import pytest
 import torch
+from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.preference_state import PreferenceRecord
@@ -60,7 +62,7 @@ def test_each_layer_computes_its_gate_once_a_call(model, prompts, preferences, g
         model.generate(**prompts, preferences=preferences, **{**GREEDY, **options})
         assert len(gates_computed) == calls * len(model.adapters)
         assert set(gates_computed) == set(model.adapters.values())
-    assert model.state.gates == {}
+    assert model.state.gates == model.state.products == {}
 
 
 def double_in_place(layer):
@@ -70,6 +72,12 @@ def double_in_place(layer):
 
 def double_behind_the_version_counter(layer):
     layer.sigma.data.mul_(-2)
+
+
+def double_directions(layer):
+    with torch.no_grad():
+        layer.U *= -2
+        layer.V *= 3
 
 
 def replace_parameter(layer):
@@ -89,7 +97,14 @@ def load_another(layer):
 
 @pytest.mark.parametrize(
     "change",
-    [double_in_place, double_behind_the_version_counter, replace_parameter, take_optimiser_step, load_another],
+    [
+        double_in_place,
+        double_behind_the_version_counter,
+        double_directions,
+        replace_parameter,
+        take_optimiser_step,
+        load_another,
+    ],
     ids=lambda change: change.__name__,
 )
 def test_parameters_that_change_between_calls(model, prompts, preferences, change):
@@ -150,8 +165,9 @@ def test_a_preference_set_during_generation_replaces_the_gates(model, preference
         with model.state.generation():
             for in_force, output in zip((preferences, preferences.flip(0)), expected, strict=True):
                 model.state.set(PreferenceRecord(in_force))
-                for _ in range(2):
-                    assert torch.equal(layer(x), output)
+                first = layer(x)
+                torch.testing.assert_close(first, output, atol=1e-6, rtol=1e-6)
+                assert torch.equal(layer(x), first)
 
 
 @torch.no_grad()
@@ -190,7 +206,7 @@ def test_a_generation_that_fails_leaves_nothing_behind(model, prompts, preferenc
         model.generate(**prompts, preferences=preferences, logits_processor=[fail], num_return_sequences=2, **{
             **GREEDY, "do_sample": True
         })  # fmt: skip
-    assert model.state.gates == {}
+    assert model.state.gates == model.state.products == {}
     with pytest.raises(ValueError, match="rows"):
         model(token_batch[:4], preferences=preferences[:2])
     expected = by_forwards(model, prompts, preferences)
@@ -202,4 +218,64 @@ def test_no_gate_is_kept_outside_generation(model, token_batch, five_preferences
         for _ in range(2):
             model(token_batch, preferences=five_preferences)
     assert len(gates_computed) == 2 * len(model.adapters)
-    assert model.state.gates == {}
+    assert model.state.gates == model.state.products == {}
+
+
+def kept_and_plain(layer, x, preferences) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """A layer's second output while generating, its output otherwise, and how many products it kept."""
+    layer.state.set(PreferenceRecord(preferences))
+    with torch.no_grad():
+        plain = layer(x)
+        with layer.state.generation():
+            layer(x)
+            return layer(x), plain, len(layer.state.products)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 31, 32, 80])
+@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_outputs_while_generating_are_those_of_a_forward(rows, tokens, single, bias, randomise):
+    """Of few rows and many, which are multiplied in another order; products are kept for single tokens only."""
+    layer = randomise(PreferenceModel(nn.Sequential(nn.Linear(6, 4, bias=bias)), CONFIG)).adapters["0"]
+    x = torch.randn(rows, 2, tokens, 6, generator=torch.Generator().manual_seed(0)).transpose(1, 2)[..., 0, :]
+    preferences = torch.rand(rows, 2, generator=torch.Generator().manual_seed(1))
+    preferences = (preferences / preferences.sum(1, keepdim=True))[: 1 if single else None]
+    kept, plain, count = kept_and_plain(layer, x, preferences)
+    torch.testing.assert_close(kept, plain, atol=1e-5, rtol=1e-5)
+    assert count == (tokens == 1)
+    for row in range(rows):
+        own, _, _ = kept_and_plain(layer, x[row : row + 1], preferences[0 if single else row][None])
+        torch.testing.assert_close(kept[row], own[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("reason", ["hook", "every module's hook", "autocast", "disabled", "another type", "gradient"])
+def test_layers_that_need_more_than_products_keep_none(reason, model, preferences):
+    layer = next(iter(model.adapters.values()))
+    x = torch.randn(3, 1, layer.n_in, generator=torch.Generator().manual_seed(1))
+    model.state.set(PreferenceRecord(preferences, enabled=reason != "disabled"))
+    calls = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(model.state.generation())
+        stack.enter_context(torch.set_grad_enabled(reason == "gradient"))
+        if reason == "hook":
+            stack.callback(layer.base_layer.register_forward_hook(lambda *_: calls.append(1)).remove)
+        elif reason == "every module's hook":
+            hook = nn.modules.module.register_module_forward_hook(lambda module, *_: calls.append(module))
+            stack.callback(hook.remove)
+        elif reason == "autocast":
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+        elif reason == "another type":
+            layer.base_layer.bfloat16()
+            x = x.bfloat16()
+        first, again = layer(x), layer(x)
+        assert model.state.products == {}
+    assert torch.equal(first, again)
+    assert len(calls) == {"hook": 2, "every module's hook": 4}.get(reason, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"num_return_sequences": 2, "do_sample": True, "top_k": 1}])
+def test_a_cache_of_fixed_size_gives_the_same_tokens(model, prompts, preferences, options):
+    growing = model.generate(**prompts, preferences=preferences, **{**GREEDY, **options})
+    fixed = model.generate(**prompts, preferences=preferences, cache_implementation="static", **{**GREEDY, **options})
+    assert torch.equal(fixed, growing)
