@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 from torch import nn
 
-from mopref.training.optimizers import state_bytes
+from mopref.argument_kinds import checks_arguments
+from mopref.setting_types import checked_count
+from mopref.training.optimizers import OPTIMIZERS, state_bytes
 from mopref.training.sharding import blocks_of
 
 __all__ = ["MemoryEstimate", "memory_estimate"]
@@ -43,13 +45,13 @@ class MemoryEstimate(NamedTuple):
         return f"{self.total / _GIB:.2f} GiB a process ({weights}, {adapters}), beside activations"
 
 
+@checks_arguments
 def memory_estimate(model: nn.Module, optimizer: str, processes: int = 1, is_sharded: bool = False) -> MemoryEstimate:
     """Count the bytes of weights, gradients and averages on each process. Activations are not counted.
 
     Those of a transformer with hidden size h are about 34 h bytes a token and block in half precision (Korthikanti et
     al., arXiv 2205.05198, eq. 2, with an attention that keeps no scores), or 2 h where they are recomputed
-    (``gradient_checkpointing_enable``), and the logits of the tokens that count: 4 bytes a token and entry of the
-    vocabulary, several times over.
+    (``gradient_checkpointing_enable``). Logits are not kept.
 
     Args:
         model: whose parameters are counted.
@@ -57,11 +59,17 @@ def memory_estimate(model: nn.Module, optimizer: str, processes: int = 1, is_sha
         processes: of the run.
         is_sharded: whether the base is shared out among them (FSDP), not whole on each (DDP).
 
+    Raises:
+        ValueError: an unknown optimiser, or fewer than one process.
+
     Example:
         >>> model = nn.Linear(1024, 1024)
         >>> memory_estimate(model, "adamw").total == 4 * 4 * (1024 * 1024 + 1024)
         True
     """
+    processes = checked_count(processes, "processes")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer is {optimizer!r}: choose one of {', '.join(OPTIMIZERS)}.")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     own = float(sum(parameter.numel() * parameter.element_size() for parameter in trained))
     averages = sum(state_bytes(optimizer, parameter) for parameter in trained)

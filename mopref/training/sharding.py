@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mopref._sharded import is_sharded
+from mopref.argument_kinds import checks_arguments
 from mopref.objective import Objective
 
 __all__ = [
@@ -28,6 +29,7 @@ def has_sharded_base(model: nn.Module) -> bool:
     return any(map(is_sharded, model.parameters()))
 
 
+@checks_arguments
 def shard_base(model: nn.Module) -> nn.Module:
     """Share the frozen parameters out among the processes: each holds a part, and gets a block's while it runs.
 
@@ -44,10 +46,19 @@ def shard_base(model: nn.Module) -> nn.Module:
         The model.
 
     Raises:
-        ValueError: a frozen parameter that cannot be shared out, such as one in 4 bits; or a PyTorch before 2.7.
+        ValueError: no group of processes, a frozen parameter that cannot be shared out, such as one in 4 bits; or a
+            PyTorch before 2.7.
     """
-    from torch.distributed import fsdp
+    _refuse_what_stays_whole(model)
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        raise ValueError(
+            "there is no group of processes to share the base out among: start with accelerate launch or torchrun, and "
+            "call torch.distributed.init_process_group first."
+        )
+    return _shared_out(model)
 
+
+def _refuse_what_stays_whole(model: nn.Module) -> None:
     frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
     for name, parameter in frozen:
         if not parameter.is_floating_point() or type(parameter) not in (nn.Parameter, Tensor):
@@ -58,6 +69,11 @@ def shard_base(model: nn.Module) -> nn.Module:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < (2, 7):
         raise ValueError(f"sharing a base out needs PyTorch 2.7, and this is {torch.__version__}.")
+
+
+def _shared_out(model: nn.Module) -> nn.Module:
+    from torch.distributed import fsdp
+
     # A scalar cannot be shared out either; beside a base it is nothing.
     kept = {parameter for parameter in model.parameters() if parameter.requires_grad or parameter.ndim == 0}
     base = getattr(model, "base_model", model)
@@ -88,7 +104,8 @@ def shard_as_asked(model: nn.Module, accelerator: Accelerator) -> None:
             "accelerate asks for FSDP1, which flattens adapters and base into one: write fsdp_version: 2 into its "
             "configuration (examples/accelerate/fsdp2_8_gpus.yaml)."
         )
-    shard_base(model)
+    _refuse_what_stays_whole(model)
+    _shared_out(model)
     for parameter in model.parameters():
         if not is_sharded(parameter):
             parameter.data = parameter.data.to(accelerator.device)

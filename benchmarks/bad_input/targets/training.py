@@ -184,6 +184,20 @@ TARGETS = [
         covers=("mopref.EvaluationCallback",),
     ),
     Target(
+        "mopref.training.memory_estimate",
+        _GROUP,
+        mopref.training.memory_estimate,
+        lambda: {"model": torch.nn.Linear(2, 2), "optimizer": "adamw", "processes": 2, "is_sharded": True},
+        covers=("mopref.training.MemoryEstimate",),
+    ),
+    Target(
+        "mopref.training.shard_base",
+        _GROUP,
+        mopref.training.shard_base,
+        lambda: {"model": torch.nn.Linear(2, 2)},
+        refused_alone="there is no group of processes",
+    ),
+    Target(
         "mopref.objective.spread_evenly",
         _GROUP,
         objective.spread_evenly,
