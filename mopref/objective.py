@@ -105,7 +105,7 @@ class Objective(OptionsRepr, ABC):
         """The number of objectives m."""
         names, own = self.names, vars(self)
         # Asked at every step: a tuple that was looked at once is not looked at again.
-        if own.get("_names_checked") is not names:
+        if "_names_checked" not in own or own["_names_checked"] is not names:
             checked_names(names, f"{type(self).__name__}.names")
             if isinstance(names, tuple):
                 own["_names_checked"] = names

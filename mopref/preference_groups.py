@@ -32,6 +32,7 @@ def spread_evenly(preferences: Tensor, rows: int) -> Tensor:
         ValueError: rows that cannot be shared evenly, or none, or no preference.
 
     Example:
+        >>> import torch
         >>> spread_evenly(torch.eye(2), 4)[:, 0]
         tensor([1., 1., 0., 0.])
     """

@@ -64,7 +64,8 @@ def base_tensors(base: nn.Module, own: Mapping[str, Tensor] | None = None) -> di
         base: plain, or with layers around some of its linear layers.
         own: what in it is no part of the base.
     """
-    skipped = {id(tensor) for tensor in (own or {}).values()}
+    # A parameter may be saved in another shape, as a view.
+    skipped = {id(tensor if tensor._base is None else tensor._base) for tensor in (own or {}).values()}
     tensors: dict[str, Tensor] = {}
     buffers = {
         f"{prefix}.{name}" if prefix else name: buffer
