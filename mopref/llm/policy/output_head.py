@@ -54,7 +54,8 @@ class Targets(NamedTuple):
 def known_changes(config: Any) -> list[LogitsChange]:
     """What a model may do to its logits behind the head, by its configuration; nothing comes last."""
     changes: list[LogitsChange] = []
-    if cap := getattr(config, "final_logit_softcapping", None):
+    names = ("final_logit_softcapping", "logits_soft_cap")
+    if cap := next((cap for name in names if (cap := getattr(config, name, None))), None):
         changes.append(lambda logits: cap * torch.tanh(logits / cap))
     if factor := getattr(config, "logit_scale", None):
         changes.append(lambda logits: logits * factor)

@@ -71,6 +71,14 @@ def test_rows_beyond_a_window_are_padded_and_told():
             tell_plain_rows(model, 9)
 
 
+def test_a_rule_for_logits_that_changes_little_is_not_missed(monkeypatch):
+    """A cap of 30 on logits of some units changes them by a hundredth."""
+    model = model_of("recurrent_gemma")
+    assert forward_traits(model).change is not None
+    monkeypatch.setattr("mopref.llm.policy.forward_traits.known_changes", lambda config: [lambda logits: logits])
+    assert forward_traits(model_of("recurrent_gemma")).change is None
+
+
 class Doubled(nn.Module):
     """Doubles what a head makes, by no rule that a configuration says."""
 

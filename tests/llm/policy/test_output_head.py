@@ -56,7 +56,9 @@ OPTIONS = [{}, {"temperature": 0.7}, {"vocabulary_end": V - 4}, {"vocabulary_end
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["plain", "temperature", "vocabulary", "forbidden"])
 @pytest.mark.parametrize(
-    "config", [{}, {"final_logit_softcapping": 3.0}, {"logit_scale": 0.3}, {"logits_scaling": 7.0}], ids=str
+    "config",
+    [{}, {"final_logit_softcapping": 3.0}, {"logits_soft_cap": 3.0}, {"logit_scale": 0.3}, {"logits_scaling": 7.0}],
+    ids=str,
 )
 @pytest.mark.parametrize("is_trained", [False, True])
 def test_values_and_gradients(options, config, is_trained, head):
