@@ -5,7 +5,7 @@ it, so that nothing needs to be known of what a model does around its blocks: it
 stay in use. ``Policy.with_lower_hidden_states`` is the way in; what it cannot do exactly for a model it refuses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn, cast
 from weakref import WeakKeyDictionary
@@ -18,6 +18,7 @@ from mopref.conditioning.wrapping import block_index
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy.padding import padding_traits
+from mopref.llm.policy.replaced_forward import replaced_forward
 from mopref.mixed_precision import computed_dtype
 
 __all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
@@ -50,7 +51,8 @@ def skip_lower_layers(model: PreferenceModel, states: Tensor) -> Iterator[None]:
     lower = _lower_blocks(model)
     with ExitStack() as stack:
         for block in lower:
-            stack.enter_context(_replaced_forward(block, None if block is not lower[-1] else states))
+            forward = _handed_on(block, None if block is not lower[-1] else states)
+            stack.enter_context(replaced_forward(block, forward))
         yield
 
 
@@ -187,25 +189,12 @@ def _hidden_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return args[0] if args else kwargs.get("hidden_states")
 
 
-@contextmanager
-def _replaced_forward(block: nn.Module, states: Tensor | None) -> Iterator[None]:
-    """Within this block a module of the model returns these hidden states, or those that it is given.
-
-    The module stays in its place with all its attributes, by which models choose masks and positions.
-    """
+def _handed_on(block: nn.Module, states: Tensor | None) -> Callable[..., Any]:
+    """A forward by which a block returns these hidden states, or those that it is given."""
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = _hidden_states(args, kwargs) if states is None else states
         length = _output_lengths[block]
         return (output, *[None] * (length - 1)) if length else output
 
-    # An attribute of the instance goes before the method of its class.
-    before = block.__dict__.get("forward")
-    block.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del block.forward
-        else:
-            block.forward = before
+    return forward

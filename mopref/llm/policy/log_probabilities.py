@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mopref._precision import at_least_float32
 
-__all__ = ["TokenOutputs", "selected_log_probabilities"]
+__all__ = ["TokenOutputs", "sampled_logits", "selected_log_probabilities"]
 
 
 class TokenOutputs(NamedTuple):
@@ -21,6 +21,20 @@ class TokenOutputs(NamedTuple):
 
     log_probabilities: Tensor
     head_inputs: Tensor | None
+
+
+def sampled_logits(logits: Tensor, temperature: float = 1.0, forbidden: Tensor | None = None) -> Tensor:
+    """The logits of the distribution that is sampled from, ``(…, V)``; those of half precision in float32.
+
+    Args:
+        logits: ``(…, V)``.
+        temperature: > 0.
+        forbidden: bool, of a shape that broadcasts to the logits', tokens that cannot come.
+    """
+    logits = at_least_float32(logits)
+    if temperature != 1.0:
+        logits = logits / temperature
+    return logits if forbidden is None else logits.masked_fill(forbidden, -torch.inf)
 
 
 def selected_log_probabilities(
@@ -38,9 +52,5 @@ def selected_log_probabilities(
         >>> selected_log_probabilities(torch.zeros(1, 1, 4), torch.tensor([[2]])).exp()
         tensor([[0.2500]])
     """
-    logits = at_least_float32(logits)
-    if temperature != 1.0:
-        logits = logits / temperature
-    if forbidden is not None:
-        logits = logits.masked_fill(forbidden, -torch.inf)
+    logits = sampled_logits(logits, temperature, forbidden)
     return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - torch.logsumexp(logits, dim=-1)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mopref._precision import at_least_float32
 from mopref.conditioning.preference_state import PreferenceState
+from mopref.llm.policy.log_probabilities import sampled_logits
+from mopref.llm.policy.replaced_forward import replaced_forward
 
 __all__ = ["LogitsChange", "Targets", "known_changes", "replaced_head", "target_log_probabilities"]
 
@@ -75,22 +76,14 @@ def replaced_head(head: nn.Module, use: Callable[[Tensor, Head], None]) -> Itera
         head: the model's output head.
         use: called within the model's forward, in its precision.
     """
-    before = head.__dict__.get("forward")
     own = head.forward
 
     def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         use(hidden, own)
         return hidden[..., :1]
 
-    # An attribute of the instance goes before the method of its class, and hooks of what shards a model stay.
-    head.forward = forward
-    try:
+    with replaced_forward(head, forward):
         yield
-    finally:
-        if before is None:
-            del head.forward
-        else:
-            head.forward = before
 
 
 def target_log_probabilities(
@@ -126,7 +119,10 @@ def target_log_probabilities(
             with state.recomputation(own):
                 # A row for each token, as the adapter has it.
                 logits = forward(states.unsqueeze(1)).squeeze(1)
-        return _final_logits(change(logits), targets, start)
+        forbidden = targets.forbidden
+        if forbidden is not None:
+            forbidden = forbidden[targets.columns[start : start + len(states)]]
+        return sampled_logits(change(logits)[:, : targets.vocabulary_end], targets.temperature, forbidden)
 
     def from_logits(states: Tensor, ids: Tensor, start: int) -> Tensor:
         return torch.log_softmax(logits_of(states, start), dim=-1).gather(1, ids[:, None]).squeeze(1)
@@ -152,15 +148,6 @@ def _empty_values(hidden: Tensor) -> Tensor:
     Small numbers that are made between logits of one part and of the next would keep the memory of all of them.
     """
     return torch.empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-
-
-def _final_logits(logits: Tensor, targets: Targets, start: int) -> Tensor:
-    logits = at_least_float32(logits[:, : targets.vocabulary_end])
-    if targets.temperature != 1.0:
-        logits = logits / targets.temperature
-    if targets.forbidden is not None:
-        logits = logits.masked_fill(targets.forbidden[targets.columns[start : start + len(logits)]], -torch.inf)
-    return logits
 
 
 class _WithGradient(torch.autograd.Function):
