@@ -24,6 +24,7 @@ from mopref.conditioning.base_model import (
 from mopref.conditioning.cache_mark import check_cache, mark_cache
 from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel
+from mopref.conditioning.head_input import contiguous_head_input
 from mopref.conditioning.linear_layer import layer_sizes, layers_without_gradient
 from mopref.conditioning.merging import merged_model
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState, check_indices
@@ -201,7 +202,7 @@ class PreferenceModel(ConditionedModel):
         """
         inputs = args[0] if args else next((kwargs[k] for k in _GENERATION_INPUTS if kwargs.get(k) is not None), None)
         num_prompts = 1 if inputs is None else len(inputs)
-        with self.state.turn, self.state.generation():
+        with self.state.turn, self.state.generation(), contiguous_head_input(self.base_model):
             self._set_preferences(preferences, num_prompts, what="prompts")
             return cast(Any, self.base_model).generate(*args, **kwargs)
 
