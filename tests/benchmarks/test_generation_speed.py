@@ -67,6 +67,33 @@ def test_medians_are_of_neighbouring_runs_without_the_first(speed, monkeypatch):
     }
 
 
+def test_peft_runs_the_same_loras_in_one_batch(speed, keep_threads, tmp_path, capsys):
+    """The script stops where a row has other tokens."""
+    pytest.importorskip("peft")
+    output = tmp_path / "speed.json"
+    sizes = ["--model", "small", "--blocks", "1", "--batch-sizes", "3", "--prompt-tokens", "3", "--new-tokens", "4"]
+    rest = ["--modes", "greedy", "--repeats", "1", "--threads", str(keep_threads), "--output", str(output), "--peft"]
+    speed.main([*sizes, *rest])
+    (row,) = json.loads(output.read_text())["results"]
+    assert row["peft_ratio"] == pytest.approx(row["conditioned"] / row["peft"])
+    assert f"{row['peft']:.1f}" in capsys.readouterr().out
+
+
+def test_other_tokens_stop_the_comparison_with_peft(speed):
+    model = speed.make_model("small", 1, "cpu")
+    preferences = torch.eye(3)
+    peft_model = speed.mixed_batch_model(model, preferences.flip(0))
+    runs = {
+        "conditioned": (model, {"preferences": preferences}),
+        "peft": (peft_model, {"adapter_names": ["0", "1", "2"]}),
+    }
+    prompts = torch.full((3, 4), 7)
+    for layer in model.adapters.values():
+        torch.nn.init.normal_(layer.U, std=2.0)
+    with pytest.raises(RuntimeError, match="of 3 rows have other tokens"):
+        speed._check_same_tokens(runs, prompts, 8)
+
+
 def test_speed_counts_new_tokens_and_refuses_an_early_end(speed, make_llama, monkeypatch):
     base = make_llama(eos_token_id=None)
     model = PreferenceModel(base, SVDLoRAConfig(speed.OBJECTIVES))
