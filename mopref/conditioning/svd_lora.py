@@ -145,10 +145,15 @@ class _Products(NamedTuple):
     def output(self, x: Tensor) -> Tensor:
         """What the layer makes of x, by the fewest operations."""
         rows = x.reshape(self.rows_shape)
-        y = nn.functional.linear(rows, self.weight, self.bias)
         many = self.rows_shape[0] >= _MANY_ROWS
         coordinates = (self.in_directions.T @ rows.T).T if many else rows @ self.in_directions
-        y.addmm_(coordinates * self.gate, self.out_directions)
+        coordinates = coordinates * self.gate
+        # The small product first: added to a large one's result it would read that from memory once more.
+        if self.bias is None:
+            y = coordinates @ self.out_directions
+        else:
+            y = torch.addmm(self.bias, coordinates, self.out_directions)
+        y.addmm_(rows, self.weight.T)
         return y.view(*x.shape[:-1], -1)
 
 
