@@ -1,5 +1,6 @@
 """Numbers of a step that are not finite: looked for before the optimiser moves, and told with where they come from."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -21,6 +22,7 @@ from mopref.training.random_state import kept_random_state
 
 __all__ = [
     "Forward",
+    "are_finite",
     "check_finite_gramians",
     "check_finite_losses",
     "check_finite_step",
@@ -47,28 +49,35 @@ class Forward(NamedTuple):
         losses: ``(G, m)``.
         scalarized: ``(G,)``.
         auxiliary: a scalar, or ``None``.
+        mean: of the scalarized losses, shape ``(1,)``.
     """
 
     update: Update
     losses: Tensor
     scalarized: Tensor
     auxiliary: Tensor | None
+    mean: Tensor
 
     @classmethod
     def of(cls, update: Update, losses: Tensor, scalarized: Tensor, auxiliary: Tensor | None) -> Self:
         """The same without their graphs."""
-        return cls(update, losses.detach(), scalarized.detach(), None if auxiliary is None else auxiliary.detach())
+        scalarized, auxiliary = scalarized.detach(), None if auxiliary is None else auxiliary.detach()
+        return cls(update, losses.detach(), scalarized, auxiliary, scalarized.mean().view(1))
 
     @property
     def means(self) -> Tensor:
         """``[scalarized loss, m losses]``, means over the preferences."""
-        return torch.cat([self.scalarized.mean().view(1), self.losses.mean(dim=0)])
+        return torch.cat([self.mean, self.losses.mean(dim=0)])
 
     @property
     def total(self) -> Tensor:
         """The number that was descended on, shape ``(1,)``."""
-        mean = self.scalarized.mean().view(1)
-        return mean if self.auxiliary is None else mean + self.auxiliary
+        return self.mean if self.auxiliary is None else self.mean + self.auxiliary
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all numbers are finite; where their sum is they are, which takes one pass over them."""
+    return math.isfinite(values.sum().item()) or bool(values.isfinite().all())
 
 
 def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, objective: Objective, step: int) -> None:
@@ -84,7 +93,7 @@ def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, object
     Raises:
         FloatingPointError: a loss that is not finite, with its name, step, preference and rows.
     """
-    if gathered.isfinite().all():
+    if are_finite(gathered):
         return
     faults = ~losses.detach().isfinite()
     if not faults.any():
@@ -126,7 +135,7 @@ def check_finite_gramians(
     Raises:
         FloatingPointError: such a gradient, with its loss, step, preference and rows.
     """
-    if gramians.isfinite().all():
+    if are_finite(gramians):
         return
     faults = _faulty_losses(losses, [parameter for parameter in parameters if parameter.requires_grad])
     cause = _first_fault(faults, update, objective) or f"the losses {place(update.preferences, update.rows)}"
@@ -223,11 +232,10 @@ def check_finite_step(
     Raises:
         FloatingPointError: what is not finite, with objective, step, preference and rows as far as they can be told.
     """
-    totals = torch.cat([forward.total.to(norm) for forward in forwards])
-    looked_at = torch.cat([norm.view(1), totals])
+    looked_at = torch.cat([norm.view(1), *(forward.total.to(norm) for forward in forwards)])
     if accelerator.num_processes > 1:
         looked_at = accelerator.gather(looked_at)
-    if looked_at.isfinite().all():
+    if are_finite(looked_at):
         return True
     for forward in forwards:
         _check_total(forward, scalarizer, step)
