@@ -85,12 +85,12 @@ def _checking(function: Callable[P, R], but: Sequence[str]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         wanted = kinds()
         values = [
-            _of_kind(value, wanted[name], name) if name in wanted else value
+            _of_kind(value, kind, name) if (kind := wanted.get(name)) else value
             for name, value in zip(positional, args, strict=False)
         ]
         values += args[len(positional) :]
         named = {
-            name: _of_kind(value, wanted[name], name) if name in wanted else value for name, value in kwargs.items()
+            name: _of_kind(value, kind, name) if (kind := wanted.get(name)) else value for name, value in kwargs.items()
         }
         return function(*values, **named)  # type: ignore[arg-type]
 

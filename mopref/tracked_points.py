@@ -30,7 +30,7 @@ def difference_above(losses: Tensor, ideal: Tensor, remedy: str) -> Tensor:
     """
     point = matching_point(ideal, losses, "ideal point")
     difference = losses - point
-    if (difference.detach() >= 0).all():
+    if difference.numel() == 0 or difference.detach().amin().item() >= 0:
         return difference
     # Rounding may put a loss that sits on the ideal point a hair below it.
     tolerance = 1e-5 * (1 + point.abs())

@@ -49,7 +49,7 @@ class Forward(NamedTuple):
         losses: ``(G, m)``.
         scalarized: ``(G,)``.
         auxiliary: a scalar, or ``None``.
-        mean: of the scalarized losses, shape ``(1,)``.
+        mean: of ``scalarized``, shape ``(1,)``.
     """
 
     update: Update
@@ -59,15 +59,13 @@ class Forward(NamedTuple):
     mean: Tensor
 
     @classmethod
-    def of(cls, update: Update, losses: Tensor, scalarized: Tensor, auxiliary: Tensor | None) -> Self:
-        """The same without their graphs."""
-        scalarized, auxiliary = scalarized.detach(), None if auxiliary is None else auxiliary.detach()
-        return cls(update, losses.detach(), scalarized, auxiliary, scalarized.mean().view(1))
-
-    @property
-    def means(self) -> Tensor:
-        """``[scalarized loss, m losses]``, means over the preferences."""
-        return torch.cat([self.mean, self.losses.mean(dim=0)])
+    def of(
+        cls, update: Update, losses: Tensor, scalarized: Tensor, auxiliary: Tensor | None, mean: Tensor | None = None
+    ) -> Self:
+        """The same without their graphs, and the mean where it is not known."""
+        mean = scalarized.mean() if mean is None else mean
+        auxiliary = None if auxiliary is None else auxiliary.detach()
+        return cls(update, losses.detach(), scalarized.detach(), auxiliary, mean.detach().view(1))
 
     @property
     def total(self) -> Tensor:
@@ -232,10 +230,14 @@ def check_finite_step(
     Raises:
         FloatingPointError: what is not finite, with objective, step, preference and rows as far as they can be told.
     """
-    looked_at = torch.cat([norm.view(1), *(forward.total.to(norm) for forward in forwards)])
+    totals = [forward.total.to(norm) for forward in forwards]
+    # One process alone need not gather, and a sum that is finite has finite parts.
+    if accelerator.num_processes == 1 and math.isfinite(sum(totals, norm).item()):
+        return True
+    looked_at = torch.cat([norm.view(1), *totals])
     if accelerator.num_processes > 1:
         looked_at = accelerator.gather(looked_at)
-    if are_finite(looked_at):
+    if looked_at.isfinite().all():
         return True
     for forward in forwards:
         _check_total(forward, scalarizer, step)

@@ -91,13 +91,13 @@ class StepGuard:
         check_scalarized(scalarized, losses, self._scalarizer)
         return scalarized
 
-    def total(self, scalarized: Tensor, auxiliary: Tensor | None) -> Tensor:
-        """The number to descend on: the mean of ``(G,)``, and the auxiliary loss.
+    def total(self, mean: Tensor, auxiliary: Tensor | None) -> Tensor:
+        """The number to descend on: the mean of the scalarized losses, and the auxiliary loss.
 
         Raises:
             ValueError: not one number, or one without a gradient.
         """
-        return self.checked_total(scalarized.mean() if auxiliary is None else scalarized.mean() + auxiliary)
+        return self.checked_total(mean if auxiliary is None else mean + auxiliary)
 
     def checked_total(self, total: Tensor) -> Tensor:
         """The number itself; raises as :meth:`total`."""
@@ -146,7 +146,12 @@ class StepGuard:
         Warns:
             UserWarning: fp16's scaler skips one step after another, once.
         """
-        dtype = torch.get_default_dtype()
-        totals = reduce(torch.add, [forward.means.to(norm.device, dtype) for forward in forwards])
+        dtype, device = torch.get_default_dtype(), norm.device
+        scalarized = _mean([forward.mean.to(device, dtype) for forward in forwards])
+        losses = _mean([forward.losses.mean(dim=0).to(device, dtype) for forward in forwards])
         norm = self._skipped.known_norm(self._accelerator, norm)
-        return torch.cat([totals / len(forwards), totals.new_tensor([rate]), norm.to(totals)])
+        return torch.cat([scalarized, losses, torch.tensor([rate], device=device), norm.to(dtype)])
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else reduce(torch.add, parts) / len(parts)

@@ -327,12 +327,13 @@ class ParetoTrainer(Resumable):
         # Points are tracked before they are measured from: z ≤ f holds.
         self.scalarizer.observe(values)
         scalarized = self._guard.scalarized(at_least_float32(losses.values), update, self.step)
-        total = self._guard.total(scalarized, losses.auxiliary)
+        mean = scalarized.mean()
+        total = self._guard.total(mean, losses.auxiliary)
         forwards = self.config.gradient_accumulation_steps
         add_gradients(self.accelerator, total if forwards == 1 else total / forwards)
         scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
         self.sampler.observe(preferences, values, scalarizer)
-        return Forward.of(update, losses.values, scalarized, losses.auxiliary)
+        return Forward.of(update, losses.values, scalarized, losses.auxiliary, mean)
 
     def _batch_of(self, rows: tuple[int, ...]) -> Any:
         """The batch that these rows make; none where there is no data."""
@@ -342,7 +343,8 @@ class ParetoTrainer(Resumable):
 
     def _log_entry(self) -> None:
         entry = self._log.entry(self.accelerator, self.objective.names)
-        self.accelerator.log(entry, step=self.step)
+        if self.accelerator.trackers:
+            self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
         self._warnings.look_at(self.history)

@@ -250,7 +250,7 @@ def test_after_the_fault_is_mended_the_run_goes_on_as_if_it_had_not_been():
 def test_the_numbers_of_a_forward():
     losses, scalarized = torch.tensor([[1.0, 2.0], [3.0, 6.0]], requires_grad=True), torch.tensor([1.0, 2.0])
     forward = Forward.of(UPDATE, losses, scalarized, torch.tensor(10.0, requires_grad=True))
-    assert forward.means.tolist() == [1.5, 2.0, 4.0]
+    assert forward.mean.tolist() == [1.5]
     assert forward.total.tolist() == [11.5]
     assert forward._replace(auxiliary=None).total.tolist() == [1.5]
     assert not forward.losses.requires_grad
