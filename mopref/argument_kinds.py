@@ -72,6 +72,7 @@ def checks_arguments(function: Any = None, *, but: Sequence[str] = ()) -> Any:
 def _checking(function: Callable[P, R], but: Sequence[str]) -> Callable[P, R]:
     parameters = list(signature(function).parameters.values())
     positional = [p.name for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    places = {name: place for place, name in enumerate(positional)}
 
     @lru_cache(maxsize=1)
     def kinds() -> dict[str, _Kind]:
@@ -83,16 +84,14 @@ def _checking(function: Callable[P, R], but: Sequence[str]) -> Callable[P, R]:
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        wanted = kinds()
-        values = [
-            _of_kind(value, kind, name) if (kind := wanted.get(name)) else value
-            for name, value in zip(positional, args, strict=False)
-        ]
-        values += args[len(positional) :]
-        named = {
-            name: _of_kind(value, kind, name) if (kind := wanted.get(name)) else value for name, value in kwargs.items()
-        }
-        return function(*values, **named)  # type: ignore[arg-type]
+        wanted, values = kinds(), list(args)
+        for name, kind in wanted.items():
+            place = places.get(name, len(args))
+            if place < len(args):
+                values[place] = _of_kind(values[place], kind, name)
+            elif name in kwargs:
+                kwargs[name] = _of_kind(kwargs[name], kind, name)
+        return function(*values, **kwargs)  # type: ignore[arg-type]
 
     return checked
 

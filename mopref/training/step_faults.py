@@ -188,7 +188,7 @@ def told_where(step: int, preferences: Tensor, rows: Sequence[int]) -> Iterator[
 @contextmanager
 def taken_back_on_error(parts: Sequence[Any], batches: GroupBatchSampler | None) -> Iterator[None]:
     """Parts with a ``state_dict``, and the batches, are after an error in this block as they were before it."""
-    states = [deepcopy(part.state_dict()) for part in parts]
+    states = [_copied(part.state_dict()) for part in parts]
     mark = None if batches is None else batches.mark()
     try:
         yield
@@ -198,6 +198,13 @@ def taken_back_on_error(parts: Sequence[Any], batches: GroupBatchSampler | None)
         if batches is not None and mark is not None:
             batches.return_to(mark)
         raise
+
+
+def _copied(state: Any) -> Any:
+    """A deep copy; of dictionaries of numbers, as a generator's state is, without a search for what they share."""
+    if type(state) is dict:
+        return {key: _copied(value) for key, value in state.items()}
+    return state if type(state) in (int, float, str) else deepcopy(state)
 
 
 def check_finite_step(
