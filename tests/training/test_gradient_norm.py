@@ -38,6 +38,26 @@ def test_gradients_are_scaled_as_torch_does(limit, scale):
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(parts, theirs, strict=True) if p.grad is not None)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("limit", [1e-6, 0.1, 1.0, 3.0])
+def test_near_the_limit_gradients_are_torchs_bit_for_bit(dtype, limit):
+    """Where the norm is as large as the limit, its rounding and the 1e-6 in the factor decide."""
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.3, 0.9, 0.985, 0.99, 0.995, 1.0, 1.005, 1.02, 1.5):
+        direction = torch.randn(5, generator=generator, dtype=torch.float64)
+        gradient = (direction / direction.norm() * share * limit).to(dtype)
+        ours, theirs = nn.Parameter(torch.zeros(5, dtype=dtype)), nn.Parameter(torch.zeros(5, dtype=dtype))
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        clip_gradients(Accelerator(cpu=True), [ours], limit, lambda norm: True)
+        torch.nn.utils.clip_grad_norm_([theirs], limit)
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+def test_gradients_within_the_limit_are_not_touched(monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grads_with_norm_", None)
+    clip_gradients(Accelerator(cpu=True), parameters(3.0, 4.0), 6.0, lambda norm: True)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_gradients_are_whole_when_their_norm_is_shown(bad):
     parts, seen = parameters(3.0, bad), []

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from _faulty_runs import BAD_ROW, Faulty, assert_same, faulty_trainer
+from accelerate import Accelerator
 
 from mopref import ParetoSetModel, ParetoTrainer, Scalarizer, TrainerConfig
 from mopref.gradients import MGDA, gramians
@@ -15,8 +16,10 @@ from mopref.samplers.adaptive import AdaptiveSampler
 from mopref.scalarizers import Linear, Normalized, Tchebycheff
 from mopref.training.step_faults import (
     Forward,
+    are_finite,
     check_finite_gramians,
     check_finite_losses,
+    check_finite_step,
     place,
     taken_back_on_error,
     told_where,
@@ -46,6 +49,25 @@ def test_losses_of_another_process():
     others = torch.tensor([[math.nan, 1.0], [1.0, 1.0]])
     with pytest.raises(FloatingPointError, match="the loss 'f1' is not finite on another process at step 7"):
         check_finite_losses(losses, torch.cat([losses, others]), UPDATE, ZDT1(), step=7)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_number_that_is_not_finite_is_seen(bad):
+    for place in range(4):
+        values = torch.ones(2, 2)
+        values.view(-1)[place] = bad
+        assert not are_finite(values)
+    assert not are_finite(torch.tensor([math.inf, -math.inf]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_numbers_whose_sum_overflows_are_finite(dtype):
+    largest = torch.finfo(dtype).max
+    assert are_finite(torch.full((64,), largest, dtype=dtype))
+    forward = Forward.of(UPDATE, torch.ones(2, 2), torch.full((2,), largest, dtype=dtype), None)
+    parts = {"model": torch.nn.Linear(1, 1), "objective": ZDT1(), "scalarizer": Linear(), "step": 0}
+    norm, forward = torch.tensor(largest, dtype=dtype), forward._replace(mean=torch.tensor([largest], dtype=dtype))
+    assert check_finite_step(norm, [forward], accelerator=Accelerator(cpu=True), **parts)
 
 
 def test_gramians_name_the_loss():
@@ -105,6 +127,29 @@ def test_parts_are_taken_back(error):
     with pytest.raises(error), taken_back_on_error((sampler, scalarizer), None):
         step()
     assert_same(before, [sampler.state_dict(), scalarizer.state_dict()])
+
+
+def test_a_state_is_taken_back_however_deep_it_is():
+    class Part:
+        def __init__(self) -> None:
+            self.state = {"seen": {"rows": [1, 2], "table": torch.zeros(2)}, "number": 3, "nothing": None}
+
+        def state_dict(self):
+            return self.state
+
+        def load_state_dict(self, state) -> None:
+            self.state = state
+
+    def step(part):
+        part.state["seen"]["rows"].append(3)
+        part.state["seen"]["table"] += 1
+        part.state["number"] = 4
+        raise KeyError
+
+    part = Part()
+    with pytest.raises(KeyError), taken_back_on_error([part], None):
+        step(part)
+    assert_same(part.state, Part().state)
 
 
 # Whole runs.
