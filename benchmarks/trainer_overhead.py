@@ -8,8 +8,8 @@ as PyTorch makes it. It logs nothing and looks at no number. The trainer does wh
 entry at every tenth step and a constant learning rate, and both must end with the same weights, bit by bit.
 
 The two take turns of some steps each, in one process on one thread, so that a machine whose speed drifts slows both
-alike; ratios are of neighbouring turns, and their median is shown. The first pair of each training warms up. Where other
-work keeps the machine busy the processor's seconds say more than the clock's.
+alike; ratios are of neighbouring turns, and their median is shown. The first pair of each training warms up. Where
+other work keeps the machine busy the processor's seconds say more than the clock's.
 """
 
 import argparse

@@ -53,9 +53,9 @@ def test_losses_of_another_process():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_one_number_that_is_not_finite_is_seen(bad):
-    for place in range(4):
+    for index in range(4):
         values = torch.ones(2, 2)
-        values.view(-1)[place] = bad
+        values.view(-1)[index] = bad
         assert not are_finite(values)
     assert not are_finite(torch.tensor([math.inf, -math.inf]))
 
