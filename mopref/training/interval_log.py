@@ -8,9 +8,9 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mopref._agreement import gathered_objects
+from mopref._precision import are_finite
 from mopref._terminal import visible_line
 from mopref.objective import Metric
-from mopref.training.step_faults import are_finite
 
 __all__ = ["IntervalLog"]
 

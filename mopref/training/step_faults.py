@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mopref._agreement import NotFiniteElsewhereError
-from mopref._precision import at_least_float32
+from mopref._precision import are_finite, at_least_float32
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Losses, Objective, Update
 from mopref.scalarizer import Scalarizer
@@ -22,7 +22,6 @@ from mopref.training.random_state import kept_random_state
 
 __all__ = [
     "Forward",
-    "are_finite",
     "check_finite_gramians",
     "check_finite_losses",
     "check_finite_step",
@@ -71,11 +70,6 @@ class Forward(NamedTuple):
     def total(self) -> Tensor:
         """The number that was descended on, shape ``(1,)``."""
         return self.mean if self.auxiliary is None else self.mean + self.auxiliary
-
-
-def are_finite(values: Tensor) -> bool:
-    """Whether all numbers are finite; where their sum is they are, which takes one pass over them."""
-    return math.isfinite(values.sum().item()) or bool(values.isfinite().all())
 
 
 def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, objective: Objective, step: int) -> None:

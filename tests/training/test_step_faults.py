@@ -16,7 +16,6 @@ from mopref.samplers.adaptive import AdaptiveSampler
 from mopref.scalarizers import Linear, Normalized, Tchebycheff
 from mopref.training.step_faults import (
     Forward,
-    are_finite,
     check_finite_gramians,
     check_finite_losses,
     check_finite_step,
@@ -51,19 +50,9 @@ def test_losses_of_another_process():
         check_finite_losses(losses, torch.cat([losses, others]), UPDATE, ZDT1(), step=7)
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_one_number_that_is_not_finite_is_seen(bad):
-    for index in range(4):
-        values = torch.ones(2, 2)
-        values.view(-1)[index] = bad
-        assert not are_finite(values)
-    assert not are_finite(torch.tensor([math.inf, -math.inf]))
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_numbers_whose_sum_overflows_are_finite(dtype):
+def test_a_step_whose_numbers_overflow_in_sum_only_goes_on(dtype):
     largest = torch.finfo(dtype).max
-    assert are_finite(torch.full((64,), largest, dtype=dtype))
     forward = Forward.of(UPDATE, torch.ones(2, 2), torch.full((2,), largest, dtype=dtype), None)
     parts = {"model": torch.nn.Linear(1, 1), "objective": ZDT1(), "scalarizer": Linear(), "step": 0}
     norm, forward = torch.tensor(largest, dtype=dtype), forward._replace(mean=torch.tensor([largest], dtype=dtype))
