@@ -1,7 +1,7 @@
 """The norm of a step's gradients, known before they are clipped, and the steps that fp16's scaler skips."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -44,10 +44,18 @@ def clip_gradients(
         is_finite(norm)
         return norm
     accelerator.unscale_gradients()
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = _total_norm(gradients)
     if is_finite(norm) and limit is not None and norm.item() + 1e-6 > _WITHIN * limit:
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
+
+
+def _total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """``get_total_norm`` of torch; of one type on a CPU by the same kernels, without its sorting by device and type."""
+    if len({(gradient.device, gradient.dtype) for gradient in gradients}) == 1 and gradients[0].is_cpu:
+        norm = torch.linalg.vector_norm
+        return norm(torch.stack([norm(gradient) for gradient in gradients]))
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 class SkippedSteps:

@@ -53,6 +53,18 @@ def test_near_the_limit_gradients_are_torchs_bit_for_bit(dtype, limit):
         assert torch.equal(ours.grad, theirs.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_norm_is_torchs_bit_for_bit(dtype):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [1, 3, 17, 64, 1000, 4097]
+    for other in (dtype, torch.float32):
+        parts = [nn.Parameter(torch.zeros(size, dtype=other if size == 17 else dtype)) for size in sizes]
+        for part in parts:
+            part.grad = torch.randn(part.shape, generator=generator).to(part.dtype)
+        norm = clip_gradients(Accelerator(cpu=True), parts, None, lambda norm: True)
+        assert torch.equal(norm, torch.nn.utils.clip_grad_norm_(parts, math.inf))
+
+
 def test_gradients_within_the_limit_are_not_touched(monkeypatch):
     monkeypatch.setattr(torch.nn.utils, "clip_grads_with_norm_", None)
     clip_gradients(Accelerator(cpu=True), parameters(3.0, 4.0), 6.0, lambda norm: True)
