@@ -1,9 +1,11 @@
-"""The precision that numbers are added up in."""
+"""The precision that numbers are added up in, and whether they are finite."""
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["at_least_float32"]
+__all__ = ["are_finite", "at_least_float32"]
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -14,3 +16,13 @@ def at_least_float32(values: Tensor) -> Tensor:
         torch.float32
     """
     return values.float() if values.dtype.itemsize < torch.float32.itemsize else values
+
+
+def are_finite(values: Tensor) -> bool:
+    """Whether all numbers are finite; where their sum is they are, which takes one pass over them.
+
+    Example:
+        >>> are_finite(torch.tensor([1.0, 3e38, 3e38])), are_finite(torch.tensor([1.0, torch.nan]))
+        (True, False)
+    """
+    return math.isfinite(values.sum().item()) or bool(values.isfinite().all())

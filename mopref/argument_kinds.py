@@ -72,26 +72,26 @@ def checks_arguments(function: Any = None, *, but: Sequence[str] = ()) -> Any:
 def _checking(function: Callable[P, R], but: Sequence[str]) -> Callable[P, R]:
     parameters = list(signature(function).parameters.values())
     positional = [p.name for p in parameters if p.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)]
+    places = {name: place for place, name in enumerate(positional)}
 
     @lru_cache(maxsize=1)
-    def kinds() -> dict[str, Any]:
+    def kinds() -> dict[str, _Kind]:
         hints = get_type_hints(function)
         # What is collected by * and ** has the annotation of each entry.
         plain = [p.name for p in parameters if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)]
-        return {name: hints[name] for name in plain if name in hints and name not in but}
+        known = {name: _kind_of(hints[name]) for name in plain if name in hints and name not in but}
+        return {name: kind for name, kind in known.items() if kind is not None}
 
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        wanted = kinds()
-        values = [
-            checked_kind(value, wanted[name], name) if name in wanted else value
-            for name, value in zip(positional, args, strict=False)
-        ]
-        values += args[len(positional) :]
-        named = {
-            name: checked_kind(value, wanted[name], name) if name in wanted else value for name, value in kwargs.items()
-        }
-        return function(*values, **named)  # type: ignore[arg-type]
+        wanted, values = kinds(), list(args)
+        for name, kind in wanted.items():
+            place = places.get(name, len(args))
+            if place < len(args):
+                values[place] = _of_kind(values[place], kind, name)
+            elif name in kwargs:
+                kwargs[name] = _of_kind(kwargs[name], kind, name)
+        return function(*values, **kwargs)  # type: ignore[arg-type]
 
     return checked
 
@@ -145,8 +145,10 @@ def checked_kind(value: Any, annotation: Any, name: str) -> Any:
         ['a']
     """
     kind = _kind_of(annotation)
-    if kind is None:
-        return value
+    return value if kind is None else _of_kind(value, kind, name)
+
+
+def _of_kind(value: Any, kind: _Kind, name: str) -> Any:
     if kind.is_path and isinstance(value, str | os.PathLike):
         path = checked_path(value, name)
         return path if kind.path_alone else value
@@ -201,7 +203,7 @@ def _cached_kind(annotation: Any) -> _Kind | None:
     known = [test for test in tests if test is not None]
     return _Kind(
         numbers,
-        lambda value: any(test(value) for test in known),
+        known[0] if len(known) == 1 else lambda value: any(test(value) for test in known),
         " or ".join(distinct),
         is_path,
         of_texts,

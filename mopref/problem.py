@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from mopref.argument_kinds import checked_kind, checks_arguments
@@ -130,7 +131,9 @@ class Problem(Objective):
         return self.evaluate(x)
 
     def _check_bounds(self, x: Tensor) -> None:
-        lower, upper = self.bounds.to(x)
+        lower, upper = self.bounds.to(x).unbind()
+        if torch.equal(x, x.clamp(lower, upper)):
+            return
         slack = _TOLERANCE * (upper - lower)
         # NaN passes: the trainer reports a loss that is not finite, with its step and preference.
         outside = (x < lower - slack) | (x > upper + slack)

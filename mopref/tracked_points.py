@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref._precision import are_finite
 from mopref._repr import OptionsRepr
 from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.option_checks import Point, check_length, checked_non_negative, given_point, matching_point
@@ -30,6 +31,8 @@ def difference_above(losses: Tensor, ideal: Tensor, remedy: str) -> Tensor:
     """
     point = matching_point(ideal, losses, "ideal point")
     difference = losses - point
+    if difference.numel() == 0 or difference.detach().amin().item() >= 0:
+        return difference
     # Rounding may put a loss that sits on the ideal point a hair below it.
     tolerance = 1e-5 * (1 + point.abs())
     below = difference.detach() < -tolerance
@@ -207,7 +210,7 @@ def _check_losses(losses: Tensor) -> None:
 def _finite_rows(losses: Tensor) -> Tensor:
     """The losses as rows ``(N, m)``; one that is not finite would be the point's for ever."""
     rows = losses.detach().double().cpu().reshape(-1, losses.shape[-1])
-    if not rows.isfinite().all():
+    if not are_finite(rows):
         row, column = (int(i) for i in (~rows.isfinite()).nonzero()[0])
         raise ValueError(
             f"the loss of objective {column} is {rows[row, column].item()} in row {row}: no point can be tracked from "

@@ -1,5 +1,7 @@
 """The frame of a problem: what one of one's own inherits, what is known of its front, which outputs are refused."""
 
+import math
+
 import pytest
 import torch
 from _tensors import tensor
@@ -53,6 +55,7 @@ def test_a_user_defined_problem_needs_no_more_than_evaluate():
         ([0.0, 1.0], r"shape \(2,\), not \(2, 1\)"),
         ([[0.0], [2.1]], r"row 1 .* 2\.1 for variable 0, outside Parabolas's bounds \[-2, 2\]"),
         ([[-3.0], [0.0]], "row 0 .* -3 for variable 0"),
+        ([[math.nan], [2.1]], r"row 1 .* 2\.1 for variable 0"),
     ],
 )
 def test_a_models_output_is_checked(x, message):
@@ -62,6 +65,11 @@ def test_a_models_output_is_checked(x, message):
 
 def test_rounding_at_a_bound_is_allowed():
     Parabolas().losses(Constant([[2.00001], [-2.00001]]), None, tensor(torch.eye(2)))
+
+
+def test_a_number_that_is_none_is_left_to_the_trainer_to_tell():
+    losses = Parabolas().losses(Constant([[math.nan], [1.0]]), None, tensor(torch.eye(2)))
+    assert losses.isnan().any(dim=1).tolist() == [True, False]
 
 
 def test_names_are_counted():

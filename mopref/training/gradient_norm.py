@@ -1,7 +1,7 @@
 """The norm of a step's gradients, known before they are clipped, and the steps that fp16's scaler skips."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -14,6 +14,8 @@ __all__ = ["SkippedSteps", "clip_gradients"]
 # At first a scaler skips a few steps, each with half the scale, until the gradients fit: from 65,536 on, ten in a row
 # are a scale of 64, where a gradient of 1,000 would fit still.
 _IN_A_ROW = 10
+# Up to this share of the limit the factor min(1, limit / (norm + 1e-6)) is 1 in every type, however it is rounded.
+_WITHIN = 0.99
 
 
 def clip_gradients(
@@ -34,17 +36,26 @@ def clip_gradients(
         The norm before the clipping, a scalar.
     """
     parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    if any(hasattr(parameter.grad, "full_tensor") for parameter in parameters):
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if any(hasattr(gradient, "full_tensor") for gradient in gradients):
         # Sharded over processes: accelerate knows how to add up the parts.
         norm = accelerator.clip_grad_norm_(parameters, math.inf if limit is None else limit).detach()
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         is_finite(norm)
         return norm
     accelerator.unscale_gradients()
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if is_finite(norm) and limit is not None and limit < math.inf:
+    norm = _total_norm(gradients)
+    if is_finite(norm) and limit is not None and norm.item() + 1e-6 > _WITHIN * limit:
         torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return norm
+
+
+def _total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """``get_total_norm`` of torch; of one type on a CPU by the same kernels, without its sorting by device and type."""
+    if len({(gradient.device, gradient.dtype) for gradient in gradients}) == 1 and gradients[0].is_cpu:
+        norm = torch.linalg.vector_norm
+        return norm(torch.stack([norm(gradient) for gradient in gradients]))
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 class SkippedSteps:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from mopref._agreement import gathered_objects
+from mopref._precision import are_finite
 from mopref._terminal import visible_line
 from mopref.objective import Metric
 
@@ -41,17 +42,21 @@ class IntervalLog:
 
         Skipped steps have no part in ``gradient_norm``; where there are any, ``skipped_steps`` is their number.
         """
-        steps = torch.stack(self.steps)
-        skipped = int(steps[:, -1].isnan().sum())
-        if 0 < skipped < len(steps):
-            steps[:, -1] = steps[:, -1].nan_to_num(nan=steps[:, -1].nanmean().item())
-        # Where all were skipped there is no norm: 0, as nothing moved, which every tracker and JSON can hold.
-        mean = accelerator.reduce(steps.nan_to_num(nan=0.0).mean(dim=0), reduction="mean").tolist()
+        steps, skipped = torch.stack(self.steps), 0
+        if not are_finite(steps):
+            skipped = int(steps[:, -1].isnan().sum())
+            if 0 < skipped < len(steps):
+                steps[:, -1] = steps[:, -1].nan_to_num(nan=steps[:, -1].nanmean().item())
+            # Where all were skipped there is no norm: 0, as nothing moved, which every tracker and JSON can hold.
+            steps = steps.nan_to_num(nan=0.0)
+        mean = steps.mean(dim=0)
+        if accelerator.num_processes > 1:
+            mean = accelerator.reduce(mean, reduction="mean")
         keys = ["loss", *(f"loss/{name}" for name in names), "learning_rate", "gradient_norm"]
         metrics = {name: total / weight for name, (total, weight) in self._of_all_processes().items() if weight}
         self.steps.clear()
         self._metrics.clear()
-        entry: dict[str, float] = dict(zip(keys, mean, strict=True)) | metrics
+        entry: dict[str, float] = dict(zip(keys, mean.tolist(), strict=True)) | metrics
         return entry | {"skipped_steps": float(skipped)} if skipped else entry
 
     def progress(self, history: Sequence[Mapping[str, float]], names: tuple[str, ...]) -> str:

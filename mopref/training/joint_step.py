@@ -190,7 +190,7 @@ class JointStep:
         with torch.enable_grad():
             leaf = means.clone().requires_grad_()
             scalarized = self._guard.scalarized(leaf, updates[0]._replace(preferences=preferences), step)
-            (slopes,) = torch.autograd.grad(self._guard.total(scalarized, None), leaf)
+            (slopes,) = torch.autograd.grad(self._guard.total(scalarized.mean(), None), leaf)
         self._sampler.observe(preferences, means, self._scalarizer)
         shares = [layout.share(number) for number in range(layout.forwards)]
         if layout.is_whole:

@@ -39,6 +39,11 @@ class OptimizerKind:
     is_paged: bool = False
 
 
+def _plain(parameters: Iterable[Tensor], **options: Any) -> Optimizer:
+    # PyTorch's own choice on a GPU. On a CPU it would take one parameter after another: more calls, the same numbers.
+    return AdamW(parameters, foreach=True, **options)
+
+
 def _fused(parameters: Iterable[Tensor], **options: Any) -> Optimizer:
     return AdamW(parameters, fused=True, **options)
 
@@ -58,7 +63,7 @@ def _paged(parameters: Iterable[Tensor], **options: Any) -> Optimizer:
 
 
 OPTIMIZERS = {
-    "adamw": OptimizerKind(AdamW),
+    "adamw": OptimizerKind(_plain),
     "adamw-fused": OptimizerKind(_fused),
     "adamw-8bit": OptimizerKind(_in_8_bits, in_8_bits=True),
     "paged-adamw-8bit": OptimizerKind(_paged, in_8_bits=True, is_paged=True),
@@ -165,9 +170,14 @@ def is_whole_state(optimizer: Optimizer, name: str, state: Mapping[str, Any]) ->
 
 
 def _is_option_like(name: str, value: Any, own: Any) -> bool:
-    """Whether an option of the optimiser may stand in place of its own: the same, but for the rate, which moves."""
+    """Whether an option of the optimiser may stand in place of its own: the same, but for the rate, which moves.
+
+    Nor for ``foreach``, by which no number changes: older runs left it to PyTorch.
+    """
     if name == "lr":
         return isinstance(value, float) and 0 <= value < math.inf
+    if name == "foreach":
+        return value is None or isinstance(value, bool)
     return type(value) is type(own) and bool(value == own)
 
 

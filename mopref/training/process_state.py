@@ -9,13 +9,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import AutocastKwargs, DistributedType
+from torch import Tensor
 from torch.optim import Optimizer
 
 from mopref._warning import warn
 from mopref.mixed_precision import autocast
 from mopref.training.config import TrainerConfig
 
-__all__ = ["ProcessState", "agreed_stop", "own_autocast", "plain_optimizer", "start_trackers"]
+__all__ = ["ProcessState", "add_gradients", "agreed_stop", "own_autocast", "plain_optimizer", "start_trackers"]
 
 # Each keeps its content in one dict, which all its instances share; accelerate has no public door to it.
 _SHARED: tuple[dict[str, Any], ...] = tuple(
@@ -130,3 +131,12 @@ def plain_optimizer(accelerator: Accelerator, optimizer: Optimizer) -> Optimizer
     needs_more = accelerator.scaler is not None or accelerator.distributed_type == DistributedType.XLA
     inner = getattr(optimizer, "optimizer", None)
     return inner if isinstance(inner, Optimizer) and not needs_more else optimizer
+
+
+def add_gradients(accelerator: Accelerator, total: Tensor) -> None:
+    """A backward pass from a number, by accelerate where it has a part in it."""
+    # Else it would divide by 1 first.
+    if accelerator.scaler is None and accelerator.distributed_type == DistributedType.NO:
+        total.backward()  # type: ignore[no-untyped-call]
+    else:
+        accelerator.backward(total)

@@ -44,7 +44,8 @@ class RunWarnings:
     def __init__(
         self, model: nn.Module, objective: Objective, steps: int, autocast: Callable[[], AbstractContextManager[Any]]
     ) -> None:
-        self._model, self._objective, self._steps, self._autocast = model, objective, steps, autocast
+        self._model, self._objective, self._autocast = model, objective, autocast
+        self._looked_at = {at for at in (-(-steps // 4), -(-steps // 2), steps) if at >= _FEWEST_STEPS}
         self._said: set[str] = set()
         self._moving: set[str] = set()
 
@@ -56,9 +57,11 @@ class RunWarnings:
         """
         if len(history) < 2 * _WINDOW:
             return
-        first, last = _means(history[:_WINDOW]), _means(history[-_WINDOW:])
         if history[-1]["step"] >= _FEWEST_STEPS:
             self._look_for_constants(history)
+        if not {"kl", "response_length"} & history[-1].keys():
+            return
+        first, last = _means(history[:_WINDOW]), _means(history[-_WINDOW:])
         if "kl" in last and "kl" in first:
             self._look_at_kl(first, last)
         before, now = first.get("response_length", 0.0), last.get("response_length", 0.0)
@@ -83,8 +86,7 @@ class RunWarnings:
             UserWarning: every preference gives the same; once.
         """
         m = self._objective.num_objectives
-        looked_at = {-(-self._steps // 4), -(-self._steps // 2), self._steps}
-        if m < 2 or step < _FEWEST_STEPS or step not in looked_at or "collapse" in self._said:
+        if m < 2 or step not in self._looked_at or "collapse" in self._said:
             return
         corners = torch.eye(m).to(update.preferences)
         state = deepcopy(self._objective.state_dict())

@@ -75,7 +75,7 @@ class Layout:
 
     def preferences_of(self, drawn: Tensor, share: int) -> Tensor:
         """A share's preferences of those drawn at once."""
-        if not self.is_whole:
+        if not self.is_whole or self.processes == 1:
             return drawn
         place = share % self.processes
         return drawn[place * self.groups : (place + 1) * self.groups]

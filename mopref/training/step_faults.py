@@ -1,5 +1,6 @@
 """Numbers of a step that are not finite: looked for before the optimiser moves, and told with where they come from."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mopref._agreement import NotFiniteElsewhereError
-from mopref._precision import at_least_float32
+from mopref._precision import are_finite, at_least_float32
 from mopref.gradients.weighting import GradientWeighting
 from mopref.objective import Losses, Objective, Update
 from mopref.scalarizer import Scalarizer
@@ -47,28 +48,28 @@ class Forward(NamedTuple):
         losses: ``(G, m)``.
         scalarized: ``(G,)``.
         auxiliary: a scalar, or ``None``.
+        mean: of ``scalarized``, shape ``(1,)``.
     """
 
     update: Update
     losses: Tensor
     scalarized: Tensor
     auxiliary: Tensor | None
+    mean: Tensor
 
     @classmethod
-    def of(cls, update: Update, losses: Tensor, scalarized: Tensor, auxiliary: Tensor | None) -> Self:
-        """The same without their graphs."""
-        return cls(update, losses.detach(), scalarized.detach(), None if auxiliary is None else auxiliary.detach())
-
-    @property
-    def means(self) -> Tensor:
-        """``[scalarized loss, m losses]``, means over the preferences."""
-        return torch.cat([self.scalarized.mean().view(1), self.losses.mean(dim=0)])
+    def of(
+        cls, update: Update, losses: Tensor, scalarized: Tensor, auxiliary: Tensor | None, mean: Tensor | None = None
+    ) -> Self:
+        """The same without their graphs, and the mean where it is not known."""
+        mean = scalarized.mean() if mean is None else mean
+        auxiliary = None if auxiliary is None else auxiliary.detach()
+        return cls(update, losses.detach(), scalarized.detach(), auxiliary, mean.detach().view(1))
 
     @property
     def total(self) -> Tensor:
         """The number that was descended on, shape ``(1,)``."""
-        mean = self.scalarized.mean().view(1)
-        return mean if self.auxiliary is None else mean + self.auxiliary
+        return self.mean if self.auxiliary is None else self.mean + self.auxiliary
 
 
 def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, objective: Objective, step: int) -> None:
@@ -84,7 +85,7 @@ def check_finite_losses(losses: Tensor, gathered: Tensor, update: Update, object
     Raises:
         FloatingPointError: a loss that is not finite, with its name, step, preference and rows.
     """
-    if gathered.isfinite().all():
+    if are_finite(gathered):
         return
     faults = ~losses.detach().isfinite()
     if not faults.any():
@@ -126,7 +127,7 @@ def check_finite_gramians(
     Raises:
         FloatingPointError: such a gradient, with its loss, step, preference and rows.
     """
-    if gramians.isfinite().all():
+    if are_finite(gramians):
         return
     faults = _faulty_losses(losses, [parameter for parameter in parameters if parameter.requires_grad])
     cause = _first_fault(faults, update, objective) or f"the losses {place(update.preferences, update.rows)}"
@@ -181,7 +182,7 @@ def told_where(step: int, preferences: Tensor, rows: Sequence[int]) -> Iterator[
 @contextmanager
 def taken_back_on_error(parts: Sequence[Any], batches: GroupBatchSampler | None) -> Iterator[None]:
     """Parts with a ``state_dict``, and the batches, are after an error in this block as they were before it."""
-    states = [deepcopy(part.state_dict()) for part in parts]
+    states = [_copied(part.state_dict()) for part in parts]
     mark = None if batches is None else batches.mark()
     try:
         yield
@@ -191,6 +192,13 @@ def taken_back_on_error(parts: Sequence[Any], batches: GroupBatchSampler | None)
         if batches is not None and mark is not None:
             batches.return_to(mark)
         raise
+
+
+def _copied(state: Any) -> Any:
+    """A deep copy; of dictionaries of numbers, as a generator's state is, without a search for what they share."""
+    if type(state) is dict:
+        return {key: _copied(value) for key, value in state.items()}
+    return state if type(state) in (int, float, str) else deepcopy(state)
 
 
 def check_finite_step(
@@ -223,8 +231,11 @@ def check_finite_step(
     Raises:
         FloatingPointError: what is not finite, with objective, step, preference and rows as far as they can be told.
     """
-    totals = torch.cat([forward.total.to(norm) for forward in forwards])
-    looked_at = torch.cat([norm.view(1), totals])
+    totals = [forward.total.to(norm) for forward in forwards]
+    # One process alone need not gather, and a sum that is finite has finite parts.
+    if accelerator.num_processes == 1 and math.isfinite(sum(totals, norm).item()):
+        return True
+    looked_at = torch.cat([norm.view(1), *totals])
     if accelerator.num_processes > 1:
         looked_at = accelerator.gather(looked_at)
     if looked_at.isfinite().all():

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import torch
 from accelerate import Accelerator
@@ -53,6 +54,7 @@ class StepGuard:
     ) -> None:
         self._model, self._objective, self._scalarizer = model, objective, scalarizer
         self._accelerator, self._skipped, self._adapters_checked = accelerator, SkippedSteps(), False
+        self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.is_sharded = accelerator.num_processes > 1 and has_sharded_base(model)
 
     def gathered(self, losses: Losses, update: Update, step: int) -> tuple[Tensor, Tensor]:
@@ -89,13 +91,13 @@ class StepGuard:
         check_scalarized(scalarized, losses, self._scalarizer)
         return scalarized
 
-    def total(self, scalarized: Tensor, auxiliary: Tensor | None) -> Tensor:
-        """The number to descend on: the mean of ``(G,)``, and the auxiliary loss.
+    def total(self, mean: Tensor, auxiliary: Tensor | None) -> Tensor:
+        """The number to descend on: the mean of the scalarized losses, and the auxiliary loss.
 
         Raises:
             ValueError: not one number, or one without a gradient.
         """
-        return self.checked_total(scalarized.mean() if auxiliary is None else scalarized.mean() + auxiliary)
+        return self.checked_total(mean if auxiliary is None else mean + auxiliary)
 
     def checked_total(self, total: Tensor) -> Tensor:
         """The number itself; raises as :meth:`total`."""
@@ -115,7 +117,7 @@ class StepGuard:
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """What gradients are of."""
-        return [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        return self._trained
 
     def clip_gradients(self, forwards: Sequence[Forward], limit: float | None, step: int) -> Tensor:
         """Scale the step's gradients down to a norm, and return the one that they had.
@@ -136,7 +138,7 @@ class StepGuard:
             average_gradients(self.trained_parameters())
         if not self._adapters_checked:
             self._adapters_checked = check_gradients(getattr(self._model, "adapters", {}))
-        return clip_gradients(self._accelerator, self._model.parameters(), limit, is_finite)
+        return clip_gradients(self._accelerator, self._trained, limit, is_finite)
 
     def numbers(self, forwards: Sequence[Forward], rate: float, norm: Tensor) -> Tensor:
         """After the optimiser's step, what is logged of it: ``[scalarized loss, m losses, learning rate, norm]``.
@@ -144,8 +146,12 @@ class StepGuard:
         Warns:
             UserWarning: fp16's scaler skips one step after another, once.
         """
-        totals = torch.zeros(1 + self._objective.num_objectives, device=norm.device)
-        for forward in forwards:
-            totals += forward.means.to(totals)
-        means, norm = totals / len(forwards), self._skipped.known_norm(self._accelerator, norm)
-        return torch.cat([means, torch.tensor([rate]).to(means), norm.to(means)])
+        dtype, device = torch.get_default_dtype(), norm.device
+        scalarized = _mean([forward.mean.to(device, dtype) for forward in forwards])
+        losses = _mean([forward.losses.mean(dim=0).to(device, dtype) for forward in forwards])
+        norm = self._skipped.known_norm(self._accelerator, norm)
+        return torch.cat([scalarized, losses, torch.tensor([rate], device=device), norm.to(dtype)])
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else reduce(torch.add, parts) / len(parts)

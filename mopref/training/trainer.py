@@ -33,7 +33,14 @@ from mopref.training.measured_front import measured_front
 from mopref.training.model_state import forward_in_force, unprepared
 from mopref.training.optimizers import make_optimizer
 from mopref.training.parts import check_kinds, check_parts, settle_convention
-from mopref.training.process_state import ProcessState, agreed_stop, own_autocast, plain_optimizer, start_trackers
+from mopref.training.process_state import (
+    ProcessState,
+    add_gradients,
+    agreed_stop,
+    own_autocast,
+    plain_optimizer,
+    start_trackers,
+)
 from mopref.training.provenance import made_with
 from mopref.training.resumable import Resumable
 from mopref.training.run_identity import run_identity
@@ -234,7 +241,7 @@ class ParetoTrainer(Resumable):
         """One optimiser step; returns ``[scalarized loss, m losses, learning rate, gradient norm]``."""
         metrics, pending = self._log.metrics, [list(updates) for updates in self._pending_updates]
         # Whatever was left in them, by a user's own backward pass for example.
-        plain_optimizer(self.accelerator, self.optimizer).zero_grad()
+        self._clear_gradients()
         try:
             return self._descend_once()
         except BaseException:
@@ -242,7 +249,12 @@ class ParetoTrainer(Resumable):
             self._draws.forget()
             raise
         finally:
-            plain_optimizer(self.accelerator, self.optimizer).zero_grad()
+            self._clear_gradients()
+
+    def _clear_gradients(self) -> None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def _descend_once(self) -> Tensor:
         config = self.config
@@ -284,7 +296,7 @@ class ParetoTrainer(Resumable):
 
         def backward(forward: int, total: Tensor) -> None:
             with self._exchanged_with(forward):
-                self.accelerator.backward(total)
+                add_gradients(self.accelerator, total)
 
         return joint.descend(updates, losses_of, backward, self.step)
 
@@ -315,11 +327,13 @@ class ParetoTrainer(Resumable):
         # Points are tracked before they are measured from: z ≤ f holds.
         self.scalarizer.observe(values)
         scalarized = self._guard.scalarized(at_least_float32(losses.values), update, self.step)
-        total = self._guard.total(scalarized, losses.auxiliary)
-        self.accelerator.backward(total / self.config.gradient_accumulation_steps)
+        mean = scalarized.mean()
+        total = self._guard.total(mean, losses.auxiliary)
+        forwards = self.config.gradient_accumulation_steps
+        add_gradients(self.accelerator, total if forwards == 1 else total / forwards)
         scalarizer = self.scalarizer if isinstance(self.scalarizer, Scalarizer) else None
         self.sampler.observe(preferences, values, scalarizer)
-        return Forward.of(update, losses.values, scalarized, losses.auxiliary)
+        return Forward.of(update, losses.values, scalarized, losses.auxiliary, mean)
 
     def _batch_of(self, rows: tuple[int, ...]) -> Any:
         """The batch that these rows make; none where there is no data."""
@@ -329,7 +343,8 @@ class ParetoTrainer(Resumable):
 
     def _log_entry(self) -> None:
         entry = self._log.entry(self.accelerator, self.objective.names)
-        self.accelerator.log(entry, step=self.step)
+        if self.accelerator.trackers:
+            self.accelerator.log(entry, step=self.step)
         entry = {"step": self.step, **entry}
         self.history.append(entry)
         self._warnings.look_at(self.history)

@@ -38,6 +38,38 @@ def test_gradients_are_scaled_as_torch_does(limit, scale):
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(parts, theirs, strict=True) if p.grad is not None)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("limit", [1e-6, 0.1, 1.0, 3.0])
+def test_near_the_limit_gradients_are_torchs_bit_for_bit(dtype, limit):
+    """Where the norm is as large as the limit, its rounding and the 1e-6 in the factor decide."""
+    generator = torch.Generator().manual_seed(0)
+    for share in (0.3, 0.9, 0.985, 0.99, 0.995, 1.0, 1.005, 1.02, 1.5):
+        direction = torch.randn(5, generator=generator, dtype=torch.float64)
+        gradient = (direction / direction.norm() * share * limit).to(dtype)
+        ours, theirs = nn.Parameter(torch.zeros(5, dtype=dtype)), nn.Parameter(torch.zeros(5, dtype=dtype))
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        clip_gradients(Accelerator(cpu=True), [ours], limit, lambda norm: True)
+        torch.nn.utils.clip_grad_norm_([theirs], limit)
+        assert torch.equal(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_norm_is_torchs_bit_for_bit(dtype):
+    generator = torch.Generator().manual_seed(0)
+    sizes = [1, 3, 17, 64, 1000, 4097]
+    for other in (dtype, torch.float32):
+        parts = [nn.Parameter(torch.zeros(size, dtype=other if size == 17 else dtype)) for size in sizes]
+        for part in parts:
+            part.grad = torch.randn(part.shape, generator=generator).to(part.dtype)
+        norm = clip_gradients(Accelerator(cpu=True), parts, None, lambda norm: True)
+        assert torch.equal(norm, torch.nn.utils.clip_grad_norm_(parts, math.inf))
+
+
+def test_gradients_within_the_limit_are_not_touched(monkeypatch):
+    monkeypatch.setattr(torch.nn.utils, "clip_grads_with_norm_", None)
+    clip_gradients(Accelerator(cpu=True), parameters(3.0, 4.0), 6.0, lambda norm: True)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_gradients_are_whole_when_their_norm_is_shown(bad):
     parts, seen = parameters(3.0, bad), []

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from mopref import TrainerConfig
-from mopref.training.process_state import ProcessState, own_autocast, plain_optimizer
+from mopref.training.process_state import ProcessState, add_gradients, own_autocast, plain_optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +161,15 @@ def test_the_optimiser_is_stepped_by_itself_where_accelerate_has_nothing_to_add(
     assert plain_optimizer(accelerator, inner) is inner
     accelerator.scaler = torch.amp.GradScaler("cpu")
     assert plain_optimizer(accelerator, wrapped) is wrapped
+
+
+def test_a_backward_pass_is_accelerates_where_it_has_a_part_in_it():
+    accelerator, weight = Accelerator(cpu=True), torch.nn.Parameter(torch.tensor(2.0))
+    add_gradients(accelerator, weight.square())
+    assert weight.grad == 4.0
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    add_gradients(accelerator, weight.square())
+    assert weight.grad == 4.0 + 8 * 4.0
 
 
 def test_without_mixed_precision_an_autocast_around_it_is_off_and_none_is_entered_in_vain():

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from _faulty_runs import BAD_ROW, Faulty, assert_same, faulty_trainer
+from accelerate import Accelerator
 
 from mopref import ParetoSetModel, ParetoTrainer, Scalarizer, TrainerConfig
 from mopref.gradients import MGDA, gramians
@@ -17,6 +18,7 @@ from mopref.training.step_faults import (
     Forward,
     check_finite_gramians,
     check_finite_losses,
+    check_finite_step,
     place,
     taken_back_on_error,
     told_where,
@@ -46,6 +48,15 @@ def test_losses_of_another_process():
     others = torch.tensor([[math.nan, 1.0], [1.0, 1.0]])
     with pytest.raises(FloatingPointError, match="the loss 'f1' is not finite on another process at step 7"):
         check_finite_losses(losses, torch.cat([losses, others]), UPDATE, ZDT1(), step=7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_step_whose_numbers_overflow_in_sum_only_goes_on(dtype):
+    largest = torch.finfo(dtype).max
+    forward = Forward.of(UPDATE, torch.ones(2, 2), torch.full((2,), largest, dtype=dtype), None)
+    parts = {"model": torch.nn.Linear(1, 1), "objective": ZDT1(), "scalarizer": Linear(), "step": 0}
+    norm, forward = torch.tensor(largest, dtype=dtype), forward._replace(mean=torch.tensor([largest], dtype=dtype))
+    assert check_finite_step(norm, [forward], accelerator=Accelerator(cpu=True), **parts)
 
 
 def test_gramians_name_the_loss():
@@ -105,6 +116,29 @@ def test_parts_are_taken_back(error):
     with pytest.raises(error), taken_back_on_error((sampler, scalarizer), None):
         step()
     assert_same(before, [sampler.state_dict(), scalarizer.state_dict()])
+
+
+def test_a_state_is_taken_back_however_deep_it_is():
+    class Part:
+        def __init__(self) -> None:
+            self.state = {"seen": {"rows": [1, 2], "table": torch.zeros(2)}, "number": 3, "nothing": None}
+
+        def state_dict(self):
+            return self.state
+
+        def load_state_dict(self, state) -> None:
+            self.state = state
+
+    def step(part):
+        part.state["seen"]["rows"].append(3)
+        part.state["seen"]["table"] += 1
+        part.state["number"] = 4
+        raise KeyError
+
+    part = Part()
+    with pytest.raises(KeyError), taken_back_on_error([part], None):
+        step(part)
+    assert_same(part.state, Part().state)
 
 
 # Whole runs.
@@ -250,7 +284,7 @@ def test_after_the_fault_is_mended_the_run_goes_on_as_if_it_had_not_been():
 def test_the_numbers_of_a_forward():
     losses, scalarized = torch.tensor([[1.0, 2.0], [3.0, 6.0]], requires_grad=True), torch.tensor([1.0, 2.0])
     forward = Forward.of(UPDATE, losses, scalarized, torch.tensor(10.0, requires_grad=True))
-    assert forward.means.tolist() == [1.5, 2.0, 4.0]
+    assert forward.mean.tolist() == [1.5]
     assert forward.total.tolist() == [11.5]
     assert forward._replace(auxiliary=None).total.tolist() == [1.5]
     assert not forward.losses.requires_grad

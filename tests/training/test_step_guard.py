@@ -36,7 +36,7 @@ def test_a_step_by_hand(model):
     assert not gathered.requires_grad
     scalarized = guard.scalarized(losses, UPDATE, 0)
     torch.testing.assert_close(scalarized, (losses * PREFERENCES).sum(dim=1))
-    total = guard.total(scalarized, torch.tensor(0.5))
+    total = guard.total(scalarized.mean(), torch.tensor(0.5))
     torch.testing.assert_close(total, scalarized.mean() + 0.5)
     total.backward()
     forwards = [Forward.of(UPDATE, losses, scalarized, None)] * 2
