@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mopref import indicators
-from mopref._agreement import gathered_objects, made_by_first
+from mopref._agreement import gathered_objects, is_first_process, made_by_first
 from mopref._arrays import as_float64, as_vector
 from mopref._paths import checked_path
 from mopref._repr import OptionsRepr
@@ -167,8 +167,9 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         self.records.append(record)
         if self.best_folder is not None and self.best is record:
             save_once(model, self.best_folder)
-            if trainer.accelerator.is_main_process:
-                self._best_state = _copied_state(model)
+            # Asked for by all: FSDP gives back on each what it had whole.
+            state = _copied_state(model)
+            self._best_state = state if is_first_process() else None
 
     def _measured(self, trainer: RunningTrainer) -> dict[str, Any]:
         start = time.perf_counter()
