@@ -4,8 +4,9 @@
 
 One size is raised at a time: the objectives m (adapters of the same total rank), the pairs in a step, the tokens of a
 sequence, the adapters' rank, the vocabulary. All sizes of an axis take turns, each in a process of its own, as in
-dpo_step.py. The exponent is the slope of a line through the logarithms of all sizes: 0 for what does not grow, 1 for
-what grows in proportion; at small sizes what is constant, such as Python's part, pulls it down.
+dpo_step.py. Time is the processor's, since other work on a machine slows the clock's. The exponent is the slope of a
+line through the logarithms of all sizes: 0 for what does not grow, 1 for what grows in proportion; at small sizes what
+is constant, such as Python's part, pulls it down.
 """
 
 import argparse
@@ -40,7 +41,7 @@ AXES: dict[str, tuple[int, ...]] = {
     "vocabulary": (4096, 8192, 16384, 32768, 65536),
 }
 _QUICK = replace(_BASE, vocabulary=64, layers=1, hidden=16, intermediate=32, heads=2, key_value_heads=2, pairs=2)
-_QUANTITIES = {"seconds": "seconds a step", "peak_bytes": "peak memory, bytes"}
+_QUANTITIES = {"seconds": "processor seconds a step", "peak_bytes": "peak memory, bytes"}
 
 
 class Point(NamedTuple):
@@ -67,7 +68,7 @@ def measure(base: Setting, axis: str, sizes: Sequence[int], threads: int) -> lis
     workers = [Worker(*at(base, axis, size), threads) for size in sizes]
     steps = take_turns(workers, base.steps)
     return [
-        Point(axis, size, statistics.median(step["seconds"] for step in own[1:]), max(step["peak"] for step in own))
+        Point(axis, size, statistics.median(step["processor"] for step in own[1:]), max(step["peak"] for step in own))
         for size, own in zip(sizes, steps, strict=True)
     ]
 

@@ -24,11 +24,11 @@ __all__ = [
 
 _Of = TypeVar("_Of")
 
-# How long one may wait for another that downloads, computes references or measures a front. One that is dead is noticed
-# at once, since its connection ends; this is for one that hangs.
+# How long one may wait for another that downloads, computes references or measures a front; elsewhere as long as
+# PyTorch says. One that is dead is noticed at once, since its connection ends; this is for one that hangs.
 _PATIENCE = timedelta(days=1)
-# The group that agrees, beside the one it was made for.
-_agreeing: tuple[Any, Any] = (None, None)
+# The group that waits so long, beside the one it was made for.
+_patient: tuple[Any, Any] = (None, None)
 # Where the processes of a launcher leave word, and whether this one has the word.
 _words: Any = None
 _has_word: bool | None = None
@@ -103,28 +103,33 @@ def is_first_to_tell(error: BaseException | None = None) -> bool:
     return _has_word
 
 
-def gathered_objects(own: _Of) -> list[_Of]:
-    """What each process of a run has, in their order; all have to ask."""
+def gathered_objects(own: _Of, is_patient: bool = False) -> list[_Of]:
+    """What each process of a run has, in their order; all have to ask.
+
+    Args:
+        own: what this one has.
+        is_patient: whether one may work for long before it asks.
+    """
     if not _are_several():
         return [own]
     everyone = [own] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everyone, own, group=_agreeing_group())
+    torch.distributed.all_gather_object(everyone, own, group=_patient_group() if is_patient else None)
     return everyone
 
 
-def _agreeing_group() -> Any:
+def _patient_group() -> Any:
     """A group of all processes on their CPUs in which one may wait long for another; made when all first ask."""
-    global _agreeing
+    global _patient
     world = torch.distributed.group.WORLD
-    if _agreeing[0] is not world:
+    if _patient[0] is not world:
         backend = "gloo" if torch.distributed.is_gloo_available() else None
-        _agreeing = (world, torch.distributed.new_group(backend=backend, timeout=_PATIENCE))
-    return _agreeing[1]
+        _patient = (world, torch.distributed.new_group(backend=backend, timeout=_PATIENCE))
+    return _patient[1]
 
 
 def made_by_first(make: Callable[[], _Of]) -> _Of:
-    """What the first process makes, on all; an error there ends all."""
-    with ended_together():
+    """What the first process makes, on all, however long it takes; an error there ends all."""
+    with ended_together(is_patient=True):
         own = make() if is_first_process() else None
     made: Any = gathered_objects(own)[0]
     # Its own, not a copy of it.
@@ -134,13 +139,13 @@ def made_by_first(make: Callable[[], _Of]) -> _Of:
 def made_in_turns(make: Callable[[], _Of]) -> _Of:
     """What each process makes for itself: the first of a machine before the others, which find its files in the caches.
 
-    An error of one ends all.
+    However long it takes; an error of one ends all.
     """
     made, goes_first = None, not _are_several() or os.environ.get("LOCAL_RANK", "0") == "0"
-    with ended_together():
+    with ended_together(is_patient=True):
         if goes_first:
             made = make()
-    with ended_together():
+    with ended_together(is_patient=True):
         if not goes_first:
             made = make()
     assert made is not None
@@ -148,8 +153,11 @@ def made_in_turns(make: Callable[[], _Of]) -> _Of:
 
 
 @contextmanager
-def ended_together() -> Iterator[None]:
+def ended_together(is_patient: bool = False) -> Iterator[None]:
     """Within this block an error on one process of a run ends all of them; all have to come to its end.
+
+    Args:
+        is_patient: whether one may work for long in it.
 
     Raises:
         NotFiniteElsewhereError: on another process it was a ``FloatingPointError``.
@@ -158,17 +166,16 @@ def ended_together() -> Iterator[None]:
     if not _are_several():
         yield
         return
+    if is_patient:
+        # Before one is at work, since the others would wait for it here.
+        _patient_group()
     try:
         yield
     except Exception as error:
-        _told_by_all(f"{type(error).__name__}: {error}", isinstance(error, FloatingPointError))
+        gathered_objects((f"{type(error).__name__}: {error}", isinstance(error, FloatingPointError)), is_patient)
         raise
-    others = _told_by_all(None, False)
+    others: list[tuple[str | None, bool]] = gathered_objects((None, False), is_patient)
     for process, (told, is_number) in enumerate(others):
         if told is not None:
             kind = NotFiniteElsewhereError if is_number else ElsewhereError
             raise kind(f"on another process, number {process}: {told.rstrip('.')}.")
-
-
-def _told_by_all(told: str | None, is_number: bool) -> list[tuple[str | None, bool]]:
-    return gathered_objects((told, is_number))

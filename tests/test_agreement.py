@@ -19,19 +19,25 @@ from mopref._agreement import (
 )
 
 
+class Given(list):
+    def __init__(self):
+        super().__init__()
+        self.groups = []
+
+
 def other_process_says(share, monkeypatch):
-    """A second process whose share of each exchange this is; what this one gave."""
-    given = []
+    """A second process whose share of each exchange this is; what this one gave, and in which groups."""
+    given = Given()
 
     def exchange(shares, own, group):
-        assert group == "patient"
         given.append(own)
+        given.groups.append(group)
         shares[:] = [own, share]
 
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", exchange)
-    monkeypatch.setattr(_agreement, "_agreeing_group", lambda: "patient")
+    monkeypatch.setattr(_agreement, "_patient_group", lambda: "patient")
     return given
 
 
@@ -65,6 +71,7 @@ def test_where_all_is_well_nothing_happens(monkeypatch):
     with ended_together():
         pass
     assert given == [(None, False)]
+    assert given.groups == [None], "as long as PyTorch waits"
 
 
 def test_each_has_what_all_have(monkeypatch):
@@ -86,9 +93,10 @@ def test_what_the_first_makes_all_have(monkeypatch):
     made = {"a": 1}
     assert made_by_first(lambda: made) is made
     monkeypatch.setattr(torch.distributed, "get_rank", lambda: 0)
-    other_process_says((None, False), monkeypatch)
+    given = other_process_says((None, False), monkeypatch)
     assert made_by_first(lambda: made) is made, "its own, not a copy"
     assert made_by_first(lambda: None) is None
+    assert given.groups == ["patient", None] * 2, "the others wait for what it makes"
 
 
 def test_another_process_makes_nothing_and_gets_what_the_first_made(monkeypatch):
@@ -108,7 +116,7 @@ def test_the_first_of_a_machine_makes_its_own_before_the_others(place, turn, mon
     given = other_process_says((None, False), monkeypatch)
     monkeypatch.setenv("LOCAL_RANK", place)
     assert made_in_turns(lambda: len(given) + 1) == turn
-    assert len(given) == 2
+    assert given.groups == ["patient"] * 2
     with pytest.raises(KeyError):
         made_in_turns(lambda: {}["x"])
     assert [told for told, _ in given[2:]] == [None] * (turn - 1) + ["KeyError: 'x'"], "nobody waits for another turn"
