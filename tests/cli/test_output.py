@@ -2,7 +2,7 @@ import logging
 import sys
 import warnings
 
-from mopref.cli.output import quiet_libraries, tell, terminal_width
+from mopref.cli.output import quiet_libraries, show, tell, terminal_width
 
 
 def test_lines_go_to_standard_error(capsys):
