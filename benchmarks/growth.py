@@ -4,8 +4,9 @@
 
 One size is raised at a time: the objectives m (adapters of the same total rank), the pairs in a step, the tokens of a
 sequence, the adapters' rank, the vocabulary. All sizes of an axis take turns, each in a process of its own, as in
-dpo_step.py. The exponent is the slope of a line through the logarithms of all sizes: 0 for what does not grow, 1 for
-what grows in proportion; at small sizes what is constant, such as Python's part, pulls it down.
+dpo_step.py. Time is the processor's, since other work on a machine slows the clock's. The exponent is the slope of a
+line through the logarithms of all sizes: 0 for what does not grow, 1 for what grows in proportion; at small sizes what
+is constant, such as Python's part, pulls it down.
 """
 
 import argparse
@@ -40,7 +41,8 @@ AXES: dict[str, tuple[int, ...]] = {
     "vocabulary": (4096, 8192, 16384, 32768, 65536),
 }
 _QUICK = replace(_BASE, vocabulary=64, layers=1, hidden=16, intermediate=32, heads=2, key_value_heads=2, pairs=2)
-_QUANTITIES = {"seconds": "seconds a step", "peak_bytes": "peak memory, bytes"}
+# What a picture says of each, and in what unit.
+_QUANTITIES = {"seconds": ("processor seconds a step", 1.0), "peak_bytes": ("peak memory, MB", 2.0**20)}
 
 
 class Point(NamedTuple):
@@ -67,7 +69,7 @@ def measure(base: Setting, axis: str, sizes: Sequence[int], threads: int) -> lis
     workers = [Worker(*at(base, axis, size), threads) for size in sizes]
     steps = take_turns(workers, base.steps)
     return [
-        Point(axis, size, statistics.median(step["seconds"] for step in own[1:]), max(step["peak"] for step in own))
+        Point(axis, size, statistics.median(step["processor"] for step in own[1:]), max(step["peak"] for step in own))
         for size, own in zip(sizes, steps, strict=True)
     ]
 
@@ -93,19 +95,25 @@ def draw(points: Sequence[Point], slopes: dict[str, dict[str, float]], path: Pat
     """A row of pictures for time and one for memory, a column for each axis; both scales logarithmic."""
     import seaborn as sns
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     with sns.axes_style("whitegrid"):
         figure = Figure(figsize=(3.2 * len(slopes), 6), layout="constrained")
         panels = figure.subplots(len(_QUANTITIES), len(slopes), sharey="row", squeeze=False)
     for column, axis in enumerate(slopes):
         own = [point for point in points if point.axis == axis]
-        for panel, (quantity, label) in zip(panels[:, column], _QUANTITIES.items(), strict=True):
-            values = [getattr(point, quantity) for point in own]
-            sns.lineplot(x=[point.size for point in own], y=values, marker="o", ax=panel)
+        sizes = [point.size for point in own]
+        for panel, (quantity, (label, unit)) in zip(panels[:, column], _QUANTITIES.items(), strict=True):
+            sns.lineplot(x=sizes, y=[getattr(point, quantity) / unit for point in own], marker="o", ax=panel)
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=label)
+            panel.set_xticks(sizes, labels=[str(size) for size in sizes])
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter("{x:g}")
+            for ticks in (panel.xaxis, panel.yaxis):
+                ticks.set_minor_locator(NullLocator())
             panel.set_title(f"exponent {slopes[axis][quantity]:.2f}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=90)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

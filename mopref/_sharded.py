@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from mopref._agreement import ended_together, is_first_process
+from mopref._agreement import ended_together, gathered_objects, is_first_process
 
 __all__ = ["is_sharded", "whole_tensor", "written_once"]
 
@@ -30,5 +30,7 @@ def written_once(parameters: Iterable[Tensor]) -> Iterator[bool]:
     if not any(map(is_sharded, parameters)):
         yield True
         return
+    # Until all are here, one may still look at what is there, and has to see what the others saw.
+    gathered_objects(None)
     with ended_together():
         yield is_first_process()

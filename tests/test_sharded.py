@@ -31,3 +31,12 @@ def test_one_process_writes_what_is_sharded(monkeypatch):
     monkeypatch.setattr(_sharded, "is_first_process", lambda: False)
     with written_once([torch.ones(2), Part()]) as writes:
         assert not writes
+
+
+def test_nobody_writes_while_another_still_looks(monkeypatch):
+    waited = []
+    monkeypatch.setattr(_sharded, "gathered_objects", waited.append)
+    with written_once([torch.ones(2)]):
+        assert waited == []
+    with written_once([Part()]):
+        assert waited == [None]

@@ -29,6 +29,9 @@ COMMANDS = {
     "completion": "print the script that lets a shell complete these commands",
 }
 
+# What several processes, which a launcher starts, do together.
+_ON_SEVERAL = ("train",)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command of the command line.
@@ -82,19 +85,23 @@ def _overview() -> str:
 def _run(command: str, arguments: list[str], debug: bool) -> int:
     try:
         return _imported_and_run(command, arguments, debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         # Also while modules are imported, which takes seconds.
-        _complain(f"mopref {command}: interrupted.")
+        _complain(f"mopref {command}: interrupted.", error)
         return 1
 
 
 def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
     try:
         # Their import takes seconds: only where a command is run.
+        from mopref._agreement import launched_processes
         from mopref.cli.mistakes import is_mistake
         from mopref.cli.output import quiet_libraries
 
         quiet_libraries()
+        if (processes := launched_processes()) > 1 and command not in _ON_SEVERAL:
+            _complain(f"mopref {command}: it is the work of one process, and here are {processes}: call it alone.")
+            return 2
         module = import_module(f"mopref.cli.{command}")
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("mopref"):
@@ -112,21 +119,23 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
     except FloatingPointError as error:
         # A training that diverged says where and what to do; nobody's mistake in a setting's form.
         if debug:
-            _complain(traceback.format_exc().rstrip())
-        _complain(f"mopref {command}: {error}")
+            _complain(traceback.format_exc().rstrip(), error)
+        _complain(f"mopref {command}: {error}", error)
         return 1
     except Exception as error:
         mistake = is_mistake(error)
         if debug or not mistake:
-            _complain(traceback.format_exc().rstrip())
+            _complain(traceback.format_exc().rstrip(), error)
         if mistake:
             # A sentence of the library's own; with a file's name it is the system's, which str() puts together.
             own = error.strerror if isinstance(error, OSError) and error.filename is None else None
-            _complain(f"mopref {command}: {own or error}")
+            _complain(f"mopref {command}: {own or error}", error)
         return 2 if mistake else 1
     return 0
 
 
-def _complain(text: str) -> None:
-    """Say on standard error what went wrong; the text may quote a file of a stranger's."""
-    print(visible(text), file=sys.stderr)
+def _complain(text: str, error: BaseException | None = None) -> None:
+    """Say on standard error what went wrong, on one process; the text may quote a file of a stranger's."""
+    agreement = sys.modules.get("mopref._agreement")
+    if agreement is None or agreement.is_first_to_tell(error):
+        print(visible(text), file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> None:
     rows, flags = take_value(arguments[2:], "--rows")
     if rows is not None and not rows.isdecimal():
         raise UsageError(f"--rows is {rows!r}: it is a number of rows, so it must be a whole number ≥ 0.")
-    report = inspect_data(load_recipe(path, flags), 10 if rows is None else int(rows))
+    report = inspect_data(load_recipe(path, flags, for_training=False), 10 if rows is None else int(rows))
     show("\n".join(report.lines))
     for number, row in enumerate(report.rows):
         show(f"\nrow {number}{': ' if row.labels else ''}{row.labels}")

@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> None:
         given = [flag.partition("=")[0] for flag in flags]
         if f"--evaluation.{one}" in given and f"--evaluation.{other}" not in given:
             flags = [*flags, f"--evaluation.{other}", "null"]
-    settings = load_recipe(folder / RECIPE, [*flags, "--monitoring", "{}"]).evaluation
+    settings = load_recipe(folder / RECIPE, [*flags, "--monitoring", "{}"], for_training=False).evaluation
     opened = open_run(folder, with_data=True)
     front = evaluate(opened, settings, target, tell)
     show(front.summary(width=terminal_width()))

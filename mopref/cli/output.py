@@ -1,6 +1,7 @@
 """What the commands print: results on standard output, what is being done on standard error; plain in a file.
 
-All of it goes through here, since it may hold texts of others, which must not order a terminal about.
+All of it goes through here, since it may hold texts of others, which must not order a terminal about. Of several
+processes the first one prints.
 """
 
 import logging
@@ -9,6 +10,7 @@ import sys
 import warnings
 from typing import Any
 
+from mopref._agreement import is_first_process
 from mopref._terminal import visible
 
 __all__ = ["quiet_libraries", "show", "tell", "terminal_width"]
@@ -16,12 +18,14 @@ __all__ = ["quiet_libraries", "show", "tell", "terminal_width"]
 
 def show(text: str) -> None:
     """Print a result on standard output."""
-    print(visible(text))
+    if is_first_process():
+        print(visible(text))
 
 
 def tell(line: str) -> None:
     """Say on standard error what is being done."""
-    print(visible(line), file=sys.stderr, flush=True)
+    if is_first_process():
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 def terminal_width() -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from mopref._agreement import ended_together, is_first_process, join_processes, launched_processes
 from mopref.cli.arguments import command_parser, first_argument, take_switch
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import show, tell, terminal_width
@@ -19,12 +20,14 @@ _DESCRIPTION = """Train a model for every balance of the objectives, and measure
   mopref train recipe.yaml
   mopref train recipe.yaml --training.steps 100 --output runs/short
   mopref train recipe.yaml --dry-run
+  torchrun --nproc_per_node 8 -m mopref train recipe.yaml
 
 Reads the recipe, and what it names. Every flag below is a setting of it, and counts in place of the file's.
 Writes the folder that `output` names, which must be new or empty: recipe.yaml (complete; it runs this again),
 versions.json, data.json, log.jsonl, checkpoints where training.checkpoint_every is set, adapter/ with its model card,
 front.json, front.csv, front.png, answers.json and report.html. What can be refused is refused before anything is
-written."""
+written. On several processes, by torchrun or accelerate launch, a step has training.batch_size rows on each; the first
+one writes and prints."""
 
 
 def parser() -> ArgumentParser:
@@ -48,12 +51,19 @@ def run(arguments: Sequence[str]) -> None:
     dry_run, flags = take_switch(flags, "--dry-run")
     if resume and dry_run:
         raise UsageError("--resume and --dry-run: a dry run begins nothing to go on with, so leave one out.")
-    recipe = load_recipe(path, flags)
+    processes = launched_processes()
+    if dry_run and processes > 1:
+        raise UsageError(f"--dry-run: it tries what one process does, and here are {processes}: call it by itself.")
+    join_processes()
+    with ended_together():
+        recipe = load_recipe(path, flags)
     if dry_run:
         show(try_out(recipe, tell))
         return
     trained = train(recipe, resume=resume, tell=tell)
     front = evaluate(trained, tell=tell, replace_front=resume)
     show(front.summary(width=terminal_width()))
-    write_documents(trained.folder)
+    with ended_together():
+        if is_first_process():
+            write_documents(trained.folder)
     tell(f"Written to {trained.folder}.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mopref._agreement import is_first_process, made_by_first
 from mopref._atomic_writes import write_atomically
 from mopref.argument_kinds import checks_arguments
 from mopref.front import Front
@@ -20,6 +21,7 @@ from mopref.recipes.recipe import EvaluationSettings
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run import Run, Tell, silent
 from mopref.recipes.run_folder import ANSWERS, FRONT
+from mopref.training.sharding import has_sharded_base
 
 __all__ = ["evaluate"]
 
@@ -34,6 +36,9 @@ def evaluate(
 ) -> Front:
     """The front of a run on its held-out data; ``front.json``, ``.csv``, ``.png`` and ``answers.json`` are written.
 
+    Every process of a run calls it. The first one measures and writes, and all have the front; where the base model is
+    shared out among them (FSDP), all of them measure.
+
     Args:
         run: trained, or opened with its data.
         evaluation: what is measured where; by default as the recipe says.
@@ -45,19 +50,26 @@ def evaluate(
         RecipeError: settings that cannot be.
         RunFolderError: a run without data, or a folder that holds a front already.
     """
-    folder = run.folder if folder is None else Path(folder)
+    place, tell = run.folder if folder is None else Path(folder), tell if is_first_process() else silent
+    if has_sharded_base(run.model):
+        return _evaluated(run, evaluation, place, tell, replace_front)
+    return made_by_first(lambda: _evaluated(run, evaluation, place, tell, replace_front))
+
+
+def _evaluated(run: Run, evaluation: EvaluationSettings | None, folder: Path, tell: Tell, replace_front: bool) -> Front:
     if not run.test_rows:
         raise RunFolderError(f"the run in {run.folder} was opened without its data: open it with with_data=True.")
     if (folder / FRONT).exists() and not replace_front:
         raise RunFolderError(f"{folder} holds a front already: choose another folder for this one.")
     run = run if evaluation is None else replace(run, recipe=replace(run.recipe, evaluation=evaluation).completed())
-    preferences = make_parts(run.recipe).preferences
+    preferences = make_parts(run.recipe, for_training=False).preferences
     answers = _answers(run, preferences, tell)
     if run.test_prompts and run.recipe.evaluation.sampled_prompts:
         tell("Sampling answers to held-out prompts at every preference …")
     front = _measured(run, preferences, answers, tell)
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(run, front, preferences, answers, folder)
+    if is_first_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(run, front, preferences, answers, folder)
     return front
 
 
@@ -66,12 +78,12 @@ def _answers(run: Run, preferences: Tensor, tell: Tell) -> list[list[Answer]]:
     if not evaluation.prompts:
         return []
     tell(f"Answering {len(evaluation.prompts)} prompts at every preference …")
-    limit, progress = evaluation.max_new_tokens, run.recipe.training.progress
+    limit, progress = evaluation.max_new_tokens, _shows_progress(run)
     return answers_at(run, evaluation.prompts, preferences, limit, progress)
 
 
 def _measured(run: Run, preferences: Tensor, answers: Sequence[Sequence[Answer]], tell: Tell) -> Front:
-    evaluation, progress = run.recipe.evaluation, run.recipe.training.progress
+    evaluation, progress = run.recipe.evaluation, _shows_progress(run)
     extra: dict[str, Any] = {}
     if answers and KINDS[run.recipe.objective.name].front != "rewards":
         lengths = [sum(one.num_tokens for one in of_point) / len(of_point) for of_point in answers]
@@ -83,6 +95,10 @@ def _measured(run: Run, preferences: Tensor, answers: Sequence[Sequence[Answer]]
     if KINDS[run.recipe.objective.name].front != "rewards":
         front.metadata["base_losses"] = base_losses(run, run.test_rows, preferences)
     return front
+
+
+def _shows_progress(run: Run) -> bool:
+    return run.recipe.training.progress and is_first_process()
 
 
 def _write(run: Run, front: Front, preferences: Tensor, answers: Sequence[Sequence[Answer]], folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mopref._agreement import process_count
 from mopref._arrays import Array
 from mopref._precision import at_least_float32
 from mopref.evaluation_mode import evaluation_mode
@@ -149,7 +150,7 @@ def _metadata(run: Run) -> dict[str, Any]:
         "seed": recipe.seed,
         "scalarizer": repr(run.scalarizer),
         "objective": repr(run.objective),
-        **made_with(),
+        **made_with(process_count()),
     }
     if (run.folder / VERSIONS).is_file():
         metadata["records"] = read_versions(run.folder)["records"]

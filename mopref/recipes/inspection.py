@@ -47,7 +47,7 @@ def inspect_data(recipe: Recipe, count: int = 10) -> DataReport:
         FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
     """
     recipe = recipe.completed()
-    parts = make_parts(recipe)
+    parts = make_parts(recipe, for_training=False)
     reports = new_reports(recipe)
     sides = dict(zip(("train", "held out"), read_data(recipe, parts, reports), strict=True))
     tokenizer = load_tokenizer(recipe.model)

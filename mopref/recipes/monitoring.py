@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mopref._agreement import ended_together, is_first_process
 from mopref._atomic_writes import write_atomically
 from mopref.front import Front
 from mopref.preferences import validate_preferences
@@ -51,7 +52,9 @@ class Monitoring(EvaluationCallback):
     def on_train_begin(self, trainer: RunningTrainer) -> None:
         """Write the evaluations that a checkpoint held, up to the step that the training begins at, and go on."""
         self.drop_later_records(trainer)
-        write_atomically(self.path, "".join(map(_line, self.records)).encode())
+        with ended_together():
+            if is_first_process():
+                write_atomically(self.path, "".join(map(_line, self.records)).encode())
         super().on_train_begin(trainer)
 
     def measure(self, trainer: RunningTrainer) -> Front:
@@ -63,8 +66,9 @@ class Monitoring(EvaluationCallback):
         """Write the record, with answers where they are asked for, which trackers get as text."""
         if self.run.recipe.monitoring.answers:
             record["answers"] = self._answers(trainer)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+        if is_first_process():
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
 
     def _answers(self, trainer: RunningTrainer) -> list[dict[str, Any]]:
         evaluation = self.run.recipe.evaluation

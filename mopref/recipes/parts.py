@@ -1,5 +1,6 @@
 """The parts of a run, made of a recipe: whatever one of them refuses is refused before any model or data is loaded."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mopref._agreement import launched_processes, process_count
 from mopref.conditioning import SVDLoRAConfig
 from mopref.gradients import GRADIENT_WEIGHTINGS, GradientWeighting
 from mopref.llm.rewards import token_reward
@@ -25,6 +27,7 @@ from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.sampler import PreferenceSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training import TrainerConfig
+from mopref.training.joint_step import needs_joint_step
 from mopref.training.shares import step_layout
 
 __all__ = ["Parts", "make_objective", "make_parts", "trainer_config"]
@@ -50,8 +53,12 @@ class Parts(NamedTuple):
     device: torch.device
 
 
-def make_parts(recipe: Recipe) -> Parts:
+def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     """Every part that needs neither the model nor the data; the others' options are checked.
+
+    Args:
+        recipe: the settings.
+        for_training: whether its steps have to be those that as many processes as there are here can share.
 
     Raises:
         RecipeError: a part that does not exist, or a value that one refuses; the setting is named.
@@ -79,9 +86,12 @@ def make_parts(recipe: Recipe) -> Parts:
         adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
     with settings_at("", ["seed"]):
         TrainerConfig(seed=recipe.seed)
-    config = trainer_config(recipe.training, 1)
-    with settings_at("training", ["batch_size"]):
-        step_layout(config, objective, True)
+    if for_training:
+        config = trainer_config(recipe.training, 1)
+        with settings_at("training", ["batch_size"]):
+            layout = step_layout(config, objective, True, process_count())
+        with settings_at("training.preferences_per_step", []):
+            needs_joint_step(layout, scalarizer)
     preferences = _preferences(recipe)
     _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
     _check_monitoring(recipe)
@@ -119,7 +129,7 @@ def _check_length(point: Any, count: int, key: str) -> None:
 
 
 def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> TrainerConfig:
-    """The trainer's settings; epochs become steps, of which one takes ``batch_size · accumulation`` rows.
+    """The trainer's settings; epochs become steps, each of ``batch_size · accumulation · processes`` rows.
 
     Raises:
         RecipeError: a value out of its range; the setting is named.
@@ -131,7 +141,7 @@ def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> Trai
         # Its range is the trainer's to check, also where no folder is named yet.
         others = {"output_dir": "." if every is not None else None, **others, "checkpoint_every": every}
         config = TrainerConfig(steps=1 if training.steps is None else training.steps, **settings, **others)
-        groups = step_layout(config).groups
+        groups = step_layout(config, processes=process_count()).groups
         if config.batch_size % groups:
             raise ValueError(
                 f"batch_size is {config.batch_size}: preferences_per_step = {config.preferences_per_step} preferences "
@@ -139,7 +149,7 @@ def trainer_config(training: TrainingSettings, rows: int, **others: Any) -> Trai
             )
     if training.epochs is None:
         return config
-    in_step = config.batch_size * config.gradient_accumulation_steps
+    in_step = config.batch_size * config.gradient_accumulation_steps * process_count()
     steps = max(1, -int(-training.epochs * rows // in_step))
     return TrainerConfig(steps=steps, **settings, **others)
 
@@ -164,9 +174,18 @@ def _preferences(recipe: Recipe) -> torch.Tensor:
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name; with "auto" the GPU where there is one."""
+    """The device of that name; with "auto" the GPU where there is one. Each of several processes has a GPU of its own.
+
+    Raises:
+        RecipeError: there is no such device, or one for all processes.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if (processes := launched_processes()) > 1 and name != "cpu":
+        if name != "cuda":
+            problem = f"is {name!r}, and there are {processes} processes, each of which needs a device of its own: "
+            raise RecipeError("model.device", problem + "choose cuda, cpu or auto.")
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
     except RuntimeError:

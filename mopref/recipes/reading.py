@@ -26,7 +26,7 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+
 
 
 @checks_arguments
-def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, flags: Sequence[str] = (), for_training: bool = True) -> Recipe:
     """The recipe in a file, with flags such as ``--training.steps 100`` over it.
 
     Every part is made once, so that what it refuses is refused here. No model and no data is loaded.
@@ -34,6 +34,7 @@ def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
     Args:
         path: a YAML file. Of a part its name alone will do, as in ``scalarizer: linear``.
         flags: settings by their keys.
+        for_training: whether its steps have to be those that as many processes as there are here can share.
 
     Raises:
         RecipeError: a file that is missing or no YAML, an unknown or missing setting, a value of another type or out of
@@ -44,7 +45,7 @@ def load_recipe(path: str | Path, flags: Sequence[str] = ()) -> Recipe:
         tree = _part_names(_read_tree(Path(path)))
         typed(tree, Recipe, "")
         recipe: Recipe = typed(_with_flags(tree, flags), Recipe, "")
-        make_parts(recipe)
+        make_parts(recipe, for_training)
     return recipe.completed()
 
 

@@ -143,7 +143,8 @@ class TrainingSettings:
     Args:
         steps: optimiser steps; 1000 where neither steps nor epochs are given.
         epochs: passes over the data, in place of steps.
-        batch_size: rows in one forward; a step has batch_size · gradient_accumulation_steps of them.
+        batch_size: rows in one forward; a step has batch_size · gradient_accumulation_steps of them on each
+            process.
         preferences_per_step: preferences drawn for one step, which share its rows evenly.
         gradient_accumulation_steps: forwards in one step; where they divide preferences_per_step, each has an equal
             number of the preferences, else each has all of them.

@@ -113,8 +113,8 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
     ):
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
-    recipe = load_recipe(folder / RECIPE)
-    parts = make_parts(recipe)
+    recipe = load_recipe(folder / RECIPE, for_training=False)
+    parts = make_parts(recipe, for_training=False)
     train, records = read_data(recipe, parts) if with_data else ([], [])
     if with_data:
         check_same_records(folder, fingerprint([*train, *records]))

@@ -1,12 +1,20 @@
 """Train what a recipe describes."""
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mopref._agreement import (
+    ended_together,
+    gathered_objects,
+    is_first_process,
+    join_processes,
+    made_by_first,
+    made_in_turns,
+    process_count,
+)
 from mopref._atomic_writes import remove_leftovers, write_atomically
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
@@ -53,6 +61,7 @@ from mopref.training import ParetoTrainer, TrainerCallback
 from mopref.training.checkpoints import checkpoints_in
 from mopref.training.memory import memory_estimate
 from mopref.training.optimizers import check_optimizer
+from mopref.training.sharding import has_sharded_base, save_once
 from mopref.training.shares import make_batches, step_layout
 
 __all__ = ["Preparation", "prepare", "train"]
@@ -176,7 +185,8 @@ def _check_batches(recipe: Recipe, objective: Objective, rows: list[dict[str, An
         with settings_at("data", []):
             check_every_objective(objective, labelled, "the rows to train on")
         with settings_at("training.batch_size", []):
-            make_batches(step_layout(trainer_config(training, len(rows)), objective, True), labelled)
+            config = trainer_config(training, len(rows))
+            make_batches(step_layout(config, objective, True, process_count()), labelled)
 
 
 @checks_arguments
@@ -187,6 +197,9 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
     versions of what it was made with, what its data hold, the log as it grows, checkpoints where they are asked for,
     and at the end the adapter.
 
+    Of the processes that a launcher starts (``torchrun``, ``accelerate launch``) each calls it, and an error on one
+    ends all. The first of each machine prepares data and model before the others, the first of all writes and tells.
+
     Args:
         recipe: the settings.
         resume: go on with the run in the recipe's folder from its newest checkpoint.
@@ -196,37 +209,59 @@ def train(recipe: Recipe, resume: bool = False, tell: Tell = silent) -> Run:
         RecipeError: a setting that cannot be, or a folder that holds something; the setting is named.
         RunFolderError: a run that cannot be resumed.
         FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
+        ElsewhereError: another process of the run has an error.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("", "a recipe is run by one process so far: use ParetoTrainer itself on several.")
+    join_processes()
+    tell = tell if is_first_process() else silent
     recipe = located(recipe.completed())
     folder = Path(recipe.output)
-    checkpoint = newest_checkpoint(folder) if resume else None
+    _check_agreed("", "the recipe is another one", asdict(recipe))
+    checkpoint = made_by_first(lambda: _checked_folder(folder, recipe, resume))
+    ready = made_in_turns(lambda: prepare(recipe, tell))
+    _check_agreed("data", ": the records are others", ready.records)
     if resume:
-        check_same_recipe(folder, recipe, load_recipe(folder / RECIPE))
-    else:
-        check_new_folder(folder)
-    ready = prepare(recipe, tell)
-    if resume:
-        check_same_records(folder, ready.records)
+        with ended_together():
+            check_same_records(folder, ready.records)
     watching: list[TrainerCallback] = [LogFile(folder / LOG)]
     if recipe.monitoring.evaluation_every is not None:
         watching.append(monitoring := Monitoring(ready.run(), tell))
     begin = _Begin(recipe, folder, {VERSIONS: versions(ready.records), DATA: statistics_tree(ready.statistics)})
     trainer = ready.trainer((begin, *watching) if resume else tuple(watching))
-    if resume:
-        check_unfinished(folder, trainer.config.steps)
-    else:
-        claim_folder(folder)
+    with ended_together():
+        if resume:
+            check_unfinished(folder, trainer.config.steps)
+        elif is_first_process():
+            claim_folder(folder)
+    if not resume:
         begin.on_train_begin(trainer)
-    tell(f"Memory: about {memory_estimate(ready.model, trainer.config.optimizer)}.")
+    shared = (process_count(), has_sharded_base(ready.model))
+    tell(f"Memory: about {memory_estimate(ready.model, trainer.config.optimizer, *shared)}.")
     _train(trainer, checkpoint, recipe, tell)
     step = trainer.step
     if recipe.monitoring.keep_best:
         step = _kept_step(monitoring, trainer, tell)
-    ready.model.save_pretrained(folder / ADAPTER)
-    _write_json({**versions(ready.records), "steps": trainer.step, "adapter_step": step}, folder / VERSIONS)
+    save_once(ready.model, folder / ADAPTER)
+    made_with = {**versions(ready.records), "steps": trainer.step, "adapter_step": step}
+    made_by_first(lambda: _write_json(made_with, folder / VERSIONS))
     return replace(ready.run(), scalarizer=trainer.scalarizer, history=trainer.history, step=step)
+
+
+def _check_agreed(key: str, problem: str, own: Any) -> None:
+    """Refuse processes of a run that do not have the same: each would train, resume or find another one."""
+    first = gathered_objects(own)[0]
+    with ended_together():
+        if own != first:
+            raise RecipeError(key, f"{problem} than on the first process: give all of them the same files and flags.")
+
+
+def _checked_folder(folder: Path, recipe: Recipe, resume: bool) -> Path | None:
+    """The checkpoint that a run goes on from; ``None`` of a new one, whose folder is free."""
+    if not resume:
+        check_new_folder(folder)
+        return None
+    checkpoint = newest_checkpoint(folder)
+    check_same_recipe(folder, recipe, load_recipe(folder / RECIPE, for_training=False))
+    return checkpoint
 
 
 class _Begin(TrainerCallback):
@@ -237,6 +272,9 @@ class _Begin(TrainerCallback):
 
     def on_train_begin(self, trainer: Any) -> None:
         """Write recipe, versions and data statistics."""
+        made_by_first(self._write)
+
+    def _write(self) -> None:
         # The folder is this run's alone: whatever a killed one left half written.
         remove_leftovers(self.folder, "")
         save_recipe(self.recipe, self.folder / RECIPE)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from mopref import indicators
+from mopref._agreement import gathered_objects, is_first_process, made_by_first
 from mopref._arrays import as_float64, as_vector
 from mopref._paths import checked_path
 from mopref._repr import OptionsRepr
@@ -22,6 +23,7 @@ from mopref.setting_types import checked_count
 from mopref.training.callbacks import RecordingCallback, RunningTrainer
 from mopref.training.random_state import kept_random_state
 from mopref.training.run_state import load_trained_state, trained_state
+from mopref.training.sharding import has_sharded_base, save_once
 
 __all__ = ["EvaluationCallback", "evaluation_figures", "point_label"]
 
@@ -32,6 +34,8 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
     A new one implements :meth:`measure`, which gives a front: the figures of a few preferences, in any columns. The
     training is the same as without, bit for bit: the global random generators are put back. The figures go to the
     trainer's trackers as ``evaluation/<preference>/<column>``, and the hypervolume as ``evaluation/hypervolume``.
+    Of several processes the first one measures, and all have its record; where the base model is shared out among them
+    (FSDP), all of them measure.
 
     Args:
         every: steps between two evaluations.
@@ -93,7 +97,7 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         """The figures at a few preferences, by the model as it is."""
 
     def recorded(self, trainer: RunningTrainer, record: dict[str, Any]) -> None:
-        """Called with each new record, which may be added to; does nothing here."""
+        """Called with each new record, which may be added to, where it was measured; does nothing here."""
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -129,7 +133,7 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
             trainer.unwrapped_model.check_folder(self.best_folder)  # type: ignore[operator]
         self.drop_later_records(trainer)
         if self._is_resumed and self.best is not None and self.best_folder is not None:
-            self._put_back_best(trainer.unwrapped_model)
+            self._put_back_best(trainer.unwrapped_model, self.best_folder)
         self._is_resumed = False
         if not self.records:
             self._evaluate(trainer)
@@ -155,6 +159,19 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
         return 0 if best is None else len(self.records) - 1 - self.records.index(best)
 
     def _evaluate(self, trainer: RunningTrainer) -> None:
+        model = trainer.unwrapped_model
+        if has_sharded_base(model):
+            record = gathered_objects(self._measured(trainer))[0]
+        else:
+            record = made_by_first(lambda: self._measured(trainer))
+        self.records.append(record)
+        if self.best_folder is not None and self.best is record:
+            save_once(model, self.best_folder)
+            # Asked for by all: FSDP gives back on each what it had whole.
+            state = _copied_state(model)
+            self._best_state = state if is_first_process() else None
+
+    def _measured(self, trainer: RunningTrainer) -> dict[str, Any]:
         start = time.perf_counter()
         # An evaluation may draw random numbers, in a generation for example.
         with kept_random_state():
@@ -166,20 +183,19 @@ class EvaluationCallback(OptionsRepr, RecordingCallback):
                 "points": evaluation_figures(front),
             }
             self.recorded(trainer, record)
-        self.records.append(record)
         trainer.accelerator.log(_flat(record, front), step=trainer.step)
-        if self.best_folder is not None and self.best is record and trainer.accelerator.is_main_process:
-            trainer.unwrapped_model.save_pretrained(self.best_folder)  # type: ignore[operator]
-            self._best_state = _copied_state(trainer.unwrapped_model)
+        return record
 
-    def _put_back_best(self, model: nn.Module) -> None:
+    def _put_back_best(self, model: nn.Module, folder: Path) -> None:
         """Save the best model of a checkpoint: the folder may hold that of a step which has not happened any more."""
-        if self._best_state is None:
+        # The first process keeps it.
+        best = gathered_objects(self._best_state)[0]
+        if best is None:
             return  # Of a version that kept none, or one that was not asked for.
-        present, place = _copied_state(model), f"the best model that the checkpoint keeps for {self.best_folder}"
-        load_trained_state(model, self._best_state, place)
+        present, place = _copied_state(model), f"the best model that the checkpoint keeps for {folder}"
+        load_trained_state(model, best, place)
         try:
-            model.save_pretrained(self.best_folder)  # type: ignore[operator]
+            save_once(model, folder)
         finally:
             load_trained_state(model, present, place)
 

@@ -1,6 +1,7 @@
 """A frozen base model whose weights are shared out among the processes of a run, by PyTorch's FSDP2."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mopref._agreement import ended_together, is_first_process
 from mopref._sharded import is_sharded
 from mopref.argument_kinds import checks_arguments
 from mopref.objective import Objective
@@ -19,6 +21,7 @@ __all__ = [
     "check_sharding",
     "has_sharded_base",
     "prepared",
+    "save_once",
     "shard_as_asked",
     "shard_base",
 ]
@@ -112,6 +115,21 @@ def shard_as_asked(model: nn.Module, accelerator: Accelerator) -> None:
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(accelerator.device))
+
+
+def save_once(model: Any, folder: str | Path) -> None:
+    """Save a model of a run by its ``save_pretrained``, which every process calls; the first one writes.
+
+    Raises:
+        OSError, ValueError: what ``save_pretrained`` refuses; it ends all.
+    """
+    if has_sharded_base(model):
+        # Each has a part of what is noted of the base.
+        model.save_pretrained(folder)
+        return
+    with ended_together():
+        if is_first_process():
+            model.save_pretrained(folder)
 
 
 def prepared(accelerator: Accelerator, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Any]:

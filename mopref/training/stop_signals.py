@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from mopref._agreement import is_first_process
+
 __all__ = ["StopSignals"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -50,7 +52,8 @@ class StopSignals:
         """
         self.received = None
         self._restore()
-        print(f"{signal.Signals(number).name}: {told}", file=sys.stderr, flush=True)
+        if is_first_process():
+            print(f"{signal.Signals(number).name}: {told}", file=sys.stderr, flush=True)
         if number == signal.SIGTERM and signal.getsignal(number) is signal.SIG_DFL:
             # The same end as by default, but for what is to be done at it: files closed, temporary ones removed.
             raise SystemExit(128 + number)

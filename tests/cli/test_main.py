@@ -145,3 +145,20 @@ def test_what_went_wrong_does_not_order_a_terminal_about(tree, write_recipe, mon
     assert "the column \\x1b]0;title\\x07 is none" in printed
     assert "warning: the column \\x1b[2J\n" in printed
     assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize("place", ["0", "1"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["report", "run"], "mopref report: it is the work of one process, and here are 2: call it alone."),
+        (["train", "recipe.yaml", "--dry-run"], "mopref train: --dry-run: it tries what one process does, and here"),
+    ],
+)
+def test_what_one_process_does_is_refused_of_several_once(words, told, place, monkeypatch, capsys):
+    for name, value in (("RANK", place), ("LOCAL_RANK", place), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mopref._agreement._has_word", None)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(told) if place == "0" else said == ""

@@ -2,7 +2,7 @@ import logging
 import sys
 import warnings
 
-from mopref.cli.output import quiet_libraries, tell, terminal_width
+from mopref.cli.output import quiet_libraries, show, tell, terminal_width
 
 
 def test_lines_go_to_standard_error(capsys):
@@ -38,3 +38,10 @@ def test_only_a_terminal_has_a_width(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "72")
     assert terminal_width() == 72
+
+
+def test_one_of_several_processes_prints(monkeypatch, capsys):
+    monkeypatch.setattr("mopref.cli.output.is_first_process", lambda: False)
+    show("a table")
+    tell("what is being done")
+    assert capsys.readouterr() == ("", "")

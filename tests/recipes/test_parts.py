@@ -114,3 +114,44 @@ def test_points_that_no_lattice_has_are_refused(points, told):
     with pytest.raises(RecipeError, match=rf"^evaluation\.points is {points}: .+ 3 objectives .+, so {told}"):
         make_parts(recipe)
     assert len(make_parts(Recipe(("a", "b", "c"), data=data)).preferences) == 6
+
+
+def launched(monkeypatch, processes, place="1"):
+    for name, value in (("RANK", place), ("LOCAL_RANK", place), ("WORLD_SIZE", str(processes))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mopref.recipes.parts.process_count", lambda: processes)
+
+
+def test_each_of_several_processes_has_a_gpu_of_its_own(load, monkeypatch):
+    launched(monkeypatch, 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RecipeError, match=r"model\.device is 'cuda:0', and there are 2 processes, each of which needs"):
+        load(model={"device": "cuda:0"})
+    for name in ("auto", "cuda"):
+        with pytest.raises(RecipeError, match=r"model\.device is 'cuda:1': PyTorch sees no such device here"):
+            load(model={"device": name})
+    assert make_parts(load(model={"device": "cpu"})).device.type == "cpu"
+
+
+def test_steps_are_those_that_all_processes_share(load, monkeypatch):
+    with pytest.raises(RecipeError, match=r"training\.batch_size is 3: preferences_per_step = 2"):
+        load(training={"batch_size": 3, "preferences_per_step": 2})
+    launched(monkeypatch, 2)
+    shared = {"training": {"batch_size": 3, "preferences_per_step": 2}}
+    recipe = load(**shared)
+    training = TrainingSettings(epochs=1, batch_size=4, preferences_per_step=2)
+    assert trainer_config(training, 64).steps == 8
+    launched(monkeypatch, 3)
+    with pytest.raises(RecipeError, match=r"training\.batch_size is 3: preferences_per_step = 4 .* multiple of 4"):
+        load(training={"batch_size": 3, "preferences_per_step": 4})
+    monkeypatch.setattr("mopref.recipes.parts.process_count", lambda: 1)
+    # What was trained by several is opened by one.
+    assert len(make_parts(recipe, for_training=False).preferences) == 3
+
+
+def test_a_gradient_weighting_has_whole_preferences_on_each_process(load, monkeypatch):
+    load(scalarizer="epo")
+    launched(monkeypatch, 2)
+    with pytest.raises(RecipeError, match=r"training\.preferences_per_step: EPO weighs .* make .* a multiple of 2"):
+        load(scalarizer="epo")

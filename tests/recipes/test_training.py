@@ -175,12 +175,6 @@ def test_a_second_run_finds_the_references_of_the_first(load, tmp_path, monkeypa
     assert off.train_rows[0]["reference_log_probabilities"] == first.train_rows[0]["reference_log_probabilities"]
 
 
-def test_several_processes_are_refused(load, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecipeError, match=r"^a recipe is run by one process so far"):
-        train(load())
-
-
 def test_styles_are_trained_too(load, tmp_path):
     rows = [
         {"prompt": f"{place} red {place}", "response": f"{style} {place}", "dimension": name}

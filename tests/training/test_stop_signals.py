@@ -88,3 +88,10 @@ def test_nothing_is_done_where_it_is_not_enabled_or_not_in_the_main_thread():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGINT)]
+
+
+def test_one_of_several_processes_says_it(monkeypatch, capsys):
+    monkeypatch.setattr("mopref.training.stop_signals.is_first_process", lambda: False)
+    with StopSignals() as signals, pytest.raises(KeyboardInterrupt):
+        signals.obey(signal.SIGINT, "stopped after step 3")
+    assert capsys.readouterr().err == ""

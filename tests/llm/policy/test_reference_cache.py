@@ -231,6 +231,27 @@ def test_a_full_disk_ends_no_run_and_leaves_nothing(in_table, make_llama, rows, 
     assert cache.found is False
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such limit")
+@pytest.mark.parametrize("in_table", [False, True])
+def test_a_real_limit_on_files_leaves_nothing_either(in_table, make_llama, rows, tmp_path):
+    """It cuts what is written in the middle, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    model, data = wrapped(make_llama()), Dataset.from_list(rows) if in_table else rows
+    expected = plain(DPO(NAMES).precompute(model, rows))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        with pytest.warns(UserWarning, match=r"are used, but not kept on the disk .*nothing of it is there"):
+            assert plain(DPO(NAMES).precompute(model, data, cache=tmp_path)) == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path / "references") == []
+    cache = ReferenceCache(tmp_path)
+    for found in (False, True):
+        assert plain(DPO(NAMES).precompute(model, data, cache=cache)) == expected
+        assert cache.found is found
+
+
 def test_an_interrupted_computation_leaves_nothing(make_llama, rows, tmp_path, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
