@@ -7,7 +7,9 @@ quantised ones with activations of both types. Adapters are in float32 on every 
 
 First a DPO step of mopref on each, in processes of their own that take turns (see dpo_step.py): the bytes of the loaded
 weights, the peak of a step above the loaded model, seconds, and the first loss less that of the float32 base, which is
-the rounding of the base.
+the rounding of the base. The peak is of a process more, whose C library gives every freed block of 128 KB or more back
+to the system (glibc's ``MALLOC_MMAP_THRESHOLD_``): how many of them it keeps otherwise depends on their sizes, so that
+bases that need the same differ by half.
 
 Then, in one process, a forward and backward of a next-token loss of the base alone (with gradients to its embeddings'
 output), of PEFT's LoRA on it, and of mopref with the same numbers in its adapters, on the same batch with the same
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from step_parts import Setting, adapter_weights, make_base
 from step_workers import Worker, take_turns
 from torch import Tensor, nn
@@ -40,6 +43,7 @@ BASES: dict[str, dict[str, str]] = {
     "8bit-bfloat16": {"quantization": "8bit", "dtype": "bfloat16"},
     "4bit-bfloat16": {"quantization": "4bit", "dtype": "bfloat16"},
 }
+_GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 # How far PEFT's and mopref's first losses may be apart, by the type of the activations.
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 1e-2}
 
@@ -55,12 +59,14 @@ def measure_steps(setting: Setting, bases: Sequence[str], threads: int) -> dict[
     settings = [replace(setting, **BASES[base]) for base in bases]  # type: ignore[arg-type]
     weights = [stored_bytes(make_base(own)) for own in settings]
     taken = take_turns([Worker("mopref-1", own, threads) for own in settings], setting.steps)
+    frugal = [Worker("mopref-1", own, threads, _GIVEN_BACK) for own in settings]
+    peaks = [max(step["peak"] for step in steps) for steps in take_turns(frugal, 2)]
     rows = {}
-    for base, own_bytes, steps in zip(bases, weights, taken, strict=True):
+    for base, own_bytes, peak, steps in zip(bases, weights, peaks, taken, strict=True):
         pairs = list(zip(steps[1:], taken[0][1:], strict=True))
         rows[base] = {
             "weights_bytes": own_bytes,
-            "peak_bytes": max(step["peak"] for step in steps),
+            "peak_bytes": peak,
             **{key: statistics.median(step[key] for step in steps[1:]) for key in ("seconds", "processor")},
             "processor_ratio": statistics.median(own["processor"] / first["processor"] for own, first in pairs),
             "first_loss": steps[0]["loss"],
@@ -145,7 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every base; print two tables, write JSON."""
     given = parse(arguments)
     # bitsandbytes says at every product that it rounds.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for package in ("bitsandbytes", "torchao"):
+        logging.getLogger(package).setLevel(logging.ERROR)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(given.threads)
     names = ("vocabulary", "layers", "hidden", "intermediate", "heads", "pairs", "rank")
     sizes = {name: getattr(given, name) for name in names}
