@@ -159,7 +159,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = ("vocabulary", "layers", "hidden", "intermediate", "heads", "pairs", "rank")
     sizes = {name: getattr(given, name) for name in names}
     setting = Setting(**sizes, key_value_heads=given.heads, steps=given.repeats + 1)
-    print(f"{'a DPO step':<16}{'weights, MB':>12}{'peak, MB':>10}{'s / step':>10}{'/ ' + given.bases[0]:>12}{'loss':>14}")
+    titles = f"{'weights, MB':>12}{'peak, MB':>10}{'s / step':>10}{'/ ' + given.bases[0]:>12}{'loss':>14}"
+    print(f"{'a DPO step':<16}{titles}", flush=True)
     steps = measure_steps(setting, given.bases, given.threads)
     for base, row in steps.items():
         memory = f"{row['weights_bytes'] / 2**20:>12.1f}{row['peak_bytes'] / 2**20:>10.0f}"

@@ -107,7 +107,7 @@ def make_base(setting: Setting) -> nn.Module:
         model = LlamaForCausalLM(config).to(getattr(torch, setting.dtype))
     if setting.quantization is None:
         return model
-    own = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} if setting.quantization == "4bit" else {"load_in_8bit": True}
+    own: dict[str, Any] = {f"load_in_{setting.quantization}": True, "bnb_4bit_quant_type": "nf4"}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         options = {"dtype": model.dtype, "device_map": {"": setting.device}, "attn_implementation": setting.attention}

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from mopref.conditioning.linear_layer import is_adaptable, is_plain_parameter, l
 
 __all__ = ["dequantize_layers", "dequantized_weight", "is_quantized"]
 
+# How far a layer's own kernel may be from the product with its weight in float, as a share of its largest number: that
+# of bitsandbytes' 8 bits rounds activations to 8 bits as well.
+_KERNEL_ROUNDING = 0.05
 _REMEDY = "load the base in float and whole, or export a LoRA"
 
 
@@ -87,7 +91,7 @@ def dequantize_layers(model: nn.Module, add: Callable[[nn.Module], Tensor | None
     quantized = dict(_quantized_layers(model))
     for name, layer in quantized.items():
         if id(layer) not in made:
-            made[id(layer)] = _named(name, lambda layer=layer: _in_float(layer, add(layer), dtype))
+            made[id(layer)] = _named(name, partial(_in_float, layer, add(layer), dtype))
         model.set_submodule(name, made[id(layer)])
     for name, parameter in model.named_parameters():
         if not is_plain_parameter(parameter):
@@ -115,6 +119,7 @@ def _named(name: str, make: Callable[[], nn.Module]) -> nn.Module:
 def _in_float(layer: nn.Module, addition: Tensor | None, dtype: torch.dtype) -> nn.Module:
     """A plain layer that does the same, with its hooks of accelerate."""
     weight = dequantized_weight(layer)
+    _check_kernel(layer, weight, dtype)
     if addition is not None:
         # The sum is rounded once.
         weight = weight.to(addition.dtype) + addition
@@ -132,6 +137,21 @@ def _in_float(layer: nn.Module, addition: Tensor | None, dtype: torch.dtype) -> 
 
         add_hook_to_module(made, layer._hf_hook)
     return made
+
+
+def _check_kernel(layer: nn.Module, weight: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a linear layer that makes something else of an input than the product with these numbers."""
+    if type(layer) is nn.Embedding or hasattr(layer, "_hf_hook"):
+        return
+    bias = layer._parameters.get("bias")
+    x = torch.linspace(-1, 1, weight.shape[1], device=weight.device).view(1, 1, -1).to(dtype)
+    expected = nn.functional.linear(x.float(), weight, None if bias is None else bias.float())
+    difference = (layer(x).float() - expected).abs().max().item()
+    if not difference <= _KERNEL_ROUNDING * expected.abs().max().item():
+        raise ValueError(
+            f"a {type(layer).__name__} makes something else of its inputs than a product with its dequantised weight "
+            f"({difference:g} off): {_REMEDY}."
+        )
 
 
 def _empty_linear(layer: nn.Module, weight: Tensor) -> tuple[nn.Module, Tensor]:

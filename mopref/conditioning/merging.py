@@ -18,11 +18,6 @@ from mopref.evaluation_mode import evaluation_mode
 __all__ = ["merged_model"]
 
 
-# How far a quantised layer's own kernel may be from the product with its weight in float, of its largest number: that
-# of bitsandbytes' 8 bits rounds activations to 8 bits as well.
-_KERNEL_ROUNDING = 0.05
-
-
 def merged_model(
     base_model: nn.Module, adapters: Mapping[str, SVDLoRALayer], preference: Tensor, dequantize: bool = False
 ) -> nn.Module:
@@ -54,10 +49,9 @@ def merged_model(
             merged.set_submodule(name, module.base_layer)
     with torch.no_grad():
         added = _dequantize(merged, adapters, preference) if dequantize else set()
-        for name in adapters.keys() - added:
+        for name in (name for name in adapters if name not in added):
             _add(merged.get_submodule(name), adapters[name].delta_weight(preference))
-        for name, layer in adapters.items():
-            _check_product(name, layer, merged.get_submodule(name), preference, name in added)
+            _check_product(name, adapters[name], merged.get_submodule(name), preference)
     _untie_head(merged, adapters)
     for parameter in merged.parameters():
         # Weights that stayed quantised cannot be trained.
@@ -97,11 +91,9 @@ def _add(layer: nn.Module, delta: Tensor) -> None:
     layer.weight = nn.Parameter(total.to(weight.dtype))
 
 
-def _check_product(
-    name: str, layer: SVDLoRALayer, merged: nn.Module, preference: Tensor, was_quantized: bool
-) -> None:
+def _check_product(name: str, layer: SVDLoRALayer, merged: nn.Module, preference: Tensor) -> None:
     """Refuse a layer of another class than PyTorch's own that does more with its weight than to multiply with it."""
-    if (type(layer.base_layer) is nn.Linear or layer.transposed) and not was_quantized:
+    if type(layer.base_layer) is nn.Linear or layer.transposed:
         return
     delta = layer.delta_weight(preference)
     weight = cast(Tensor, plain_weight(merged))
@@ -109,12 +101,10 @@ def _check_product(
     expected = layer.base_layer(x) + (x.to(delta.dtype) @ delta.T).to(weight.dtype)
     difference = (merged(x) - expected).abs().max().item()
     allowed = 1e3 * torch.finfo(weight.dtype).eps * max(1.0, expected.abs().max().item())
-    if was_quantized:
-        allowed = max(allowed, _KERNEL_ROUNDING * expected.abs().max().item())
     if not difference <= allowed:
         raise ValueError(
-            f"{name} is a {type(layer.base_layer).__name__}, which does more with its weight than to multiply with it (the "
-            f"merged layer is {difference:g} off): export a LoRA instead."
+            f"{name} is a {type(layer.base_layer).__name__}, which does more with its weight than to multiply with it "
+            f"(the merged layer is {difference:g} off): export a LoRA instead."
         )
 
 

@@ -19,7 +19,8 @@ class MemoryEstimate(NamedTuple):
     """Bytes on each process; what they add up to is there at every step, activations come beside it.
 
     Attributes:
-        base: the frozen weights, quantised ones as they are stored; where they are shared out (FSDP), this process's part of them.
+        base: the frozen weights, quantised ones as they are stored; where they are shared out (FSDP), this process's
+            part of them.
         gathered: where they are shared out, what is whole at once: two blocks, of which the second is fetched while the
             first one runs, and what lies in no block, such as embeddings. 0 otherwise.
         trained: adapters, and what else is trained.

@@ -202,13 +202,14 @@ def test_quantised_layers_beside_the_adapted_ones_stay_as_they_are_unless_it_is_
     assert distance(logits_of_rows(in_float, slice(None)), expected) < ROUNDING[name]
 
 
-def test_numbers_that_are_not_those_of_the_kernel_are_refused(monkeypatch):
+@pytest.mark.parametrize("targets", [None, ("lm_head",)])
+def test_numbers_that_are_not_those_of_the_kernel_are_refused(targets, monkeypatch):
     pytest.importorskip("bitsandbytes")
-    model = conditioned(PACKED_BASES["llama-nf4"]())
+    model = conditioned(PACKED_BASES["llama-nf4"](), target_modules=targets)
     monkeypatch.setattr(
         "mopref.conditioning.dequantizing.dequantized_weight", lambda layer: 1.2 * dequantized_weight(layer)
     )
-    with pytest.raises(ValueError, match=r"is a Linear4bit, which does more with its weight .* export a LoRA instead"):
+    with pytest.raises(ValueError, match=r"q_proj: a Linear4bit makes something else of its inputs than a .*off"):
         model.merge(PREFERENCE, dequantize=True)
 
 
