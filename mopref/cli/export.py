@@ -16,16 +16,16 @@ from mopref.recipes.run_folder import check_new_folder
 
 __all__ = ["parser", "run"]
 
-_USAGE = "RUN --output FOLDER [--format lora|merged|lora-set] [--preference NAME=WEIGHT,…]"
+_USAGE = "RUN --output FOLDER [--format lora|merged|lora-set] [--preference NAME=WEIGHT,…] [--dequantize]"
 _DESCRIPTION = """Write the model of a run for other tools.
 
   mopref export runs/latest --preference "helpful=.7,harmless=.3" --format lora --output lora-70-30
   mopref export runs/latest --format lora-set --output loras
 
 Reads the run's folder, and the model that its recipe names. Writes into a new or empty folder: with "lora" a LoRA that
-stock PEFT and vLLM load, fixed at the preference; with "merged" a plain model and its tokenizer, fixed at it; with
-"lora-set" a LoRA that all preferences share and one for each objective, to be scaled by its weight where they are
-served."""
+stock PEFT and vLLM load, fixed at the preference; with "merged" a plain model and its tokenizer, fixed at it (of a
+base in 4 or 8 bits with --dequantize, in float); with "lora-set" a LoRA that all preferences share and one for each
+objective, to be scaled by its weight where they are served."""
 
 
 def parser() -> ArgumentParser:
@@ -34,6 +34,7 @@ def parser() -> ArgumentParser:
     made.add_argument("folder", metavar="RUN", help="the folder of a run")
     made.add_argument("--preference", help="a weight for each objective, as in helpful=.7,harmless=.3")
     made.add_argument("--format", choices=["lora", "merged", "lora-set"], default="lora", help="what is written")
+    made.add_argument("--dequantize", action="store_true", help="a merged model of a quantised base, all in float")
     made.add_argument("--output", metavar="FOLDER", required=True, help="where it goes, a new or empty folder")
     return made
 
@@ -46,6 +47,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UsageError(f"--preference is {given.preference!r}: a lora-set holds all preferences, so leave it out.")
     if not is_set and given.preference is None:
         raise UsageError(f"--preference is missing: a {given.format} is fixed at one, so give it, or use lora-set.")
+    if given.dequantize and given.format != "merged":
+        raise UsageError(f"--dequantize is given: a {given.format} holds no weights of the base, so leave it out.")
     check_new_folder(output, for_run=False)
     opened = open_run(given.folder)
     if is_set:
@@ -53,7 +56,7 @@ def run(arguments: Sequence[str]) -> None:
             opened.model.export_lora_set(folder)
     else:
         preference = named_preferences([given.preference], opened.recipe.objectives)
-        merged = opened.model.merge(preference) if given.format == "merged" else None
+        merged = opened.model.merge(preference, given.dequantize) if given.format == "merged" else None
         with _whole(output) as folder:
             if merged is None:
                 opened.model.export_lora(folder, preference)
