@@ -45,6 +45,7 @@ __all__ = [
     "kind_of",
     "named_base",
     "read_adapter",
+    "read_alone",
     "recorded_commit",
     "refuse_mixed_folder",
     "save_adapter",
@@ -230,10 +231,7 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
             or type, or not finite.
     """
     description = read_config(folder)
-    try:
-        settings = checked_settings(description)
-    except ValueError as error:
-        raise ValueError(f"{folder / CONFIG_FILE}: {error}: the adapter is damaged, save it again.") from error
+    settings = _settings_of(description, folder)
     difference = difference_of_base(settings.sizes, settings.samples, base_model, description["format_version"])
     if difference:
         raise ValueError(
@@ -249,6 +247,24 @@ def read_adapter(folder: Path, base_model: nn.Module) -> AdapterContent:
     _tell_convention(settings.convention, folder)
     _tell_storage(settings, base_model, folder)
     return AdapterContent(settings.config, tuple(settings.sizes), tensors, settings.convention)
+
+
+def read_alone(folder: Path) -> tuple[AdapterSettings, dict[str, Tensor]]:
+    """What an adapter folder holds, where no base model is loaded that it could be compared with.
+
+    Raises:
+        FileNotFoundError: a missing file.
+        ValueError: another type, or a folder that is damaged.
+    """
+    settings = _settings_of(read_config(folder), folder)
+    return settings, _read_tensors(folder, settings)
+
+
+def _settings_of(description: Mapping[str, Any], folder: Path) -> AdapterSettings:
+    try:
+        return checked_settings(description)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG_FILE}: {error}: the adapter is damaged, save it again.") from error
 
 
 def read_values(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
-__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks"]
+__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks", "gate_of"]
 
 # Beyond both, ranks are a slip, or another's attempt to fill the memory: any rank up to 1024 is taken, and more where
 # the adapters have at most twice as many numbers as the layers.
@@ -126,6 +126,12 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
         )
 
 
+def gate_of(sigma: Tensor, scale: Tensor, preferences: Tensor, preference_rank: int) -> Tensor:
+    """g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m), each s·λ_i p times: ``(B, m)`` to ``(B, k + p·m)``."""
+    members = scale * preferences.to(scale).repeat_interleave(preference_rank, dim=1)
+    return torch.cat([sigma.expand(preferences.shape[0], -1), members], dim=1)
+
+
 # Whose layers make a new tensor of rows, as PyTorch's own do.
 _BITSANDBYTES = "bitsandbytes.nn.modules"
 
@@ -201,8 +207,7 @@ class SVDLoRALayer(AdapterLayer):
 
     def gate(self, preferences: Tensor) -> Tensor:
         """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``."""
-        members = self.scale * preferences.to(self.scale).repeat_interleave(self.config.preference_rank, dim=1)
-        return torch.cat([self.sigma.expand(preferences.shape[0], -1), members], dim=1)
+        return gate_of(self.sigma, self.scale, preferences, self.config.preference_rank)
 
     @property
     def parts(self) -> dict[str, Tensor]:
