@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .names import ServedName as ServedName, parse_name as parse_name
 
 _PLACES = {"ServedName": "names", "parse_name": "names"}
-__all__ = list(_PLACES)  # noqa: PLE0605
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> object:

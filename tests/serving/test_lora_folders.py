@@ -121,7 +121,7 @@ def test_a_damaged_adapter_is_refused_and_leaves_no_lora(adapter, tmp_path):
 
 
 def test_what_is_no_adapter_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no adapter folder: it has no adapter_config.json"):
+    with pytest.raises(FileNotFoundError, match="is no adapter folder: it has no adapter_config"):
         adopted(tmp_path, tmp_path / "cache")
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"")

@@ -1,4 +1,4 @@
-"""mopref/serving/vllm.py: what the plugin answers, with a stand-in for the engine; `make serve-vllm-test` runs a real one."""
+"""mopref/serving/vllm.py: what the plugin answers a stand-in for the engine; `make serve-vllm-test` runs a real one."""
 
 import asyncio
 import json
