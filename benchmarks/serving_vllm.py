@@ -1,9 +1,11 @@
 """A real vLLM with mopref's plugin: each request under its own λ, against ``PreferenceModel.generate``.
 
-    python benchmarks/serving_vllm.py --python VLLM/bin/python --model BASE --adapter TWO --adapter-of-three THREE
+    make serve-vllm-test
+    python benchmarks/serving_vllm.py --python VLLM/bin/python --adapter TWO --adapter-of-three THREE
 
-vLLM lives in an environment of its own, with mopref installed there (``make serve-vllm-test`` makes one, of the build
-for CPUs). The script starts its server on a free port of the loopback address, and ends it again.
+vLLM lives in an environment of its own, with mopref installed there; the first command makes one, of the build for
+CPUs. The script starts its server on a free port of the loopback address, and ends it again. Without adapters of yours
+it takes SmolLM2-135M with random ones, whose parameters are small enough for λ to change words and not to end sense.
 
 * **Tokens**: so many requests at once, each with its own λ, greedy; each has to give the tokens of ``generate`` at the
   rounded λ, or differ first where the two best logits are within a thousandth of each other.
@@ -35,12 +37,26 @@ from pathlib import Path
 
 import torch
 
-from mopref import PreferenceModel
+from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.adapter_files import named_base
 from mopref.samplers import UniformSampler
 from mopref.serving import parse_name
 
 _WRONG = ("two", "two@", "two@2,3", "two@helpful", "other@0.5", "two@nan,1", "no-such-model")
 _CLOSE = 1e-3
+
+
+def random_adapter(folder: Path, objectives: tuple[str, ...]) -> Path:
+    """An adapter on SmolLM2-135M that no training has seen."""
+    from mopref.llm.demo.assets import smollm2
+
+    model = PreferenceModel.from_pretrained(smollm2(), SVDLoRAConfig(objectives))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in model.adapters.values():
+            layer.U.copy_(0.02 * torch.randn(layer.U.shape, generator=generator))
+    model.save_pretrained(folder)
+    return folder
 
 
 class Client:
@@ -91,6 +107,7 @@ def server(options: argparse.Namespace, cache: Path) -> Iterator[Client]:
     static = cache / "static"
     model = PreferenceModel.from_pretrained(options.adapter)
     model.export_lora(static, [0.5, 0.5])
+    base = named_base(options.adapter).name
     environment = {
         **os.environ,
         "MOPREF_ADAPTERS": f"two={options.adapter},three={options.adapter_of_three}",
@@ -101,8 +118,8 @@ def server(options: argparse.Namespace, cache: Path) -> Iterator[Client]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    command = [options.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(options.model)]
-    command += ["--enable-lora", "--max-lora-rank", "16", "--max-loras", "8", "--max-cpu-loras", "16"]
+    command = [options.python, "-m", "vllm.entrypoints.openai.api_server", "--model", base]
+    command += ["--enable-lora", "--max-lora-rank", "32", "--max-loras", "8", "--max-cpu-loras", "16"]
     command += ["--enforce-eager", "--dtype", "float32", "--max-model-len", "256", "--max-num-seqs", "32"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--lora-modules", f"static={static}"]
     log = cache / "server.log"
@@ -192,9 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run all four; print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="the interpreter of vLLM's environment")
-    parser.add_argument("--model", type=Path, required=True, help="the base model's folder")
-    parser.add_argument("--adapter", type=Path, required=True, help="an adapter of two objectives")
-    parser.add_argument("--adapter-of-three", type=Path, required=True, help="one of three, on the same base")
+    parser.add_argument("--adapter", type=Path, help="an adapter of two objectives (default: a random one)")
+    parser.add_argument("--adapter-of-three", type=Path, help="one of three, on the same base (default: a random one)")
     parser.add_argument("--requests", type=int, default=20, help="at once (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=24, help="new ones (default: %(default)s)")
     parser.add_argument("--preferences", type=int, default=500, help="in sequence (default: %(default)s)")
@@ -202,6 +218,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5, help="of the throughput (default: %(default)s)")
     parser.add_argument("--patience", type=float, default=600, help="seconds for the start (default: %(default)s)")
     options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as made:
+        options.adapter = options.adapter or random_adapter(Path(made, "two"), ("helpful", "harmless"))
+        options.adapter_of_three = options.adapter_of_three or random_adapter(Path(made, "three"), ("a", "b", "c"))
+        return trial(options)
+
+
+def trial(options: argparse.Namespace) -> int:
+    """All four; 0 where they are as they should be."""
     model = PreferenceModel.from_pretrained(options.adapter).eval()
     with tempfile.TemporaryDirectory() as folder, server(options, Path(folder)) as client:
         outcomes = check_tokens(client, model, options.requests, options.tokens)
