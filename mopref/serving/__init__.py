@@ -2,6 +2,7 @@
 
 from mopref._faces import public_names as _public_names
 
+from .exporting import Export as Export, export as export, objectives_of as objectives_of
 from .llama_cpp import (
     LoraScale as LoraScale,
     export_gguf_loras as export_gguf_loras,

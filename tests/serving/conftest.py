@@ -8,8 +8,9 @@ import pytest
 import torch
 from _run_fixtures import load, tiny, trained, tree, write_recipe
 
-# Lets the tests of this folder import the helper module that lies beside them.
-sys.path.append(str(Path(__file__).parent))
+# Lets the tests of this folder import the helper module that lies beside them, and the tiny models of all families.
+FOLDER = Path(__file__).parent
+sys.path += [str(FOLDER), str(FOLDER.parent / "families")]
 
 __all__ = ["load", "tiny", "trained", "tree", "write_recipe"]
 
