@@ -192,7 +192,19 @@ def server(base, model, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--ctx-size", "64", "--threads", "1", "--no-repack"]
+    options = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--ctx-size",
+        "64",
+        "--parallel",
+        "1",
+        "--threads",
+        "1",
+        "--no-repack",
+    ]
     command = [SERVER, "-m", str(tmp_path / "base.gguf"), "--lora", loras, "--lora-init-without-apply", *options]
     with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
 
