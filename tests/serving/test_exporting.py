@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -204,6 +205,7 @@ def saved_adapter(folder, base, **options):
 @pytest.mark.parametrize("form", ["lora", "lora-grid", "lora-set"])
 @pytest.mark.filterwarnings("ignore:.*experts of a mixture:UserWarning", "ignore:.*without an adapter")
 def test_loras_that_stock_peft_would_misread_are_refused_before_a_file_is_written(form, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "families"))
     from tiny_models import tiny_model
 
     folder = saved_adapter(tmp_path, tiny_model("glm4_moe"))

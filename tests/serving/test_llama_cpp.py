@@ -1,5 +1,6 @@
 """GGUF LoRAs: the engine's layout, what they add up to, and which models are refused before a file is written."""
 
+import copy
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from gguf_base import engine_name, in_engine_order, write_base
+from _gguf_base import engine_name, in_engine_order, write_base
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.serving import export_gguf_loras, request_scales
@@ -21,6 +22,42 @@ from mopref.serving import export_gguf_loras, request_scales
 NAMES = ("helpful", "harmless")
 FILES = ["shared.gguf", "helpful.gguf", "harmless.gguf"]
 SERVER = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
+
+FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+@pytest.fixture(params=FAMILIES)
+def base(request):
+    """Each family in turn: the engine has the rows of q and k of some in another order, and not of others."""
+    transformers = pytest.importorskip("transformers")
+    name = FAMILIES[request.param]
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=64,
+        initializer_range=0.15,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return getattr(transformers, f"{name}ForCausalLM")(config).eval()
+
+
+@pytest.fixture
+def model(base, randomise):
+    """Adapters of unequal ranks on a copy of the base."""
+    from mopref import PreferenceModel, SVDLoRAConfig
+
+    config = SVDLoRAConfig(objectives=("helpful", "harmless"), rank=5, preference_rank=3, scaling=0.7)
+    return randomise(PreferenceModel(copy.deepcopy(base), config)).eval()
 
 
 def field(reader, key):
