@@ -45,6 +45,7 @@ class Setting:
         rank: of every adapter in total: k + p·m in mopref, r in LoRA.
         cached: whether the reference's log-probabilities are computed before.
         steps: optimiser steps, the one that warms up included.
+        quantization: of the base: None, "4bit" (NF4) or "8bit", by bitsandbytes.
         seed: of pairs and weights.
     """
 
@@ -63,6 +64,7 @@ class Setting:
     steps: int = 8
     device: str = "cpu"
     dtype: str = "float32"
+    quantization: str | None = None
     seed: int = 0
 
 
@@ -85,8 +87,8 @@ def make_rows(setting: Setting, num_objectives: int) -> list[dict[str, Any]]:
 
 
 def make_base(setting: Setting) -> nn.Module:
-    """A random Llama."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A random Llama, of the same numbers however they are stored."""
+    from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=setting.vocabulary,
@@ -102,7 +104,14 @@ def make_base(setting: Setting) -> nn.Module:
     )
     torch.manual_seed(setting.seed)
     with torch.device(setting.device):
-        return LlamaForCausalLM(config).to(getattr(torch, setting.dtype))
+        model = LlamaForCausalLM(config).to(getattr(torch, setting.dtype))
+    if setting.quantization is None:
+        return model
+    own: dict[str, Any] = {f"load_in_{setting.quantization}": True, "bnb_4bit_quant_type": "nf4"}
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        options = {"dtype": model.dtype, "device_map": {"": setting.device}, "attn_implementation": setting.attention}
+        return LlamaForCausalLM.from_pretrained(folder, quantization_config=BitsAndBytesConfig(**own), **options)
 
 
 def adapter_weights(name: str, n_out: int, n_in: int, rank: int) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -36,9 +36,12 @@ class Worker:
         variant: see ``step_parts.make_trainer``; or "floor".
         setting: what is trained.
         threads: of torch.
+        more_environment: variables of the process, beside those of this one.
     """
 
-    def __init__(self, variant: str, setting: Any, threads: int = 1) -> None:
+    def __init__(
+        self, variant: str, setting: Any, threads: int = 1, more_environment: Mapping[str, str] | None = None
+    ) -> None:
         self.variant = variant
         self._errors = tempfile.TemporaryFile("w+")
         # What libraries leave in it goes with the process.
@@ -46,6 +49,7 @@ class Worker:
         task = json.dumps({"variant": variant, "setting": dataclasses.asdict(setting)})
         environment = {**os.environ, **_QUIET, "TMPDIR": self._folder.name}
         environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        environment |= more_environment or {}
         self._process = subprocess.Popen(
             [sys.executable, __file__, task],
             stdin=subprocess.PIPE,

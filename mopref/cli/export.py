@@ -11,7 +11,7 @@ from mopref.serving import export, objectives_of
 __all__ = ["parser", "run"]
 
 _USAGE = """RUN --output FOLDER [--format lora|lora-grid|lora-set|gguf|merged]
-                     [--preference NAME=WEIGHT,… …] [--points N] [--licence ID]
+                     [--preference NAME=WEIGHT,… …] [--points N] [--dequantize] [--licence ID]
                      [--push-to USER/NAME [--public] [--revision BRANCH]]"""
 _DESCRIPTION = """Write the model of a run, or of an adapter's folder, for other tools, with a model card.
 
@@ -25,7 +25,8 @@ Reads the folder, and the base model that it names. Writes into a new or empty f
 PEFT and vLLM load, fixed at the preference; with "lora-grid" such a LoRA for each of several, in folders named after
 them; with "lora-set" a LoRA that all preferences share and one for each objective, to be scaled by its weight where
 they are served; with "gguf" that set for llama.cpp; with "merged" a plain model and its tokenizer, fixed at the
-preference. README.md there says how each is used. Uploads nothing unless --push-to is given."""
+preference (of a base in 4 or 8 bits with --dequantize, in float). README.md there says how each is used. Uploads
+nothing unless --push-to is given."""
 
 
 def parser() -> ArgumentParser:
@@ -41,6 +42,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--points", type=int, help="of a lora-grid: so many evenly spread preferences")
     forms = ["lora", "lora-grid", "lora-set", "gguf", "merged"]
     made.add_argument("--format", choices=forms, default="lora", help="what is written")
+    made.add_argument("--dequantize", action="store_true", help="a merged model of a quantised base, all in float")
     made.add_argument("--output", metavar="FOLDER", required=True, help="where it goes, a new or empty folder")
     made.add_argument("--licence", metavar="ID", help="the hub's name of a licence for the card, such as apache-2.0")
     made.add_argument("--push-to", metavar="USER/NAME", help="also upload it to the hub, under this name")
@@ -59,6 +61,7 @@ def run(arguments: Sequence[str]) -> None:
         given.format,
         preferences,
         given.points,
+        given.dequantize,
         given.licence,
         given.push_to,
         not given.public,

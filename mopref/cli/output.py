@@ -36,8 +36,8 @@ def terminal_width() -> int | None:
 def quiet_libraries() -> None:
     """Let warnings be sentences, and other libraries draw bars on a terminal only."""
     warnings.showwarning = _show_warning
-    # What torchao says of its own files, on machines that have it.
-    for name in ("torchao", "torch.utils._pytree"):
+    # What they say of their own files on machines that have them, and bitsandbytes at each product that it rounds.
+    for name in ("torchao", "torch.utils._pytree", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         from transformers.utils.logging import disable_progress_bar

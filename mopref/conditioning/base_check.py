@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from mopref._sharded import is_sharded, whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
-from mopref.conditioning.linear_layer import is_transposed
+from mopref.conditioning.linear_layer import is_plain_parameter, is_transposed
 
 __all__ = ["base_check", "difference_of_weights", "sampled_numbers", "shares_no_weight", "storage_kinds"]
 
@@ -48,7 +48,7 @@ def sampled_numbers(parameter: Tensor, of_first_rows: bool = False) -> list[floa
     ``None`` for a weight that is not stored as it is used, such as a quantised one.
     """
     parameter = whole_tensor(parameter)
-    if not _is_plain(parameter):
+    if not is_plain_parameter(parameter):
         return None
     values = (parameter.detach()[:_SAMPLES] if of_first_rows else parameter.detach()).flatten()
     positions = torch.linspace(0, len(values) - 1, _SAMPLES if len(values) else 0, dtype=torch.float64).long()
@@ -125,10 +125,3 @@ def _token_tables(base_model: nn.Module) -> set[int]:
         if isinstance(module, nn.Module):
             tables |= {id(parameter) for parameter in module.parameters()}
     return tables
-
-
-def _is_plain(parameter: Tensor) -> bool:
-    """Whether a parameter holds its numbers as they are used: quantised ones differ from the same weight in float."""
-    if parameter.is_meta or type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
-        return False
-    return parameter.dtype in _FLOATS

@@ -11,12 +11,15 @@ __all__ = [
     "adapter_device",
     "adapter_dtype",
     "is_adaptable",
+    "is_plain_parameter",
     "is_transposed",
     "layer_sizes",
     "layers_without_gradient",
     "plain_weight",
     "weight_of",
 ]
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def is_adaptable(module: nn.Module) -> bool:
@@ -52,9 +55,14 @@ def plain_weight(layer: nn.Module) -> Tensor | None:
     one that rests on a disk.
     """
     weight = layer._parameters.get("weight")
-    if weight is None or type(weight) is not nn.Parameter or type(weight.data) is not Tensor or weight.is_meta:
-        return None
-    return weight if weight.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16) else None
+    return weight if weight is not None and is_plain_parameter(weight) else None
+
+
+def is_plain_parameter(parameter: Tensor) -> bool:
+    """Whether a parameter holds its numbers as they are used: quantised ones differ from the same weight in float."""
+    if parameter.is_meta or type(parameter) is not nn.Parameter or type(parameter.data) is not Tensor:
+        return False
+    return parameter.dtype in _FLOATS
 
 
 def layer_sizes(layer: nn.Module) -> tuple[int, int]:

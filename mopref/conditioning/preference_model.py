@@ -32,6 +32,7 @@ from mopref.conditioning.saved_form import SavedForm
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, check_ranks
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
+from mopref.setting_types import python_value
 
 __all__ = ["PreferenceModel"]
 
@@ -259,15 +260,22 @@ class PreferenceModel(ConditionedModel):
         """Keep activations in memory again."""
         self._checkpointing.disable()
 
-    def merge(self, preference: Any) -> nn.Module:
+    def merge(self, preference: Any, dequantize: bool = False) -> nn.Module:
         """A plain copy of the base model with W(λ) in place of W0, in evaluation mode; this model stays as it is.
 
         An adapted output head that shares its weight with the input embeddings gets one of its own.
 
+        Args:
+            preference: λ, ``(m,)``.
+            dequantize: whether the copy of a quantised base has all its weights in float, in the type of those that
+                are not quantised: larger in memory, and the same up to rounding. A float base stays as it is.
+
         Raises:
-            ValueError: an invalid preference, or a layer whose weight nothing can be added to (a quantised base).
+            ValueError: an invalid preference, or a layer whose weight nothing can be added to: one that is quantised,
+                unless ``dequantize`` is asked for and it can be.
         """
-        return merged_model(self.base_model, self.adapters, self._one_preference(preference))
+        is_wanted = python_value(dequantize, bool, "dequantize")
+        return merged_model(self.base_model, self.adapters, self._one_preference(preference), is_wanted)
 
     def _one_preference(self, preference: Any) -> Tensor:
         preferences = self.checked(preference, self._like)

@@ -13,6 +13,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from mopref._checked_files import is_readable_text
 from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
+from mopref.conditioning.coordinates import coordinates_of
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
@@ -123,6 +124,10 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
             f"rank {config.rank} and preference_rank {config.preference_rank} for {len(config.objectives)} objectives "
             f"make {config.total_rank} directions, and these layers have a use for {limit} at most: lower them."
         )
+
+
+# Whose layers make a new tensor of rows, as PyTorch's own do.
+_BITSANDBYTES = "bitsandbytes.nn.modules"
 
 
 # From so many rows on a CPU is faster at Vᵀ xᵀ, whose result is wide, than at x V, whose result is narrow.
@@ -244,13 +249,13 @@ class SVDLoRALayer(AdapterLayer):
         if not self.state.enabled:
             return y
         in_directions, out_directions = self._directions()
-        coordinates = (x.to(in_directions.dtype) @ in_directions) * self._gate_in_force(x)
+        coordinates = coordinates_of(x, in_directions) * self._gate_in_force(x)
         return y + (coordinates @ out_directions).to(y.dtype)
 
     def _kept_products(self, x: Tensor) -> _Products | None:
         """What was made for the token before, or is made now; kept where each row has one token, unlike a prompt's."""
         products = self.state.products.get((self, x.shape))
-        if products is None and self.state.enabled and self._adds_in_place(x) and not _has_any_global_hook():
+        if products is None and self.state.enabled and self._is_one_product(x) and not _has_any_global_hook():
             base = cast(nn.Linear, self.base_layer)
             gate = self._gate_in_force(x).expand(*x.shape[:-1], -1).reshape(-1, self.V.shape[1])
             shape = (len(gate), self.n_in)
@@ -273,14 +278,22 @@ class SVDLoRALayer(AdapterLayer):
         return self.V.T.contiguous().T, self.U.T.contiguous()
 
     def _adds_in_place(self, x: Tensor) -> bool:
-        """Whether the base layer's output is nobody else's, and of the adapter's type."""
+        """Whether the base layer is called with rows of x alone, and its output is nobody else's."""
         base = self.base_layer
         return (
-            type(base) is nn.Linear
+            (type(base) is nn.Linear or type(base).__module__ == _BITSANDBYTES)
             and not (base._forward_hooks or base._forward_pre_hooks or "forward" in vars(base))
-            and x.dtype == self.V.dtype == base.weight.dtype
             and x.ndim > 1
             and x.shape[-1] == self.n_in
+        )
+
+    def _is_one_product(self, x: Tensor) -> bool:
+        """Whether the base layer is a product with its weight, of the adapter's type."""
+        base = self.base_layer
+        return (
+            self._adds_in_place(x)
+            and type(base) is nn.Linear
+            and x.dtype == self.V.dtype == base.weight.dtype
             and not torch.is_autocast_enabled(x.device.type)
         )
 
@@ -288,9 +301,13 @@ class SVDLoRALayer(AdapterLayer):
         """The same, without a tensor for the adapter's output beside the base layer's."""
         rows = x.reshape(-1, self.n_in)
         in_directions, out_directions = self._directions()
-        coordinates = (rows @ in_directions).view(*x.shape[:-1], -1) * self._gate_in_force(x)
+        gated = coordinates_of(rows, in_directions).view(*x.shape[:-1], -1) * self._gate_in_force(x)
         y: Tensor = self.base_layer(rows)
-        y.addmm_(coordinates.view(len(rows), -1), out_directions)
+        coordinates = gated.view(len(rows), -1)
+        if y.dtype == coordinates.dtype == out_directions.dtype and not torch.is_autocast_enabled(x.device.type):
+            y.addmm_(coordinates, out_directions)
+        else:
+            y.add_((coordinates @ out_directions).to(y.dtype))
         return y.view(*x.shape[:-1], self.n_out)
 
     def extra_repr(self) -> str:

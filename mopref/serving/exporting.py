@@ -72,6 +72,7 @@ def export(
     form: Form = "lora",
     preferences: Any = None,
     points: int | None = None,
+    dequantize: bool = False,
     licence: str | None = None,
     push_to: str | None = None,
     private: bool = True,
@@ -91,6 +92,7 @@ def export(
         form: what is written.
         preferences: of "lora" and "merged" one λ, ``(m,)`` or by name; of "lora-grid" several, ``(N, m)``.
         points: of "lora-grid", in place of preferences: so many on an even lattice, see ``simplex_lattice``.
+        dequantize: of "merged", whether a model of a quantised base is all in float; see ``PreferenceModel.merge``.
         licence: the hub's name of the licence that the card tells, such as "apache-2.0".
         push_to: ``OWNER/NAME`` on the hub, where it is to be uploaded; it is made where it is missing.
         private: whether only its owner may see it there, where it is made; one that is there stays as it is.
@@ -106,13 +108,15 @@ def export(
     """
     place, found = checked_folder(output, "output"), _source(checked_folder(source, "source"))
     _check_options(form, licence, push_to, private, revision)
+    if dequantize and form != "merged":
+        raise ValueError(f"dequantize is True: a {form} holds no weights of the base, so leave it out.")
     check_new_folder(place, for_run=False)
     fixed = _fixed_preferences(form, preferences, points, found.objectives)
     contents = ExportContents(form, found.objectives, _grid(form, found.objectives, fixed), fixed, 0, licence, push_to)
     model, tokenizer = _opened(found, form)
     contents = _with_parts(contents, model)
     _refuse_misread(form, model)
-    merged = model.merge(fixed) if form == "merged" else None
+    merged = model.merge(fixed, dequantize) if form == "merged" else None
     with _whole(place) as folder:
         if merged is not None:
             merged.save_pretrained(folder)  # type: ignore[operator]

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
+from mopref._sharded import is_sharded
 from mopref.argument_kinds import checks_arguments
 from mopref.setting_types import checked_count
 from mopref.training.optimizers import OPTIMIZERS, state_bytes
@@ -18,7 +19,8 @@ class MemoryEstimate(NamedTuple):
     """Bytes on each process; what they add up to is there at every step, activations come beside it.
 
     Attributes:
-        base: the frozen weights; where they are shared out (FSDP), this process's part of them.
+        base: the frozen weights, quantised ones as they are stored; where they are shared out (FSDP), this process's
+            part of them.
         gathered: where they are shared out, what is whole at once: two blocks, of which the second is fetched while the
             first one runs, and what lies in no block, such as embeddings. 0 otherwise.
         trained: adapters, and what else is trained.
@@ -83,4 +85,15 @@ def memory_estimate(model: nn.Module, optimizer: str, processes: int = 1, is_sha
 
 
 def _frozen_bytes(module: nn.Module) -> float:
-    return float(sum(p.numel() * p.element_size() for p in module.parameters() if not p.requires_grad))
+    """Bytes of what a module keeps and does not train: of quantised weights also their scales and tables."""
+    # By the objects themselves, so that a weight with two names counts once.
+    kept = {id(value): value for value in module.state_dict(keep_vars=True).values() if isinstance(value, Tensor)}
+    return float(sum(_stored_bytes(value) for value in kept.values() if not value.requires_grad))
+
+
+def _stored_bytes(value: Tensor) -> int:
+    """Bytes of a tensor; of one of its own kind that of its parts, such as torchao's numbers and scales."""
+    if not is_sharded(value) and hasattr(value, "__tensor_flatten__"):
+        parts = [getattr(value, name) for name in value.__tensor_flatten__()[0]]
+        return sum(_stored_bytes(part) for part in parts)
+    return value.numel() * value.element_size()

@@ -25,6 +25,26 @@ def test_a_merged_model_is_the_model_at_the_preference(trained, tmp_path):
     assert AutoTokenizer.from_pretrained(output).chat_template == trained.tokenizer.chat_template
 
 
+def test_a_merged_model_of_a_quantised_base_is_in_float_when_that_is_asked_for(load, tree, tmp_path, capsys):
+    pytest.importorskip("bitsandbytes")
+    from transformers import AutoModelForCausalLM
+
+    from mopref.recipes import train
+
+    few = {**tree["training"], "steps": 1, "checkpoint_every": None}
+    run = train(load(model={"quantization": "4bit"}, training=few))
+    output = tmp_path / "merged"
+    arguments = ["export", str(run.folder), "--preference", PREFERENCE, "--output", str(output)]
+    assert main([*arguments, "--format", "merged"]) == 2
+    assert "merge with dequantize=True (mopref export --dequantize)" in " ".join(capsys.readouterr().err.split())
+    assert not output.exists()
+    assert main([*arguments, "--format", "lora", "--dequantize"]) == 2
+    assert "a lora holds no weights of the base, so leave it out" in capsys.readouterr().err
+    assert main([*arguments, "--format", "merged", "--dequantize"]) == 0
+    expected = logits_at(run.model, preferences=[0.75, 0.25])
+    torch.testing.assert_close(logits_at(AutoModelForCausalLM.from_pretrained(output)), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_lora_is_the_model_at_the_preference(trained, tiny, tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM

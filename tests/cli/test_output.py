@@ -16,7 +16,7 @@ def test_warnings_are_sentences(capsys):
         warnings.simplefilter("always")
         warnings.warn("left out 3 rows.", stacklevel=1)
     assert capsys.readouterr().err == "warning: left out 3 rows.\n"
-    assert logging.getLogger("torchao").level == logging.ERROR
+    assert logging.getLogger("torchao").level == logging.getLogger("bitsandbytes").level == logging.ERROR
 
 
 def test_other_libraries_draw_bars_on_a_terminal_only(monkeypatch):

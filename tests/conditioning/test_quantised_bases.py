@@ -21,6 +21,7 @@ from tiny_models import PACKED_BASES, PACKED_PACKAGES, tiny_model
 from torch import nn
 
 from mopref import PreferenceModel
+from mopref.conditioning.preference_state import PreferenceRecord
 
 STAND_INS = {
     "packed": lambda: pack_linear_layers(tiny_model("llama")),
@@ -58,9 +59,7 @@ def test_it_is_adapted_trained_saved_and_loaded_but_not_merged(name, tmp_path):
         torch.testing.assert_close(logits_of_rows(loaded, slice(None), preferences=ROW_PREFERENCES), expected)
         with model.disabled():
             assert (logits_of_rows(model, slice(None)) - expected).abs().max() > 1e-3
-    with pytest.raises(
-        ValueError, match=r"q_proj is quantised, computed .*: load the base in float .*or export a LoRA"
-    ):
+    with pytest.raises(ValueError, match=r"q_proj is quantised, computed .*load the base in float .*or export a LoRA"):
         model.merge([0.3, 0.7])
 
 
@@ -85,6 +84,37 @@ def test_gradients_after_an_evaluation_are_slopes_of_the_loss(name):
             first.add_(step * direction)
             losses.append(loss().item())
     assert slope == pytest.approx((losses[0] - losses[1]) / (2 * size), rel=0.05, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", PACKED_BASES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_is_called_once_and_the_adapters_output_is_added_to_what_it_made(name, dtype, monkeypatch):
+    """With the numbers and gradients of a sum that makes a new tensor."""
+    model = conditioned(packed_base(name).to(dtype) if name == "llama-torchao-int8" else packed_base(name))
+    layer = model.adapters["model.layers.0.mlp.up_proj"]
+    model.state.set(PreferenceRecord(torch.tensor([[0.3, 0.7]]), True))
+    made = []
+    kernel = type(layer.base_layer).forward
+
+    def counted(own, rows):
+        made.append(kernel(own, rows))
+        return made[-1]
+
+    monkeypatch.setattr(type(layer.base_layer), "forward", counted)
+    x = torch.randn(3, 5, layer.n_in, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+    y = layer(x)
+    assert len(made) == 1
+    assert y.data_ptr() == made[0].data_ptr()
+    assert y.dtype == dtype
+    gradients = torch.autograd.grad(y.float().square().sum(), (x, layer.U, layer.V, layer.sigma))
+    monkeypatch.setattr(type(layer), "_adds_in_place", lambda *arguments: False)
+    plain = layer(x)
+    assert plain.data_ptr() != made[1].data_ptr()
+    exact = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.03, "atol": 0.1}
+    torch.testing.assert_close(y, plain, **exact)
+    others = torch.autograd.grad(plain.float().square().sum(), (x, layer.U, layer.V, layer.sigma))
+    for own, other in zip(gradients, others, strict=True):
+        assert (own - other).norm() < (1e-4 if dtype == torch.float32 else 2e-2) * other.norm()
 
 
 @pytest.mark.parametrize("name", STAND_INS)

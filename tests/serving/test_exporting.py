@@ -155,6 +155,10 @@ def test_a_disk_that_is_full_of_weights_is_told_too(run, tmp_path, monkeypatch):
         ({}, "preferences are missing: a lora is fixed at what they say, so give one, or export a lora-set"),
         ({"form": "lora-grid"}, "preferences are missing.*or points"),
         ({"preferences": [[1, 0], [0, 1]]}, "2 preferences are given, and a lora is fixed at one: export a lora-grid"),
+        (
+            {"form": "gguf", "dequantize": True},
+            "dequantize is True: a gguf holds no weights of the base, so leave it out",
+        ),
         ({"form": "gguf", "preferences": [1, 0]}, "a gguf holds all of them: leave them out"),
         ({"points": 3}, "points is 3: they are for a lora-grid"),
         ({"form": "lora-grid", "points": 3, "preferences": [1, 0]}, "in place of preferences"),

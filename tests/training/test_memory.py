@@ -1,5 +1,8 @@
 """What is counted before a run is what is there in it."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -10,20 +13,51 @@ from mopref.scalarizers import Linear
 from mopref.training.memory import MemoryEstimate, memory_estimate
 from mopref.training.sharding import blocks_of
 
+sys.path.append(str(Path(__file__).parents[1] / "families"))
+from tiny_models import PACKED_BASES, PACKED_PACKAGES
+
 
 def bytes_of(tensors) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fused"])
+@pytest.mark.parametrize("name", PACKED_BASES)
+def test_a_quantised_base_counts_as_it_is_stored(name):
+    pytest.importorskip(PACKED_PACKAGES[name])
+    base = PACKED_BASES[name]()
+    weights = [(layer.out_features, layer.in_features) for n, layer in base.named_modules() if n.endswith("_proj")]
+    numbers = sum(rows * columns for rows, columns in weights)
+    others = bytes_of(p for n, p in base.named_parameters() if "_proj" not in n)
+    model = PreferenceModel(base, SVDLoRAConfig(("a", "b"), rank=2, preference_rank=1))
+    rows = sum(rows for rows, _ in weights)
+    scales = 4 * (numbers // 64 if name == "llama-nf4" else rows)
+    expected = others + scales + (numbers // 2 if name == "llama-nf4" else numbers)
+    # Beside them a table with settings, a format, or the zeros of all rows.
+    beside = memory_estimate(model, "adamw").base - expected
+    most = {"llama-nf4": 150 * len(weights), "llama-int8": len(weights), "llama-torchao-int8": rows}
+    assert 0 <= beside <= most[name]
+    sharded = memory_estimate(model, "adamw", 4, is_sharded=True)
+    assert sharded.base == memory_estimate(model, "adamw").base / 4
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fused", "adamw-8bit"])
 def test_counted_bytes_are_those_of_a_step(optimizer, make_llama):
-    model = PreferenceModel(make_llama().to(torch.bfloat16), SVDLoRAConfig(("a", "b"), rank=2, preference_rank=1))
+    if optimizer == "adamw-8bit":
+        pytest.importorskip("bitsandbytes")
+    rank = 64 if optimizer == "adamw-8bit" else 2
+    model = PreferenceModel(make_llama().to(torch.bfloat16), SVDLoRAConfig(("a", "b"), rank=rank, preference_rank=1))
     expected = memory_estimate(model, optimizer)
     rows = [{"prompt_ids": [5, 6], "response_0_ids": [7], "response_1_ids": [8, 9], "labels": [0, 1]}] * 4
     config = TrainerConfig(steps=1, batch_size=2, preferences_per_step=1, optimizer=optimizer, progress=False, cpu=True)
     trainer = ParetoTrainer(model, DPO(("a", "b")), Linear(), train_data=rows, config=config)
     trainer.train()
-    averages = [v for s in trainer.optimizer.state.values() for name, v in s.items() if name != "step"]
+    left_out = ("step", "qmap1", "qmap2")
+    averages = [
+        v
+        for s in trainer.optimizer.state.values()
+        for name, v in s.items()
+        if isinstance(v, torch.Tensor) and name not in left_out
+    ]
     trained = [p for p in model.parameters() if p.requires_grad]
     assert expected.optimizer == bytes_of(averages)
     assert expected.trained == expected.gradients == bytes_of(trained)

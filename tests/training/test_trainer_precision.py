@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from mopref import ParetoSetModel, ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerCallback, TrainerConfig
+from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.evaluation import preference_front
+from mopref.llm.policy import Policy, forward_traits as traits_module
+from mopref.llm.policy.forward_traits import ForwardTraits
 from mopref.objectives import DPO, SFT, Quadratic
 from mopref.scalarizers import Linear
 
@@ -219,3 +222,39 @@ def test_half_precision_that_a_cpu_has_not_is_refused():
             Linear(),
             config=TrainerConfig(mixed_precision="fp16", cpu=True),
         )
+
+
+LONGER = [
+    {"prompt_ids": [4 + i, 9, 5], "response_0_ids": list(range(6, 10 + i)), "response_1_ids": [7, 30 + i], "labels": y}
+    for i, y in enumerate([[0, 1], [1, 0], [0, 0], [1, 1]])
+]
+
+
+@pytest.mark.parametrize("packs", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize("kind", [DPO, SFT])
+def test_losses_in_bf16_are_within_a_hundredth_of_those_in_float32(make_llama, kind, packs, monkeypatch):
+    """Over eight steps, of a base in bfloat16 and of mixed precision; docs/performance.md states the bound."""
+
+    def losses(dtype, mixed_precision) -> np.ndarray:
+        model = PreferenceModel(make_llama(std=0.06), SVDLoRAConfig(objectives=NAMES, rank=4))
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for layer in model.adapters.values():
+                layer.U.normal_(0, 0.1, generator=generator)
+        model.base_model.to(dtype)
+        if not packs:
+            monkeypatch.setitem(traits_module._traits, model, ForwardTraits(None, packs=False))
+        rows = LONGER
+        if kind is SFT:
+            rows = [{**row, "response_ids": row["response_0_ids"], "dimensions": [True, True]} for row in LONGER]
+        settings = {"steps": 8, "learning_rate": 1e-3, "log_every": 1}
+        history = trainer_of(model, kind(NAMES), rows, mixed_precision, **settings).train()
+        values = Policy(model).token_log_probabilities(collate_sequences([[4, 9]], [[5, 6]]), [[0.5, 0.5]])
+        assert values.dtype == torch.float32, "sums of log-probabilities are in float32"
+        return np.array([[record[f"loss/{name}"] for name in NAMES] for record in history])
+
+    exact = losses(torch.float32, None)
+    for dtype, mixed_precision in ((torch.bfloat16, None), (torch.float32, "bf16")):
+        found = losses(dtype, mixed_precision)
+        np.testing.assert_allclose(found, exact, rtol=1e-2)
+        assert not np.array_equal(found, exact)

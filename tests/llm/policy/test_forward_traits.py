@@ -11,10 +11,10 @@ from torch import nn
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy
-from mopref.llm.policy.forward_traits import forward_traits, tell_plain_rows
+from mopref.llm.policy.forward_traits import _try_forwards, forward_traits, tell_plain_rows
 
 sys.path.append(str(Path(__file__).parents[2] / "families"))
-from tiny_models import tiny_model
+from tiny_models import PACKED_BASES, PACKED_PACKAGES, tiny_model
 
 CONFIG = SVDLoRAConfig(("a", "b"), rank=2)
 
@@ -51,6 +51,20 @@ def test_models_that_go_by_places_are_not(family):
         for p, r in zip(prompts, responses, strict=True)
     ]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", PACKED_BASES)
+def test_quantised_bases_are_packed_whatever_their_activations_are_rounded_to(name):
+    """In 8 bits two ways of the same sums differ by what another row and the last bit of an input make of rounding."""
+    pytest.importorskip(PACKED_PACKAGES[name])
+    model = PreferenceModel(PACKED_BASES[name](), CONFIG)
+    for seed in range(5):
+        with torch.no_grad():
+            for layer in model.adapters.values():
+                layer.U.normal_(0, 0.05, generator=torch.Generator().manual_seed(seed))
+        found = _try_forwards(model)
+        assert found.packs, found.reason
+        assert found.change is not None
 
 
 def test_nothing_is_told_of_a_model_that_is_packed(make_llama):
@@ -129,3 +143,4 @@ def test_tried_once_and_nothing_is_changed(make_llama):
     assert forward_traits(model) is traits
     handle.remove()
     assert not calls
+    assert not model.base_model.get_input_embeddings()._forward_hooks

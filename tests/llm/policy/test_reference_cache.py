@@ -14,7 +14,7 @@ from torch import nn
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
 from mopref.llm.data import with_mismatches
 from mopref.llm.policy.forward_traits import forward_traits
-from mopref.llm.policy.reference_cache import ReferenceCache, base_digest
+from mopref.llm.policy.reference_cache import ReferenceCache, base_digest, base_key
 from mopref.objectives import DPO, KTO, SimPO
 from mopref.scalarizers import Linear
 
@@ -183,6 +183,32 @@ def test_a_base_is_told_by_its_own_weights_whatever_is_beside_them(make_llama, r
 def test_weights_that_are_not_here_are_not_told(make_llama, rows, tmp_path):
     with torch.device("meta"):
         assert base_digest(nn.Linear(2, 2)) is None
+
+
+def test_bases_in_fewer_bits_are_others_than_in_float_and_the_same_after_a_forward(make_llama, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    plain = make_llama()
+    plain.save_pretrained(tmp_path)
+    kinds = [
+        {"load_in_8bit": True},
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "fp4"},
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True},
+    ]
+    keys = [base_key(plain)]
+    for kind in kinds:
+        settings = BitsAndBytesConfig(**kind)
+        base = type(plain).from_pretrained(tmp_path, quantization_config=settings, device_map="cpu").eval()
+        before = base_digest(base)
+        model = PreferenceModel(base, SVDLoRAConfig(("a", "b"), rank=2))
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[5, 6, 7]]), preferences=[0.5, 0.5])
+        assert base_digest(model.base_model) == before
+        keys.append(base_key(model.base_model))
+    assert None not in keys
+    assert len({key["weights"] for key in keys}) == len({key["config"] for key in keys}) == len(keys)
 
 
 def test_quantised_weights_are_told_by_what_they_hold(make_llama):
