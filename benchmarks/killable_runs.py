@@ -178,7 +178,8 @@ def digests(trainer: ParetoTrainer, folder: Path) -> dict[str, str]:
         "random generators": random_state(),
         "history": trainer.history,
         "records of callbacks": [getattr(callback, "records", None) for callback in trainer.callbacks],
-        "log": (folder / "log.jsonl").read_bytes(),
+        # Of several processes the first one writes.
+        "log": (folder / "log.jsonl").read_bytes() if trainer.accelerator.is_main_process else b"",
         "files": sorted(str(path.relative_to(folder)) for path in folder.rglob("*")),
         "best model": _contents(folder, "best/*"),
         "tensors of checkpoints": _contents(folder, "*/state.safetensors"),

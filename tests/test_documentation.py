@@ -1,9 +1,12 @@
 """What the documentation shows is true: docstring examples, and the README's code for one's own problem."""
 
+import ast
 import doctest
 import importlib
+import json
 import pkgutil
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,8 +43,10 @@ BLOCKS = [
     ("docs/recipes.md", "from mopref.recipes import"),
     ("docs/recipes.md", "win_rates"),
     ("docs/models.md", "BitsAndBytesConfig"),
-    ("docs/models.md", "add_weighted_adapter"),
     ("docs/rlhf.md", "ClassifierReward"),
+    ("docs/serving.md", "import export"),
+    ("docs/serving.md", "add_weighted_adapter"),
+    ("docs/serving.md", "import request_scales"),
     ("docs/sft.md", "tokenize_responses"),
 ]
 # Pages whose blocks are run in their order, as a reader does: tests/test_documentation_pages.py.
@@ -278,20 +283,27 @@ def test_models_page_on_quantised_bases(tmp_path, make_llama):
     assert len(names["model"].adapters) == 14
 
 
-def test_models_page_on_other_tools(tmp_path, monkeypatch, make_llama, randomise):
-    """What stock PEFT makes of an exported set, by the page's code, is the model at that preference."""
+def test_serving_page(tmp_path, monkeypatch, make_llama, randomise, capsys):
+    """Its code, on an adapter's folder in place of a run's: in stock PEFT a set is the model at that preference."""
     pytest.importorskip("peft")
     import torch
+    from transformers import AutoModelForCausalLM
 
     from mopref import PreferenceModel, SVDLoRAConfig
 
     make_llama().save_pretrained(tmp_path / "model")
-    model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(objectives=("helpful", "harmless")))).eval()
-    model.export_lora_set(tmp_path / "loras")
-    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
-    names: dict = {}
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    model = randomise(PreferenceModel(base, SVDLoRAConfig(objectives=("helpful", "harmless")))).eval()
     monkeypatch.chdir(tmp_path)
-    exec(code_block("add_weighted_adapter", page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model")), names)
+    model.save_pretrained("runs/first")
+    model.export_lora_set("loras")
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in ("import export", "add_weighted_adapter", "import request_scales"):
+        exec(code_block(block, page).replace("Qwen/Qwen2.5-0.5B-Instruct", str(tmp_path / "model")), names)
+    assert "helpful=0.50,harmless=0.50/adapter_model.safetensors" in names["exported"].files
+    (line,) = (line for line in page.splitlines() if line.startswith("curl"))
+    assert json.loads(shlex.split(line)[-1])["lora"] == ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
     ids = torch.arange(5, 21).view(2, 8)
     with torch.no_grad():
         expected = model(input_ids=ids, preferences={"helpful": 0.7, "harmless": 0.3}).logits

@@ -21,7 +21,7 @@ COMMANDS = {
     "train": "train and evaluate what a recipe describes",
     "evaluate": "measure a run's front again, at other preferences for example",
     "generate": "answer prompts at one preference or at several, side by side",
-    "export": "write a run's model for other tools: a LoRA, a merged model, or a set of LoRAs",
+    "export": "write a run's model for PEFT, vLLM or llama.cpp: one LoRA, several, or merged, with a model card",
     "report": "write one HTML file on a run: front, answers, curves, data, recipe",
     "compare": "put the fronts of two runs or more side by side, with what differs between their recipes",
     "push": "upload a run's adapter to the hub, with its model card",

@@ -1,6 +1,7 @@
 """Plain LoRAs of an adapter, for other tools: at one preference, or one for each objective."""
 
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
@@ -15,20 +16,21 @@ from mopref.conditioning.base_origin import base_origin
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig
 
-__all__ = ["export_lora", "export_lora_set"]
+__all__ = ["SHARED", "PlainLora", "check_set_names", "export_lora", "export_lora_set", "lora_set"]
+
+# The LoRA of a set that all preferences share.
+SHARED = "shared"
 
 
-class _Lora(NamedTuple):
+class PlainLora(NamedTuple):
     """One plain LoRA.
 
     Attributes:
-        folder: where it is written.
         name: among the LoRAs of one adapter.
         factors: A ``(rank, n_in)`` and B ``(n_out, rank)`` of each layer by its name.
         rank: of every layer.
     """
 
-    folder: Path
     name: str
     factors: dict[str, tuple[Tensor, Tensor]]
     rank: int
@@ -47,7 +49,7 @@ def export_lora(
         name: (layer.V.T, layer.config.scaling * layer.U * layer.gate(preference.view(1, -1)))
         for name, layer in adapters.items()
     }
-    _write([_Lora(folder, "at one preference", factors, config.total_rank)], adapters, config, base_model)
+    _write({folder: PlainLora("at one preference", factors, config.total_rank)}, adapters, config, base_model)
 
 
 def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
@@ -55,27 +57,48 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
 
     Raises:
         FileExistsError: a folder holds something other than this LoRA of the same adapter; none is written then.
-        ValueError: an objective is called "shared" or by what is no name of a folder of its own, values that are not
-            finite, or PEFT would take some layers for others.
+        ValueError: names as :func:`check_set_names` refuses them, values that are not finite, or PEFT would take some
+            layers for others.
     """
-    if "shared" in config.objectives:
+    check_set_names(config.objectives)
+    for name in (SHARED, *config.objectives):
+        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
+    loras = lora_set(adapters, config)
+    named = {folder / lora.name: lora._replace(name=f"of a set, {lora.name}") for lora in loras}
+    _write(named, adapters, config, base_model)
+
+
+def check_set_names(objectives: Sequence[str]) -> None:
+    """Refuse objectives after which the LoRAs of a set cannot be named, each in a folder or a file of its own.
+
+    Raises:
+        ValueError: an objective that is called "shared" or by what is no name of a folder of its own, or two names that
+            are alike but for capital letters.
+    """
+    if SHARED in objectives:
         raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
-    names = ("shared", *config.objectives)
+    names = (SHARED, *objectives)
     for name in names:
         if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
             raise ValueError(
                 f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
                 "name without slashes."
             )
-        if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
     if len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names):
         raise ValueError(
             f"the LoRAs {', '.join(names)} would be called alike but for capital letters, so that on some disks two "
             "of them would share a folder: train with other names."
         )
+
+
+def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
+    """The LoRA that all preferences share, where there is one, and one for each objective, in their order.
+
+    The change at λ is that of ``shared`` plus Σ_i λ_i · (objective i).
+    """
     loras = []
-    for index, name in enumerate(names):
+    for index, name in enumerate((SHARED, *config.objectives)):
         start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank
         rank = config.rank if index == 0 else config.preference_rank
         if rank == 0:
@@ -85,30 +108,30 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
         for module, layer in adapters.items():
             values = layer.sigma if index == 0 else layer.scale.expand(rank)
             factors[module] = (layer.V[:, columns].T, layer.config.scaling * layer.U[:, columns] * values)
-        loras.append(_Lora(folder / name, f"of a set, {name}", factors, rank))
-    _write(loras, adapters, config, base_model)
+        loras.append(PlainLora(name, factors, rank))
+    return loras
 
 
-def _write(loras: list[_Lora], adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
-    """Write the LoRAs as PEFT reads them, once all of them can be written."""
+def _write(loras: Mapping[Path, PlainLora], adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
+    """Write the LoRAs, by their folders, as PEFT reads them, once all of them can be written."""
     refuse_misread_targets(base_model, adapters)
     kind = kind_of(adapters, config, base_model)
     prepared = {}
-    for lora in loras:
+    for folder, lora in loras.items():
         own = {**kind, EXPORTED: lora.name}
-        check_replaceable(lora.folder, own, base_model)
+        check_replaceable(folder, own, base_model)
         tensors = {}
         for name, (a, b) in lora.factors.items():
             tensors[f"base_model.model.{name}.lora_A.weight"] = stored(a)
             tensors[f"base_model.model.{name}.lora_B.weight"] = stored(b)
         check_finite(tensors, "the model cannot be exported")
-        prepared[lora.folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
+        prepared[folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
     with written_once(base_model.parameters()) as writes:
         if writes:
             write_together(prepared)
 
 
-def _description(lora: _Lora, adapters: Adapters, base_model: nn.Module) -> dict[str, Any]:
+def _description(lora: PlainLora, adapters: Adapters, base_model: nn.Module) -> dict[str, Any]:
     origin = base_origin(base_model)
     return {
         "peft_type": "LORA",

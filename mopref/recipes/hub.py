@@ -1,5 +1,7 @@
 """A run's adapter on the hub, with its model card: what goes up, and nothing else."""
 
+import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from mopref.recipes.run_facts import hub_id
 from mopref.recipes.run_files import read_run_files
 from mopref.recipes.run_folder import ADAPTER
 
-__all__ = ["Upload", "push_to_hub"]
+__all__ = ["Upload", "check_repository", "push_to_hub", "tell_local_base", "upload"]
 
 # What may be uploaded of the adapter's folder; whatever else lies there stays.
 _FILES = (CONFIG_FILE, TENSOR_FILE, CARD, CARD_PICTURE)
@@ -58,17 +60,7 @@ def push_to_hub(
         RunFolderError: the folder holds no run, no finished one, or a damaged file.
         ValueError: a name that no repository has; both before anything is asked of the hub. Or the hub refuses.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(
-            f"repo_id is {repo_id!r}, which no repository of the hub is called ({str(error).rstrip('.')}): give "
-            "OWNER/NAME."
-        ) from error
+    check_repository(repo_id)
     folder = Path(run_folder) / ADAPTER
     files = read_run_files(run_folder)
     if files.adapter is None or not is_there(folder, TENSOR_FILE):
@@ -79,9 +71,47 @@ def push_to_hub(
     # What is uploaded are the files at their places.
     finish_pending(folder)
     _check_files(folder, files.adapter.get("tensors_sha256"))
-    _tell_local_base(files.adapter.get("base_model"))
+    tell_local_base(files.adapter.get("base_model"))
     write_model_card(run_folder, repo_id)
     names = [name for name in _FILES if (folder / name).is_file()]
+    return upload(folder, names, repo_id, "Adapter and model card, by mopref", private, token, revision)
+
+
+def check_repository(repo_id: str) -> None:
+    """Refuse a name that no repository of the hub has.
+
+    Raises:
+        ValueError: such a name.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(
+            f"repo_id is {repo_id!r}, which no repository of the hub is called ({str(error).rstrip('.')}): give "
+            "OWNER/NAME."
+        ) from error
+
+
+def upload(
+    folder: Path,
+    names: Sequence[str],
+    repo_id: str,
+    message: str,
+    private: bool = True,
+    token: str | None = None,
+    revision: str | None = None,
+) -> Upload:
+    """Upload files of a folder, by their names in it, and nothing else; as :func:`push_to_hub` makes the repository.
+
+    Raises:
+        ValueError: the hub refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
     api = HfApi(token=token)
     try:
         # The hub says the owner of a name that is given without one.
@@ -91,8 +121,8 @@ def push_to_hub(
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
-            allow_patterns=names,
-            commit_message="Adapter and model card, by mopref",
+            allow_patterns=[glob.escape(name) for name in names],
+            commit_message=message,
             revision=revision,
         )
     except Exception as error:
@@ -102,7 +132,7 @@ def push_to_hub(
         raise ValueError(
             f"the hub does not take {repo_id} ({reason}): log in with `hf auth login`, and give a name of your own."
         ) from error
-    return Upload(str(commit.commit_url), names)
+    return Upload(str(commit.commit_url), list(names))
 
 
 def _is_of_network(error: Exception) -> bool:
@@ -124,7 +154,7 @@ def _check_files(folder: Path, digest: str | None) -> None:
         raise RunFolderError(f"{path} is not as it was written (SHA-256): the run's folder is damaged.")
 
 
-def _tell_local_base(base: object) -> None:
+def tell_local_base(base: object) -> None:
     """Warn where the adapter names a folder of this machine as its base model."""
     if isinstance(base, str) and hub_id(base) is None:
         warn(

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mopref._atomic_writes import write_atomically
 from mopref._bounded_reading import read_bounded
@@ -30,9 +31,24 @@ from mopref.recipes.run_facts import (
 from mopref.recipes.run_files import RunFiles, read_run_files
 from mopref.recipes.run_folder import ADAPTER
 
-__all__ = ["CARD", "CARD_PICTURE", "is_own_card", "model_card", "write_model_card"]
+__all__ = [
+    "CARD",
+    "CARD_PICTURE",
+    "CARD_TAGS",
+    "card_picture",
+    "finished_run",
+    "is_own_card",
+    "linked_base",
+    "model_card",
+    "rendered_card",
+    "run_values",
+    "versions_text",
+    "write_model_card",
+]
 
 CARD, CARD_PICTURE = "README.md", "front.png"
+# By which the hub finds it.
+CARD_TAGS = ("mopref", "multi-objective", "pareto-front", "preference-conditioned")
 # The versions that a card tells: what the result depends on, and nothing of the machine.
 _VERSIONS = (
     "python",
@@ -64,7 +80,7 @@ def model_card(run_folder: str | Path, repo_id: str | None = None) -> str:
     Raises:
         RunFolderError: the folder holds no run, no finished one, or a damaged file.
     """
-    return _card(_finished(run_folder), repo_id)
+    return _card(finished_run(run_folder), repo_id)
 
 
 @checks_arguments
@@ -83,14 +99,14 @@ def write_model_card(run_folder: str | Path, repo_id: str | None = None) -> Path
     Raises:
         RunFolderError: as :func:`model_card`.
     """
-    files = _finished(run_folder)
+    files = finished_run(run_folder)
     path = files.folder / ADAPTER / CARD
     if path.exists() and not is_own_card(path.read_text(encoding="utf-8", errors="replace")):
         warn(f"{path} was edited, or is not of mopref, and stays as it is: remove it for a new one.")
         return path
     text = _card(files, repo_id)
-    if _has_picture(files):
-        picture = read_bounded(files.folder / CARD_PICTURE, _MOST_BYTES_OF_PICTURE, "a picture")
+    picture = card_picture(files)
+    if picture is not None:
         write_atomically(path.with_name(CARD_PICTURE), picture)
     write_atomically(path, text.encode("utf-8"))
     return path
@@ -106,7 +122,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _finished(run_folder: str | Path) -> RunFiles:
+def finished_run(run_folder: str | Path) -> RunFiles:
+    """What a run's folder holds, of one that has an adapter.
+
+    Raises:
+        RunFolderError: the folder holds no run, no finished one, or a damaged file.
+    """
     files = read_run_files(run_folder)
     if files.adapter is None:
         raise RunFolderError(
@@ -125,6 +146,20 @@ def _has_picture(files: RunFiles) -> bool:
 
 
 def _card(files: RunFiles, repo_id: str | None) -> str:
+    recipe, base = files.recipe, hub_id(files.recipe.model.name)
+    told = {
+        "base_model": base,
+        "base_model_relation": None if base is None else "adapter",
+        "library_name": "mopref",
+        "datasets": hub_sources(recipe) or None,
+        "tags": [*CARD_TAGS, recipe.objective.name],
+    }
+    return rendered_card("model_card.md.jinja", told, {**run_values(files), "code": _code(files, repo_id)})
+
+
+def rendered_card(template: str, told: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    """A card of a template and its values, with a front matter, which leaves out what is ``None``, and a seal."""
+    from huggingface_hub import ModelCardData
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Markdown, whose own marks are escaped where a text is another's.
@@ -136,44 +171,53 @@ def _card(files: RunFiles, repo_id: str | None) -> str:
         lstrip_blocks=True,
     )
     environment.filters["markdown"] = plain_markdown
-    told, table = portable_recipe(files.recipe), None if files.front is None else front_table(files.front)
-    base = hub_id(files.recipe.model.name)
-    body = environment.get_template("model_card.md.jinja").render(
-        names=plain_markdown(", ".join(files.recipe.objectives)),
-        base="its base model" if base is None else f"[{base}](https://huggingface.co/{base})",
-        adapter=files.recipe.adapter,
-        facts=facts(files),
-        table=None if table is None else markdown_table(table),
-        has_picture=_has_picture(files),
-        columns=column_meanings(files),
-        intervals=None if table is None else interval_sentence(table),
-        hypervolume=None if files.front is None else hypervolume_text(files.front),
-        meaning=preference_sentences(files),
-        code=_code(files, repo_id),
-        recipe=recipe_text(told).rstrip().replace("```", "ʼʼʼ"),
-        data=[] if files.data is None else [*statistics_lines(files.data)],
-        measured=_measured(files),
-        versions=", ".join(f"{name} {number}" for name, number in (files.versions or {}).items() if name in _VERSIONS),
-    )
+    body = environment.get_template(template).render(values)
     # Lines that a condition left empty.
-    body = re.sub(r"\n{3,}", "\n\n", body).rstrip() + "\n"
-    text = f"---\n{_front_matter(files)}\n---\n\n{body}"
+    body = re.sub(r"\n{3,}", "\n\n", body).strip() + "\n"
+    text = f"---\n{ModelCardData(**told).to_yaml().rstrip()}\n---\n\n{body}"
     return f"{text}\n<!-- mopref model card {_digest(text)} -->\n"
 
 
-def _front_matter(files: RunFiles) -> str:
-    from huggingface_hub import ModelCardData
+def run_values(files: RunFiles) -> dict[str, Any]:
+    """What a card tells of a run, by the names in the template; without the code that uses it."""
+    told, table = portable_recipe(files.recipe), None if files.front is None else front_table(files.front)
+    return {
+        "names": plain_markdown(", ".join(files.recipe.objectives)),
+        "base": linked_base(hub_id(files.recipe.model.name)),
+        "adapter": files.recipe.adapter,
+        "facts": facts(files),
+        "table": None if table is None else markdown_table(table),
+        "has_picture": _has_picture(files),
+        "columns": column_meanings(files),
+        "intervals": None if table is None else interval_sentence(table),
+        "hypervolume": None if files.front is None else hypervolume_text(files.front),
+        "meaning": preference_sentences(files),
+        "recipe": recipe_text(told).rstrip().replace("```", "ʼʼʼ"),
+        "data": [] if files.data is None else [*statistics_lines(files.data)],
+        "measured": _measured(files),
+        "versions": versions_text(files.versions or {}),
+    }
 
-    recipe, sources = files.recipe, hub_sources(files.recipe)
-    base = hub_id(recipe.model.name)
-    data = ModelCardData(
-        base_model=base,
-        base_model_relation=None if base is None else "adapter",
-        library_name="mopref",
-        datasets=sources or None,
-        tags=["mopref", "multi-objective", "pareto-front", "preference-conditioned", recipe.objective.name],
-    )
-    return data.to_yaml().rstrip()
+
+def linked_base(base: str | None) -> str:
+    """The base model in a sentence, by its name on the hub where it has one."""
+    return "its base model" if base is None else f"[{base}](https://huggingface.co/{base})"
+
+
+def versions_text(versions: Mapping[str, Any]) -> str:
+    """The versions that a card tells."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items() if name in _VERSIONS)
+
+
+def card_picture(files: RunFiles) -> bytes | None:
+    """The picture of a run's front, where it has one.
+
+    Raises:
+        RunFolderError: one that is not the run's own.
+    """
+    if not _has_picture(files):
+        return None
+    return read_bounded(files.folder / CARD_PICTURE, _MOST_BYTES_OF_PICTURE, "a picture")
 
 
 def _code(files: RunFiles, repo_id: str | None) -> str:

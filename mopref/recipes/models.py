@@ -27,7 +27,7 @@ def adapted_model(settings: ModelSettings, adapter: SVDLoRAConfig, device: torch
         ValueError: a model that cannot be adapted so.
     """
     name, options = _folder(settings.name), _options(settings, device)
-    model = _loaded("model.name", settings.name, lambda: PreferenceModel.from_pretrained(name, adapter, **options))
+    model = loaded("model.name", settings.name, lambda: PreferenceModel.from_pretrained(name, adapter, **options))
     return _on_device(model, settings, device)
 
 
@@ -39,7 +39,7 @@ def model_with_adapter(settings: ModelSettings, folder: Path, device: torch.devi
     name, options = _folder(settings.name), _options(settings, device)
     commit = None if settings.revision is not None else recorded_commit(folder, name)
     pinned = options if commit is None else {**options, "revision": commit}
-    base = _loaded("model.name", settings.name, lambda: load_base(name, pinned))
+    base = loaded("model.name", settings.name, lambda: load_base(name, pinned))
     return _on_device(PreferenceModel.load(base, folder), settings, device)
 
 
@@ -56,11 +56,11 @@ def load_tokenizer(settings: ModelSettings) -> Any:
     options: dict[str, Any] = {"trust_remote_code": False}
     if settings.tokenizer is not None:
         own = settings.tokenizer
-        return _loaded("model.tokenizer", own, lambda: AutoTokenizer.from_pretrained(own, **options))
+        return loaded("model.tokenizer", own, lambda: AutoTokenizer.from_pretrained(own, **options))
     if settings.revision is not None:
         options["revision"] = settings.revision
     name = _folder(settings.name)
-    return _loaded("model.name", settings.name, lambda: AutoTokenizer.from_pretrained(name, **options))
+    return loaded("model.name", settings.name, lambda: AutoTokenizer.from_pretrained(name, **options))
 
 
 def _folder(name: str) -> str:
@@ -101,7 +101,7 @@ def _on_device(model: PreferenceModel, settings: ModelSettings, device: torch.de
     return model if settings.quantization is not None else model.to(device)
 
 
-def _loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
+def loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
     """What is loaded; transformers' error where nothing is there becomes ours."""
     try:
         return load()

@@ -1,7 +1,7 @@
 """What a run is, in words: the lines that its report and its model card begin with, what λ and the columns mean."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from inspect import Parameter
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     "hub_id",
     "hub_sources",
     "interval_sentence",
+    "meaning_of_preference",
     "outdated_sentence",
     "portable_recipe",
     "preference_convention",
@@ -210,25 +211,42 @@ def preference_sentences(files: RunFiles) -> list[str]:
     """What λ means in this run."""
     recipe = files.recipe
     is_reward = recipe.objective.name in KINDS and KINDS[recipe.objective.name].front == "rewards"
-    what, better = ("reward", "higher") if is_reward else ("loss", "lower")
-    names = ", ".join(recipe.objectives)
-    first = f"λ holds a weight for each objective ({names}); the weights are at least 0 and sum to 1."
-    asks = {
-        "importance": (
-            f"λ_i is the importance of objective i: the larger it is, the {better} the {what} of objective i that the "
-            "model was trained to reach, at the expense of the others."
-        ),
-        "ray": (
-            "λ is a ray: the losses were to lie along it, so a larger λ_i asks for a LARGER loss of objective i, and "
-            "for less of that objective."
-        ),
-    }
-    unknown = "Nobody recorded whether a larger λ_i asks for a smaller or a larger loss of objective i."
+    reached = f"the {'higher' if is_reward else 'lower'} the {'reward' if is_reward else 'loss'} of objective i that"
     last = (
         f"The scalarizer {_part(recipe.scalarizer)} made one loss of all; any λ can be asked for, also those that were "
         "not drawn in training."
     )
-    return [first, asks.get(preference_convention(files), unknown), last]
+    return [*meaning_of_preference(recipe.objectives, preference_convention(files), reached), last]
+
+
+def meaning_of_preference(
+    names: Sequence[str], convention: str, reached: str = "the more of objective i that"
+) -> list[str]:
+    """What λ means by a convention, and which end of it nobody should be given unasked.
+
+    Args:
+        names: the objectives'.
+        convention: "importance", "ray" or "unrecorded".
+        reached: what of objective i there is more of with a larger λ_i.
+    """
+    first = f"λ holds a weight for each objective ({', '.join(names)}); the weights are at least 0 and sum to 1."
+    worst = (
+        "that model is deliberately worse by it, and where the objective stands for safety, less safe than the others."
+    )
+    asks = {
+        "importance": (
+            f"λ_i is the importance of objective i: the larger it is, {reached} the model was trained to reach, at the "
+            f"expense of the others. At λ_i = 0 objective i counted for nothing: {worst} Offer λ from a least weight "
+            "of such an objective on."
+        ),
+        "ray": (
+            "λ is a ray: the losses were to lie along it, so a larger λ_i asks for a LARGER loss of objective i, and "
+            f"for less of that objective. At λ_i = 1 it asks for the least of objective i: {worst} Offer λ up to a "
+            "largest weight of such an objective."
+        ),
+    }
+    unknown = "Nobody recorded whether a larger λ_i asks for a smaller or a larger loss of objective i."
+    return [first, asks.get(convention, unknown)]
 
 
 def interval_sentence(table: FrontTable) -> str | None:

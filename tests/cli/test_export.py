@@ -1,3 +1,5 @@
+"""The command makes what the function makes; the files themselves are looked at in tests/serving/test_exporting.py."""
+
 import pytest
 import torch
 
@@ -19,7 +21,7 @@ def test_a_merged_model_is_the_model_at_the_preference(trained, tmp_path):
     arguments = ["--format", "merged", "--preference", PREFERENCE, "--output", str(output)]
     assert main(["export", str(trained.folder), *arguments]) == 0
     expected = logits_at(trained.model, preferences=[0.75, 0.25])
-    torch.testing.assert_close(logits_at(AutoModelForCausalLM.from_pretrained(output)), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits_at(AutoModelForCausalLM.from_pretrained(output)), expected, atol=1e-5, rtol=1e-5)
     assert AutoTokenizer.from_pretrained(output).chat_template == trained.tokenizer.chat_template
 
 
@@ -51,31 +53,85 @@ def test_a_lora_is_the_model_at_the_preference(trained, tiny, tmp_path):
     assert main(["export", str(trained.folder), "--preference", PREFERENCE, "--output", str(output)]) == 0
     served = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny / "model"), output)
     expected = logits_at(trained.model, preferences=[0.75, 0.25])
-    torch.testing.assert_close(logits_at(served), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits_at(served), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_set_has_a_lora_for_each_objective(trained, tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "content"),
+    [
+        (["lora-set"], {"shared", "helpful", "harmless"}),
+        (["gguf"], {"shared.gguf", "helpful.gguf", "harmless.gguf"}),
+        (["lora-grid", "--points", "2"], {"helpful=0.00,harmless=1.00", "helpful=1.00,harmless=0.00"}),
+        (
+            ["lora-grid", "--preference", PREFERENCE, "--preference", "harmless=1,helpful=0"],
+            {"helpful=0.75,harmless=0.25", "helpful=0.00,harmless=1.00"},
+        ),
+    ],
+)
+def test_several_loras_lie_in_places_of_their_own(arguments, content, trained, tmp_path, capsys):
     output = tmp_path / "set"
-    assert main(["export", str(trained.folder), "--format", "lora-set", "--output", str(output)]) == 0
-    assert {path.name for path in output.iterdir()} == {"shared", "helpful", "harmless"}
+    assert main(["export", str(trained.folder), "--format", *arguments, "--output", str(output)]) == 0
+    assert {path.name for path in output.iterdir()} == {*content, "README.md", "front.png"}
+    assert f"with its model card: {output / 'README.md'}" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_refused_before_a_model_is_loaded(trained, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("mopref.cli.export.open_run", None)
+    monkeypatch.setattr("mopref.serving.exporting.open_run", None)
     folder, output = str(trained.folder), str(tmp_path / "x")
-    assert main(["export", folder, "--output", output]) == 2
-    assert "--preference is missing: a lora is fixed at one" in capsys.readouterr().err
-    assert main(["export", folder, "--format", "lora-set", "--preference", PREFERENCE, "--output", output]) == 2
-    assert "a lora-set holds all preferences, so leave it out" in capsys.readouterr().err
-    assert main(["export", folder, "--format", "gguf", "--preference", PREFERENCE, "--output", output]) == 2
-    assert "gguf" in capsys.readouterr().err
-    assert main(["export", folder, "--preference", PREFERENCE]) == 2
-    assert "output" in capsys.readouterr().err
+
+    def refused(message, *arguments):
+        assert main(["export", *arguments]) == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert "Traceback" not in told
+
+    def exported(*arguments):
+        return (folder, "--output", output, *arguments)
+
+    refused("preferences are missing: a lora is fixed at what they say", *exported())
+    refused(
+        "a lora-set holds all of them: leave them out", *exported("--format", "lora-set", "--preference", PREFERENCE)
+    )
+    refused("onnx", *exported("--format", "onnx", "--preference", PREFERENCE))
+    refused("output", folder, "--preference", PREFERENCE)
+    refused("sum", *exported("--preference", "helpful=.7,harmless=.7"))
+    refused("brief", *exported("--preference", "helpful=.7,brief=.3"))
+    refused("nothing is uploaded: give push_to", *exported("--preference", PREFERENCE, "--public"))
+    refused("no repository of the hub", *exported("--preference", PREFERENCE, "--push-to", "a b"))
+    refused("holds neither a run nor an adapter", str(tmp_path), "--preference", PREFERENCE, "--output", output)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "mine.txt").write_text("")
-    assert main(["export", folder, "--preference", PREFERENCE, "--output", output]) == 2
-    assert "holds files already: choose another folder" in capsys.readouterr().err
+    refused("holds files already: choose another folder", *exported("--preference", PREFERENCE))
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["mine.txt"]
+
+
+def test_a_full_disk_is_a_status_and_a_sentence(trained, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("mopref.conditioning.lora_export.write_together", full)
+    assert main(["export", str(trained.folder), "--preference", PREFERENCE, "--output", str(tmp_path / "x")]) == 2
+    assert "x could not be written (No space left on device), and nothing is left there" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_pushed_is_told_and_its_address_printed(trained, tmp_path, capsys, monkeypatch):
+    from mopref.recipes import Upload
+
+    asked = []
+
+    def upload(*arguments, **options):
+        asked.append((arguments, options))
+        return Upload("hub/ME/model", ["x"])
+
+    monkeypatch.setattr("mopref.serving.exporting.upload", upload)
+    arguments = ["--format", "gguf", "--output", str(tmp_path / "x"), "--push-to", "ME/model", "--revision", "v2"]
+    assert main(["export", str(trained.folder), *arguments]) == 0
+    ((folder, files, repo_id, _, private), options) = asked[0]
+    assert (folder, repo_id, private, options) == (tmp_path / "x", "ME/model", True, {"revision": "v2"})
+    said = capsys.readouterr()
+    assert said.out == "hub/ME/model\n"
+    assert f"Uploaded {len(files)} files." in said.err
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -100,10 +156,10 @@ def test_an_export_that_fails_half_way_leaves_nothing(form, there, trained, tmp_
     assert ("model.safetensors" in inside[0]) == (form == "merged")
 
 
-@pytest.mark.parametrize("form", ["merged", "lora", "lora-set"])
+@pytest.mark.parametrize("form", ["merged", "lora", "lora-set", "gguf"])
 def test_an_export_goes_into_an_empty_folder_as_into_a_new_one(form, trained, tmp_path, monkeypatch):
     arguments = ["export", str(trained.folder), "--format", form]
-    arguments += [] if form == "lora-set" else ["--preference", PREFERENCE]
+    arguments += [] if form in ("lora-set", "gguf") else ["--preference", PREFERENCE]
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     assert main([*arguments, "--output", "."]) == 0

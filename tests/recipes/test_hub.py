@@ -7,6 +7,7 @@ import pytest
 from _run_folders import write_run
 
 from mopref.recipes import ModelSettings, RunFolderError, push_to_hub
+from mopref.recipes.hub import upload
 
 
 class FakeHub:
@@ -64,6 +65,19 @@ def test_the_patterns_take_those_files_alone(tmp_path):
     names = ["adapter_config.json", "adapter_model.safetensors", "README.md", "front.png"]
     others = ["critic/README.md", "notes.txt", "adapter_config.json.bak", ".writing-x/adapter_config.json"]
     assert list(filter_repo_objects([*names, *others], allow_patterns=names)) == names
+
+
+def test_files_of_any_name_go_up_and_no_other_that_is_like_it(tmp_path, calls):
+    from huggingface_hub.utils import filter_repo_objects
+
+    (tmp_path / "README.md").write_text("")
+    names = ["a[bc].gguf", "x=0.50,y=0.50/adapter_config.json", "w*.gguf"]
+    sent = upload(tmp_path, names, "OWNER/name", "a message")
+    assert sent == ("hub/OWNER/name", names)
+    patterns = calls[-1][3]
+    others = ["ab.gguf", "what.gguf", "adapter_config.json"]
+    assert list(filter_repo_objects([*names, *others], allow_patterns=patterns)) == names
+    assert calls[1] == ("create_repo", "OWNER/name", True, True)
 
 
 def test_a_branch_is_made_and_a_repository_may_be_public(tmp_path, calls):

@@ -27,6 +27,7 @@ from mopref.recipes.run_facts import (
     hub_id,
     hub_sources,
     interval_sentence,
+    meaning_of_preference,
     outdated_sentence,
     portable_recipe,
     preference_convention,
@@ -145,6 +146,18 @@ def test_rewards_are_asked_for_higher(tmp_path):
     files = read_run_files(write_run(tmp_path / "losses"))
     assert "the lower the loss of objective i" in preference_sentences(files)[1]
     assert "(helpful, harmless)" in preference_sentences(files)[0]
+
+
+@pytest.mark.parametrize(
+    ("convention", "end"),
+    [("importance", "At λ_i = 0 objective i counted for nothing"), ("ray", "At λ_i = 1 it asks for")],
+)
+def test_the_end_at_which_the_model_is_worse_on_purpose_is_told(convention, end):
+    (first, meaning) = meaning_of_preference(("helpful", "harmless"), convention)
+    assert "(helpful, harmless)" in first
+    assert f"{end}" in meaning
+    assert "that model is deliberately worse by it, and where the objective stands for safety, less safe" in meaning
+    assert "deliberately" not in meaning_of_preference(("a", "b"), "unrecorded")[1]
 
 
 def test_intervals_are_explained_where_there_are_any(tmp_path):

@@ -1,0 +1,81 @@
+"""Exports, and bodies of requests."""
+
+from functools import lru_cache
+from typing import Any
+
+from benchmarks.bad_input import tiny, tiny_runs
+from benchmarks.bad_input.outcomes import Nonsense
+from benchmarks.bad_input.target import Target, options_of, without
+from mopref import serving
+
+__all__ = ["TARGETS"]
+
+_GROUP = "serving"
+_WHICH: dict[str, dict[str, Any]] = {
+    "lora": {"preferences": [0.75, 0.25]},
+    "lora-grid": {"preferences": [[0.75, 0.25], [0.5, 0.5]]},
+    "lora-set": {},
+    "gguf": {},
+    "merged": {"preferences": {"helpful": 0.75, "harmless": 0.25}},
+}
+
+
+def _exported(**options: Any) -> Any:
+    with tiny_runs.no_hub():
+        return serving.export(**options)
+
+
+@lru_cache
+def _adapted() -> Any:
+    return tiny.adapted()
+
+
+def _scales_sum(result: Any, arguments: Any) -> None:
+    total = sum(entry["scale"] for entry in result) - bool(arguments["has_shared"])
+    if abs(total - 1) > 1e-5:
+        raise Nonsense(f"the scales of the objectives sum to {total}")
+
+
+TARGETS = [
+    *(
+        Target(
+            "mopref.serving.export",
+            _GROUP,
+            _exported,
+            lambda form=form, which=which: options_of(
+                serving.export, source="run", output="out", form=form, push_to="OWNER/name", **which
+            ),
+            weight=0.1,
+            covers=("mopref.serving.Export",),
+            writes=True,
+            stage=tiny_runs.stage_run,
+            refused_alone=without("gguf") if form == "gguf" else "",
+        )
+        for form, which in _WHICH.items()
+    ),
+    Target(
+        "mopref.serving.objectives_of",
+        _GROUP,
+        serving.objectives_of,
+        lambda: {"source": "run/adapter"},
+        weight=0.3,
+        stage=tiny_runs.stage_run,
+    ),
+    Target(
+        "mopref.serving.export_gguf_loras",
+        _GROUP,
+        serving.export_gguf_loras,
+        lambda: {"model": _adapted(), "folder": "out"},
+        weight=0.3,
+        writes=True,
+        refused_alone=without("gguf"),
+    ),
+    Target(
+        "mopref.serving.request_scales",
+        _GROUP,
+        serving.request_scales,
+        lambda: {"preference": [0.25, 0.75], "objectives": ["helpful", "harmless"], "has_shared": True},
+        check=_scales_sum,
+        covers=("mopref.serving.LoraScale",),
+    ),
+]

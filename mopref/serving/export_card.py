@@ -1,0 +1,236 @@
+"""The model card of an export: what lies in the folder, how other tools load it, and what its run tells of it."""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from mopref.conditioning.lora_export import SHARED
+from mopref.recipes.front_table import plain_markdown
+from mopref.recipes.model_card import CARD_TAGS, linked_base, rendered_card, run_values, versions_text
+from mopref.recipes.run_facts import Fact, example_weights, hub_id, hub_sources, meaning_of_preference
+from mopref.recipes.run_files import RunFiles
+from mopref.serving.llama_cpp import request_scales
+
+__all__ = ["ExportContents", "Form", "card_of_adapter", "card_of_run"]
+
+Form = Literal["lora", "lora-grid", "lora-set", "gguf", "merged"]
+
+# What vLLM takes for --max-lora-rank.
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class ExportContents:
+    """What an export holds.
+
+    Args:
+        form: what was written.
+        objectives: their names.
+        parts: the folders of a grid or a set, or the files of a GGUF set, in their order; none where it is one model.
+        preferences: the fixed λ, ``(N, m)``, one for each part of a grid; none of a set, which holds all.
+        rank: the largest rank of a LoRA in it.
+        licence: the hub's name of a licence, where one was chosen.
+        repo_id: the hub's name of the export, where it goes there.
+    """
+
+    form: Form
+    objectives: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    preferences: Tensor | None = None
+    rank: int = 0
+    licence: str | None = None
+    repo_id: str | None = None
+
+
+def card_of_run(contents: ExportContents, files: RunFiles) -> str:
+    """The card of an export of a run, with the run's front, data and recipe."""
+    base, recipe = hub_id(files.recipe.model.name), files.recipe
+    revision = recipe.model.revision or (files.adapter or {}).get("base_revision")
+    told = {"datasets": hub_sources(recipe) or None, "objective": recipe.objective.name}
+    return _card(contents, run_values(files), base, revision, told)
+
+
+def card_of_adapter(contents: ExportContents, description: dict[str, Any]) -> str:
+    """The card of an export of an adapter alone, whose description says neither data nor front."""
+    name = description.get("base_model")
+    base = hub_id(name) if isinstance(name, str) and not description.get("base_is_local") else None
+    ranks = f"of rank {description['rank']} + {description['preference_rank']} for each objective"
+    values = {
+        "facts": [Fact("Model", f"{base or 'a base model of its own'}, frozen, with SVD-LoRA adapters {ranks}")],
+        "table": None,
+        "has_picture": False,
+        "columns": [],
+        "intervals": None,
+        "hypervolume": None,
+        "meaning": meaning_of_preference(
+            contents.objectives, str(description.get("preference_convention", "unrecorded"))
+        ),
+        "recipe": None,
+        "data": [],
+        "measured": "The adapter was exported without its run: its data, its training and its front are told there.",
+        "versions": versions_text(description.get("versions") or {}),
+    }
+    return _card(contents, values, base, description.get("base_revision"), {})
+
+
+def _card(
+    contents: ExportContents, values: dict[str, Any], base: str | None, revision: Any, told: dict[str, Any]
+) -> str:
+    is_merged, is_gguf = contents.form == "merged", contents.form == "gguf"
+    relation = "finetune" if is_merged else "adapter"
+    kinds = [] if is_merged else ["lora", *(["gguf", "llama.cpp"] if is_gguf else [])]
+    front_matter = {
+        "base_model": base,
+        "base_model_relation": None if base is None else relation,
+        "library_name": None if is_gguf else "transformers" if is_merged else "peft",
+        "pipeline_tag": "text-generation",
+        "license": contents.licence,
+        "datasets": told.get("datasets"),
+        "tags": [*CARD_TAGS, *kinds, *([told["objective"]] if "objective" in told else [])],
+    }
+    commit = revision if base is not None and isinstance(revision, str) else None
+    own = {
+        "title": plain_markdown(_title(contents)),
+        "what": _what(contents, linked_base(base)),
+        "use": list(_use(contents, base, commit)),
+        "licence": contents.licence,
+        "has_base": is_merged,
+    }
+    return rendered_card("export_card.md.jinja", front_matter, {**values, **own})
+
+
+def _balance(contents: ExportContents, weights: Sequence[float]) -> str:
+    return ", ".join(f"{name} {weight:.4g}" for name, weight in zip(contents.objectives, weights, strict=True))
+
+
+def _title(contents: ExportContents) -> str:
+    names = ", ".join(contents.objectives)
+    if contents.preferences is not None and not contents.parts:
+        return f"One balance of {names}: λ = ({_balance(contents, contents.preferences[0].tolist())})"
+    if contents.preferences is not None:
+        return f"{len(contents.parts)} balances of {names}, a LoRA for each"
+    return f"LoRAs for every balance of {names}"
+
+
+def _what(contents: ExportContents, base: str) -> str:
+    """What lies in the folder."""
+    if contents.form == "merged":
+        return f"{base[0].upper()}{base[1:]} with the change at this λ in its weights: a plain model, fixed at it."
+    if contents.form == "lora":
+        return f"A plain LoRA of rank {contents.rank} for {base}, fixed at this λ; the base model is not in it."
+    listed = "\n".join(_listed(contents))
+    if contents.form == "lora-grid":
+        what = f"A folder for each λ with a plain LoRA of rank {contents.rank} for {base}, which is not in it:"
+        return f"{what}\n\n{listed}"
+    return (
+        f"What all preferences share, and one LoRA for each objective, for {base}, which is not in it. The model at λ "
+        f"is the base plus all of `{SHARED}` plus λ_i times the LoRA of objective i, exactly:\n\n{listed}"
+    )
+
+
+def _listed(contents: ExportContents) -> Iterator[str]:
+    if contents.preferences is not None:
+        for part, weights in zip(contents.parts, contents.preferences.tolist(), strict=True):
+            yield f"* {plain_markdown(part)}: λ = ({plain_markdown(_balance(contents, weights))})"
+        return
+    names = contents.objectives if len(contents.parts) == len(contents.objectives) else (SHARED, *contents.objectives)
+    for part, name in zip(contents.parts, names, strict=True):
+        yield f"* {plain_markdown(part)}: times {'1' if name == SHARED else f'λ of {plain_markdown(name)}'}"
+
+
+def _use(contents: ExportContents, base: str | None, revision: str | None) -> Iterator[str]:
+    """Sentences and blocks of code, by which other tools load what is in the folder."""
+    if contents.form == "gguf":
+        yield from _llama_cpp(contents)
+        return
+    yield "```python\n" + "\n".join(_python(contents, base, revision)) + "\n```"
+    if contents.form == "lora-set":
+        yield (
+            'No other `combination_type` will do: PEFT\'s default, "svd", gives another model, without an error. A '
+            "server that scales each LoRA by request serves every λ from this folder; for one that takes a single LoRA "
+            "a request, such as vLLM, export one λ or a grid of them."
+        )
+    elif contents.form != "merged":
+        yield from _vllm(contents, base)
+
+
+def _python(contents: ExportContents, base: str | None, revision: str | None) -> Iterator[str]:
+    # JSON's texts are Python's, too.
+    quoted, is_merged = json.dumps, contents.form == "merged"
+    if contents.repo_id is not None:
+        yield "from huggingface_hub import snapshot_download"
+    if not is_merged:
+        yield "from peft import PeftModel"
+    yield "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    yield ""
+    here = 'folder = "."  # the folder of this card'
+    yield here if contents.repo_id is None else f"folder = snapshot_download({quoted(contents.repo_id)})"
+    if is_merged:
+        yield "model = AutoModelForCausalLM.from_pretrained(folder)"
+        yield "tokenizer = AutoTokenizer.from_pretrained(folder)"
+        return
+    at = "" if revision is None else f", revision={quoted(revision)}"
+    yield 'base = "…"  # the folder or hub id of the base model' if base is None else f"base = {quoted(base)}"
+    yield f"tokenizer = AutoTokenizer.from_pretrained(base{at})"
+    yield f"model = AutoModelForCausalLM.from_pretrained(base{at})"
+    if contents.form == "lora-set":
+        yield from _combined(contents)
+    elif contents.form == "lora-grid":
+        yield f"model = PeftModel.from_pretrained(model, folder + {quoted(f'/{contents.parts[0]}')})  # or another λ"
+    else:
+        yield "model = PeftModel.from_pretrained(model, folder)"
+
+
+def _combined(contents: ExportContents) -> Iterator[str]:
+    """PEFT's combination of a set that is exact."""
+    # PEFT makes attributes of these names.
+    names = [part.replace(".", "_") for part in contents.parts]
+    weights = example_weights(len(contents.objectives))
+    if len(contents.parts) > len(contents.objectives):
+        weights = [1.0, *weights]
+    first, *others = zip(names, contents.parts, strict=True)
+    place = json.dumps(f"/{first[1]}")
+    yield f"model = PeftModel.from_pretrained(model, folder + {place}, adapter_name={json.dumps(first[0])})"
+    for name, part in others:
+        yield f"model.load_adapter(folder + {json.dumps(f'/{part}')}, adapter_name={json.dumps(name)})"
+    what = "1 for what all share, and then λ" if len(weights) > len(contents.objectives) else "λ"
+    yield f"weights = {weights}  # {what}"
+    yield f'model.add_weighted_adapter({json.dumps(names)}, weights, "balanced", combination_type="cat")'
+    yield 'model.set_adapter("balanced")'
+
+
+def _vllm(contents: ExportContents, base: str | None) -> Iterator[str]:
+    rank = next((rank for rank in _VLLM_RANKS if rank >= contents.rank), None)
+    if rank is None:
+        yield f"vLLM takes LoRAs up to rank {_VLLM_RANKS[-1]}, and not {contents.rank}: it serves a merged model."
+        return
+    name = contents.parts[0] if contents.parts else "adapter"
+    path = "FOLDER" + (f"/{contents.parts[0]}" if contents.parts else "")
+    module = shlex.quote(json.dumps({"name": name, "path": path}, ensure_ascii=False))
+    several = (
+        "; more of them stand behind it, and `--max-loras` says how many a batch may have" if contents.parts else ""
+    )
+    yield f"vLLM, where a request names its LoRA as its model{several}:"
+    yield (
+        f"```bash\nvllm serve {shlex.quote(base or 'BASE')} --enable-lora --max-lora-rank {rank} "
+        f"--lora-modules {module}\n```"
+    )
+
+
+def _llama_cpp(contents: ExportContents) -> Iterator[str]:
+    has_shared = len(contents.parts) > len(contents.objectives)
+    scales = request_scales(example_weights(len(contents.objectives)), contents.objectives, has_shared)
+    body = json.dumps({"prompt": "…", "n_predict": 64, "lora": scales}, ensure_ascii=False)
+    files = shlex.quote(",".join(contents.parts))
+    yield "llama.cpp, with the base model as a GGUF file; each request says the scales of its λ:"
+    yield (
+        f"```bash\nllama-server -m BASE.gguf --lora {files} --lora-init-without-apply\n"
+        f"curl http://127.0.0.1:8080/completion -d {shlex.quote(body)}\n```"
+    )
+    yield (
+        "Every LoRA must be in the list: one that is not counts 0. `mopref.serving.request_scales(λ, names)` makes it."
+    )

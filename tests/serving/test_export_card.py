@@ -1,0 +1,139 @@
+"""The card of an export: its lines for the hub, its commands and code for every form, and texts of others in it."""
+
+import json
+import re
+import shlex
+
+import pytest
+import torch
+from _run_folders import HOSTILE, write_run
+from huggingface_hub import ModelCard
+
+from mopref.recipes import ModelSettings
+from mopref.recipes.model_card import finished_run, is_own_card
+from mopref.serving.export_card import ExportContents, card_of_adapter, card_of_run
+
+NAMES = ("helpful", "harmless")
+ONE = torch.tensor([[0.7, 0.3]])
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+DESCRIPTION = {"base_model": "OWNER/model", "base_revision": COMMIT, "base_is_local": False, "rank": 8}
+DESCRIPTION |= {"preference_rank": 4, "preference_convention": "importance", "versions": {"torch": "2", "system": "x"}}
+SETS = {"lora-set": ("shared", *NAMES), "gguf": ("shared.gguf", "helpful.gguf", "harmless.gguf")}
+
+
+@pytest.fixture
+def files(tmp_path):
+    return finished_run(write_run(tmp_path / "run"))
+
+
+def contents_of(form, **options):
+    fixed = {"preferences": ONE} if form in ("lora", "merged") else {}
+    return ExportContents(form, NAMES, **{"parts": SETS.get(form, ()), "rank": 16, **fixed, **options})
+
+
+@pytest.mark.parametrize(
+    ("form", "library", "relation", "kinds"),
+    [
+        ("lora", "peft", "adapter", ["lora"]),
+        ("lora-set", "peft", "adapter", ["lora"]),
+        ("gguf", None, "adapter", ["lora", "gguf", "llama.cpp"]),
+        ("merged", "transformers", "finetune", []),
+    ],
+)
+def test_the_lines_for_the_hub_say_what_is_known(form, library, relation, kinds, files):
+    card = card_of_run(contents_of(form, licence="apache-2.0"), files)
+    data = ModelCard(card).data.to_dict()
+    tags = ["mopref", "multi-objective", "pareto-front", "preference-conditioned", *kinds, "dpo"]
+    assert data.pop("library_name", None) == library
+    assert data == {
+        "base_model": "OWNER/model",
+        "base_model_relation": relation,
+        "license": "apache-2.0",
+        "datasets": ["OWNER/pairs"],
+        "pipeline_tag": "text-generation",
+        "tags": tags,
+    }
+    assert is_own_card(card)
+    assert ("the base model's weights are in this folder" in card) == (form == "merged")
+
+
+def test_it_has_the_runs_front_data_recipe_and_what_a_weight_of_nothing_is(files):
+    card = card_of_run(contents_of("lora"), files)
+    for text in ("![What the model reaches", "Hypervolume:", "## Data and limits", "```yaml"):
+        assert text in card
+    assert "At λ\\_i = 0 objective i counted for nothing: that model is deliberately worse by it" in card
+    assert "λ = (helpful 0.7, harmless 0.3)" in card
+    assert "license" not in ModelCard(card).data.to_dict()
+    assert "None was chosen" in card
+    assert not any(text in card for text in HOSTILE)
+
+
+def test_the_recipe_of_a_set_is_written_out(files):
+    card = card_of_run(contents_of("lora-set"), files)
+    assert (
+        'model.add_weighted_adapter(["shared", "helpful", "harmless"], weights, "balanced", combination_type="cat")'
+        in card
+    )
+    assert "weights = [1.0, 0.7, 0.3]  # 1 for what all share" in card
+    alone = card_of_run(contents_of("lora-set", parts=NAMES), files)
+    assert 'add_weighted_adapter(["helpful", "harmless"], weights, "balanced", combination_type="cat")' in alone
+    assert "weights = [0.7, 0.3]  # λ" in alone
+    dotted = card_of_run(ExportContents("lora-set", ("a.b", "c"), ("shared", "a.b", "c"), rank=4), files)
+    assert 'folder + "/a.b", adapter_name="a_b"' in dotted
+
+
+@pytest.mark.parametrize(("rank", "allowed"), [(1, 8), (8, 8), (9, 16), (16, 16), (17, 32), (300, 320), (512, 512)])
+def test_the_engine_is_given_a_rank_that_it_takes(rank, allowed, files):
+    card = card_of_run(contents_of("lora", rank=rank), files)
+    (line,) = re.findall(r"^vllm serve .*$", card, re.MULTILINE)
+    words = shlex.split(line)
+    assert words[:3] == ["vllm", "serve", "OWNER/model"]
+    assert words[words.index("--max-lora-rank") + 1] == str(allowed)
+    assert json.loads(words[words.index("--lora-modules") + 1]) == {"name": "adapter", "path": "FOLDER"}
+
+
+def test_a_rank_that_the_engine_does_not_take_is_told(files):
+    card = card_of_run(contents_of("lora", rank=513), files)
+    assert "vllm serve" not in card
+    assert "vLLM takes LoRAs up to rank 512, and not 513" in card
+
+
+def test_a_grid_lists_its_folders_each_with_its_preference(files):
+    folders = ("helpful=0.33,harmless=0.67", "helpful=1.00,harmless=0.00")
+    preferences = torch.tensor([[1 / 3, 2 / 3], [1, 0]], dtype=torch.float64)
+    card = card_of_run(contents_of("lora-grid", parts=folders, preferences=preferences), files)
+    assert "helpful=0.33,harmless=0.67: λ = (helpful 0.3333, harmless 0.6667)" in card
+    (line,) = re.findall(r"^vllm serve .*$", card, re.MULTILINE)
+    assert json.loads(shlex.split(line)[-1])["path"] == f"FOLDER/{folders[0]}"
+
+
+def test_an_objective_of_any_name_stays_text_in_card_and_commands(files):
+    name = "it's `x` | <b>{{ y }}"
+    parts = ("shared.gguf", f"{name}.gguf", "b.gguf")
+    card = card_of_run(ExportContents("gguf", (name, "b"), parts, rank=4), files)
+    assert "{{ y }}" in card
+    assert "<b>" not in re.sub(r"(?s)```.*?```", "", card)
+    (line,) = re.findall(r"^llama-server .*$", card, re.MULTILINE)
+    assert shlex.split(line)[4] == ",".join(parts)
+
+
+def test_the_base_is_taken_at_the_commit_that_the_adapter_records():
+    card = card_of_adapter(contents_of("lora"), DESCRIPTION)
+    assert f'model = AutoModelForCausalLM.from_pretrained(base, revision="{COMMIT}")' in card
+    assert 'base = "OWNER/model"' in card
+    assert "torch 2" in card
+    assert "system" not in card
+    assert "exported without its run" in card
+    assert "## How it was trained" not in card
+    assert "deliberately worse" in card
+    ray = card_of_adapter(contents_of("lora"), {**DESCRIPTION, "preference_convention": "ray"})
+    assert "LARGER loss of objective i" in ray
+
+
+@pytest.mark.parametrize("form", ["lora", "lora-set", "gguf", "merged"])
+def test_no_path_of_this_machine_is_told(form, tmp_path):
+    run = finished_run(write_run(tmp_path / "run", model=ModelSettings(name="/home/me/model")))
+    description = {**DESCRIPTION, "base_model": "/home/me/model", "base_is_local": True}
+    for card in (card_of_run(contents_of(form), run), card_of_adapter(contents_of(form), description)):
+        assert "/home" not in card
+        assert "base_model" not in ModelCard(card).data.to_dict()
