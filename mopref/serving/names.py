@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,14 +56,18 @@ def parse_name(
     Raises:
         ValueError: an unknown adapter or objective, no λ, weights that are no numbers or not on the simplex, or a grid
             whose steps do not make 1. The message says what to write.
-        TypeError: a name that is no text.
+        TypeError: a name that is no text, adapters or presets that are no dictionaries, or a grid that is no number.
 
     Example:
         >>> parse_name("hh@helpful=0.704,harmless=0.296", {"hh": ("helpful", "harmless")}).preference
         (0.7, 0.3)
     """
+    # Not by the gate of other public functions: an engine loads this where it starts, and that would bring torch.
     if not isinstance(name, str):
         raise TypeError(f"name is {short_repr(name)}, a {type(name).__name__}: give a text.")
+    for what, value in (("adapters", adapters), ("presets", {} if presets is None else presets)):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{what} are {short_repr(value)}, a {type(value).__name__}: give a dictionary.")
     if len(name) > _LONGEST:
         raise ValueError(f"the name has {len(name)} characters, and may have {_LONGEST}: {_HOW}.")
     adapter, has_weights, text = name.partition("@")
@@ -71,7 +76,10 @@ def parse_name(
         raise ValueError(f"{adapter!r} is no adapter that is served (these are: {known}): {_HOW}.")
     if not has_weights or not text.strip():
         raise ValueError(f"{name!r} says no preference, and no model is served without one: {_HOW}.")
-    objectives = tuple(adapters[adapter])
+    objectives = adapters[adapter]
+    if isinstance(objectives, str) or not isinstance(objectives, Sequence) or not all(_is_text(o) for o in objectives):
+        raise TypeError(f"the objectives of {adapter!r} are {short_repr(objectives)}: give their names.")
+    objectives = tuple(objectives)
     return ServedName(adapter, *rounded_weights(_weights(text.strip(), objectives, presets or {}), objectives, grid))
 
 
@@ -90,7 +98,7 @@ def rounded_weights(
         >>> rounded_weights([1 / 3, 1 / 3, 1 / 3], ("a", "b", "c"), 0.01)
         ((34, 33, 33), 100)
     """
-    # Not at the top: an engine loads this where it starts.
+    # Not at the top, as above.
     from mopref.preferences import validate_preferences
 
     steps = grid_steps(grid)
@@ -111,10 +119,13 @@ def grid_steps(grid: float) -> int:
 
     Raises:
         ValueError: no whole number of them, or more than a million.
+        TypeError: no number.
     """
-    steps = round(1 / grid) if math.isfinite(grid) and 1e-6 <= grid <= 1 else 0
-    if steps == 0 or not math.isclose(steps * grid, 1.0, rel_tol=1e-9):
-        raise ValueError(f"the grid is {grid}: give a step of which a whole number makes 1, such as 0.01.")
+    if isinstance(grid, bool) or not isinstance(grid, Real):
+        raise TypeError(f"the grid is {short_repr(grid)}, a {type(grid).__name__}: give a number.")
+    steps = round(1 / float(grid)) if 1e-6 <= grid <= 1 else 0
+    if steps == 0 or not math.isclose(steps * float(grid), 1.0, rel_tol=1e-9):
+        raise ValueError(f"the grid is {short_repr(grid)}: give a step of which a whole number makes 1, such as 0.01.")
     return steps
 
 
@@ -174,6 +185,10 @@ def _by_name(parts: Sequence[str], objectives: tuple[str, ...]) -> dict[str, flo
             raise ValueError(f"the weight of {name!r} is {value!r:.80}: give a number.")
         weights[name] = number
     return weights
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _number(text: str) -> float | None:

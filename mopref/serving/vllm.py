@@ -113,12 +113,15 @@ def register() -> None:
         ValueError, OSError: as :func:`settings_from`; the engine does not start.
     """
     settings = settings_from(os.environ)
-    if settings is None:
-        return
+    if settings is not None:
+        _register(settings)
+
+
+def _register(settings: Settings) -> None:
     from vllm.lora.request import LoRARequest
     from vllm.lora.resolver import LoRAResolver, LoRAResolverRegistry
 
-    class PreferenceResolver(LoRAResolver):
+    class PreferenceResolver(LoRAResolver):  # type: ignore[misc]
         """Answers names that carry a preference."""
 
         async def resolve_lora(self, base_model_name: str, lora_name: str) -> Any:

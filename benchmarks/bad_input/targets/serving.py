@@ -36,7 +36,25 @@ def _scales_sum(result: Any, arguments: Any) -> None:
         raise Nonsense(f"the scales of the objectives sum to {total}")
 
 
+def _on_the_grid(result: Any, arguments: Any) -> None:
+    if sum(result.weights) != result.steps or min(result.weights) < 0:
+        raise Nonsense(f"the weights are {result.weights} of {result.steps} steps")
+
+
 TARGETS = [
+    Target(
+        "mopref.serving.parse_name",
+        _GROUP,
+        serving.parse_name,
+        lambda: {
+            "name": "hh@helpful=0.75,harmless=0.25",
+            "adapters": {"hh": ("helpful", "harmless")},
+            "presets": {"even": [0.5, 0.5]},
+            "grid": 0.01,
+        },
+        check=_on_the_grid,
+        covers=("mopref.serving.ServedName",),
+    ),
     *(
         Target(
             "mopref.serving.export",
