@@ -12,8 +12,8 @@ from mopref.personal.posterior import DECISIVENESS, Posterior, posterior
 
 __all__ = ["Question", "expected_information", "next_question"]
 
-# Pairs at a time, so that what is held does not grow with their number.
-_PAIRS = 64
+# Pairs at a time: few enough for what is held to stay in a processor's cache.
+_PAIRS = 8
 
 
 class Question(NamedTuple):
