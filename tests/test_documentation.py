@@ -52,6 +52,7 @@ RUN_IN_ORDER = (
     "install",
     "measuring",
     "own_parts",
+    "personal",
     "quickstart",
     "reliability",
     "scalarizers",

@@ -17,7 +17,10 @@ from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.setting_types import check_numbers, checked_count
 
-__all__ = ["PairMargins", "margin_nodes"]
+__all__ = ["LARGEST", "PairMargins", "margin_nodes"]
+
+# Products of a margin, a weight and β_u stay finite below it.
+LARGEST = 1e100
 
 
 def margin_nodes(num_objectives: int, steps: int) -> Tensor:
@@ -74,8 +77,8 @@ class PairMargins:
         keys: one for each pair.
 
     Raises:
-        ValueError: values of another shape or that are not finite, a number of columns that no H gives, names that are
-            not distinct texts, fewer than two, or another number of keys than of pairs.
+        ValueError: values of another shape, not finite or beyond 1e100, a number of columns that no H gives, names that
+            are not distinct texts, fewer than two, or another number of keys than of pairs.
         TypeError: a key that cannot be hashed.
 
     Example:
@@ -89,6 +92,8 @@ class PairMargins:
     def __init__(self, values: Any, names: Sequence[str], keys: Sequence[Hashable] | None = None) -> None:
         self.names = checked_names(names)
         self.values = torch.from_numpy(as_points(values, "values"))
+        if float(self.values.abs().max()) > LARGEST:
+            raise ValueError(f"values hold {float(self.values.abs().max()):g}, beyond 1e100: choose a larger unit.")
         self.steps = _steps_of(self.values.shape[1], len(self.names))
         self.keys: tuple[Hashable, ...] = tuple(range(len(self.values)) if keys is None else keys)
         if len(self.keys) != len(self.values):

@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 from mopref._repr import short_repr
 from mopref._warning import warn
 from mopref.option_checks import checked_positive
-from mopref.personal.margins import PairMargins
+from mopref.personal.margins import LARGEST, PairMargins
 from mopref.preferences import simplex_lattice
 from mopref.samplers import LowDiscrepancySampler
 from mopref.setting_types import python_value, python_values
@@ -70,21 +70,22 @@ def posterior(
         decisiveness: the values of β_u.
 
     Raises:
-        ValueError: a pair or a choice that is none, α that is not positive, or values of β_u that are not.
+        ValueError: a pair or a choice that is none, or an α or a β_u that is not positive or beyond 1e100.
         TypeError: something else than numbers.
 
     Warns:
         UserWarning: with four objectives or more, where hardly any of the points agrees with the choices.
     """
     betas = _checked_decisiveness(decisiveness)
-    power = checked_positive(alpha, "alpha", "it is the Dirichlet prior's, so it must be > 0") - 1
+    power = _checked_size(alpha, "alpha", "it is the Dirichlet prior's, so it must be > 0") - 1
     numbers, signs = checked_choices(margins, choices)
     points = _support(len(margins.names))
     signed = signs.unsqueeze(1) * margins.at(points)[numbers]
     log_weights = (power * points.log().sum(dim=1)).unsqueeze(1).repeat(1, len(betas))
     for margin in signed:
         log_weights += logsigmoid(margin.unsqueeze(1) * betas)
-    result = Posterior(points, (log_weights - log_weights.logsumexp(dim=(0, 1))).exp(), betas)
+    weights = (log_weights - log_weights.max()).exp()
+    result = Posterior(points, weights / weights.sum(), betas)
     of_points = result.of_points()
     effective = 1 / of_points.square().sum().item()
     if len(margins.names) not in _LATTICE_POINTS and effective < _FEWEST_EFFECTIVE_POINTS:
@@ -127,8 +128,15 @@ def _checked_decisiveness(values: Any) -> Tensor:
     if not numbers:
         raise ValueError("decisiveness is empty: give one value of β_u at least.")
     for place, number in enumerate(numbers):
-        checked_positive(number, f"decisiveness[{place}]", "a person who decides has β_u > 0, so it must be > 0")
+        _checked_size(number, f"decisiveness[{place}]", "a person who decides has β_u > 0, so it must be > 0")
     return torch.tensor(numbers, dtype=torch.float64)
+
+
+def _checked_size(value: Any, name: str, reason: str) -> float:
+    number = checked_positive(value, name, reason)
+    if number > LARGEST:
+        raise ValueError(f"{name} is {number:g}: it must be 1e100 at most.")
+    return number
 
 
 @lru_cache(maxsize=8)

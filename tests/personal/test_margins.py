@@ -72,6 +72,7 @@ def test_it_says_what_it_is():
         ([[1.0, 2.0, 3.0, 4.0]], NAMES, None, "4 columns"),
         ([[1.0]], ("helpful",), None, "one objective"),
         ([[1.0, float("nan")]], ("a", "b"), None, "nan"),
+        ([[1.0, -1e101]], ("a", "b"), None, "1e\\+101"),
         ([1.0, 2.0], ("a", "b"), None, "shape"),
         ([[1.0, 2.0]], ("a", "a"), None, "distinct"),
         ([[1.0, 2.0]], ("a", "b"), ["x", "y"], "2 keys and 1 pairs"),

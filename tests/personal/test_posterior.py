@@ -104,6 +104,14 @@ def test_huge_margins_give_no_nan():
     assert float(found.probabilities.sum()) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("options", [{"alpha": 1e100}, {"alpha": 1e-300}, {"decisiveness": [1e100, 1e-300]}])
+def test_the_largest_and_smallest_numbers_leave_a_distribution(options):
+    pairs = PairMargins([[1e100, -1e100], [-1e100, 1e100], [1e100, 1e100]], ("a", "b"))
+    found = posterior(pairs, {0: 0, 1: 0, 2: 1}, **options)
+    assert float(found.probabilities.sum()) == pytest.approx(1)
+    assert float(found.mean().sum()) == pytest.approx(1)
+
+
 def test_choices_become_numbers_and_signs():
     pairs, signs = checked_choices(margins(8, 2), {5: 1, np.int64(2): np.int64(0)})
     assert pairs.tolist() == [5, 2]
@@ -122,6 +130,8 @@ def test_choices_become_numbers_and_signs():
         ({"choices": [0, 1]}, TypeError, "give a dict"),
         ({"alpha": 0.0}, ValueError, "alpha is 0"),
         ({"alpha": math.inf}, ValueError, "alpha is inf"),
+        ({"alpha": 1e200}, ValueError, "1e100 at most"),
+        ({"decisiveness": [1e101]}, ValueError, "1e100 at most"),
         ({"decisiveness": []}, ValueError, "empty"),
         ({"decisiveness": [1.0, -2.0]}, ValueError, r"decisiveness\[1\] is -2"),
         ({"decisiveness": 1.0}, TypeError, "list of numbers"),
