@@ -186,7 +186,7 @@ def test_personal_page(run_page, tmp_path, make_llama, randomise, monkeypatch, c
     assert set(made["choices"].values()) == {0}
     assert len(made["choices"]) == 8
     assert made["region"].names == names
-    assert made["chosen"].index == 1
+    assert made["chosen"].row == 1
     page = (ROOT / "docs" / "personal.md").read_text(encoding="utf-8")
     with pytest.raises(ValueError) as error:
         made["from_targets"](made["front"], {"helpful": 0.5}, then="harmless")

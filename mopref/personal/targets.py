@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mopref._arrays import Array, signs
@@ -19,20 +20,22 @@ from mopref.setting_types import python_value
 
 __all__ = ["TargetedPreference", "from_targets"]
 
+Flags = NDArray[np.bool_]
+
 
 class TargetedPreference(NamedTuple):
     """The point of a front that was chosen.
 
     Attributes:
         preference: its λ, ``(m,)`` float64.
-        index: its row in the front.
+        row: its place in the front.
         values: its value of each objective, as the front has it.
         probabilities: of each target, that it holds there, by the front's interval; ``None`` where the front carries
             no interval of that objective, so that its estimate alone was compared.
     """
 
     preference: Tensor
-    index: int
+    row: int
     values: dict[str, float]
     probabilities: dict[str, float | None]
 
@@ -83,7 +86,7 @@ def from_targets(
     unknown = ~np.isnan(spreads[..., 1]).all(axis=0) & np.isnan(spreads[..., 1])
     bounds[unknown[:, columns]] = np.inf
     largest = np.array(list(limits.values())) * sign[columns]
-    meets = bounds <= largest
+    meets: Flags = np.asarray(bounds <= largest)
     if not meets.all(axis=1).any():
         raise ValueError(
             _infeasible(
@@ -91,14 +94,14 @@ def from_targets(
             )
         )
     place = front.names.index(then)
-    index = int(np.where(meets.all(axis=1), estimates[:, place], np.inf).argmin())
-    gaps = largest - estimates[index, columns]
+    row = int(np.where(meets.all(axis=1), estimates[:, place], np.inf).argmin())
+    gaps = largest - estimates[row, columns]
     return TargetedPreference(
-        torch.from_numpy(front.preferences[index].copy()),
-        index,
-        dict(zip(front.names, front.values[index].tolist(), strict=True)),
+        torch.from_numpy(front.preferences[row].copy()),
+        row,
+        dict(zip(front.names, front.values[row].tolist(), strict=True)),
         {
-            name: _probability(gap, spreads[index, column])
+            name: _probability(gap, spreads[row, column])
             for name, column, gap in zip(limits, columns, gaps.tolist(), strict=True)
         },
     )
@@ -162,10 +165,10 @@ def _probability(gap: float, spread: Array) -> float | None:
     return NormalDist().cdf(gap / side) if side > 0 else float(gap >= 0)
 
 
-def _infeasible(front: Front, limits: Mapping[str, float], bounds: Array, meets: Array, wanted: float | None) -> str:
+def _infeasible(front: Front, limits: Mapping[str, float], bounds: Array, meets: Flags, wanted: float | None) -> str:
     """Which targets no point meets, alone or beside the others, and by how much."""
     problems = []
-    alone = ~meets.any(axis=0)
+    alone: Flags = np.asarray(~meets.any(axis=0))
     for column, (name, limit) in enumerate(limits.items()):
         if alone.any() and not alone[column]:
             continue

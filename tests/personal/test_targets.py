@@ -29,7 +29,7 @@ def front(sign: float = 1.0, half: float | None = None, level: float | None = 0.
 def test_the_best_of_the_points_that_meet_the_target(sign):
     for target, index in ((0.6, 0), (0.7, 1), (0.75, 1), (0.9, 2), (5.0, 3)):
         found = from_targets(front(sign), {"helpful": sign * target}, then="harmless")
-        assert found.index == index
+        assert found.row == index
         assert torch.equal(found.preference, torch.from_numpy(front().preferences[index]))
         assert found.values == pytest.approx(dict(zip(NAMES, sign * LOSSES[index], strict=True)))
         assert found.probabilities == {"helpful": None}
@@ -40,13 +40,13 @@ def test_with_intervals_the_target_holds_with_the_probability(sign):
     # 90 % between ± .05: .95 of it below the upper bound.
     measured = front(sign, half=0.05)
     found = from_targets(measured, {"helpful": sign * 0.95}, then="harmless", probability=0.949)
-    assert found.index == 2
+    assert found.row == 2
     assert found.probabilities["helpful"] == pytest.approx(0.95)
-    assert from_targets(measured, {"helpful": sign * 0.95}, then="harmless", probability=0.951).index == 1
-    assert from_targets(measured, {"helpful": sign * 0.9}, then="harmless", probability=0.5).index == 2
-    assert from_targets(measured, {"helpful": sign * 0.9}, then="harmless").index == 1
+    assert from_targets(measured, {"helpful": sign * 0.95}, then="harmless", probability=0.951).row == 1
+    assert from_targets(measured, {"helpful": sign * 0.9}, then="harmless", probability=0.5).row == 2
+    assert from_targets(measured, {"helpful": sign * 0.9}, then="harmless").row == 1
     estimated = from_targets(measured, {"helpful": sign * 0.9}, then="harmless", probability=None)
-    assert estimated.index == 2
+    assert estimated.row == 2
     assert estimated.probabilities["helpful"] == pytest.approx(0.5)
 
 
@@ -58,14 +58,14 @@ def test_each_side_of_an_interval_counts_by_itself():
         extra = {"helpful_low": values[:, 0] - low, "helpful_high": values[:, 0] + high}
         uneven = Front(WEIGHTS, values, NAMES, maximize=sign < 0, extra=extra, metadata={"interval_level": 0.9})
         found = from_targets(uneven, {"helpful": sign * 0.71}, then="harmless", probability=0.6)
-        assert found.index == 1
+        assert found.row == 1
         assert found.probabilities["helpful"] == pytest.approx(NormalDist().cdf(0.01 / (0.02 / z)))
 
 
 def test_a_front_may_minimise_one_and_maximise_the_other():
     mixed = Front(WEIGHTS, LOSSES * [1, -1], NAMES, maximize=(False, True))
-    assert from_targets(mixed, {"helpful": 0.9}, then="harmless").index == 2
-    assert from_targets(mixed, {"harmless": -0.8}, then="helpful").index == 1
+    assert from_targets(mixed, {"helpful": 0.9}, then="harmless").row == 2
+    assert from_targets(mixed, {"harmless": -0.8}, then="helpful").row == 1
 
 
 @given(
@@ -84,7 +84,7 @@ def test_it_is_what_a_loop_over_the_points_finds(values, limits, flags):
             from_targets(some, targets, then="c")
     else:
         best = max if flags[2] else min
-        assert values[from_targets(some, targets, then="c").index][2] == best(values[i][2] for i in fits)
+        assert values[from_targets(some, targets, then="c").row][2] == best(values[i][2] for i in fits)
 
 
 def test_an_infeasible_target_is_named_with_the_best_and_the_gap():
@@ -99,7 +99,7 @@ def test_an_infeasible_target_is_named_with_the_best_and_the_gap():
 def test_the_best_that_is_attainable_with_the_probability_can_be_attained():
     with pytest.raises(ValueError, match=r"with probability 0\.95.* is 0\.65, short by 0\.05 .*estimate 0\.6\)"):
         from_targets(front(half=0.05), {"helpful": 0.6}, then="harmless", probability=0.95)
-    assert from_targets(front(half=0.05), {"helpful": 0.65 + 1e-9}, then="harmless", probability=0.95).index == 0
+    assert from_targets(front(half=0.05), {"helpful": 0.65 + 1e-9}, then="harmless", probability=0.95).row == 0
 
 
 def test_targets_that_exclude_each_other_are_named_each_where_the_other_holds():
@@ -127,7 +127,7 @@ def test_three_targets_of_which_no_two_hold_together_are_told():
 def test_a_point_without_an_interval_meets_no_target_where_others_have_one():
     extra = {"helpful_low": [0.5, None, 0.8, 1.1], "helpful_high": [0.7, None, 1.0, 1.3]}
     partly = Front(WEIGHTS, LOSSES, NAMES, extra=extra, metadata={"interval_level": 0.9})
-    assert from_targets(partly, {"helpful": 0.85}, then="harmless").index == 0
+    assert from_targets(partly, {"helpful": 0.85}, then="harmless").row == 0
 
 
 def test_intervals_without_a_level_are_refused_and_may_be_left_out():
@@ -135,7 +135,7 @@ def test_intervals_without_a_level_are_refused_and_may_be_left_out():
     with pytest.raises(ValueError, match="interval_level"):
         from_targets(unknown, {"helpful": 0.9}, then="harmless")
     found = from_targets(unknown, {"helpful": 0.9}, then="harmless", probability=None)
-    assert (found.index, found.probabilities) == (2, {"helpful": None})
+    assert (found.row, found.probabilities) == (2, {"helpful": None})
 
 
 @pytest.mark.parametrize(
