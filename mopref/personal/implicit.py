@@ -13,7 +13,7 @@ from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import check_columns, checked_rows, token_tuples
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.lengths import batches_of_like_length
-from mopref.llm.data.sequences import collate_sequences
+from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy.policy import Policy
 from mopref.option_checks import checked_positive
 from mopref.personal.fitting import FittedPreference, fit_choices
@@ -46,8 +46,8 @@ def pair_margins(
 
     summed over response tokens; the reference is the model with its adapters disabled. For a policy that is optimal for
     Σ λ_i r_i − β KL, β h_λ is Σ λ_i r_i(x, y) and a term that both responses share. Nothing is sampled or trained: the
-    model is run in evaluation mode, at all nodes at once, and once more at m λ between them. Do it once for all pairs
-    that may be asked about.
+    model is run in evaluation mode, at all nodes at once; some pairs are compared with what it says between them. Do it
+    once for all pairs that may be asked about.
 
     Args:
         model: the ``PreferenceModel``.
@@ -81,15 +81,20 @@ def pair_margins(
     if len(pairs) == 0:
         raise ValueError("pairs are empty: give one row at least.")
     lengths = policy.checked_lengths(pairs, _RESPONSES)
-    between = _between(len(names), steps)
-    points = torch.cat([nodes, between])
-    values = torch.zeros(len(pairs), len(points), dtype=torch.float64)
+    values = torch.zeros(len(pairs), len(nodes), dtype=torch.float64)
     batches = batches_of_like_length(lengths, size)
     with torch.no_grad(), evaluation_mode(policy.conditioned):
+        # What enters the first adapted block is the same at every λ.
+        longest, tokens = _sequences(policy, [pairs[batches[-1][-1]]]), 2 * size * len(nodes) * max(lengths)
+        is_shared = policy.settled_frozen_layers("auto", tokens, longest)
         for indices in progress_bar(batches, "margins", enabled=progress):
-            values[indices] = factor * _log_ratio_differences(policy, [pairs[i] for i in indices], points)
-    found = PairMargins(values[:, : len(nodes)], names, _keys(pairs))
-    _tell_error(found.at(between), values[:, len(nodes) :], steps)
+            rows = [pairs[i] for i in indices]
+            values[indices] = factor * _log_ratio_differences(policy, rows, nodes, is_shared)
+        found = PairMargins(values, names, _keys(pairs))
+        # On the last batch, whose responses are the longest.
+        between = _between(len(names), steps)
+        exact = factor * _log_ratio_differences(policy, rows, between, is_shared)
+    _tell_error(found.at(between)[indices], exact, steps)
     return found
 
 
@@ -143,10 +148,17 @@ def fit_preference(
     return fit_choices(margins, choices, alpha=alpha, decisiveness=decisiveness, level=level)
 
 
-def _log_ratio_differences(policy: Policy, rows: list[Mapping[str, Any]], points: Tensor) -> Tensor:
-    """h_λ(y_0) − h_λ(y_1) of B pairs at K preferences ``(K, m)``: ``(B, K)`` float64 on the CPU, by one forward."""
+def _sequences(policy: Policy, rows: list[Mapping[str, Any]]) -> Sequences:
+    """2B sequences, first those with response 0, on the model's device."""
     prompts = [row["prompt_ids"] for row in rows] * 2
-    sequences = collate_sequences(prompts, [row[column] for column in _RESPONSES for row in rows]).to(policy.device)
+    return collate_sequences(prompts, [row[column] for column in _RESPONSES for row in rows]).to(policy.device)
+
+
+def _log_ratio_differences(policy: Policy, rows: list[Mapping[str, Any]], points: Tensor, is_shared: bool) -> Tensor:
+    """h_λ(y_0) − h_λ(y_1) of B pairs at K preferences ``(K, m)``: ``(B, K)`` float64 on the CPU, by one forward."""
+    sequences = _sequences(policy, rows)
+    if is_shared:
+        sequences = policy.with_lower_hidden_states(sequences)
     reference = policy.reference_log_probabilities(sequences).sum(dim=1)
     repeated = sequences.rows(torch.arange(2 * len(rows)).repeat_interleave(len(points)))
     preferences = points.repeat(2 * len(rows), 1).to(policy.device, torch.float32)

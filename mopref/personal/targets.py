@@ -79,12 +79,14 @@ def from_targets(
     sign = signs(front.maximize, len(front.names))
     # All minimised from here on: the bound that f stays under with the probability, and the largest that will do.
     spreads = _spreads(front, wanted)
-    shift = 0.0 if wanted is None else NormalDist().inv_cdf(wanted)
     columns = [front.names.index(name) for name in limits]
     estimates = front.values * sign
-    bounds = (estimates + shift * np.where(np.isnan(spreads[..., 1]), 0.0, spreads[..., 1]))[:, columns]
-    unknown = ~np.isnan(spreads[..., 1]).all(axis=0) & np.isnan(spreads[..., 1])
-    bounds[unknown[:, columns]] = np.inf
+    bounds, above = estimates[:, columns], spreads[:, columns, 1]
+    if wanted is not None:
+        is_known = ~np.isnan(above)
+        bounds = bounds + NormalDist().inv_cdf(wanted) * np.where(is_known, above, 0.0)
+        # Where an objective has intervals at all, a point without one is not known to meet anything.
+        bounds[~is_known & is_known.any(axis=0)] = np.inf
     largest = np.array(list(limits.values())) * sign[columns]
     meets: Flags = np.asarray(bounds <= largest)
     if not meets.all(axis=1).any():

@@ -167,3 +167,17 @@ def test_a_choice_that_is_none_is_refused_before_any_forward(model, pairs, choic
         fit_preference(model, [pairs[0] | {"choice": 0}, pairs[1] | {"choice": choice}])
     with pytest.raises(ValueError, match="choice"):
         fit_preference(model, pairs[:2])
+
+
+def test_blocks_below_the_adapters_are_run_once_for_all_preferences(make_llama, randomise, pairs, monkeypatch):
+    """And change nothing."""
+    upper = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(NAMES, rank=2, layers=[1])), std=0.1)
+    ran = []
+    part = upper.base_model.model.layers[0].mlp
+    part.register_forward_hook(lambda part, inputs, output: ran.append(output.numel()))
+    shared = pair_margins(upper, pairs[:6], batch_size=3).values
+    work = sum(ran)
+    monkeypatch.setattr(Policy, "settled_frozen_layers", lambda *options: False)
+    ran.clear()
+    torch.testing.assert_close(pair_margins(upper, pairs[:6], batch_size=3).values, shared, rtol=0, atol=1e-5)
+    assert 0 < work < 0.5 * sum(ran)

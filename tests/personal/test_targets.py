@@ -128,6 +128,9 @@ def test_a_point_without_an_interval_meets_no_target_where_others_have_one():
     extra = {"helpful_low": [0.5, None, 0.8, 1.1], "helpful_high": [0.7, None, 1.0, 1.3]}
     partly = Front(WEIGHTS, LOSSES, NAMES, extra=extra, metadata={"interval_level": 0.9})
     assert from_targets(partly, {"helpful": 0.85}, then="harmless").row == 0
+    assert from_targets(partly, {"helpful": 0.85}, then="harmless", probability=0.5).row == 0
+    estimated = from_targets(partly, {"helpful": 0.85}, then="harmless", probability=None)
+    assert (estimated.row, estimated.probabilities) == (1, {"helpful": None})
 
 
 def test_intervals_without_a_level_are_refused_and_may_be_left_out():
