@@ -10,6 +10,7 @@ from mopref._progress import progress_bar
 from mopref._repr import short_repr
 from mopref._warning import warn
 from mopref.argument_kinds import checks_arguments
+from mopref.bootstrap import checked_level
 from mopref.data_rows import check_columns, checked_rows, token_tuples
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.lengths import batches_of_like_length
@@ -18,7 +19,7 @@ from mopref.llm.policy.policy import Policy
 from mopref.option_checks import checked_positive
 from mopref.personal.fitting import FittedPreference, fit_choices
 from mopref.personal.margins import PairMargins, margin_nodes
-from mopref.personal.posterior import DECISIVENESS
+from mopref.personal.posterior import DECISIVENESS, checked_prior
 from mopref.setting_types import checked_count, python_value
 
 __all__ = ["fit_preference", "pair_margins"]
@@ -144,6 +145,8 @@ def fit_preference(
             f"row {wrong} has choice {short_repr(choices[wrong])}: give 0 or 1, the response that was chosen, and "
             "leave a row out that was not decided."
         )
+    # Before any forward.
+    checked_prior(alpha, decisiveness), checked_level(level)
     margins = pair_margins(model, comparisons, beta=beta, steps=steps, batch_size=batch_size, progress=progress)
     return fit_choices(margins, choices, alpha=alpha, decisiveness=decisiveness, level=level)
 

@@ -17,7 +17,7 @@ from mopref.preferences import simplex_lattice
 from mopref.samplers import LowDiscrepancySampler
 from mopref.setting_types import python_value, python_values
 
-__all__ = ["DECISIVENESS", "Posterior", "checked_choices", "posterior"]
+__all__ = ["DECISIVENESS", "Posterior", "checked_choices", "checked_prior", "posterior"]
 
 # β_u, equally likely each: from a person who hardly minds to one who hardly ever errs, in the unit of margins.
 DECISIVENESS: tuple[float, ...] = tuple(2.0**power for power in range(-3, 7))
@@ -76,12 +76,11 @@ def posterior(
     Warns:
         UserWarning: with four objectives or more, where hardly any of the points agrees with the choices.
     """
-    betas = _checked_decisiveness(decisiveness)
-    power = _checked_size(alpha, "alpha", "it is the Dirichlet prior's, so it must be > 0") - 1
+    own, betas = checked_prior(alpha, decisiveness)
     numbers, signs = checked_choices(margins, choices)
     points = _support(len(margins.names))
     signed = signs.unsqueeze(1) * margins.at(points)[numbers]
-    log_weights = (power * points.log().sum(dim=1)).unsqueeze(1).repeat(1, len(betas))
+    log_weights = ((own - 1) * points.log().sum(dim=1)).unsqueeze(1).repeat(1, len(betas))
     for margin in signed:
         log_weights += logsigmoid(margin.unsqueeze(1) * betas)
     weights = (log_weights - log_weights.max()).exp()
@@ -123,13 +122,20 @@ def checked_choices(margins: PairMargins, choices: Mapping[int, int]) -> tuple[T
     return torch.tensor(pairs, dtype=torch.long), torch.tensor(signs, dtype=torch.float64)
 
 
-def _checked_decisiveness(values: Any) -> Tensor:
-    numbers = python_values(values, float, "decisiveness")
+def checked_prior(alpha: Any, decisiveness: Any) -> tuple[float, Tensor]:
+    """α of the Dirichlet prior, and the values of β_u, ``(B,)`` float64.
+
+    Raises:
+        ValueError: no value, or a number that is not positive or beyond 1e100.
+        TypeError: something else than numbers.
+    """
+    numbers = python_values(decisiveness, float, "decisiveness")
     if not numbers:
         raise ValueError("decisiveness is empty: give one value of β_u at least.")
     for place, number in enumerate(numbers):
         _checked_size(number, f"decisiveness[{place}]", "a person who decides has β_u > 0, so it must be > 0")
-    return torch.tensor(numbers, dtype=torch.float64)
+    own = _checked_size(alpha, "alpha", "it is the Dirichlet prior's, so it must be > 0")
+    return own, torch.tensor(numbers, dtype=torch.float64)
 
 
 def _checked_size(value: Any, name: str, reason: str) -> float:

@@ -169,6 +169,15 @@ def test_a_choice_that_is_none_is_refused_before_any_forward(model, pairs, choic
         fit_preference(model, pairs[:2])
 
 
+@pytest.mark.parametrize("option", ["alpha", "level", "beta", "steps"])
+def test_numbers_out_of_range_are_refused_before_any_forward(model, pairs, option, monkeypatch):
+    monkeypatch.setattr(Policy, "sequence_log_probabilities", lambda *options: pytest.fail("a forward was run"))
+    with pytest.raises(ValueError, match=f"{option} is -2"):
+        fit_preference(model, [pairs[0] | {"choice": 0}], **{option: -2})
+    with pytest.raises(ValueError, match="decisiveness is empty"):
+        fit_preference(model, [pairs[0] | {"choice": 0}], decisiveness=[])
+
+
 def test_blocks_below_the_adapters_are_run_once_for_all_preferences(make_llama, randomise, pairs, monkeypatch):
     """And change nothing."""
     upper = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(NAMES, rank=2, layers=[1])), std=0.1)
