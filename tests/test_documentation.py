@@ -57,6 +57,7 @@ RUN_IN_ORDER = (
     "install",
     "measuring",
     "own_parts",
+    "personal",
     "quickstart",
     "reliability",
     "scalarizers",

@@ -13,6 +13,7 @@ import yaml
 from _tiny_runs import write_lines
 from test_documentation import PAGES, ROOT, RUN_IN_ORDER, WORDS, save_tokenizer
 
+from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.loaders import LOADERS
 from mopref.llm.rewards import REWARDS
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
@@ -166,6 +167,30 @@ def test_measuring_page(run_page, tmp_path, capsys):
     assert [record["step"] for record in names["measured"].records] == [0, 20, 40]
     resampled = names["resampled"]
     assert (resampled[:, 1] - resampled[:, 0]).std() < min(resampled.std(axis=0)), "the page calls it narrow"
+
+
+def test_personal_page(run_page, tmp_path, make_llama, randomise, monkeypatch, capsys):
+    """With an adapter of a tiny model, and somebody who always takes the first response."""
+    names = ("helpful", "harmless")
+    pairs = [
+        {"prompt": f"why {word}", "response_0": f"{word} yes", "response_1": "no", "helpful": 0, "harmless": -1}
+        for word in WORDS
+    ]
+    pairs += [{**pair, "prompt": f"how {pair['prompt']}"} for pair in pairs]
+    write_lines(pairs, tmp_path / "records.jsonl")
+    make_llama(vocab_size=9, max_position_embeddings=128).save_pretrained(tmp_path / "base")
+    model = PreferenceModel.from_pretrained("base", SVDLoRAConfig(names))
+    randomise(model, std=0.05).save_pretrained("runs/first/adapter")
+    monkeypatch.setattr("builtins.input", lambda question: "0")
+    made = run_page("personal")
+    assert set(made["choices"].values()) == {0}
+    assert len(made["choices"]) == 8
+    assert made["region"].names == names
+    assert made["chosen"].row == 1
+    page = (ROOT / "docs" / "personal.md").read_text(encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        made["from_targets"](made["front"], {"helpful": 0.5}, then="harmless")
+    assert str(error.value) in " ".join(page.split())
 
 
 def test_questions_page(run_page):

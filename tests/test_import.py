@@ -24,6 +24,7 @@ FACES = (
     "mopref.llm.policy_gradient",
     "mopref.llm.rewards",
     "mopref.objectives",
+    "mopref.personal",
     "mopref.recipes",
     "mopref.samplers",
     "mopref.scalarizers",
