@@ -1,0 +1,1 @@
+"""Serving: a trained model behind an address, each request under a preference of its own."""
