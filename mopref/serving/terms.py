@@ -137,7 +137,7 @@ class Terms:
         if left < 1:
             raise RefusedError(
                 400,
-                f"the prompt has {prompt_tokens} tokens, and prompt and answer have {self.context} at most: shorten it.",
+                f"the prompt has {prompt_tokens} tokens, and with its answer {self.context} at most: shorten it.",
                 "messages",
             )
         if asked is None:
@@ -146,8 +146,8 @@ class Terms:
         if asked > most:
             raise RefusedError(
                 400,
-                f"max_tokens is {asked}: {most} are left, since an answer has {self.max_new_tokens} tokens at most, and "
-                f"prompt ({prompt_tokens}) and answer {self.context} together.",
+                f"max_tokens is {asked}, and {most} are left: an answer has {self.max_new_tokens} tokens at most, and the "
+                f"prompt, of {prompt_tokens}, with its answer {self.context}.",
                 "max_tokens",
             )
         return asked

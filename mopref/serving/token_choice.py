@@ -44,26 +44,32 @@ def chosen_tokens(logits: Tensor, choices: Sequence[Choice]) -> list[int]:
     if not best.isfinite().all():
         raise ValueError("the model's logits are not finite: its weights are damaged, or overflow in this precision.")
     tokens = logits.argmax(dim=-1)
-    rows = [row for row, choice in enumerate(choices) if choice.temperature > 0]
-    if rows:
-        places = torch.tensor(rows, device=logits.device)
-        sampled = _sampled(logits[places] - best[places, None], [choices[row] for row in rows])
-        tokens = tokens.index_copy(0, places, sampled)
+    sampled = [row for row, choice in enumerate(choices) if choice.temperature > 0]
+    # Apart, so that a row is sampled in the same way whatever its neighbours ask for.
+    for cuts in (False, True):
+        rows = [row for row in sampled if (choices[row].top_p < 1) is cuts]
+        if rows:
+            places = torch.tensor(rows, device=logits.device)
+            own = _sampled(logits[places] - best[places, None], [choices[row] for row in rows], cuts)
+            tokens = tokens.index_copy(0, places, own)
     return tokens.tolist()
 
 
-def _sampled(logits: Tensor, choices: Sequence[Choice]) -> Tensor:
+def _sampled(logits: Tensor, choices: Sequence[Choice], cuts: bool) -> Tensor:
     """One token of each row by inversion: the first whose cumulated probability is above the row's number."""
     # In double precision, so that a tiny temperature is no division by 0, and a sum of all tokens is exact enough.
     numbers = [(choice.temperature, choice.top_p, choice.source.random()) for choice in choices]
     temperature, top_p, number = torch.tensor(numbers, dtype=torch.float64, device=logits.device).T.unsqueeze(-1)
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    order = None
-    if any(choice.top_p < 1 for choice in choices):
-        # Stable, so that of equal tokens the same ones are kept in every batch.
-        probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
-        before = probabilities.cumsum(dim=-1) - probabilities
-        probabilities = probabilities.where((before < top_p) | (top_p >= 1), 0.0)
+    if not cuts:
+        return _inverted(probabilities, number)
+    # Stable, so that of equal tokens the same ones are kept in every batch.
+    probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    return order.gather(1, _inverted(probabilities.where(before < top_p, 0.0), number)[:, None]).squeeze(1)
+
+
+def _inverted(probabilities: Tensor, number: Tensor) -> Tensor:
     cumulated = probabilities.cumsum(dim=-1)
-    places = torch.searchsorted(cumulated, number * cumulated[:, -1:], right=True).clamp(max=cumulated.shape[1] - 1)
-    return (places if order is None else order.gather(1, places)).squeeze(1)
+    places = torch.searchsorted(cumulated, number * cumulated[:, -1:], right=True)
+    return places.clamp(max=cumulated.shape[1] - 1).squeeze(1)

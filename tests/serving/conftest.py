@@ -1,12 +1,10 @@
 """A tiny model that is served: random adapters, so that λ matters, and a tokenizer of words."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from _run_fixtures import tiny, trained
 
-sys.path.append(str(Path(__file__).parent))
+__all__ = ["tiny", "trained"]
 
 WORDS = [f"w{i}" for i in range(96)]
 
@@ -49,3 +47,33 @@ def alone(model):
         return response.ids
 
     return alone
+
+
+@pytest.fixture
+def make_server(model, tokenizer):
+    """Factory of servers of the tiny model; its workers end with the test."""
+    pytest.importorskip("fastapi")
+    from mopref.serving.launch import ServerSettings, serve_model
+    from mopref.serving.opening import Opened
+
+    made = []
+
+    def make(host: str = "127.0.0.1", **settings):
+        server = serve_model(Opened(model, tokenizer), ServerSettings(**settings), host=host)
+        made.append(server)
+        return server
+
+    yield make
+    for server in made:
+        server.worker.close()
+
+
+@pytest.fixture
+def form():
+    """A request that is right."""
+    return {
+        "messages": [{"role": "user", "content": "w1 w2 w3"}],
+        "preference": {"helpful": 0.7, "harmless": 0.3},
+        "temperature": 0,
+        "max_tokens": 8,
+    }
