@@ -1,6 +1,7 @@
 """``mopref serve``: a model behind OpenAI's HTTP interface, each request under its own preference."""
 
 from collections.abc import Sequence
+from importlib import import_module
 
 from jsonargparse import ArgumentParser
 
@@ -49,10 +50,12 @@ def parser() -> ArgumentParser:
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
     given = parsed(parser(), arguments)
+    # What can be wrong is told before the model is loaded, a missing package among it.
+    for package in ("fastapi", "uvicorn"):
+        import_module(package)
     from mopref.serving.launch import ServerSettings, make_server
     from mopref.serving.listening import bound_socket, check_exposure, read_token, run_server
 
-    # What can be wrong here is told before the model is loaded.
     token = None if given.token_file is None else read_token(given.token_file)
     check_exposure(given.host, given.public, token)
     settings = ServerSettings(
@@ -68,6 +71,8 @@ def run(arguments: Sequence[str]) -> None:
     )
     with bound_socket(given.host, given.port) as bound:
         server = make_server(given.folder, settings, given.host)
+        # Only now, so that nobody is kept waiting by a model that is being loaded.
+        bound.listen()
         address = f"{given.host}:{bound.getsockname()[1]}"
         tell(f"{server.terms.name} answers at http://{address}/v1 by {', '.join(server.terms.objectives)}.")
         if server.worker.most_rows < given.max_batch:

@@ -146,8 +146,8 @@ class Terms:
         if asked > most:
             raise RefusedError(
                 400,
-                f"max_tokens is {asked}, and {most} are left: an answer has {self.max_new_tokens} tokens at most, and the "
-                f"prompt, of {prompt_tokens}, with its answer {self.context}.",
+                f"max_tokens is {asked}, and {most} are left: an answer has {self.max_new_tokens} tokens at most, and "
+                f"the prompt, of {prompt_tokens}, with its answer {self.context}.",
                 "max_tokens",
             )
         return asked

@@ -69,7 +69,7 @@ def test_another_folder_is_told(tmp_path, served, capsys):
 
 def test_without_the_packages_the_extra_is_named(trained, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
-    monkeypatch.delitem(sys.modules, "mopref.serving.api", raising=False)
+    monkeypatch.setattr("mopref.serving.opening.open_model", None)
     assert main(["serve", str(trained.folder), "--port", "0"]) == 2
     assert "the package fastapi is missing; run pip install 'mopref[serve]'" in capsys.readouterr().err
 

@@ -21,7 +21,9 @@ def pieces(text: str, stop=()) -> tuple[list[str], bool]:
     return [*made, answer.finish()], answer.is_stopped
 
 
-@pytest.mark.parametrize("text", ["Hello there.", "  a  b \n", "ä€😀 – ok", "", "   ", "x\n\ny", "\ufffd", "end \ufffd"])
+@pytest.mark.parametrize(
+    "text", ["Hello there.", "  a  b \n", "ä€😀 – ok", "", "   ", "x\n\ny", "\ufffd", "end \ufffd"]
+)
 def test_the_pieces_are_the_text_without_white_space_around_it(text):
     made, is_stopped = pieces(text)
     assert "".join(made) == text.strip()

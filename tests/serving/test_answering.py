@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from mopref.serving.answer_text import AnswerText  # noqa: E402
-from mopref.serving.answering import Answer, FailedError  # noqa: E402
-from mopref.serving.decoding import DecodingRequest  # noqa: E402
-from mopref.serving.waiting_room import Failure, Token  # noqa: E402
+from mopref.serving.answer_text import AnswerText
+from mopref.serving.answering import Answer, FailedError
+from mopref.serving.decoding import DecodingRequest
+from mopref.serving.waiting_room import Failure, Token
 
 REQUEST = DecodingRequest((5, 6), (0.5, 0.5), 9)
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from mopref.serving.launch import ServerSettings, make_server, serve_model  # noqa: E402
-from mopref.serving.opening import Opened  # noqa: E402
+from mopref.serving.launch import ServerSettings, make_server, serve_model
+from mopref.serving.opening import Opened
 
 
 @pytest.mark.parametrize("name", ["rows", "waiting", "new_tokens", "context", "body_bytes"])

@@ -48,7 +48,9 @@ def test_a_token_that_others_can_read_is_told(write):
         read_token(write(TOKEN.encode(), 0o644))
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"two words of length", b"\xff" * 20, b"a" * 5000, b"a" * 20 + b"\nb"])
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"two words of length", b"\xff" * 20, b"a" * 5000, b"a" * 20 + b"\nb"]
+)
 def test_what_is_no_token_is_refused_and_not_shown(write, content):
     with pytest.raises(ValueError, match="holds no token") as caught:
         read_token(write(content))
@@ -105,7 +107,7 @@ def test_a_server_runs_until_it_is_told_to_end(monkeypatch):
         with socket.create_connection(bound.getsockname()) as asker:
             asker.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             answer = b"".join(iter(lambda: asker.recv(1000), b""))
-        assert answer.endswith(b"here")
+        assert b"here" in answer
         assert b"uvicorn" not in answer
         made[0].should_exit = True
         thread.join(30)

@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from mopref.llm.data.chat_template import PairTokenizer  # noqa: E402
-from mopref.serving.forms import ChatForm  # noqa: E402
-from mopref.serving.reception import Reception, longest_context  # noqa: E402
-from mopref.serving.terms import RefusedError, Terms  # noqa: E402
+from mopref.llm.data.chat_template import PairTokenizer
+from mopref.serving.forms import ChatForm
+from mopref.serving.reception import Reception, longest_context
+from mopref.serving.terms import RefusedError, Terms
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_what_cannot_be_answered_is_refused(reception, form, wrong, status, word
 
 def test_a_prompt_that_the_template_refuses(reception, form, monkeypatch):
     monkeypatch.setattr(reception.pairs.tokenizer, "chat_template", "{{ raise_exception('no system message') }}")
-    with pytest.raises(RefusedError, match="refused by the chat template .*no system message"):
+    with pytest.raises(RefusedError, match=r"refused by the chat template .*no system message"):
         reception.request(ChatForm(**form))
 
 

@@ -7,9 +7,9 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from mopref.serving.answering import FailedError  # noqa: E402
-from mopref.serving.stream_events import Heading, stream_events, whole_answer  # noqa: E402
-from mopref.serving.waiting_room import Failure  # noqa: E402
+from mopref.serving.answering import FailedError
+from mopref.serving.stream_events import Heading, stream_events, whole_answer
+from mopref.serving.waiting_room import Failure
 
 HEADING = Heading("chatcmpl-1", 1, "tiny", {"helpful": 0.7, "harmless": 0.3}, 5)
 
