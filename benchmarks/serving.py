@@ -53,7 +53,7 @@ def make_tokenizer(vocabulary: int) -> Any:
     core = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    made.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    made.chat_template = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
     return made
 
 
