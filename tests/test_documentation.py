@@ -25,7 +25,8 @@ WORDS = ["Hello", "yes", "no", "maybe", "why", "how"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Files that stand for ones to be written.
 EXAMPLE_FILES = {"scalarizers/weighted_power.py", "mopref/x/y.py", "tests/x/test_y.py"}
-# Every block of Python in the documentation, by a text that is in no other, and the test below that runs it.
+# Every block of Python in the documentation, by a text that is in no other, and the test below that runs it
+# (that of docs/server.md is tests/serving/test_documented_requests.py).
 BLOCKS = [
     ("README.md", "load_pku_saferlhf"),
     ("README.md", "class Mine(Problem)"),
@@ -259,47 +260,6 @@ def test_data_page(tmp_path, monkeypatch, capsys, make_llama):
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("pairs with a prompt load_preference_pairs({'objective': source}, columns={'prompt'")
     assert f"# {output[-1]}" in page, "what is printed is what the page says"
-
-
-def test_server_page(tmp_path, capsys, make_llama):
-    """The page's requests as they are written, of OpenAI's client and of curl, answered by a tiny model."""
-    import json
-    import threading
-    import time
-    import urllib.request
-
-    for package in ("openai", "fastapi", "uvicorn"):
-        pytest.importorskip(package)
-    from transformers import AutoTokenizer
-
-    from mopref import PreferenceModel, SVDLoRAConfig
-    from mopref.serving.launch import ServerSettings, serve_model
-    from mopref.serving.listening import bound_socket, http_server
-    from mopref.serving.opening import Opened
-
-    save_tokenizer(tmp_path / "model")
-    model = PreferenceModel(make_llama(vocab_size=9, max_position_embeddings=256), SVDLoRAConfig(("helpful", "harmless")))
-    opened = Opened(model.eval(), AutoTokenizer.from_pretrained(tmp_path / "model"))
-    page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
-    body = re.search(r"-d '(.*?)'\n", page, re.DOTALL)
-    assert body
-    with bound_socket("127.0.0.1", 0) as bound:
-        http = http_server(serve_model(opened, ServerSettings(), "first").app)
-        thread = threading.Thread(target=http.run, kwargs={"sockets": [bound]}, daemon=True)
-        thread.start()
-        while not http.started:
-            time.sleep(0.01)
-        base = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        names: dict = {}
-        exec(code_block("from openai import OpenAI", page).replace("http://127.0.0.1:8000", base), names)
-        assert names["answer"].preference == {"helpful": 0.7, "harmless": 0.3}
-        assert capsys.readouterr().out.strip()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{base}/v1/chat/completions", body.group(1).encode(), headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert json.load(answer)["usage"]["completion_tokens"] > 0
-        http.should_exit = True
-        thread.join(30)
 
 
 def test_sft_page(tmp_path, monkeypatch, make_llama):

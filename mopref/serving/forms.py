@@ -43,6 +43,14 @@ class StreamOptions(_Form):
 class ChatForm(_Form):
     """A request for an answer."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"messages": [{"role": "user", "content": "Hello"}], "preference": "balanced", "max_tokens": 16}
+            ]
+        }
+    )
+
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
     preference: dict[str, _Weight] | Annotated[list[_Weight], Field(max_length=1000)] | str = Field(
         description="λ: a weight ≥ 0 for each objective, by name or in order, that sum to 1, or a preset's name."
