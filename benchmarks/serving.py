@@ -1,6 +1,6 @@
 """What does the server cost beside ``generate``, is every stream that of its λ alone, and is anybody lost in a crowd?
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/serving.py --output outputs/serving.json
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.serving --output outputs/serving.json
 
 **speed**: the same prompts, each under its own λ, are continued greedily in turn by ``model.generate`` in one batch, by
 the server's worker, and over HTTP on loopback as streams, whose reader is another process. Tokens a second of the clock
