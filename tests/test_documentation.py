@@ -20,13 +20,16 @@ MODULES = sorted(
     for package in (mopref, mopref.objectives, mopref.scalarizers)
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 )
+# What imports the packages of the extra "serve".
+NEEDS_SERVE = [f"mopref.serving.{name}" for name in ("api", "forms", "guard", "launch", "reception", "stream_events")]
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WORDS = ["Hello", "yes", "no", "maybe", "why", "how"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Files that stand for ones to be written.
 EXAMPLE_FILES = {"scalarizers/weighted_power.py", "mopref/x/y.py", "tests/x/test_y.py"}
-# Every block of Python in the documentation, by a text that is in no other, and the test below that runs it.
+# Every block of Python in the documentation, by a text that is in no other, and the test below that runs it
+# (that of docs/server.md is tests/serving/test_documented_requests.py).
 BLOCKS = [
     ("README.md", "load_pku_saferlhf"),
     ("README.md", "class Mine(Problem)"),
@@ -47,6 +50,7 @@ BLOCKS = [
     ("docs/serving.md", "import export"),
     ("docs/serving.md", "add_weighted_adapter"),
     ("docs/serving.md", "import request_scales"),
+    ("docs/server.md", "from openai import OpenAI"),
     ("docs/sft.md", "tokenize_responses"),
 ]
 # Pages whose blocks are run in their order, as a reader does: tests/test_documentation_pages.py.
@@ -67,6 +71,8 @@ RUN_IN_ORDER = (
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name):
+    if name in NEEDS_SERVE:
+        pytest.importorskip("fastapi")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

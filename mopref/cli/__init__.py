@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "measure a run's front again, at other preferences for example",
     "generate": "answer prompts at one preference or at several, side by side",
     "export": "write a run's model for PEFT, vLLM or llama.cpp: one LoRA, several, or merged, with a model card",
+    "serve": "answer requests over HTTP, each under its own preference",
     "report": "write one HTML file on a run: front, answers, curves, data, recipe",
     "compare": "put the fronts of two runs or more side by side, with what differs between their recipes",
     "push": "upload a run's adapter to the hub, with its model card",
@@ -31,6 +32,8 @@ COMMANDS = {
 
 # What several processes, which a launcher starts, do together.
 _ON_SEVERAL = ("train",)
+# Which extra of the package has what a command imports, where it is another than "llm".
+_EXTRAS = {"serve": "serve"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +109,7 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
     except ModuleNotFoundError as error:
         if debug or (error.name or "").startswith("mopref"):
             raise
-        _complain(f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[llm]'.")
+        _complain(_missing(command, error))
         return 2
     try:
         module.run(arguments)
@@ -122,6 +125,11 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
             _complain(traceback.format_exc().rstrip(), error)
         _complain(f"mopref {command}: {error}", error)
         return 1
+    except ModuleNotFoundError as error:
+        if debug or command not in _EXTRAS or (error.name or "").startswith("mopref"):
+            raise
+        _complain(_missing(command, error))
+        return 2
     except Exception as error:
         mistake = is_mistake(error)
         if debug or not mistake:
@@ -132,6 +140,11 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
             _complain(f"mopref {command}: {own or error}", error)
         return 2 if mistake else 1
     return 0
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> str:
+    extra = _EXTRAS.get(command, "llm")
+    return f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[{extra}]'."
 
 
 def _complain(text: str, error: BaseException | None = None) -> None:

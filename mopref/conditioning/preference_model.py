@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from mopref._repr import short_repr
 from mopref._warning import warn
 from mopref.conditioning import adapter_files, lora_export
 from mopref.conditioning.adapter_description import CONFIG_FILE, PARTS
@@ -203,9 +204,36 @@ class PreferenceModel(ConditionedModel):
         """
         inputs = args[0] if args else next((kwargs[k] for k in _GENERATION_INPUTS if kwargs.get(k) is not None), None)
         num_prompts = 1 if inputs is None else len(inputs)
+        with self.decoding(preferences, num_prompts) as base:
+            return cast(Any, base).generate(*args, **kwargs)
+
+    @contextmanager
+    def decoding(self, preferences: Any, rows: int, strengths: Any = None) -> Iterator[nn.Module]:
+        """Within this block forwards of the base model, which is yielded, are under these preferences.
+
+        For a loop that makes one token after the other: gates are computed once and kept for the block.
+
+        Args:
+            preferences: ``(m,)``, or ``(B, m)`` with one for each row of the batch.
+            rows: B.
+            strengths: ``(B,)``, what ΔW of each row is multiplied with, ≥ 0; ``None`` for 1.
+
+        Raises:
+            ValueError: invalid preferences or another number of them than of rows, or such strengths.
+        """
         with self.state.turn, self.state.generation(), contiguous_head_input(self.base_model):
-            self._set_preferences(preferences, num_prompts, what="prompts")
-            return cast(Any, self.base_model).generate(*args, **kwargs)
+            self._set_preferences(preferences, rows, what="prompts")
+            column = None if strengths is None else self._checked_strengths(strengths, rows)
+            with self.state.in_force(self.state.record._replace(strengths=column)):
+                yield self.base_model
+
+    def _checked_strengths(self, strengths: Any, rows: int) -> Tensor:
+        column = torch.as_tensor(strengths, dtype=torch.float64).reshape(-1, 1)
+        if len(column) != rows or not (column.isfinite() & (column >= 0)).all():
+            raise ValueError(
+                f"strengths are {short_repr(strengths)} for {rows} rows: give one finite number ≥ 0 for each."
+            )
+        return column.to(self._like)
 
     def _set_preferences(
         self,

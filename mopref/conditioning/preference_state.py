@@ -25,12 +25,14 @@ class PreferenceRecord(NamedTuple):
             encoder and a decoder, none where the inputs are no sequences of tokens.
         preference_indices: ``(C, L)``, which of the preferences each token of the inputs is under; ``None`` where
             preferences belong to rows.
+        strengths: ``(B, 1)``, what the adapters' change of each row is multiplied with; ``None`` for 1.
     """
 
     preferences: Tensor | None = None
     enabled: bool = True
     token_counts: tuple[int, ...] = ()
     preference_indices: Tensor | None = None
+    strengths: Tensor | None = None
 
 
 def check_indices(indices: Tensor, inputs: tuple[int | None, tuple[int, ...]], preferences: int) -> None:
@@ -168,11 +170,21 @@ class PreferenceState:
         Raises:
             ValueError: no preference is in force, another number of them than of rows, or several where rows are mixed.
         """
-        preferences, token_counts = self.record.preferences, self.record.token_counts
+        preferences = self.record.preferences
         if preferences is None:
             raise ValueError(
                 "no preference is set: call model(..., preferences=λ), or use `with model.disabled()` for the base."
             )
+        return self._spread(preferences, shape, layout, layer)
+
+    def scaled(self, gate: Tensor, shape: Sequence[int], layout: Layout, layer: str = "a layer") -> Tensor:
+        """Gates ``(1 or B, k)`` of an activation's rows, each times its row's strength; the same where none is set."""
+        strengths = self.record.strengths
+        return gate if strengths is None else gate * self._spread(strengths, shape, layout, layer).to(gate)
+
+    def _spread(self, preferences: Tensor, shape: Sequence[int], layout: Layout, layer: str) -> Tensor:
+        """What belongs to the rows of a batch, for those of an activation."""
+        token_counts = self.record.token_counts
         given = preferences.shape[0]
         if given == 1:
             return preferences

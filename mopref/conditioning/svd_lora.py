@@ -235,6 +235,7 @@ class SVDLoRALayer(AdapterLayer):
         gate = self.state.gates.get(key) if reusable else None
         if gate is None:
             gate = self.config.scaling * self.gate(self.row_preferences(x))
+            gate = self.state.scaled(gate, x.shape, self.layout, self.layer_name)
             if reusable:
                 self.state.gates[key] = gate
         return PreferenceState.beside(gate, x.ndim, self.layout)

@@ -30,7 +30,7 @@ from mopref.training import TrainerConfig
 from mopref.training.joint_step import needs_joint_step
 from mopref.training.shares import step_layout
 
-__all__ = ["Parts", "make_objective", "make_parts", "trainer_config"]
+__all__ = ["Parts", "checked_device", "make_objective", "make_parts", "trainer_config"]
 
 
 class Parts(NamedTuple):
@@ -96,7 +96,7 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     _check_length(recipe.evaluation.reference_point, len(names), "evaluation.reference_point")
     _check_monitoring(recipe)
     _check_data(recipe)
-    return Parts(kind, scalarizer, sampler, adapter, preferences, _device(recipe.model.device))
+    return Parts(kind, scalarizer, sampler, adapter, preferences, checked_device(recipe.model.device))
 
 
 def make_objective(recipe: Recipe, tokenizer: Any, rewards: Mapping[str, Any] | None = None) -> Objective:
@@ -173,7 +173,7 @@ def _preferences(recipe: Recipe) -> torch.Tensor:
     return lattice
 
 
-def _device(name: str) -> torch.device:
+def checked_device(name: str) -> torch.device:
     """The device of that name; with "auto" the GPU where there is one. Each of several processes has a GPU of its own.
 
     Raises:

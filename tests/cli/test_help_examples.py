@@ -1,5 +1,6 @@
 """Every example in the help of a command is run, as it stands there."""
 
+import importlib.util
 import re
 import shlex
 import shutil
@@ -27,6 +28,8 @@ def folder(trained, tree, write_recipe, tmp_path, monkeypatch):
     write_recipe({**tree, "output": "runs/new"})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mopref.cli.push.push_to_hub", lambda *arguments, **options: Upload("hub/USER/NAME", ["x"]))
+    if importlib.util.find_spec("uvicorn"):
+        monkeypatch.setattr("mopref.serving.listening.run_server", lambda app, bound: None)
     return tmp_path
 
 
@@ -38,6 +41,9 @@ def test_every_command_has_some():
 def test_an_example_is_run(line, folder, capsys):
     if line.startswith("mopref init"):
         (folder / "recipe.yaml").unlink()
+    if line.startswith("mopref serve"):
+        pytest.importorskip("fastapi")
+        pytest.importorskip("uvicorn")
     # What a shell does with the output is not ours, and a few steps are as good as a hundred.
     program, *arguments = shlex.split(line.partition(" > ")[0].replace("--training.steps 100", "--training.steps 2"))
     assert main(arguments) == 0, capsys.readouterr().err

@@ -304,3 +304,34 @@ def test_a_base_or_settings_of_another_kind_are_told(make_mlp, tmp_path):
             make()
     with pytest.raises(TypeError, match=r"config is a dict: give SVDLoRAConfig\(objectives"):
         PreferenceModel(make_mlp(), {"objectives": ("a", "b")})
+
+
+@torch.no_grad()
+def test_decoding_keeps_a_preference_and_a_strength_for_each_row(make_lm, randomise, merge_by_hand, token_batch):
+    model = randomise(PreferenceModel(make_lm(), CONFIG)).eval()
+    preferences, strengths = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]]), [0.0, 0.5, 1.7]
+    with model.decoding(preferences, 3, strengths) as base:
+        logits = base(token_batch[:3]).logits
+        # Once more, from what was kept.
+        assert torch.equal(base(token_batch[:3]).logits, logits)
+    for row, (preference, strength) in enumerate(zip(preferences, strengths, strict=True)):
+        merged = merge_by_hand(make_lm(), model, preference, scaling=strength)
+        torch.testing.assert_close(logits[row], merged(token_batch[row : row + 1]).logits[0], atol=1e-4, rtol=1e-4)
+    # Neither an older record nor the next forward has a strength.
+    full = model(token_batch[:3], preferences=preferences).logits
+    with model.decoding(preferences, 3) as base:
+        torch.testing.assert_close(base(token_batch[:3]).logits, full)
+    assert (full[0] - logits[0]).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("strengths", [[1.0], [1.0, -0.1], [1.0, math.nan], [1.0, math.inf]])
+def test_strengths_that_cannot_be_are_refused(make_llama, strengths):
+    model = PreferenceModel(make_llama(), CONFIG)
+    with (
+        pytest.raises(ValueError, match="for 2 rows: give one finite number ≥ 0 for each"),
+        model.decoding([[0.5, 0.5]] * 2, 2, strengths),
+    ):
+        raise AssertionError("entered")
+    with pytest.raises(ValueError, match="3 preferences were given for 2"), model.decoding([[0.5, 0.5]] * 3, 2):
+        raise AssertionError("entered")
+    assert not model.state.generating

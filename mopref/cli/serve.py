@@ -1,0 +1,102 @@
+"""``mopref serve``: a model behind OpenAI's HTTP interface, each request under its own preference."""
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from jsonargparse import ArgumentParser
+
+from mopref.cli.arguments import command_parser, parsed
+from mopref.cli.mistakes import UsageError
+from mopref.cli.output import tell
+
+__all__ = ["parser", "run"]
+
+_USAGE = "RUN|ADAPTER [--port N] [--minimum NAME=X …] [--preset NAME:WEIGHTS …] [--token-file FILE] …"
+_DESCRIPTION = """Answer requests over HTTP, each under its own preference, as OpenAI's chat completions.
+
+  mopref serve runs/latest
+  mopref serve runs/latest/adapter --port 8080 --minimum harmless=.3 --preset "gentle:helpful=.4,harmless=.6"
+
+Reads the folder of a run or of an adapter, and the model that it names; what is put into the folder later plays no
+part. Writes nothing. A request says "preference": {"helpful": 0.7, "harmless": 0.3}. Requests are batched, each with
+its own preference; a busy server answers 503 with Retry-After. Only this machine reaches it: another --host needs
+--public and --token-file. Ends by Ctrl-C. Needs pip install 'mopref[serve]'."""
+
+
+def parser() -> ArgumentParser:
+    """The command's parser."""
+    made = command_parser("serve", _USAGE, _DESCRIPTION)
+    made.add_argument("folder", metavar="RUN|ADAPTER", help="the folder of a run or of an adapter")
+    made.add_argument("--engine", choices=["transformers"], default="transformers", help="what runs the model")
+    made.add_argument("--host", default="127.0.0.1", help="the address that is listened at")
+    made.add_argument("--port", type=int, default=8000, help="0 is any that is free")
+    made.add_argument("--public", action="store_true", help="let other machines reach it")
+    made.add_argument("--token-file", metavar="FILE", help="a file with the token that requests must bear")
+    made.add_argument(
+        "--minimum", metavar="NAME=X", action="append", default=[], help="the least weight of an objective"
+    )
+    made.add_argument(
+        "--preset", metavar="NAME:WEIGHTS", action="append", default=[], help="a preference that has a name"
+    )
+    made.add_argument("--name", help="the model's name; that of the folder by default")
+    made.add_argument("--max-batch", type=int, default=32, help="requests that are answered at once")
+    made.add_argument("--max-queue", type=int, default=128, help="requests that wait beside them")
+    made.add_argument("--max-tokens", type=int, default=512, help="most tokens of an answer")
+    made.add_argument("--max-context", type=int, default=4096, help="most tokens of a prompt and its answer")
+    made.add_argument("--deadline", type=float, default=300.0, help="most seconds of a request, waiting included")
+    return made
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run the command."""
+    given = parsed(parser(), arguments)
+    # What can be wrong is told before the model is loaded, a missing package among it.
+    for package in ("fastapi", "uvicorn"):
+        import_module(package)
+    from mopref.serving.launch import ServerSettings, make_server
+    from mopref.serving.listening import bound_socket, check_exposure, read_token, run_server
+
+    token = None if given.token_file is None else read_token(given.token_file)
+    check_exposure(given.host, given.public, token)
+    settings = ServerSettings(
+        rows=given.max_batch,
+        waiting=given.max_queue,
+        new_tokens=given.max_tokens,
+        context=given.max_context,
+        seconds=given.deadline,
+        minimums=_weights("--minimum", ",".join(given.minimum)),
+        presets=dict(_preset(text) for text in given.preset),
+        name=given.name,
+        token=token,
+    )
+    with bound_socket(given.host, given.port) as bound:
+        server = make_server(given.folder, settings, given.host)
+        # Only now, so that nobody is kept waiting by a model that is being loaded.
+        bound.listen()
+        address = f"{given.host}:{bound.getsockname()[1]}"
+        tell(f"{server.terms.name} answers at http://{address}/v1 by {', '.join(server.terms.objectives)}.")
+        if server.worker.most_rows < given.max_batch:
+            tell("One request at a time: rows of this model cannot join a batch that is under way.")
+        run_server(server.app, bound)
+
+
+def _preset(text: str) -> tuple[str, dict[str, float]]:
+    name, colon, weights = text.partition(":")
+    if not name.strip() or not colon:
+        raise UsageError(f"--preset is {text!r}: write a name and weights, as in gentle:helpful=.4,harmless=.6.")
+    return name.strip(), _weights("--preset", weights)
+
+
+def _weights(flag: str, text: str) -> dict[str, float]:
+    """Numbers by name, such as "helpful=.4,harmless=.6"."""
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            raise UsageError(f"{flag} holds {part!r}: write a name and a number, as in harmless=.3.") from None
+        if name.strip() in weights:
+            raise UsageError(f"{flag} holds {name.strip()} twice: leave one out.")
+        weights[name.strip()] = weight
+    return weights
