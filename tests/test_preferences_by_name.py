@@ -162,6 +162,13 @@ def generated(tools: Tools, λ: Any) -> Tensor:
     return tools.language_model.generate(ids, preferences=λ, max_new_tokens=3, do_sample=False, eos_token_id=None)
 
 
+def decoded(tools: Tools, λ: Any) -> Tensor:
+    ids = torch.tensor([[5, 6]] * _count(λ))
+    with tools.language_model.decoding(λ, len(ids)) as base, torch.no_grad():
+        logits: Tensor = base(ids).logits
+    return logits
+
+
 def answered(tools: Tools, λ: Any) -> Any:
     return sample_answers(
         tools.language_model, tools.tokenizer, tools.rows, λ, Sampling(max_new_tokens=2, stop_token_ids=())
@@ -242,6 +249,7 @@ CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "Policy.sequence_log_probabilities": log_probabilities("sequence_log_probabilities"),
     "Policy.token_log_probabilities": log_probabilities("token_log_probabilities"),
     "Policy.token_outputs": lambda tools, λ: log_probabilities("token_outputs")(tools, λ).log_probabilities,
+    "PreferenceModel.decoding": decoded,
     "PreferenceModel.export_lora": exported,
     "PreferenceModel.forward": logits,
     "PreferenceModel.generate": generated,
