@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["check_cache", "mark_cache"]
+__all__ = ["CACHE_NAMES", "check_cache", "mark_cache"]
 
 # What transformers calls a cache that a forward is given and returns: today, and in earlier versions.
-_NAMES = ("cache", "past_key_values", "cache_params")
+CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 _MARK = "mopref_preferences"
 
 
@@ -34,7 +34,7 @@ def check_cache(arguments: Mapping[str, Any], preferences: Tensor | None) -> Non
 
 
 def _caches(entries: Mapping[str, Any]) -> list[Any]:
-    return [entries[name] for name in _NAMES if entries.get(name) is not None]
+    return [entries[name] for name in CACHE_NAMES if entries.get(name) is not None]
 
 
 def _check_mark(mark: tuple[Tensor | None] | None, preferences: Tensor | None) -> None:

@@ -16,7 +16,7 @@ from mopref.conditioning.base_origin import base_origin
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig
 
-__all__ = ["SHARED", "PlainLora", "check_set_names", "export_lora", "export_lora_set", "lora_set"]
+__all__ = ["SHARED", "PlainLora", "check_set_names", "export_lora", "export_lora_set", "lora_set", "peft_tensors"]
 
 # The LoRA of a set that all preferences share.
 SHARED = "shared"
@@ -112,6 +112,15 @@ def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
     return loras
 
 
+def peft_tensors(factors: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """A ``(rank, n_in)`` and B ``(n_out, rank)`` of each layer, by the names that PEFT has for them."""
+    tensors = {}
+    for name, (a, b) in factors.items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = stored(a)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = stored(b)
+    return tensors
+
+
 def _write(loras: Mapping[Path, PlainLora], adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
     """Write the LoRAs, by their folders, as PEFT reads them, once all of them can be written."""
     refuse_misread_targets(base_model, adapters)
@@ -120,10 +129,7 @@ def _write(loras: Mapping[Path, PlainLora], adapters: Adapters, config: SVDLoRAC
     for folder, lora in loras.items():
         own = {**kind, EXPORTED: lora.name}
         check_replaceable(folder, own, base_model)
-        tensors = {}
-        for name, (a, b) in lora.factors.items():
-            tensors[f"base_model.model.{name}.lora_A.weight"] = stored(a)
-            tensors[f"base_model.model.{name}.lora_B.weight"] = stored(b)
+        tensors = peft_tensors(lora.factors)
         check_finite(tensors, "the model cannot be exported")
         prepared[folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
     with written_once(base_model.parameters()) as writes:

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cache_of", "cache_option", "is_joinable", "joined_rows", "kept_rows"]
+from mopref.conditioning.cache_mark import CACHE_NAMES
 
-# What transformers calls a cache that a forward is given and returns: today, and in earlier versions.
-_NAMES = ("cache", "past_key_values", "cache_params")
+__all__ = ["cache_of", "cache_option", "is_joinable", "joined_rows", "kept_rows"]
 
 
 def cache_option(base: nn.Module) -> str:
@@ -24,7 +23,7 @@ def cache_option(base: nn.Module) -> str:
         ValueError: it takes none.
     """
     known = inspect.signature(base.forward).parameters
-    name = next((name for name in _NAMES if name in known), None)
+    name = next((name for name in CACHE_NAMES if name in known), None)
     if name is None:
         raise ValueError(
             f"{type(base).__name__} takes no cache of keys and values, so that each token would cost a whole forward: "
@@ -40,7 +39,7 @@ def cache_of(output: Any) -> Any:
         ValueError: it returned none.
     """
     entries = getattr(output, "__dict__", {})
-    cache = next((entries[name] for name in _NAMES if entries.get(name) is not None), None)
+    cache = next((entries[name] for name in CACHE_NAMES if entries.get(name) is not None), None)
     if cache is None:
         raise ValueError(f"a {type(output).__name__} came back without a cache of keys and values.")
     return cache

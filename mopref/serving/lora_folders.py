@@ -122,18 +122,18 @@ def _content(place: Path, name: str) -> dict[str, bytes]:
     import torch
     from safetensors.torch import save
 
+    from mopref.conditioning.lora_export import peft_tensors
     from mopref.conditioning.svd_lora import gate_of
 
     steps, *weights = map(int, name.split("-"))
     settings, tensors = _adapter(place)
     config = settings.config
     preference = torch.tensor([weights], dtype=torch.float64) / steps
-    content = {}
+    factors = {}
     for layer in settings.sizes:
         u, v, sigma, scale = (tensors[f"{layer}.{part}"] for part in ("U", "V", "sigma", "scale"))
         gate = gate_of(sigma, scale, preference, config.preference_rank)
-        content[f"base_model.model.{layer}.lora_A.weight"] = v.T.contiguous()
-        content[f"base_model.model.{layer}.lora_B.weight"] = (config.scaling * u * gate).contiguous()
+        factors[layer] = (v.T, config.scaling * u * gate)
     description = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -145,4 +145,4 @@ def _content(place: Path, name: str) -> dict[str, bytes]:
         "bias": "none",
         "target_modules": list(settings.sizes),
     }
-    return {_TENSORS: save(content, metadata={"format": "pt"}), _CONFIG: json.dumps(description).encode()}
+    return {_TENSORS: save(peft_tensors(factors), metadata={"format": "pt"}), _CONFIG: json.dumps(description).encode()}
