@@ -4,6 +4,7 @@
 into batches of a step each; ``training_losses`` runs the policy on one and makes its m losses (``surrogate.py``).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -14,13 +15,14 @@ from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
+from mopref.llm.engines.engine import RolloutEngine
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient import ALGORITHMS, PPO, PolicyGradient, PretrainingTerm
 from mopref.llm.policy_gradient.algorithm import check_even_minibatches
 from mopref.llm.policy_gradient.critic import add_critic, critic_of
 from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
-from mopref.llm.policy_gradient.history import RolloutHistory
+from mopref.llm.policy_gradient.history import RolloutHistory, engine_metrics
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.reward_warnings import RewardWarnings
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
@@ -73,6 +75,9 @@ class RLHF(Objective):
         frozen_layers: run the blocks below the first adapted one once a rollout only. Exact; a model that it does not
             fit is refused, such as one whose first block is adapted.
         pretraining: a ``PretrainingTerm`` of rows whose −log π is minimised too, whatever λ; ``None`` for none.
+        engine: what samples the rollouts in place of the model itself, such as ``VLLM("http://127.0.0.1:8000")`` of
+            ``mopref.llm.engines``. The trainer computes log π itself, and multiplies each token's gradient with
+            min(π/π_engine, C). Evaluations are sampled by the model. ``None`` for the model.
         seed: seeds the critic, and the samples of evaluations.
 
     Raises:
@@ -98,6 +103,7 @@ class RLHF(Objective):
         frozen_layers: bool = False,
         pretraining: PretrainingTerm | None = None,
         seed: int = 0,
+        engine: RolloutEngine | None = None,
     ) -> None:
         if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
@@ -108,6 +114,7 @@ class RLHF(Objective):
         self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
         self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
         self.algorithm.check_samples(self.settings.samples_per_prompt)
+        self.engine = engine
         self._history, self._warnings = RolloutHistory(self.names), RewardWarnings(self.names)
         self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
 
@@ -130,7 +137,9 @@ class RLHF(Objective):
     def options(self) -> dict[str, Any]:
         """What it was made with, for its ``repr``."""
         own = ("algorithm", "beta", "normalization", "frozen_layers", "pretraining", "seed")
-        return self.settings.options() | {name: getattr(self, name) for name in own}
+        # Only where there is one: checkpoints of before there were any go on.
+        engine = {} if self.engine is None else {"engine": self.engine}
+        return self.settings.options() | {name: getattr(self, name) for name in own} | engine
 
     def collate(self, rows: list[Any]) -> PromptBatch:
         """A batch of prompts; see ``RolloutSettings.collate``."""
@@ -143,9 +152,12 @@ class RLHF(Objective):
     def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
         """Refuse prompts and pre-training rows of other tokens than the model's, or too long for it.
 
-        A prompt is followed by ``max_new_tokens`` more.
+        A prompt is followed by ``max_new_tokens`` more. An engine is asked whether it samples from this model.
         """
-        Policy(model, self.settings.sampling).check_prompts(data)
+        policy = Policy(model, self.settings.sampling)
+        policy.check_prompts(data)
+        if self.engine is not None:
+            self.engine.check(policy, data)
         if self.pretraining is not None:
             self.pretraining.check_rows(Policy(model))
 
@@ -176,8 +188,11 @@ class RLHF(Objective):
             reward_scales=self.reward_scales,
             beta=self.beta,
             normalize=self.normalization == "group",
+            importance_limit=math.inf if self.engine is None else self.engine.importance_limit,
         )
         metrics = self._history.add(rollout, preferences)
+        if self.engine is not None:
+            metrics |= engine_metrics(rollout, self.engine.importance_limit)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
         first, *others = (Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts)
         return [first._replace(metrics=metrics), *others]
@@ -240,11 +255,12 @@ class RLHF(Objective):
 
     def _roll_out(self, policy: Policy, batch: PromptBatch, row_preferences: Tensor) -> Rollout:
         critic = critic_of(policy) if self.algorithm.needs_critic else None
-        rollout = self.settings.roll_out_together(policy, batch, row_preferences, critic)
+        rollout = self.settings.roll_out_together(policy, batch, row_preferences, critic, self.engine)
         if self.normalization == "running":
             self._scale.observe(rollout.rewards)
         self._warnings.see(rollout.rewards, self.reward_scales, self.normalization)
         if not self._rollouts_checked:
+            # An engine's are compared at every step.
             check_rollout(policy, rollout, row_preferences, self.frozen_layers)
             self._rollouts_checked = True
         return rollout.completed(policy, self.frozen_layers, with_reference=self.beta > 0)

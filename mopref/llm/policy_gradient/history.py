@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from mopref.llm.engines.engine import mean_difference
 from mopref.llm.policy_gradient.rollout import Rollout
 from mopref.objective import Metric
 
-__all__ = ["HISTORY_LIMIT", "RolloutHistory"]
+__all__ = ["HISTORY_LIMIT", "RolloutHistory", "engine_metrics"]
 
 # So many of the latest records are kept: 25,000 steps of four preferences, in some 9 MB.
 HISTORY_LIMIT = 100_000
@@ -95,3 +96,21 @@ class RolloutHistory:
         if excess > 0:
             for column in self._columns.values():
                 del column[:excess]
+
+
+def engine_metrics(rollout: Rollout, limit: float) -> dict[str, Metric]:
+    """How far an engine samples from the policy: means over the tokens of its rollout.
+
+    ``engine/difference`` is |log π − log π_engine| in nats, and ``engine/truncated`` the fraction of tokens for which
+    π/π_engine is larger than the limit C. Nothing where the model sampled itself.
+    """
+    if rollout.engine_log_probabilities is None:
+        return {}
+    mask = rollout.sequences.response_mask.cpu()
+    tokens = int(mask.sum())
+    own, told = rollout.log_probabilities, rollout.engine_log_probabilities
+    truncated = (rollout.importance_weights(math.inf) > limit)[mask].double().mean().item()
+    return {
+        "engine/difference": Metric(mean_difference(own, told, mask), tokens),
+        "engine/truncated": Metric(truncated, tokens),
+    }

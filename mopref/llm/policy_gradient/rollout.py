@@ -14,6 +14,7 @@ from mopref._repr import short_repr
 from mopref.data_rows import check_columns
 from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.engines.engine import RolloutEngine, sampled_by
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.rewards.reward import RewardError, compute_rewards, reads_tokens
@@ -46,6 +47,8 @@ class Rollout(NamedTuple):
         log_probabilities: ``(N, R)``, log π of each token when it was sampled.
         reference_log_probabilities: ``(N, R)``; ``None`` where there is no KL penalty.
         values: ``(N, R, m)``, the critic's before each token; ``None`` without a critic.
+        engine_log_probabilities: ``(N, R)``, what an engine says of the tokens that it sampled, on the CPU; ``None``
+            where the model sampled them itself.
     """
 
     sequences: Sequences
@@ -55,6 +58,7 @@ class Rollout(NamedTuple):
     log_probabilities: Tensor
     reference_log_probabilities: Tensor | None = None
     values: Tensor | None = None
+    engine_log_probabilities: Tensor | None = None
 
     @property
     def log_ratios(self) -> Tensor:
@@ -62,6 +66,12 @@ class Rollout(NamedTuple):
         if self.reference_log_probabilities is None:
             return torch.zeros(self.sequences.response_mask.shape, dtype=torch.float64)
         return (self.log_probabilities - self.reference_log_probabilities).double().cpu()
+
+    def importance_weights(self, limit: float) -> Tensor:
+        """min(π/π_engine, C) of each token, ``(N, R)``, float64 on the CPU; 1 where the model sampled itself."""
+        if self.engine_log_probabilities is None:
+            return torch.ones(self.sequences.response_mask.shape, dtype=torch.float64)
+        return (self.log_probabilities.double().cpu() - self.engine_log_probabilities).exp().clamp(max=limit)
 
     def completed(self, policy: Policy, frozen_layers: bool, with_reference: bool) -> Self:
         """The same with what is needed at every step: activations below the adapters, log π_ref, or neither."""
@@ -166,7 +176,14 @@ class RolloutSettings:
         # Lists, arrays or tensors, as a data set hands them out.
         return PromptBatch([[index(token) for token in row["prompt_ids"]] for row in rows], prompts)
 
-    def roll_out(self, policy: Policy, batch: PromptBatch, preferences: Tensor | None, critic: Any = None) -> Rollout:
+    def roll_out(
+        self,
+        policy: Policy,
+        batch: PromptBatch,
+        preferences: Tensor | None,
+        critic: Any = None,
+        engine: RolloutEngine | None = None,
+    ) -> Rollout:
         """S responses to each prompt under its preference, rewarded.
 
         Args:
@@ -174,9 +191,11 @@ class RolloutSettings:
             batch: B prompts.
             preferences: ``(B, m)``; ``None`` where the policy is the reference.
             critic: hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``; ``None`` for none.
+            engine: what samples at the preferences in place of the model itself; ``None`` for the model.
         """
         samples = self.samples_per_prompt
-        responses, outputs = policy.sample(batch.prompt_ids, preferences, samples, with_head_inputs=critic is not None)
+        sampled = (policy, batch.prompt_ids, preferences, samples, critic is not None)
+        responses, outputs, told = sampled_by(engine, *sampled)
         prompt_ids = [ids for ids in batch.prompt_ids for _ in range(samples)]
         prompts = None if batch.prompts is None else [prompt for prompt in batch.prompts for _ in range(samples)]
         stops = bool(self.sampling.stop_token_ids)
@@ -193,12 +212,20 @@ class RolloutSettings:
             truncated=truncated,
             log_probabilities=outputs.log_probabilities,
             values=values,
+            engine_log_probabilities=told,
         )
 
-    def roll_out_together(self, policy: Policy, batch: PromptBatch, preferences: Tensor, critic: Any = None) -> Rollout:
+    def roll_out_together(
+        self,
+        policy: Policy,
+        batch: PromptBatch,
+        preferences: Tensor,
+        critic: Any = None,
+        engine: RolloutEngine | None = None,
+    ) -> Rollout:
         """The same on each process of a training, which all end where one has an error: rewards are others' code."""
         with ended_together():
-            return self.roll_out(policy, batch, preferences, critic)
+            return self.roll_out(policy, batch, preferences, critic, engine)
 
     def _rewards(
         self, prompts: Sequence[Any] | None, prompt_ids: Sequence[list[int]], responses: Sequence[Response]
