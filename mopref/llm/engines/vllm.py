@@ -223,6 +223,6 @@ def _check_earliest_stop(policy: Policy) -> None:
     own = [end for end in stop_tokens_of(policy.conditioned.base_model) if end not in stops]
     if policy.sampling.min_new_tokens and own:
         raise ValueError(
-            f"min_new_tokens is {policy.sampling.min_new_tokens}, and vLLM keeps the model's own end {own[0]}, which is "
-            "none of stop_token_ids, away from the first tokens, too: add it there, or leave min_new_tokens out."
+            f"min_new_tokens is {policy.sampling.min_new_tokens}, and vLLM keeps the model's own end {own[0]}, which "
+            "is none of stop_token_ids, away from the first tokens, too: add it there, or leave min_new_tokens out."
         )

@@ -35,6 +35,8 @@ def sampling_fields(policy: Policy) -> dict[str, Any]:
         "frequency_penalty": 0.0,
         "logprobs": 0,
         "return_token_ids": True,
+        # No text is needed, nor a tokenizer.
+        "return_tokens_as_token_ids": True,
         "skip_special_tokens": False,
     }
     size = policy.num_logits
@@ -62,9 +64,11 @@ def completed(answers: Sequence[Any], policy: Policy, samples: int, source: str)
     values: list[list[float]] = []
     for answer in answers:
         choices = answer.get("choices") if isinstance(answer, dict) else None
-        if not isinstance(choices, list) or len(choices) != samples:
+        is_list = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
+        if not is_list or len(choices) != samples:
             raise ValueError(f"{source} gives {short_repr(answer)}, not {samples} choices: is it vLLM 0.32 or newer?")
-        for choice in sorted(choices, key=lambda choice: choice.get("index", 0)):
+        # In whatever order: the samples of one prompt are alike.
+        for choice in choices:
             response, own = _choice(choice, policy, source)
             responses.append(response)
             values.append(own)
@@ -73,9 +77,14 @@ def completed(answers: Sequence[Any], policy: Policy, samples: int, source: str)
     return EngineSamples(responses, padded)
 
 
+def _is_log_probability(value: Any) -> bool:
+    # Above 0 by rounding alone.
+    return type(value) in (int, float) and -math.inf < value < 1e-3
+
+
 def _choice(choice: Any, policy: Policy, source: str) -> tuple[Response, list[float]]:
-    ids = choice.get("token_ids")
-    values = (choice.get("logprobs") or {}).get("token_logprobs")
+    ids, told = choice.get("token_ids"), choice.get("logprobs")
+    values = told.get("token_logprobs") if isinstance(told, dict) else None
     if not isinstance(ids, list) or not isinstance(values, list) or not 0 < len(ids) == len(values):
         raise ValueError(
             f"{source} gives no token ids with their log-probabilities ({short_repr(choice)}): it needs vLLM 0.32 or "
@@ -87,14 +96,14 @@ def _choice(choice: Any, policy: Policy, source: str) -> tuple[Response, list[fl
         raise ValueError(
             f"{source} samples the token {short_repr(absent)}, and the trained model has {size}: it serves another."
         )
-    wrong = next((value for value in values if type(value) not in (int, float) or not math.isfinite(value)), None)
-    if wrong is not None or max(values) > 1e-3:
-        raise ValueError(f"{source} gives a log-probability of {short_repr(wrong or max(values))}: it serves nonsense.")
+    wrong = [value for value in values if not _is_log_probability(value)]
+    if wrong:
+        raise ValueError(f"{source} gives {short_repr(wrong[0])} as a log-probability: it does not work as it should.")
     response = cut_response(ids, {*(sampling.stop_token_ids or ())})
     if len(response.ids) != len(ids) or not (response.finished or len(ids) == sampling.max_new_tokens):
         raise ValueError(
             f"{source} ends a response after {len(ids)} tokens ({short_repr(choice.get('finish_reason'))}), where "
-            f"no stop token ends it and {sampling.max_new_tokens} are not reached: its --max-model-len is too small, or "
-            "it stops at other tokens."
+            f"no stop token ends it and {sampling.max_new_tokens} are not reached: its --max-model-len is too small, "
+            "or it stops at other tokens."
         )
     return response, [float(value) for value in values]
