@@ -43,13 +43,18 @@ class RolloutHistory:
             {key: column[row] for key, column in columns if not math.isnan(column[row])} for row in range(len(self))
         ]
 
-    def add(self, rollout: Rollout, preferences: Tensor) -> dict[str, Metric]:
+    def add(self, rollout: Rollout, preferences: Tensor, importance_limit: float = math.inf) -> dict[str, Metric]:
         """Add a rollout under preferences ``(G, m)``, an equal share of its responses under each.
+
+        Args:
+            rollout: the responses.
+            preferences: ``(G, m)``.
+            importance_limit: C of the weights of an engine's tokens.
 
         Returns:
             The rollout's means for the log: of every column but the preferences, and ``response_length/<name>``, the
             mean length with each preference weighted by its λ_i, which says how long responses are where that objective
-            counts.
+            counts. Of an engine's rollout also :func:`engine_metrics`.
         """
         columns = {f"reward/{name}": rollout.rewards[:, i] for i, name in enumerate(self.names)}
         if rollout.reference_log_probabilities is not None:
@@ -65,7 +70,7 @@ class RolloutHistory:
             if values.sum() > 0:
                 mean = (values * means["response_length"]).sum() / values.sum()
                 metrics[f"response_length/{name}"] = Metric(mean.item(), values.sum().item())
-        return metrics
+        return metrics | engine_metrics(rollout, importance_limit)
 
     def state_dict(self) -> dict[str, list[float | None]]:
         """The columns, ``None`` where a record has no such number."""
