@@ -63,7 +63,7 @@ def completed(answers: Sequence[Any], policy: Policy, samples: int, source: str)
     responses: list[Response] = []
     values: list[list[float]] = []
     for answer in answers:
-        choices = answer.get("choices") if isinstance(answer, dict) else None
+        choices: Any = answer.get("choices") if isinstance(answer, dict) else None
         is_list = isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
         if not is_list or len(choices) != samples:
             raise ValueError(f"{source} gives {short_repr(answer)}, not {samples} choices: is it vLLM 0.32 or newer?")
