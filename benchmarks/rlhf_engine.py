@@ -2,7 +2,7 @@
 
     python benchmarks/rlhf_engine.py --python VLLM/bin/python
 
-vLLM lives in an environment of its own (``make serve-vllm-test`` makes one, of the build for CPUs). The script starts
+vLLM lives in an environment of its own (``make rlhf-vllm-test`` makes one, of the build for CPUs). The script starts
 its server on a free port of the loopback address, with the base model of a problem whose front is known
 (``policy_gradients.py``), and ends it again.
 
