@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+from pathlib import Path
 
 import pytest
 from _fake_vllm import fake_vllm
@@ -12,7 +13,7 @@ from _fake_vllm import fake_vllm
 def benchmark(monkeypatch, tmp_path):
     pytest.importorskip("transformers")
     monkeypatch.setenv("MOPREF_CACHE", str(tmp_path))
-    monkeypatch.syspath_prepend("benchmarks")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module("rlhf_engine")
 
 

@@ -201,7 +201,7 @@ def test_each_process_loads_its_own_preferences_and_sends_its_own_rows(tmp_path)
     script.write_text(_SCRIPT)
     launch(script, 2, tmp_path)
     (loads, prompts, values, differences), (none, _, others, _) = results(tmp_path, 2)
-    # Both ask the first one's server: a LoRA each when the trainer is made, and one of the two preferences of each step.
+    # Both ask the first server: a LoRA each when the trainer is made, and one of the two preferences of each step.
     assert len(loads) == len(set(loads)) == 2 * (1 + 2)
     assert prompts == 2 * (4 + 2 * 4)
     assert none == []
