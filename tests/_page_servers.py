@@ -74,7 +74,8 @@ def page_server(make_llama, randomise, m: int = 2, matter=None, steady: bool = F
     base = make_llama(max_position_embeddings=1024)
     if steady:
         with torch.no_grad():
-            base.lm_head.weight[2] = -base.lm_head.weight.abs().max()
+            # Of these two the stop token is never the likelier one where either is likely.
+            base.lm_head.weight[2] = 0.9 * base.lm_head.weight[5]
     model = randomise(PreferenceModel(base, config)).eval()
     if matter is None:
         pairs = known_pairs(model, tokenizer, page_records(NAMES[m]), 0.1)

@@ -44,6 +44,10 @@ class Guard:
         self._token = None if token is None else token.encode()
         self._body_bytes, self._body_seconds = body_bytes, body_seconds
 
+    def let_go(self) -> None:
+        """End what is open for as long as a page is."""
+        getattr(self._app, "let_go", lambda: None)()
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused, and hand on all else."""
         if scope["type"] != "http":

@@ -57,7 +57,7 @@ def make_blocks(asker: Asker, terms: Terms, matter: PageMatter) -> Any:
     page = _Page(asker, terms, matter)
     with gr.Blocks(title=f"{terms.name} · mopref", analytics_enabled=False) as blocks:
         gr.HTML(page.lead(), padding=False)
-        with gr.Row():
+        with gr.Row(elem_classes="halves"):
             with gr.Column(scale=2, min_width=320):
                 controls = page.controls()
             with gr.Column(scale=3, min_width=320), gr.Tabs():
@@ -65,9 +65,9 @@ def make_blocks(asker: Asker, terms: Terms, matter: PageMatter) -> Any:
                     page.chat(controls)
                 with gr.Tab("Side by side"):
                     page.side_by_side(controls)
-                with gr.Tab("The front"):
+                with gr.Tab("Front"):
                     front = page.front(controls)
-                with gr.Tab("Which do you prefer?"):
+                with gr.Tab("Find yours"):
                     page.choosing(controls, front)
         page.connect(controls, front)
     blocks.queue(default_concurrency_limit=None, api_open=False)
@@ -77,6 +77,23 @@ def make_blocks(asker: Asker, terms: Terms, matter: PageMatter) -> Any:
 def _event(component: Any, handler: Any, inputs: Any, outputs: Any, **more: Any) -> Any:
     """What happens at an event, with no door of its own for programs: these have the API."""
     return component(handler, inputs, outputs, api_visibility="private", show_progress="hidden", **more)
+
+
+def _slider(low: float, high: float, **more: Any) -> Any:
+    """A slider that takes a number beyond its ends for the nearer end, where Gradio's own would fail.
+
+    A class of its own would do, but Gradio writes a file beside whatever derives from its components.
+    """
+    made = gr.Slider(low, high, **more)
+
+    def number(payload: Any) -> float:
+        try:
+            return min(max(float(payload), low), high)
+        except (TypeError, ValueError):
+            return float(low)
+
+    made.preprocess = number
+    return made
 
 
 class _Page:
@@ -90,7 +107,7 @@ class _Page:
         """What this is."""
         return (
             f'<div class="lead"><h1>{escaped(self._terms.name)}</h1><p>One model for every balance of '
-            f"{escaped(' and '.join(self._names))}: choose yours, and ask.</p></div>"
+            f"{escaped(', '.join(self._names[:-1]))} and {escaped(self._names[-1])}: choose yours, and ask.</p></div>"
         )
 
     # -- λ --
@@ -100,9 +117,9 @@ class _Page:
         chosen = gr.State(self._begin)
         with gr.Group():
             sliders = [
-                gr.Slider(low, high, value=weight, step=_STEP, label=name, interactive=high - low > _STEP, info=info)
+                _slider(low, high, value=weight, step=_STEP, label=name, interactive=high - low > _STEP, info=info)
                 for name, weight, (low, high), info in zip(
-                    self._names, _rounded(self._begin), bounds(self._minimums), self._infos(), strict=True
+                    self._names, self._shown(self._begin), bounds(self._minimums), self._infos(), strict=True
                 )
             ]
         triangle = None
@@ -116,7 +133,7 @@ class _Page:
         told = gr.HTML(self._told(self._begin), elem_id="chosen")
         least, most = self._terms.strengths
         with gr.Accordion("How answers are made", open=False):
-            strength = gr.Slider(
+            strength = _slider(
                 least,
                 most if most > least else least + 1,
                 value=1.0,
@@ -127,10 +144,10 @@ class _Page:
                 else "1, as it was trained: with least weights it is fixed",
                 interactive=most > least,
             )
-            tokens = gr.Slider(
+            tokens = _slider(
                 1, self._terms.max_new_tokens, value=min(256, self._terms.max_new_tokens), step=1, label="most tokens"
             )
-            temperature = gr.Slider(
+            temperature = _slider(
                 0,
                 2,
                 value=0,
@@ -149,21 +166,22 @@ class _Page:
     def connect(self, controls: _Controls, front: Any) -> None:
         """Let sliders, triangle, λ and the front follow each other."""
         for place, slider in enumerate(controls.sliders):
-            others = [other for i, other in enumerate(controls.sliders) if i != place]
-            follow = [*others, *([controls.triangle] if controls.triangle else [])]
 
             def slide(value: float, weights: Any, place: int = place) -> list[Any]:
                 after = moved(weights, place, value, self._minimums)
-                shown = [weight for i, weight in enumerate(_rounded(after)) if i != place]
+                shown: list[Any] = self._shown(after)
+                # Who drags it holds it.
+                shown[place] = gr.skip()
                 return [*shown, *([list(after)] if controls.triangle else []), *self._follow(after)]
 
-            outputs = [*follow, controls.chosen, controls.told, front]
+            outputs = [*controls.sliders, *([controls.triangle] if controls.triangle else [])]
+            outputs += [controls.chosen, controls.told, front]
             _event(slider.input, slide, [slider, controls.chosen], outputs, trigger_mode="always_last")
         if controls.triangle is not None:
 
             def drag(weights: Any, before: Any) -> list[Any]:
                 after = nearest([float(weight) for weight in weights], self._minimums) if len(weights) == 3 else before
-                return [*_rounded(after), *self._follow(after)]
+                return [*self._shown(after), *self._follow(after)]
 
             outputs = [*controls.sliders, controls.chosen, controls.told, front]
             inputs = [controls.triangle, controls.chosen]
@@ -174,7 +192,12 @@ class _Page:
 
     def _set(self, controls: _Controls, weights: tuple[float, ...]) -> list[Any]:
         """All that shows λ, set to it."""
-        return [*_rounded(weights), *([list(weights)] if controls.triangle else []), *self._follow(weights)]
+        return [*self._shown(weights), *([list(weights)] if controls.triangle else []), *self._follow(weights)]
+
+    def _shown(self, weights: Sequence[float]) -> list[float]:
+        """λ as sliders show it: in hundredths, within their bounds."""
+        limits = bounds(self._minimums)
+        return [min(max(round(weight, 2), low), high) for weight, (low, high) in zip(weights, limits, strict=True)]
 
     # -- the front --
 
@@ -299,12 +322,12 @@ class _Page:
             "Choose between two answers, some times over, and see which balance is yours. Your choices stay in this "
             "visit, and nobody else sees them. Answers are from data, and may be harmful."
         )
-        shown = gr.HTML(f'<p class="hint">{told}</p>', elem_id="question")
-        begin = gr.Button("Begin", variant="primary", elem_id="begin")
+        shown = gr.HTML(f'<h3>Which do you prefer?</h3><p class="hint">{told}</p>', elem_id="question")
         with gr.Row():
+            take = gr.Button("Set the sliders to it", variant="primary", visible=False, elem_id="take", min_width=120)
+            begin = gr.Button("Begin", variant="primary", elem_id="begin", min_width=120)
             first = gr.Button("I prefer A", visible=False, elem_id="prefer-a", min_width=120)
             second = gr.Button("I prefer B", visible=False, elem_id="prefer-b", min_width=120)
-        take = gr.Button("Set the sliders to it", variant="primary", visible=False, elem_id="take")
         outputs = [choices, found, shown, begin, first, second, take]
 
         def step(after: Choices) -> list[Any]:
@@ -329,7 +352,3 @@ class _Page:
         everything = [*controls.sliders, *([controls.triangle] if controls.triangle else [])]
         everything += [controls.chosen, controls.told, front]
         _event(take.click, set_all, [found, controls.chosen], everything)
-
-
-def _rounded(weights: Sequence[float]) -> list[float]:
-    return [round(weight, 2) for weight in weights]

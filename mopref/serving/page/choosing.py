@@ -76,7 +76,7 @@ def question_markup(pairs: Pairs, choices: Choices) -> str:
         for name, text in (("A", first), ("B", second))
     )
     return (
-        f'<div class="question" aria-live="polite"><h3>Question {number} of {choices.wanted}</h3>'
+        f'<div class="question" aria-live="polite"><h3>Which do you prefer? {number} of {choices.wanted}</h3>'
         f'<p class="who">Somebody asks</p><p class="said" tabindex="0">{escaped(pair.prompt)}</p>'
         f'<div class="answers">{shown}</div></div>'
     )

@@ -97,9 +97,12 @@ class Asker:
             asyncio.create_task(self._read(answer, part, changed)) for answer, part in zip(answers, parts, strict=True)
         ]
         try:
-            while not all(part.is_over for part in parts):
+            is_over = False
+            while not is_over:
                 await changed.wait()
                 changed.clear()
+                # Looked at before it is shown: what comes meanwhile is shown once more.
+                is_over = all(part.is_over for part in parts)
                 yield parts
         finally:
             # Also where the visitor is gone: the rows leave the batch.

@@ -14,8 +14,8 @@ from mopref.serving.page.texts import escaped, preference_text
 
 __all__ = ["front_markup", "front_sentence", "nearest_point"]
 
-_WIDTH, _HEIGHT = 460, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 18, 18, 48
+_WIDTH, _HEIGHT = 460, 350
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 18, 18, 56
 
 
 def nearest_point(front: Front, preference: Sequence[float]) -> int:
@@ -53,11 +53,13 @@ def front_markup(front: Front, preference: Sequence[float]) -> str:
         f'<svg class="picture" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{sentence}" '
         f'data-row="{row}">{shown}</svg>'
     )
-    key = (
-        '<p class="key"><span aria-hidden="true">●</span> measured '
-        '<span aria-hidden="true">■</span> measured, and another point is better in all '
-        '<span class="mark-text" aria-hidden="true">◆</span> nearest to your λ, with its interval</p>'
-    )
+    key = '<span class="mark-text" aria-hidden="true">◆</span> nearest to your λ, with its interval'
+    if len(front.names) == 2:
+        dominated = ', <span aria-hidden="true">□</span> measured, and another is better'
+        key = f'<span aria-hidden="true">●</span> measured{dominated}, {key}'
+    else:
+        key = f'<span aria-hidden="true">┄</span> measured, {key}'
+    key = f'<p class="key">{key}.</p>'
     return f"<figure>{picture}{key}<figcaption>{sentence}</figcaption></figure>"
 
 
@@ -112,7 +114,7 @@ def _plane(front: Front, row: int) -> str:
     middle, height = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{_HEIGHT - 8}" text-anchor="middle">{escaped(labels[0])}</text>')
     parts.append(
-        f'<text class="axis" transform="translate(14 {height}) rotate(-90)" text-anchor="middle">'
+        f'<text class="axis" transform="translate(17 {height}) rotate(-90)" text-anchor="middle">'
         f"{escaped(labels[1])}</text>"
     )
     return "".join(parts)
@@ -122,24 +124,25 @@ def _axes(front: Front, row: int) -> str:
     """An upright axis for each objective, the better end above."""
     bounds, count = objective_intervals(front), len(front.names)
     places = [_LEFT + (_WIDTH - _LEFT - 50) * place / (count - 1) for place in range(count)]
-    parts, scales = [], []
+    parts, labels, scales = [], [], []
     for place, (name, is_higher) in enumerate(_directions(front)):
         ends = (_HEIGHT - _BOTTOM, _TOP) if is_higher else (_TOP, _HEIGHT - _BOTTOM)
         scale = _scale(front.values[:, place], bounds[:, place], *ends)
         scales.append(scale)
         x = places[place]
         parts.append(f'<path class="grid" d="M{x:.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
-        parts += [
+        labels += [
             f'<text class="tick" x="{x - 6:.1f}" y="{scale(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
             for tick in scale.ticks
         ]
-        parts.append(
-            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 26}" text-anchor="middle">{escaped(_short(name))}</text>'
+        labels.append(
+            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 32}" text-anchor="middle">{escaped(_short(name))}</text>'
             f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">better ↑</text>'
         )
     for values in front.values:
         line = " ".join(f"{x:.1f},{scale(v):.1f}" for x, scale, v in zip(places, scales, values, strict=True))
         parts.append(f'<polyline class="line" points="{line}"/>')
+    parts += labels
     marked = list(zip(places, scales, front.values[row], bounds[row], strict=True))
     line = " ".join(f"{x:.1f},{scale(value):.1f}" for x, scale, value, _ in marked)
     parts.append(f'<polyline class="marked" points="{line}"/>')
@@ -161,7 +164,7 @@ def _short(name: str) -> str:
 def _grid(across: _Scale, up: _Scale) -> str:
     lines = [
         f'<path class="grid" d="M{across(tick):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>'
-        f'<text class="tick" x="{across(tick):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{tick:.4g}</text>'
+        f'<text class="tick" x="{across(tick):.1f}" y="{_HEIGHT - _BOTTOM + 19}" text-anchor="middle">{tick:.4g}</text>'
         for tick in across.ticks
     ]
     lines += [
@@ -179,4 +182,4 @@ def _dot(x: float, y: float, is_good: bool) -> str:
 
 
 def _diamond(x: float, y: float) -> str:
-    return f'<path class="mark" d="M{x:.1f} {y - 9:.1f}l9 9l-9 9l-9 -9z"/>'
+    return f'<path class="mark" d="M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8 -8z"/>'

@@ -3,6 +3,7 @@
 Gradio's application has doors that the page does not use: uploads, files, a proxy, calls by name. They stay shut.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from mopref.serving.forms import error_body
 
 __all__ = ["PageGate", "is_of_the_page"]
 
+_HEARTBEAT = "/gradio_api/heartbeat/"
 _API = ("/v1/", "/health", "/openapi.json")
 _OPEN = {
     "GET": re.compile(
@@ -52,6 +54,12 @@ class PageGate:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._beating: set[asyncio.Event] = set()
+
+    def let_go(self) -> None:
+        """End the connections by which Gradio sees that a page is still open: a server that ends waits for none."""
+        for each in self._beating:
+            each.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused, and hand on all else."""
@@ -71,7 +79,30 @@ class PageGate:
                 message = {**message, "headers": [*kept, *_HEADERS]}
             await send(message)
 
-        await self._app(scope, receive, guarded)
+        if not scope["path"].startswith(_HEARTBEAT):
+            await self._app(scope, receive, guarded)
+            return
+        ended = asyncio.Event()
+        self._beating.add(ended)
+        try:
+            await self._app(scope, _until(ended, receive), guarded)
+        finally:
+            self._beating.discard(ended)
+
+
+def _until(ended: asyncio.Event, receive: Any) -> Any:
+    """What receives, and is told that the client left where ``ended`` is set."""
+
+    async def either() -> Any:
+        both = [asyncio.ensure_future(receive()), asyncio.ensure_future(ended.wait())]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            return both[0].result() if both[0].done() else {"type": "http.disconnect"}
+        finally:
+            for each in both:
+                each.cancel()
+
+    return either
 
 
 def _refusal(method: str, path: str, headers: Mapping[bytes, bytes]) -> Any:

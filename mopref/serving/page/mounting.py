@@ -31,7 +31,19 @@ def mount_page(app: Any, worker: Worker, reception: Reception, seconds: float, m
 
     blocks = make_blocks(Asker(worker, reception, seconds, app.state.readers), reception.terms, matter)
     # Gradio's own fonts would be fetched from elsewhere.
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    theme = gr.themes.Default(
+        primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
+        # White on the hue's own middle would be hard to read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
+        block_info_text_color="*neutral_600",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+    )
     css = files("mopref.serving.page").joinpath("page.css").read_text(encoding="utf-8")
     gr.mount_gradio_app(
         app,

@@ -14,6 +14,7 @@ from mopref.llm.policy.positions import position_limits
 from mopref.personal import PairMargins, pair_margins
 from mopref.recipes.parts import make_parts
 from mopref.recipes.reading import load_recipe
+from mopref.recipes.rows import LOADER_RECORDS
 from mopref.recipes.run import read_data
 from mopref.recipes.run_folder import RECIPE
 from mopref.serving.page.texts import said_text
@@ -111,8 +112,9 @@ def run_records(folder: str | Path) -> RunRecords:
     beta = recipe.objective.options.get("beta", 0.1)
     beta = float(beta) if isinstance(beta, int | float) and beta > 0 else 0.1
     source = recipe.data.source
-    if recipe.data.loader != "records" or not isinstance(source, str) or not Path(source).exists():
-        return RunRecords([], beta, f"The records of this run are not on this machine. {_NONE}")
+    of_pairs = LOADER_RECORDS.get(recipe.data.loader, "pairs") == "pairs"
+    if not (of_pairs and isinstance(source, str) and Path(source).exists()):
+        return RunRecords([], beta, f"This machine has no pairs of this run. {_NONE}")
     try:
         train, held_out = read_data(recipe, make_parts(recipe, for_training=False))
     except (ValueError, OSError) as error:

@@ -97,7 +97,7 @@ def _dot(x: float, y: float, inside: bool, radius: float) -> str:
 
 
 def _diamond(x: float, y: float) -> str:
-    return f'<path class="mark" d="M{x:.1f} {y - 9:.1f}l9 9l-9 9l-9 -9z"/>'
+    return f'<path class="mark" d="M{x:.1f} {y - 8:.1f}l8 8l-8 8l-8 -8z"/>'
 
 
 def _short(name: str) -> str:
