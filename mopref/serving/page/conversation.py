@@ -86,6 +86,10 @@ class Asker:
         Raises:
             RefusedError, BusyError: one of the questions is not answered, and so none is.
         """
+        if len(questions) > (places := self._worker.room.places):
+            raise RefusedError(
+                400, f"{len(questions)} answers are asked for at once, and {places} may wait: ask for fewer."
+            )
         gathered, answers = _Gathered(), []
         requests = [await self._request(question) for question in questions]
         for request in requests:

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ MESSAGES = [{"role": "user", "content": "w1 w2"}]
 class Scripted:
     """Stands in for a worker: delivers to each ticket what was written for it, some at once and some later."""
 
-    is_alive, retry_after = True, 1
+    is_alive, retry_after, room = True, 1, SimpleNamespace(places=8)
 
     def __init__(self, *scripts):
         self.scripts, self.tickets, self.calls = scripts, [], 0
@@ -104,6 +105,12 @@ def test_one_that_is_refused_refuses_all(asker, question, words):
     assert not worker.calls
     sentence = mine.sentence(caught.value)
     assert sentence[0].isupper() or not sentence[0].isalpha()
+
+
+def test_more_than_may_wait_is_no_busy_server(asker):
+    with pytest.raises(RefusedError) as caught:
+        all_of(asker(Scripted()), *[Question(MESSAGES, (0.5, 0.5))] * 9)
+    assert "9 answers are asked for at once, and 8 may wait" in caught.value.sentence
 
 
 def test_more_tokens_than_are_left_are_no_mistake(asker):
