@@ -87,6 +87,8 @@ def visit(browser, addresses):
 def shot(page, name: str) -> None:
     if folder := os.environ.get("MOPREF_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        # The window was as long as the page for it, and Gradio lays its tabs out again.
+        page.wait_for_timeout(500)
 
 
 def chosen(page) -> str:
