@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Waiting threads that spin slow small matrices down where cores are few or shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-rlhf test test-slow test-network serve-vllm-test rlhf-vllm-test lint docs clean
+.PHONY: demo demo-rlhf test test-slow test-network test-browser serve-vllm-test rlhf-vllm-test lint docs clean
 
 demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
 	$(BIN)/python examples/llm_hh_alignment.py
@@ -22,6 +22,9 @@ test-slow: $(VENV)/.test  ## Several seeds of everything that trains.
 
 test-network: $(VENV)/.test  ## What fetches packages from the package index.
 	$(BIN)/python -m pytest --quiet -m network
+
+test-browser: $(VENV)/.browser  ## The page in a real Chromium, which must be on the path.
+	$(BIN)/python -m pytest --quiet -m browser
 
 serve-vllm-test: $(VENV)/.demo $(VENV)-vllm/.installed  ## λ by request in a real vLLM, of the build for CPUs.
 	$(BIN)/python benchmarks/serving_vllm.py --python $(VENV)-vllm/bin/python
@@ -50,6 +53,10 @@ $(VENV)/.demo-rlhf: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[test]"
+	touch $@
+
+$(VENV)/.browser: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[browser]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python

@@ -143,7 +143,7 @@ def _imported_and_run(command: str, arguments: list[str], debug: bool) -> int:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    extra = _EXTRAS.get(command, "llm")
+    extra = "page" if error.name == "gradio" else _EXTRAS.get(command, "llm")
     return f"mopref {command}: the package {error.name} is missing; run pip install 'mopref[{extra}]'."
 
 

@@ -29,7 +29,12 @@ its own preference; a busy server answers 503 with Retry-After. Only this machin
   mopref serve runs/latest --engine vllm
 
 prints the command for a stock vLLM, whose requests ask for "model": "latest@helpful=0.7,harmless=0.3". With --run
---python VLLM/bin/python it is run in vLLM's environment."""
+--python VLLM/bin/python it is run in vLLM's environment.
+
+  mopref serve runs/latest --page
+
+also serves a page for browsers at / (pip install 'mopref[page]'): sliders for the preference, a chat, answers side by
+side, the run's front, and eight questions that find a visitor's own preference."""
 
 
 def parser() -> ArgumentParser:
@@ -48,6 +53,8 @@ def parser() -> ArgumentParser:
         "--preset", metavar="NAME:WEIGHTS", action="append", default=[], help="a preference that has a name"
     )
     made.add_argument("--presets", metavar="FILE", help="a JSON file of preferences that have names")
+    made.add_argument("--page", action="store_true", help="a page for browsers, too: sliders, a chat, the front")
+    made.add_argument("--pairs", metavar="FILE", help="pairs that the page asks about; those of the run by default")
     made.add_argument("--name", help="the model's name; that of the folder by default")
     made.add_argument("--max-batch", type=int, default=32, help="requests that are answered at once")
     made.add_argument("--max-queue", type=int, default=128, help="requests that wait beside them")
@@ -70,7 +77,7 @@ def run(arguments: Sequence[str]) -> None:
     if lost is not None:
         raise UsageError(f"{lost} is vLLM's: leave it out, or say --engine vllm.")
     # What can be wrong is told before the model is loaded, a missing package among it.
-    for package in ("fastapi", "uvicorn"):
+    for package in ("fastapi", "uvicorn", *(("gradio",) if given.page else ())):
         import_module(package)
     from mopref.serving.launch import ServerSettings, make_server
     from mopref.serving.listening import bound_socket, check_exposure, read_token, run_server
@@ -87,6 +94,8 @@ def run(arguments: Sequence[str]) -> None:
         presets=_presets(given.preset, given.presets),
         name=given.name,
         token=token,
+        page=given.page,
+        pairs=given.pairs,
     )
     with bound_socket(given.host, given.port) as bound:
         server = make_server(given.folder, settings, given.host)
@@ -94,6 +103,8 @@ def run(arguments: Sequence[str]) -> None:
         bound.listen()
         address = f"{given.host}:{bound.getsockname()[1]}"
         tell(f"{server.terms.name} answers at http://{address}/v1 by {', '.join(server.terms.objectives)}.")
+        if given.page:
+            tell(f"Its page is at http://{address}/{', with the token as the password' if token else ''}.")
         if server.worker.most_rows < given.max_batch:
             tell("One request at a time: rows of this model cannot join a batch that is under way.")
         run_server(server.app, bound)

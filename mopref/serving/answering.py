@@ -3,14 +3,20 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Literal, Protocol
 
 from mopref.serving.answer_text import AnswerText
 from mopref.serving.decoding import DecodingRequest
 from mopref.serving.waiting_room import Event, Failure, Ticket
-from mopref.serving.worker import Worker
 
-__all__ = ["Answer", "FailedError"]
+__all__ = ["Answer", "FailedError", "Taker"]
+
+
+class Taker(Protocol):
+    """What takes tickets: a worker, or who hands several to it at once."""
+
+    def submit(self, *tickets: Ticket) -> None:
+        """Take them, all or none."""
 
 
 class FailedError(Exception):
@@ -44,7 +50,7 @@ class Answer:
     """
 
     def __init__(
-        self, worker: Worker, request: DecodingRequest, text: AnswerText, seconds: float, in_pieces: bool
+        self, worker: Taker, request: DecodingRequest, text: AnswerText, seconds: float, in_pieces: bool
     ) -> None:
         self._text, self._in_pieces = text, in_pieces
         self._events: asyncio.Queue[Event] = asyncio.Queue()

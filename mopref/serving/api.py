@@ -61,6 +61,8 @@ def make_app(worker: Worker, reception: Reception, seconds: float = 300.0) -> Fa
 
     # No page of documentation: it would fetch scripts from elsewhere.
     app = FastAPI(title="mopref", version=version("mopref"), docs_url=None, redoc_url=None, lifespan=lifespan)
+    # One thread for whoever lays out prompts, as tokenizers want it.
+    app.state.readers = readers
     _add_handlers(app, worker, reception)
     _add_facts(app, worker, reception)
     responses: dict[int | str, dict[str, Any]] = {

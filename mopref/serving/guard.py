@@ -1,8 +1,10 @@
 """What stands before the application: the host that was asked, the token, and the size of a request."""
 
 import asyncio
+import base64
+import binascii
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mopref.serving.forms import error_body
@@ -25,6 +27,7 @@ class Guard:
         hosts: the names by which the server may be asked; ``None`` for any.
         body_bytes: the most bytes of a body.
         body_seconds: the time in which it must have come.
+        for_browsers: which paths are a page's. There a browser asks for the token as a password, of any user (Basic).
     """
 
     def __init__(
@@ -34,10 +37,16 @@ class Guard:
         hosts: frozenset[str] | None = None,
         body_bytes: int = 1 << 20,
         body_seconds: float = 10.0,
+        for_browsers: Callable[[str], bool] | None = None,
     ) -> None:
+        self._for_browsers = for_browsers or (lambda _: False)
         self._app, self._hosts = app, hosts
         self._token = None if token is None else token.encode()
         self._body_bytes, self._body_seconds = body_bytes, body_seconds
+
+    def let_go(self) -> None:
+        """End what is open for as long as a page is."""
+        getattr(self._app, "let_go", lambda: None)()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer what is refused, and hand on all else."""
@@ -67,10 +76,18 @@ class Guard:
         if self._token is None or path in _OPEN_PATHS:
             return None
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+        of_page = self._for_browsers(path)
+        if of_page and scheme.lower() == b"basic":
+            given = _password(given)
+        elif scheme.lower() != b"bearer":
+            given = b""
+        if hmac.compare_digest(given.strip(), self._token):
             return None
         sentence = "this server asks for a token: send the header 'Authorization: Bearer TOKEN' with the right one."
-        return _refused(401, sentence, "authentication", {"WWW-Authenticate": "Bearer"})
+        if of_page:
+            sentence = "this page asks for the server's token as the password; the name of the user does not count."
+        ways = 'Basic realm="mopref", charset="UTF-8"' if of_page else "Bearer"
+        return _refused(401, sentence, "authentication", {"WWW-Authenticate": ways})
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Any) -> tuple[bytes, Any]:
         """The body, or else a refusal."""
@@ -105,6 +122,19 @@ def _host(header: bytes) -> str:
     """
     text = header.decode("latin-1").strip().lower()
     return text[1:].partition("]")[0] if text.startswith("[") else text.partition(":")[0]
+
+
+def _password(given: bytes) -> bytes:
+    """The password in what a browser sends; nothing where it is malformed.
+
+    Example:
+        >>> _password(b"bWU6c2VjcmV0"), _password(b"?")
+        (b'secret', b'')
+    """
+    try:
+        return base64.b64decode(given.strip(), validate=True).partition(b":")[2]
+    except binascii.Error:
+        return b""
 
 
 def _refused(status: int, sentence: str, kind: str, headers: Mapping[str, str] | None = None) -> Any:

@@ -11,6 +11,9 @@ from mopref.llm.data.chat_template import PairTokenizer
 from mopref.serving.guard import Guard
 from mopref.serving.listening import is_loopback
 from mopref.serving.opening import Opened, open_model, recorded_objectives
+from mopref.serving.page.gate import is_of_the_page
+from mopref.serving.page.matter import PageMatter, page_matter
+from mopref.serving.page.pairs import RunRecords, read_pairs, run_records
 from mopref.serving.reception import Reception, longest_context
 from mopref.serving.terms import Terms
 from mopref.serving.worker import Worker
@@ -36,6 +39,8 @@ class ServerSettings:
         presets: preferences by name.
         name: the model's name; that of the folder by default.
         token: what requests must bear.
+        page: whether there is a page for browsers, too.
+        pairs: a file of pairs that the page asks about; those of the run by default.
 
     Raises:
         ValueError: a value out of its range, named.
@@ -51,6 +56,8 @@ class ServerSettings:
     presets: Mapping[str, Any] = field(default_factory=dict)
     name: str | None = None
     token: str | None = None
+    page: bool = False
+    pairs: str | None = None
 
     def __post_init__(self) -> None:
         checked_fields(self)
@@ -59,6 +66,8 @@ class ServerSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
             raise ValueError(f"seconds is {self.seconds}: it must be positive and finite.")
+        if self.pairs is not None and not self.page:
+            raise ValueError(f"pairs are in {self.pairs!r}, and there is no page that asks about them: set page, too.")
 
     def terms(self, name: str, objectives: tuple[str, ...]) -> Terms:
         """What may be asked of a model with these objectives."""
@@ -85,13 +94,23 @@ def make_server(folder: str | Path, settings: ServerSettings, host: str = "127.0
         ValueError, FileNotFoundError: as ``open_model``, and settings that do not fit the model. They are told before
             it is loaded.
     """
-    objectives = recorded_objectives(folder)
-    settings.terms(Path(folder).resolve().name, objectives)
-    return serve_model(open_model(folder), settings, Path(folder).resolve().name, host)
+    objectives, name = recorded_objectives(folder), Path(folder).resolve().name
+    settings.terms(name, objectives)
+    if not settings.page:
+        return serve_model(open_model(folder), settings, name, host)
+    found = run_records(folder) if settings.pairs is None else RunRecords(read_pairs(settings.pairs, objectives), 0.1)
+    opened = open_model(folder)
+    return serve_model(opened, settings, name, host, page_matter(folder, opened.model, opened.tokenizer, found))
 
 
-def serve_model(opened: Opened, settings: ServerSettings, name: str = "mopref", host: str = "127.0.0.1") -> Server:
-    """The server of a model in memory; see :func:`make_server`."""
+def serve_model(
+    opened: Opened,
+    settings: ServerSettings,
+    name: str = "mopref",
+    host: str = "127.0.0.1",
+    matter: PageMatter | None = None,
+) -> Server:
+    """The server of a model in memory; see :func:`make_server`. ``matter`` is what its page shows beside the model."""
     from mopref.serving.api import make_app
 
     terms = settings.terms(name, opened.model.objectives)
@@ -103,6 +122,13 @@ def serve_model(opened: Opened, settings: ServerSettings, name: str = "mopref", 
         )
     reception = Reception(opened.model, PairTokenizer.of(opened.tokenizer), terms)
     worker = Worker(opened.model, reception.sampling, settings.rows, settings.waiting)
-    app = make_app(worker, reception, settings.seconds)
+    app: Any = make_app(worker, reception, settings.seconds)
+    if settings.page:
+        from mopref.serving.page.mounting import mount_page
+
+        app = mount_page(app, worker, reception, settings.seconds, matter or PageMatter())
     hosts = _LOCAL_NAMES if is_loopback(host) else None
-    return Server(Guard(app, settings.token, hosts, settings.body_bytes), worker, terms)
+    guard = Guard(
+        app, settings.token, hosts, settings.body_bytes, for_browsers=is_of_the_page if settings.page else None
+    )
+    return Server(guard, worker, terms)

@@ -122,7 +122,14 @@ def http_server(app: Any) -> Any:
 
     # No log of requests: what people ask is theirs.
     options: dict[str, Any] = {"ws": "none", "log_level": "warning", "access_log": False, "server_header": False}
-    return uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE, **options))
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            # Connections that stay open for as long as a page is: nothing is under way on them.
+            getattr(app, "let_go", lambda: None)()
+            await super().shutdown(sockets)
+
+    return Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE, **options))
 
 
 def run_server(app: Any, bound: socket.socket) -> None:

@@ -95,19 +95,19 @@ class WaitingRoom:
         """Whether no more tickets are taken."""
         return self._is_closed
 
-    def enter(self, ticket: Ticket) -> None:
-        """Let a ticket wait.
+    def enter(self, *tickets: Ticket) -> None:
+        """Let a ticket wait, or several that are taken together: all of them, or none.
 
         Raises:
-            BusyError: all places are taken, or the room is closed.
+            BusyError: so many places are not free, or the room is closed.
         """
         with self._changed:
-            if len(self._tickets) >= self.places:
+            if len(self._tickets) + len(tickets) > self.places:
                 # Who has gone holds no place.
                 self._tickets = deque(each for each in self._tickets if not each.left)
-            if self._is_closed or len(self._tickets) >= self.places:
+            if self._is_closed or len(self._tickets) + len(tickets) > self.places:
                 raise BusyError
-            self._tickets.append(ticket)
+            self._tickets += tickets
             self._changed.notify()
 
     def take(self, most: int, most_tokens: int) -> list[Ticket]:

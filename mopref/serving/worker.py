@@ -87,15 +87,15 @@ class Worker:
         share = (len(self.room) + self.rows) / self.most_rows
         return min(_LATEST, max(_SOONEST, math.ceil(self._seconds * share)))
 
-    def submit(self, ticket: Ticket) -> None:
-        """Let a ticket wait for its turn.
+    def submit(self, *tickets: Ticket) -> None:
+        """Let a ticket wait for its turn, or several, which begin together where the batch has rows for them.
 
         Raises:
             BusyError: too many wait, or the worker is closed.
         """
         if not self._thread.is_alive():
             raise BusyError
-        self.room.enter(ticket)
+        self.room.enter(*tickets)
 
     def start(self) -> None:
         """Begin to work."""

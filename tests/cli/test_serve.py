@@ -67,6 +67,8 @@ def test_presets_come_from_a_file_too(trained, served, tmp_path, capsys):
         (["--port", "70000"], "port is 70000"),
         (["--max-batch", "0"], "rows is 0"),
         (["--deadline", "-1"], "seconds is -1"),
+        (["--pairs", "none"], "there is no page that asks about them"),
+        (["--page", "--pairs", "none"], "there is no file none"),
         (["--engine", "other"], "--engine"),
     ],
 )
@@ -87,6 +89,15 @@ def test_without_the_packages_the_extra_is_named(trained, capsys, monkeypatch):
     monkeypatch.setattr("mopref.serving.opening.open_model", None)
     assert main(["serve", str(trained.folder), "--port", "0"]) == 2
     assert "the package fastapi is missing; run pip install 'mopref[serve]'" in capsys.readouterr().err
+
+
+def test_a_page_is_told_where_it_is_and_what_it_needs(trained, served, capsys, monkeypatch):
+    pytest.importorskip("gradio")
+    assert main(["serve", str(trained.folder), "--port", "0", "--page"]) == 0
+    assert "Its page is at http://127.0.0.1:" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["serve", str(trained.folder), "--port", "0", "--page"]) == 2
+    assert "the package gradio is missing; run pip install 'mopref[page]'" in capsys.readouterr().err
 
 
 def test_a_real_process_answers_and_ends_by_a_signal(trained):

@@ -1,6 +1,7 @@
 """Before the application: host, token, size and time of a request."""
 
 import asyncio
+import base64
 
 import pytest
 
@@ -118,3 +119,18 @@ def test_a_page_whose_name_was_turned_to_it_is_refused(host):
     hosts = frozenset({"localhost", "127.0.0.1", "::1"})
     assert ask(Guard(echo, hosts=hosts), host=host).status_code == 421
     assert ask(Guard(echo), host=host).status_code == 200
+
+
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/v1/models", 401)])
+def test_a_browser_gives_the_token_as_a_password_on_the_page_only(path, status):
+    guard = Guard(echo, token=TOKEN, for_browsers=lambda path: not path.startswith("/v1"))
+    password = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
+    assert ask(guard, path=path, headers={"Authorization": f"Basic {password}"}).status_code == status
+    assert ask(guard, path=path, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+
+
+@pytest.mark.parametrize("given", ["", "?", "bWU6", "OjAxMjM=", "\u00e4"])
+def test_a_wrong_password_is_asked_for_again(given):
+    guard = Guard(echo, token=TOKEN, for_browsers=lambda _: True)
+    answer = ask(guard, path="/", headers={"Authorization": f"Basic {given}".encode("latin-1")})
+    assert (answer.status_code, answer.headers["www-authenticate"][:5]) == (401, "Basic")

@@ -1,6 +1,7 @@
 """A server of a folder: settings that are checked, before the model where that can be."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,34 @@ def test_a_local_server_is_asked_by_a_local_name_and_a_public_one_by_any(make_se
         server = make_server(host=host)
         with TestClient(server.app, base_url="http://example.com") as client:
             assert client.post("/v1/chat/completions", json=form).status_code == status
+
+
+def test_pairs_without_a_page_are_refused():
+    with pytest.raises(ValueError, match="there is no page that asks about them"):
+        ServerSettings(pairs="pairs.jsonl")
+
+
+def test_a_page_is_served_beside_the_api_and_writes_nothing(trained, tmp_path):
+    pytest.importorskip("gradio")
+    from fastapi.testclient import TestClient
+
+    import mopref.serving.page as package
+
+    folder = tmp_path / "mine"
+    shutil.copytree(trained.folder, folder)
+    source = Path(package.__file__).parent
+    before = [sorted(each.rglob("*.*")) for each in (folder, source)]
+    server = make_server(folder, ServerSettings(page=True))
+    with TestClient(server.app, base_url="http://localhost") as client:
+        values = {each["props"].get("elem_id"): each["props"] for each in client.get("/config").json()["components"]}
+    assert "<svg" in values["front"]["value"]
+    assert "begin" in values
+    assert [sorted(each.rglob("*.*")) for each in (folder, source)] == before
+    assert ask(server).status_code == 200
+
+
+def test_pairs_that_are_none_are_told_before_the_model_is_loaded(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("mopref.serving.launch.open_model", None)
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="row 0 of"):
+        make_server(trained.folder, ServerSettings(page=True, pairs=str(tmp_path / "pairs.jsonl")))

@@ -28,6 +28,17 @@ def test_first_come_first_served_up_to_its_places():
     assert room.take(5, 100) == []
 
 
+def test_several_are_let_in_together_or_none_is():
+    room, tickets = WaitingRoom(3), [ticket() for _ in range(4)]
+    room.enter(*tickets[:2])
+    with pytest.raises(BusyError):
+        room.enter(*tickets[2:])
+    assert len(room) == 2
+    tickets[0].left = True
+    room.enter(*tickets[2:])
+    assert room.take(9, 100) == tickets[1:]
+
+
 def test_prompts_are_taken_up_to_so_many_tokens_with_their_padding():
     room, tickets = WaitingRoom(9), [ticket(50), ticket(3), ticket(4), ticket(20), ticket(1)]
     for each in tickets:
