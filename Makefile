@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # Waiting threads that spin slow small matrices down where cores are few or shared.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo demo-rlhf test test-slow test-network test-browser serve-vllm-test lint docs clean
+.PHONY: demo demo-rlhf test test-slow test-network test-browser serve-vllm-test rlhf-vllm-test lint docs clean
 
 demo: $(VENV)/.demo  ## Align a language model to every balance of helpful and harmless, and draw the front.
 	$(BIN)/python examples/llm_hh_alignment.py
@@ -28,6 +28,9 @@ test-browser: $(VENV)/.browser  ## The page in a real Chromium, which must be on
 
 serve-vllm-test: $(VENV)/.demo $(VENV)-vllm/.installed  ## λ by request in a real vLLM, of the build for CPUs.
 	$(BIN)/python benchmarks/serving_vllm.py --python $(VENV)-vllm/bin/python
+
+rlhf-vllm-test: $(VENV)/.demo $(VENV)-vllm/.installed  ## RLHF on rollouts of a real vLLM, of the build for CPUs.
+	$(BIN)/python benchmarks/rlhf_engine.py --python $(VENV)-vllm/bin/python
 
 lint: $(VENV)/.dev  ## Style, and types of the installed wheel.
 	$(BIN)/ruff check .

@@ -20,11 +20,7 @@ It ends with 1 where one of these is not so (a throughput below .7).
 
 import argparse
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,6 +32,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from vllm_server import vllm_server
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.conditioning.adapter_files import named_base
@@ -62,16 +59,8 @@ def random_adapter(folder: Path, objectives: tuple[str, ...]) -> Path:
 class Client:
     """Asks a server for greedy completions of token ids."""
 
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-
-    def is_up(self) -> bool:
-        """Whether the server answers."""
-        try:
-            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def complete(self, model: str, prompt: Sequence[int], tokens: int) -> tuple[int, list[int]]:
         """The status, and the ids of the new tokens."""
@@ -100,44 +89,21 @@ class Client:
 
 @contextmanager
 def server(options: argparse.Namespace, cache: Path) -> Iterator[Client]:
-    """A running vLLM; its output goes to a file, whose end is shown where it does not start."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    """A running vLLM with the plugin, and one LoRA that it is started with."""
     static = cache / "static"
     model = PreferenceModel.from_pretrained(options.adapter)
     model.export_lora(static, [0.5, 0.5])
-    base = named_base(options.adapter).name
     environment = {
-        **os.environ,
         "MOPREF_ADAPTERS": f"two={options.adapter},three={options.adapter_of_three}",
         "MOPREF_CACHE": str(cache),
         "MOPREF_LORAS": str(options.kept),
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_PLUGINS": "mopref",
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "HF_HUB_OFFLINE": "1",
     }
-    command = [options.python, "-m", "vllm.entrypoints.openai.api_server", "--model", base]
-    command += ["--enable-lora", "--max-lora-rank", "32", "--max-loras", "8", "--max-cpu-loras", "16"]
-    command += ["--enforce-eager", "--dtype", "float32", "--max-model-len", "256", "--max-num-seqs", "32"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--lora-modules", f"static={static}"]
-    log = cache / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            client, start = Client(port), time.monotonic()
-            while not client.is_up():
-                if process.poll() is not None or time.monotonic() - start > options.patience:
-                    raise RuntimeError(f"vLLM did not start:\n{log.read_text(errors='replace')[-4000:]}")
-                time.sleep(1)
-            print(f"vLLM started in {time.monotonic() - start:.0f} s", flush=True)
-            yield client
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+    flags = ["--model", named_base(options.adapter).name, "--lora-modules", f"static={static}"]
+    flags += ["--max-lora-rank", "32", "--max-loras", "8", "--max-cpu-loras", "16"]
+    flags += ["--max-model-len", "256", "--max-num-seqs", "32"]
+    with vllm_server(options.python, flags, environment, cache / "server.log", options.patience) as address:
+        yield Client(address)
 
 
 def first_difference(model: PreferenceModel, prompt: Sequence[int], weights: Sequence[float], new: list[int]) -> str:

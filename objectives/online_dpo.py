@@ -1,7 +1,7 @@
 """Online DPO: pairs that the model samples itself at each preference, labelled by a vector of rewards."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
-from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
+from mopref.llm.policy_gradient.rollout import PromptBatch, Rewards, Rollout, RolloutSettings
 from mopref.llm.policy_gradient.sampling_check import check_log_probabilities
 from mopref.objective import Losses, Metric, Objective, Update, spread_evenly
 from mopref.registry import OBJECTIVES
@@ -25,7 +25,6 @@ from mopref.setting_types import checked_seed
 
 __all__ = ["OnlineDPO"]
 
-Rewards: TypeAlias = Mapping[str, Callable[..., Any]]
 _NEUTRAL_WEIGHT = 1e-12
 
 

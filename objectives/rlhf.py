@@ -4,8 +4,8 @@
 into batches of a step each; ``training_losses`` runs the policy on one and makes its m losses (``surrogate.py``).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from mopref.argument_kinds import checks_arguments
 from mopref.data_rows import checked_rows
 from mopref.evaluation_mode import disable_dropout
 from mopref.llm.data.sequences import Sequences
+from mopref.llm.engines.engine import RolloutEngine
 from mopref.llm.policy.generation import Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.policy_gradient import ALGORITHMS, PPO, PolicyGradient, PretrainingTerm
@@ -23,7 +24,7 @@ from mopref.llm.policy_gradient.experience import Experience, checked_experience
 from mopref.llm.policy_gradient.history import RolloutHistory
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.reward_warnings import RewardWarnings
-from mopref.llm.policy_gradient.rollout import PromptBatch, Rollout, RolloutSettings
+from mopref.llm.policy_gradient.rollout import PromptBatch, Rewards, Rollout, RolloutSettings
 from mopref.llm.policy_gradient.sampling_check import check_rollout
 from mopref.llm.policy_gradient.surrogate import policy_losses
 from mopref.llm.rewards.running_scale import RunningScale
@@ -33,8 +34,6 @@ from mopref.registry import OBJECTIVES
 from mopref.setting_types import checked_seed, python_value
 
 __all__ = ["RLHF"]
-
-Rewards: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 @OBJECTIVES.register("rlhf")
@@ -66,13 +65,13 @@ class RLHF(Objective):
         sampling: how responses are sampled.
         normalization: keeps a reward on a large scale from drowning the others. "running" divides each reward, in
             values and gradients, by the standard deviation of all its values so far: β is then in such units per nat.
-            "group" divides the advantages by the standard deviation within each single group of samples (with PPO, of
-            one preference's tokens), as GRPO does: β then means less the more alike a policy's samples become, and the
-            policy drifts far from the reference. ``None`` is the exact J in the rewards' own units.
+            "group" divides the advantages by the standard deviation within each group of samples (with PPO, of one
+            preference's tokens), as GRPO does: β means less the more alike samples become, and the policy drifts far
+            from the reference. ``None`` is the exact J in the rewards' own units.
         truncation_penalty: taken from every reward of a response that was cut before its end.
-        frozen_layers: run the blocks below the first adapted one once a rollout only. Exact; a model that it does not
-            fit is refused, such as one whose first block is adapted.
+        frozen_layers: run the blocks below the first adapted one once a rollout. Exact; refused where there are none.
         pretraining: a ``PretrainingTerm`` of rows whose −log π is minimised too, whatever λ; ``None`` for none.
+        engine: what samples the rollouts, such as ``VLLM(…)`` of ``mopref.llm.engines``; ``None`` for the model.
         seed: seeds the critic, and the samples of evaluations.
 
     Raises:
@@ -98,11 +97,12 @@ class RLHF(Objective):
         frozen_layers: bool = False,
         pretraining: PretrainingTerm | None = None,
         seed: int = 0,
+        engine: RolloutEngine | None = None,
     ) -> None:
         if normalization not in ("running", "group", None):
             raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        sampling = Sampling() if sampling is None else sampling
-        self.settings = RolloutSettings(rewards, sampling, samples_per_prompt, tokenizer, truncation_penalty)
+        sampled = (sampling or Sampling(), samples_per_prompt, tokenizer, truncation_penalty, engine)
+        self.settings = RolloutSettings(rewards, *sampled)
         self.names = self.settings.names
         self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), PretrainingTerm.checked(pretraining)
         self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
@@ -143,9 +143,9 @@ class RLHF(Objective):
     def check_data(self, model: nn.Module, data: Sequence[Any], precision: str) -> None:
         """Refuse prompts and pre-training rows of other tokens than the model's, or too long for it.
 
-        A prompt is followed by ``max_new_tokens`` more.
+        A prompt is followed by ``max_new_tokens`` more. An engine is asked whether it samples from the model.
         """
-        Policy(model, self.settings.sampling).check_prompts(data)
+        self.settings.check_prompts(Policy(model, self.settings.sampling), data)
         if self.pretraining is not None:
             self.pretraining.check_rows(Policy(model))
 
@@ -162,8 +162,7 @@ class RLHF(Objective):
         """One rollout, as the batches of ``algorithm.updates`` optimiser steps.
 
         Raises:
-            ValueError: prompts that cannot be shared evenly among preferences and minibatches, or are too long; or a
-                model whose ``generate`` samples from another distribution than its forward gives.
+            ValueError: prompts that cannot be shared evenly, or are too long; or samples of another distribution.
         """
         row_preferences = spread_evenly(preferences, len(batch.prompt_ids))
         check_even_minibatches(len(batch.prompt_ids) // len(preferences), self.algorithm.minibatches)
@@ -176,8 +175,9 @@ class RLHF(Objective):
             reward_scales=self.reward_scales,
             beta=self.beta,
             normalize=self.normalization == "group",
+            importance_limit=self.settings.importance_limit,
         )
-        metrics = self._history.add(rollout, preferences)
+        metrics = self._history.add(rollout, preferences, self.settings.importance_limit)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
         first, *others = (Update(part, preferences) for _ in range(self.algorithm.epochs) for part in parts)
         return [first._replace(metrics=metrics), *others]
@@ -199,8 +199,8 @@ class RLHF(Objective):
                 auxiliary.append(self.algorithm.critic_loss(values, *batch.critic_targets, mask))
             if self.pretraining is not None:
                 auxiliary.append(self.pretraining.loss(Policy(model), preferences))
-        judged = (batch.advantages, mask, batch.estimates, self.algorithm.clip_range)
-        losses = policy_losses(outputs.log_probabilities, rollout.log_probabilities, *judged)
+        judged = (rollout.log_probabilities, batch.advantages, mask, batch.estimates, self.algorithm.clip_range)
+        losses = policy_losses(outputs.log_probabilities, *judged)
         return Losses(losses, torch.stack(auxiliary).sum() if auxiliary else None)
 
     def effect_of_preferences(self, model: nn.Module, update: Update, preferences: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ NOT_CALLED = {
     "mopref.llm.data.LoadReport": "filled by loaders, which are handed it",
     "mopref.llm.data.loaders.LoadReport": "filled by loaders, which are handed it",
     "mopref.llm.data.loaders.recognise_shape": "the same as mopref.llm.data.recognise_shape",
+    "mopref.llm.engines.EngineSamples": "filled by engines, which ask a server",
     "mopref.llm.demo.minilm": "fetches a model: it takes a folder only",
     "mopref.llm.demo.smollm2": "fetches a model: it takes a folder only",
     "mopref.llm.demo.harm_pairs": "fetches a model first",

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 from torch import Tensor
 
+from mopref._named_weights import named_weights
 from mopref.argument_kinds import checked_texts, checks_arguments
 from mopref.cli.mistakes import UsageError
 from mopref.objective_names import checked_names
@@ -96,15 +97,9 @@ def named_preferences(texts: Sequence[str], names: Sequence[str]) -> Tensor:
     example = f"{names[0]}={1 - share * (len(names) - 1):.2g}" + (f",{example}" if example else "")
     rows = []
     for text in texts:
-        weights: dict[str, float] = {}
-        for part in text.split(","):
-            name, _, weight = part.partition("=")
-            if name.strip() in weights:
-                raise UsageError(f"--preference is {text!r}: {name.strip()} is there twice, so leave one out.")
-            try:
-                weights[name.strip()] = float(weight)
-            except ValueError:
-                problem = f"--preference is {text!r}: write a weight for each objective, as in {example}."
-                raise UsageError(problem) from None
-        rows.append(weights)
+        try:
+            rows.append(named_weights(text))
+        except ValueError as error:
+            problem = f"--preference is {text!r}: {error}; write a weight for each objective, as in {example}."
+            raise UsageError(problem) from None
     return validate_preferences(rows, names)

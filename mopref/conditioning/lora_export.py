@@ -5,18 +5,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mopref._sharded import written_once
 from mopref._write_ahead import write_together
-from mopref.conditioning.adapter_description import check_finite
+from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite
 from mopref.conditioning.adapter_files import Adapters, kind_of, stored
-from mopref.conditioning.adapter_folder import EXPORTED, adapter_content, check_replaceable
+from mopref.conditioning.adapter_folder import (
+    EXPORTED,
+    TENSOR_FILE,
+    adapter_content,
+    check_replaceable,
+    description_text,
+)
 from mopref.conditioning.base_origin import base_origin
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.conditioning.svd_lora import SVDLoRAConfig
 
-__all__ = ["SHARED", "PlainLora", "check_set_names", "export_lora", "export_lora_set", "lora_set", "peft_tensors"]
+__all__ = [
+    "SHARED",
+    "PlainLora",
+    "check_set_names",
+    "export_lora",
+    "export_lora_set",
+    "lora_files",
+    "lora_set",
+    "peft_tensors",
+]
 
 # The LoRA of a set that all preferences share.
 SHARED = "shared"
@@ -36,6 +52,24 @@ class PlainLora(NamedTuple):
     rank: int
 
 
+def lora_files(
+    adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, preference: Tensor
+) -> dict[str, bytes]:
+    """The files of the LoRA at one preference ``(m,)``, by their names, without the mark of an :func:`export_lora`.
+
+    For a reader that takes them now: nothing is compared with the base, so that making them takes no time.
+
+    Raises:
+        ValueError: values that are not finite, or PEFT would take some layers for others.
+    """
+    lora = _at_preference(adapters, config, preference)
+    refuse_misread_targets(base_model, adapters)
+    tensors = peft_tensors(lora.factors)
+    check_finite(tensors, "the model cannot be exported")
+    description = description_text(_description(lora, adapters, base_model), CONFIG_FILE)
+    return {TENSOR_FILE: save(tensors, metadata={"format": "pt"}), CONFIG_FILE: description}
+
+
 def export_lora(
     folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module, preference: Tensor
 ) -> None:
@@ -45,11 +79,16 @@ def export_lora(
         FileExistsError: the folder holds something other than such a LoRA of the same adapter.
         ValueError: values that are not finite, or PEFT would take some layers for others.
     """
+    _write({folder: _at_preference(adapters, config, preference)}, adapters, config, base_model)
+
+
+def _at_preference(adapters: Adapters, config: SVDLoRAConfig, preference: Tensor) -> PlainLora:
+    """A = Vᵀ and B = c · U · diag(g(λ)) of every layer."""
     factors = {
         name: (layer.V.T, layer.config.scaling * layer.U * layer.gate(preference.view(1, -1)))
         for name, layer in adapters.items()
     }
-    _write({folder: PlainLora("at one preference", factors, config.total_rank)}, adapters, config, base_model)
+    return PlainLora("at one preference", factors, config.total_rank)
 
 
 def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:

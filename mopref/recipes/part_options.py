@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
+from mopref.llm.engines import ENGINES
 from mopref.llm.policy_gradient import ALGORITHMS
 from mopref.recipes.mistakes import RecipeError, joined, nearest, settings_at
 from mopref.recipes.recipe import PartSettings
@@ -13,7 +14,11 @@ from mopref.registry import SCALARIZERS, Registry
 __all__ = ["checked_options", "find_part", "hints_of", "make_part", "parameters_of"]
 
 # Types of options that are parts themselves, and where such parts are registered.
-_INNER_PARTS: dict[str, Registry[Any]] = {"Scalarizer": SCALARIZERS, "PolicyGradient": ALGORITHMS}
+_INNER_PARTS: dict[str, Registry[Any]] = {
+    "Scalarizer": SCALARIZERS,
+    "PolicyGradient": ALGORITHMS,
+    "RolloutEngine": ENGINES,
+}
 
 
 def make_part(

@@ -8,6 +8,7 @@ from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
+from mopref._named_weights import named_weights, typed_number
 from mopref._repr import short_repr
 
 __all__ = ["ServedName", "grid_steps", "parse_name", "read_presets", "rounded_weights"]
@@ -137,13 +138,15 @@ def read_presets(path: str | os.PathLike[str]) -> dict[str, dict[str, float] | l
         ValueError: no such JSON.
     """
     # Its limits and refusals are those of every description that is read.
-    from mopref._checked_files import parsed_description
+    from mopref._bounded_reading import read_bounded
+    from mopref._checked_files import MAX_DESCRIPTION_BYTES, parsed_json
 
-    presets = parsed_description(Path(path))
+    content = read_bounded(Path(path), MAX_DESCRIPTION_BYTES, "a JSON file of presets")
+    presets = parsed_json(content, str(path))
     if not isinstance(presets, dict) or not all(isinstance(weights, dict | list) for weights in presets.values()):
         raise ValueError(f"{path} holds {json.dumps(presets):.80}: give weights by the name of each preset.")
     for name in presets:
-        if not name or set("@=,") & set(name) or _number(name) is not None:
+        if not name or set("@=,") & set(name) or typed_number(name) is not None:
             raise ValueError(f"{path} has a preset {name!r:.80}: give it a name without @, = and commas, no number.")
     return presets
 
@@ -154,10 +157,9 @@ def _weights(
     """What stands after ``@``."""
     if text in presets:
         return presets[text]
-    parts = [part.strip() for part in text.split(",")]
     if "=" in text:
-        return _by_name(parts, objectives)
-    numbers = [_number(part) for part in parts]
+        return _by_name(text, objectives)
+    numbers = [typed_number(part.strip()) for part in text.split(",")]
     if any(number is None for number in numbers):
         known = f"the presets are {', '.join(presets)}" if presets else "there are no presets"
         raise ValueError(f"{text!r:.200} is neither weights nor a preset ({known}): {_HOW}.")
@@ -172,29 +174,16 @@ def _weights(
     return values
 
 
-def _by_name(parts: Sequence[str], objectives: tuple[str, ...]) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for part in parts:
-        name, _, value = (side.strip() for side in part.rpartition("="))
-        number = _number(value)
+def _by_name(text: str, objectives: tuple[str, ...]) -> dict[str, float]:
+    try:
+        weights = named_weights(text)
+    except ValueError as error:
+        raise ValueError(f"{error}: {_HOW}.") from None
+    for name in weights:
         if name not in objectives:
             raise ValueError(f"{name!r:.80} is no objective of this adapter: choose from {', '.join(objectives)}.")
-        if name in weights:
-            raise ValueError(f"{name!r} stands there twice: give each objective once.")
-        if number is None:
-            raise ValueError(f"the weight of {name!r} is {value!r:.80}: give a number.")
-        weights[name] = number
     return weights
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _number(text: str) -> float | None:
-    """The number that a text is, of digits alone: "1_0" and "nan" are none."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and "_" not in text and text.isascii() else None

@@ -59,8 +59,11 @@ def test_preferences_are_read_by_name():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a", r"--preference is 'a': write a weight for each objective, as in a=0\.5,b=0\.5"),
-        ("a=x,b=1", r"--preference is 'a=x,b=1': write a weight"),
+        (
+            "a",
+            r"--preference is 'a': 'a' is no name and number.*; write a weight for each objective, as in a=0\.5,b=0\.5",
+        ),
+        ("a=x,b=1", r"--preference is 'a=x,b=1': the weight of 'a' is 'x', which is no number.*; write a weight"),
         ("a=1", "has no weight for b"),
         ("a=1,c=0", "has a weight for c|no weight for b"),
         ("a=1,b=1", "sum"),
@@ -81,5 +84,5 @@ def test_the_example_of_a_preference_is_one(count):
 
 
 def test_a_name_that_is_there_twice_is_refused():
-    with pytest.raises(UsageError, match="a is there twice"):
+    with pytest.raises(UsageError, match="'a' is there twice"):
         named_preferences(["a=.5,a=.5,b=0"], ["a", "b"])

@@ -38,11 +38,26 @@ def test_a_run_is_served_with_what_its_operator_allows(trained, served, capsys, 
     assert (entry["id"], entry["max_tokens"], entry["context"]) == ("mine", 7, 50)
 
 
+def test_presets_come_from_a_file_too(trained, served, tmp_path, capsys):
+    from fastapi.testclient import TestClient
+
+    path = tmp_path / "presets.json"
+    path.write_text(json.dumps({"safe": {"helpful": 0.2, "harmless": 0.8}, "even": [0.5, 0.5]}))
+    flags = ["--presets", str(path), "--preset", "gentle:helpful=.4,harmless=.6", "--port", "0"]
+    assert main(["serve", str(trained.folder), *flags]) == 0
+    with TestClient(served[0][0], base_url="http://localhost") as client:
+        (entry,) = client.get("/v1/models").json()["data"]
+    assert entry["presets"]["safe"] == {"helpful": 0.2, "harmless": 0.8}
+    assert {"even", "gentle"} < entry["presets"].keys()
+    assert main(["serve", str(trained.folder), "--presets", str(path), "--preset", "safe:helpful=1,harmless=0"]) == 2
+    assert "--preset names safe twice, or once beside the file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--minimum", "harmless"], "--minimum holds 'harmless': write a name and a number"),
-        (["--minimum", "harmless=.1", "--minimum", "harmless=.2"], "--minimum holds harmless twice"),
+        (["--minimum", "harmless"], "--minimum is 'harmless': 'harmless' is no name and number, as in harmless=0.3"),
+        (["--minimum", "harmless=.1", "--minimum", "harmless=.2"], "'harmless' is there twice"),
         (["--minimum", "harmles=.1"], "'harmles', but the objectives are"),
         (["--preset", "helpful=.4,harmless=.6"], "--preset is 'helpful=.4,harmless=.6': write a name and weights"),
         (["--preset", "x:helpful=.4,harmless=.7"], "sums to 1.1"),

@@ -120,7 +120,8 @@ def test_an_update_is_an_experience(model):
         )
         assert torch.equal(update.preferences, PREFERENCES)
         assert not any(part.requires_grad for part in update.batch.rollout.sequences if part is not None)
-        assert not any(part.requires_grad for part in (*update.batch[1:], *update.batch.rollout[4:]))
+        parts = (*update.batch[1:], *update.batch.rollout[4:])
+        assert not any(part.requires_grad for part in parts if part is not None)
 
 
 def test_minibatches_hold_every_preference_and_every_response_once(model):

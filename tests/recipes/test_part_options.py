@@ -1,5 +1,7 @@
 import pytest
 
+from mopref.llm.engines import VLLM
+from mopref.llm.rewards import token_reward
 from mopref.recipes.mistakes import RecipeError
 from mopref.recipes.part_options import checked_options, find_part, make_part, parameters_of
 from mopref.recipes.recipe import PartSettings
@@ -114,3 +116,18 @@ def test_a_scalarizer_within_another_is_made_by_its_name_or_with_options():
 def test_what_is_wrong_with_an_inner_scalarizer_is_named(options, message):
     with pytest.raises(RecipeError, match=message):
         make_part(SCALARIZERS, PartSettings("normalized", options), "part")
+
+
+def test_an_engine_is_a_part_of_an_objectives_options():
+    rewards = {"a": token_reward(lambda prompts, responses: [0.0] * len(responses))}
+    options = {"engine": {"name": "vllm", "options": {"url": "http://127.0.0.1:9", "importance_limit": 3}}}
+    options["sampling"] = {"stop_token_ids": []}
+    made = make_part(OBJECTIVES, PartSettings("rlhf", options), "objective", rewards=rewards)
+    assert isinstance(made.engine, VLLM)
+    assert made.engine.importance_limit == 3.0
+    options["engine"]["options"]["url"] = "file:///etc/passwd"
+    with pytest.raises(RecipeError, match=r"^objective\.options\.engine\.options\.url is 'file:///etc/passwd'"):
+        make_part(OBJECTIVES, PartSettings("rlhf", options), "objective", rewards=rewards)
+    options["engine"] = "sglang"
+    with pytest.raises(RecipeError, match=r"^objective\.options\.engine\.name is 'sglang': there is no such engine"):
+        make_part(OBJECTIVES, PartSettings("rlhf", options), "objective", rewards=rewards)

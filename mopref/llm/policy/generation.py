@@ -29,10 +29,12 @@ __all__ = [
     "Response",
     "Sampling",
     "answer_prompts",
+    "cut_response",
     "preference_rows",
     "prompt_groups",
     "sample_responses",
     "stop_tokens",
+    "stop_tokens_of",
 ]
 
 
@@ -113,7 +115,7 @@ class Sampling:
         """These settings with the stop tokens that they leave to the model; with ``model_stops`` only."""
         if not self.model_stops:
             return self
-        stops = {*(self.stop_token_ids or ()), *(stop for stop in _model_stops(base_model) if self._holds(stop))}
+        stops = {*(self.stop_token_ids or ()), *(stop for stop in stop_tokens_of(base_model) if self._holds(stop))}
         return replace(self, stop_token_ids=tuple(sorted(stops)), model_stops=False)
 
     @property
@@ -182,11 +184,11 @@ def stop_tokens(tokenizer: Any, model: nn.Module | None = None) -> tuple[int, ..
     if pairs.tokenizer.eos_token_id is not None:
         ends.add(int(pairs.tokenizer.eos_token_id))
     if model is not None:
-        ends |= {*_model_stops(model.base_model if isinstance(model, PreferenceModel) else model)}
+        ends |= {*stop_tokens_of(model.base_model if isinstance(model, PreferenceModel) else model)}
     return tuple(sorted(ends))
 
 
-def _model_stops(base_model: nn.Module) -> list[int]:
+def stop_tokens_of(base_model: nn.Module) -> list[int]:
     """The ends of a response that a model's ``generation_config`` names: none, one or several."""
     ends = getattr(getattr(base_model, "generation_config", None), "eos_token_id", None)
     if ends is None:
@@ -310,7 +312,7 @@ def _sample(
             generation_config=config,
             **{**generate_options, "logits_processor": processors},
         )
-    return [_cut(row, set(stops)) for row in output[:, longest:].tolist()]
+    return [cut_response(row, set(stops)) for row in output[:, longest:].tolist()]
 
 
 class _VocabularyMask:
@@ -357,7 +359,8 @@ def preference_rows(model: PreferenceModel, preferences: Any, num_prompts: int) 
     return rows
 
 
-def _cut(ids: list[int], stops: set[int]) -> Response:
+def cut_response(ids: list[int], stops: set[int]) -> Response:
+    """Sampled ids up to their first stop token, that one included."""
     end = next((position for position, token in enumerate(ids) if token in stops), None)
     return Response(ids, finished=False) if end is None else Response(ids[: end + 1], finished=True)
 

@@ -28,7 +28,7 @@ from mopref.llm.policy.positions import check_lengths, check_one_scaling
 from mopref.llm.policy.row_origin import check_row_origin, weights_digest
 from mopref.llm.policy.samples import Samples, sample_with_outputs
 from mopref.llm.policy.sequence_forward import SequenceForward
-from mopref.llm.policy.token_check import check_stop_tokens, token_counts
+from mopref.llm.policy.token_check import Vocabulary, check_stop_tokens, token_counts
 from mopref.preferences import validate_preferences
 
 __all__ = ["KEPT_ACTIVATIONS", "Policy"]
@@ -90,6 +90,18 @@ class Policy:
         head = self.conditioned.base_model.get_output_embeddings()  # type: ignore[operator]
         width = getattr(head, "in_features", None)
         return int(self.conditioned.config.get_text_config().hidden_size if width is None else width)
+
+    @property
+    def num_logits(self) -> int:
+        """V, how many tokens the model has logits for; some may be none of the tokenizer's.
+
+        Raises:
+            ValueError: a model that tells no such number.
+        """
+        size = Vocabulary.of(self._base).predictions
+        if size is None:
+            raise ValueError(f"{type(self._base).__name__} does not tell the size of its vocabulary.")
+        return size
 
     # Rows.
 

@@ -1,5 +1,6 @@
 """Experience: a rollout with the advantages of its tokens, which is all that an optimiser step needs of it."""
 
+import math
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -76,6 +77,7 @@ def judge(
     reward_scales: Tensor,
     beta: float,
     normalize: bool,
+    importance_limit: float = math.inf,
 ) -> Experience:
     """A rollout's advantages and the estimates of J_i = E r_i − β KL, on scaled rewards.
 
@@ -87,6 +89,8 @@ def judge(
         reward_scales: what rewards are divided by, ``(m,)``.
         beta: β ≥ 0, in units of the scaled rewards per nat.
         normalize: divide each objective's advantages by their spread within a group.
+        importance_limit: C of the weights min(π/π_engine, C) that the advantages of an engine's tokens are multiplied
+            with. The sign stays, by which the surrogate clips.
     """
     mask, log_ratios = rollout.sequences.response_mask.cpu(), rollout.log_ratios
     scaled_rewards = rollout.rewards / reward_scales
@@ -105,10 +109,11 @@ def judge(
     )
     # r_i − β Σ_t d_t of each response, whose mean over a preference's responses estimates J_i: before any scalarizer.
     estimates = scaled_rewards - beta * log_ratios.sum(dim=1, keepdim=True)
+    weights = rollout.importance_weights(importance_limit).unsqueeze(-1)
     like = rollout.log_probabilities
     return Experience(
         rollout=rollout,
-        advantages=advantages.values.flatten(0, 2).to(like),
+        advantages=(weights * advantages.values.flatten(0, 2)).to(like),
         estimates=estimates.view(groups, -1, estimates.shape[1]).mean(dim=1).to(like),
         returns=None if advantages.returns is None else advantages.returns.flatten(0, 2).to(like),
     )

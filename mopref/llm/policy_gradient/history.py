@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from mopref.llm.engines.engine import mean_difference
 from mopref.llm.policy_gradient.rollout import Rollout
 from mopref.objective import Metric
 
-__all__ = ["HISTORY_LIMIT", "RolloutHistory"]
+__all__ = ["HISTORY_LIMIT", "RolloutHistory", "engine_metrics"]
 
 # So many of the latest records are kept: 25,000 steps of four preferences, in some 9 MB.
 HISTORY_LIMIT = 100_000
@@ -42,13 +43,18 @@ class RolloutHistory:
             {key: column[row] for key, column in columns if not math.isnan(column[row])} for row in range(len(self))
         ]
 
-    def add(self, rollout: Rollout, preferences: Tensor) -> dict[str, Metric]:
+    def add(self, rollout: Rollout, preferences: Tensor, importance_limit: float = math.inf) -> dict[str, Metric]:
         """Add a rollout under preferences ``(G, m)``, an equal share of its responses under each.
+
+        Args:
+            rollout: the responses.
+            preferences: ``(G, m)``.
+            importance_limit: C of the weights of an engine's tokens.
 
         Returns:
             The rollout's means for the log: of every column but the preferences, and ``response_length/<name>``, the
             mean length with each preference weighted by its λ_i, which says how long responses are where that objective
-            counts.
+            counts. Of an engine's rollout also :func:`engine_metrics`.
         """
         columns = {f"reward/{name}": rollout.rewards[:, i] for i, name in enumerate(self.names)}
         if rollout.reference_log_probabilities is not None:
@@ -64,7 +70,7 @@ class RolloutHistory:
             if values.sum() > 0:
                 mean = (values * means["response_length"]).sum() / values.sum()
                 metrics[f"response_length/{name}"] = Metric(mean.item(), values.sum().item())
-        return metrics
+        return metrics | engine_metrics(rollout, importance_limit)
 
     def state_dict(self) -> dict[str, list[float | None]]:
         """The columns, ``None`` where a record has no such number."""
@@ -95,3 +101,21 @@ class RolloutHistory:
         if excess > 0:
             for column in self._columns.values():
                 del column[:excess]
+
+
+def engine_metrics(rollout: Rollout, limit: float) -> dict[str, Metric]:
+    """How far an engine samples from the policy: means over the tokens of its rollout.
+
+    ``engine/difference`` is |log π − log π_engine| in nats, and ``engine/truncated`` the fraction of tokens for which
+    π/π_engine is larger than the limit C. Nothing where the model sampled itself.
+    """
+    if rollout.engine_log_probabilities is None:
+        return {}
+    mask = rollout.sequences.response_mask.cpu()
+    tokens = int(mask.sum())
+    own, told = rollout.log_probabilities, rollout.engine_log_probabilities
+    truncated = (rollout.importance_weights(math.inf) > limit)[mask].double().mean().item()
+    return {
+        "engine/difference": Metric(mean_difference(own, told, mask), tokens),
+        "engine/truncated": Metric(truncated, tokens),
+    }

@@ -107,7 +107,8 @@ def reward_table(
         preferences = validate_preferences(preferences, settings.names).to(torch.get_default_dtype())
     if samples_per_prompt is not None:
         settings = replace(settings, samples_per_prompt=samples_per_prompt)
-    settings = replace(settings, truncation_penalty=0.0)
+    # The model's own samples: the same at every call.
+    settings = replace(settings, truncation_penalty=0.0, engine=None)
     policy = Policy(model, settings.sampling)
     policy.check_prompts(data)
     count, m = 1 if preferences is None else len(preferences), len(settings.names)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import index
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,13 +14,17 @@ from mopref._repr import short_repr
 from mopref.data_rows import check_columns
 from mopref.llm.data.chat_template import refuse_no_tokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.engines.engine import RolloutEngine, sampled_by
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
 from mopref.llm.rewards.reward import RewardError, compute_rewards, reads_tokens
 from mopref.objective_names import checked_names
 from mopref.setting_types import set_python_values
 
-__all__ = ["PromptBatch", "Rollout", "RolloutSettings"]
+__all__ = ["PromptBatch", "Rewards", "Rollout", "RolloutSettings"]
+
+# Rewards by name, in the order of a preference.
+Rewards: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 class PromptBatch(NamedTuple):
@@ -46,6 +50,8 @@ class Rollout(NamedTuple):
         log_probabilities: ``(N, R)``, log π of each token when it was sampled.
         reference_log_probabilities: ``(N, R)``; ``None`` where there is no KL penalty.
         values: ``(N, R, m)``, the critic's before each token; ``None`` without a critic.
+        engine_log_probabilities: ``(N, R)``, what an engine says of the tokens that it sampled, on the CPU; ``None``
+            where the model sampled them itself.
     """
 
     sequences: Sequences
@@ -55,6 +61,7 @@ class Rollout(NamedTuple):
     log_probabilities: Tensor
     reference_log_probabilities: Tensor | None = None
     values: Tensor | None = None
+    engine_log_probabilities: Tensor | None = None
 
     @property
     def log_ratios(self) -> Tensor:
@@ -62,6 +69,12 @@ class Rollout(NamedTuple):
         if self.reference_log_probabilities is None:
             return torch.zeros(self.sequences.response_mask.shape, dtype=torch.float64)
         return (self.log_probabilities - self.reference_log_probabilities).double().cpu()
+
+    def importance_weights(self, limit: float) -> Tensor:
+        """min(π/π_engine, C) of each token, ``(N, R)``, float64 on the CPU; 1 where the model sampled itself."""
+        if self.engine_log_probabilities is None:
+            return torch.ones(self.sequences.response_mask.shape, dtype=torch.float64)
+        return (self.log_probabilities.double().cpu() - self.engine_log_probabilities).exp().clamp(max=limit)
 
     def completed(self, policy: Policy, frozen_layers: bool, with_reference: bool) -> Self:
         """The same with what is needed at every step: activations below the adapters, log π_ref, or neither."""
@@ -97,17 +110,19 @@ class RolloutSettings:
         tokenizer: turns responses into text for rewards that read text, and names the stop tokens and the tokens that
             may be sampled: all of its own, and none that only the model has.
         truncation_penalty: taken from every reward of a response that was cut before its end, in their units; ≥ 0.
+        engine: what samples at preferences in place of the model itself; ``None`` for the model.
 
     Raises:
         ValueError: no reward, a value out of its range, or no tokenizer where one is needed.
         TypeError: a value of another type, named.
     """
 
-    reward_functions: Mapping[str, Callable[..., Any]]
+    reward_functions: Rewards
     sampling: Sampling
     samples_per_prompt: int
     tokenizer: Any = field(default=None, repr=False)
     truncation_penalty: float = 0.0
+    engine: RolloutEngine | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.reward_functions, Mapping) or not self.reward_functions:
@@ -118,6 +133,8 @@ class RolloutSettings:
                 raise TypeError(f"rewards[{name!r}] is {short_repr(reward)}: give a function of prompts and responses.")
         if not isinstance(self.sampling, Sampling):
             raise TypeError(f"sampling is a {type(self.sampling).__name__}: give Sampling(max_new_tokens=…).")
+        if self.engine is not None and not isinstance(self.engine, RolloutEngine):
+            raise TypeError(f'engine is {short_repr(self.engine)}: give one of mopref.llm.engines, VLLM("http://…").')
         if self.tokenizer is not None:
             refuse_no_tokenizer(self.tokenizer)
         set_python_values(self, int, "samples_per_prompt")
@@ -142,8 +159,25 @@ class RolloutSettings:
 
     def options(self) -> dict[str, Any]:
         """The settings by the names that ``RLHF`` takes them by."""
-        names = ("samples_per_prompt", "sampling", "truncation_penalty")
+        names = ["samples_per_prompt", "sampling", "truncation_penalty"]
+        # Only where there is one: checkpoints of before there were any go on.
+        names += [] if self.engine is None else ["engine"]
         return {"rewards": self.reward_functions, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def importance_limit(self) -> float:
+        """C of the weights min(π/π_engine, C)."""
+        return math.inf if self.engine is None else self.engine.importance_limit
+
+    def check_prompts(self, policy: Policy, data: Sequence[Any]) -> None:
+        """Refuse prompts that cannot be answered, and an engine that does not sample from the policy.
+
+        Raises:
+            ValueError, ConnectionError: as ``Policy.check_prompts`` and ``RolloutEngine.check``.
+        """
+        policy.check_prompts(data)
+        if self.engine is not None:
+            self.engine.check(policy, data)
 
     @property
     def reads_text(self) -> bool:
@@ -176,7 +210,8 @@ class RolloutSettings:
             critic: hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``; ``None`` for none.
         """
         samples = self.samples_per_prompt
-        responses, outputs = policy.sample(batch.prompt_ids, preferences, samples, with_head_inputs=critic is not None)
+        sampled = (policy, batch.prompt_ids, preferences, samples, critic is not None)
+        responses, outputs, told = sampled_by(self.engine, *sampled)
         prompt_ids = [ids for ids in batch.prompt_ids for _ in range(samples)]
         prompts = None if batch.prompts is None else [prompt for prompt in batch.prompts for _ in range(samples)]
         stops = bool(self.sampling.stop_token_ids)
@@ -193,6 +228,7 @@ class RolloutSettings:
             truncated=truncated,
             log_probabilities=outputs.log_probabilities,
             values=values,
+            engine_log_probabilities=told,
         )
 
     def roll_out_together(self, policy: Policy, batch: PromptBatch, preferences: Tensor, critic: Any = None) -> Rollout:

@@ -112,3 +112,19 @@ def test_rows_without_returns():
     assert experience.returns is None
     assert experience.rollout.values is None
     assert experience.advantages.shape == (2, 4, 2)
+
+
+def test_advantages_of_an_engines_tokens_are_weighted_and_returns_are_not():
+    rollout = make_rollout(values=True)
+    shift = torch.linspace(-1, 1, 4).expand_as(rollout.log_probabilities)
+    weighted = judge_with(rollout._replace(engine_log_probabilities=rollout.log_probabilities - shift))
+    plain = judge_with(rollout)
+    weights = shift.exp().clamp(max=1.5).unsqueeze(-1)
+    torch.testing.assert_close(weighted.advantages, weights * plain.advantages)
+    assert torch.equal(weighted.returns, plain.returns)
+    assert torch.equal(weighted.estimates, plain.estimates)
+
+
+def judge_with(rollout):
+    options = {"groups": 2, "samples_per_prompt": 3, "reward_scales": SCALES, "beta": 0.3, "normalize": False}
+    return judge(rollout, Probe(), **options, importance_limit=1.5)

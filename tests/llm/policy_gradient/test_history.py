@@ -6,7 +6,7 @@ import pytest
 import torch
 from policy_gradient_inputs import make_rollout
 
-from mopref.llm.policy_gradient.history import RolloutHistory
+from mopref.llm.policy_gradient.history import RolloutHistory, engine_metrics
 from mopref.objective import Metric
 
 PREFERENCES = torch.tensor([[0.75, 0.25], [0.0, 1.0]])
@@ -103,3 +103,17 @@ def test_the_history_of_very_many_steps_is_small():
     history.load_state_dict({key: [0.5] * 5_000 for key in filled(1).state_dict()})
     assert len(history) == 1_000
     assert sum(column.itemsize * len(column) for column in history._columns.values()) == 7 * 8 * 1_000
+
+
+def test_the_metrics_of_an_engine_are_means_over_tokens():
+    rollout = make_rollout()
+    assert engine_metrics(rollout, 2.0) == {}
+    mask = rollout.sequences.response_mask
+    told = rollout.log_probabilities.clone()
+    told[0, 0] -= 0.5
+    told[1, 0] -= 1.0
+    metrics = engine_metrics(rollout._replace(engine_log_probabilities=told), 2.0)
+    tokens = int(mask.sum())
+    assert metrics["engine/difference"] == pytest.approx(Metric(1.5 / tokens, tokens))
+    # e^.5 is 1.65 and e 2.72.
+    assert metrics["engine/truncated"] == pytest.approx(Metric(1 / tokens, tokens))
