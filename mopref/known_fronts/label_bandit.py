@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mopref.argument_kinds import checks_arguments
-from mopref.known_fronts.language_bandit import LanguageBandit, random_prompts, vocabulary_of
-from mopref.setting_types import checked_count, checked_seed
+from mopref.known_fronts.language_bandit import LanguageBandit, random_prompts, token_rows, vocabulary_of
+from mopref.setting_types import check_numbers, checked_count, checked_seed
 
 __all__ = ["LabelBandit"]
 
@@ -53,19 +53,12 @@ class LabelBandit(LanguageBandit):
         beta: float = 0.5,
         names: Sequence[str] | None = None,
     ) -> None:
-        self.shares, self.pairs = shares.detach().cpu().double(), torch.as_tensor(pairs)
+        self.shares = shares.detach().cpu().double()
         super().__init__(base, prompts, self.shares.shape[-1] if names is None else names, beta)
         count, vocabulary = self.reference.shape
-        is_pair = self.pairs.shape == (count, 2) and not self.pairs.is_floating_point()
-        if (
-            not is_pair
-            or self.pairs.min() < 0
-            or self.pairs.max() >= vocabulary
-            or (self.pairs[:, 0] == self.pairs[:, 1]).any()
-        ):
-            raise ValueError(
-                f"pairs are no two different tokens of {vocabulary} for each of {count} prompts: give such."
-            )
+        self.pairs = token_rows(pairs, vocabulary, "pairs")
+        if self.pairs.shape != (count, 2) or (self.pairs[:, 0] == self.pairs[:, 1]).any():
+            raise ValueError(f"pairs are no two different tokens for each of {count} prompts: give such.")
         if self.shares.shape != (count, len(self.names)) or not ((self.shares > 0) & (self.shares < 1)).all():
             raise ValueError(
                 f"shares have shape {tuple(self.shares.shape)}: give probabilities strictly between 0 and 1, of shape "
@@ -73,6 +66,7 @@ class LabelBandit(LanguageBandit):
             )
 
     @classmethod
+    @checks_arguments
     def random(
         cls, base: nn.Module, num_objectives: int = 2, prompts: int = 12, beta: float = 0.5, seed: int = 0
     ) -> Self:
@@ -81,6 +75,7 @@ class LabelBandit(LanguageBandit):
         generator = torch.Generator().manual_seed(checked_seed(seed))
         rows = random_prompts(base, count, generator)
         vocabulary = vocabulary_of(base)
+        check_numbers({"prompts": count, "num_objectives": m})
         pairs = torch.stack([torch.randperm(vocabulary - 3, generator=generator)[:2] + 3 for _ in range(count)])
         shares = torch.randint(1, _COPIES, (count, m), generator=generator).double() / _COPIES
         return cls(base, rows, pairs, shares, beta)

@@ -8,12 +8,13 @@ sampling noise, and what a model misses of the exact front is its own doing. Wha
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mopref.argument_kinds import checked_kind, checks_arguments
+from mopref._arrays import real_array
+from mopref.argument_kinds import checks_arguments
 from mopref.indicators import hypervolume
 from mopref.known_fronts.minimax import minimax_mixtures
 from mopref.known_fronts.oracle import Optimum
@@ -22,8 +23,9 @@ from mopref.objective_names import checked_names, numbered_names
 from mopref.preferences import validate_preferences
 from mopref.scalarizer import Scalarizer
 from mopref.scalarizers import Linear, Tchebycheff
+from mopref.setting_types import check_numbers
 
-__all__ = ["LanguageBandit", "random_prompts", "vocabulary_of"]
+__all__ = ["LanguageBandit", "random_prompts", "token_rows", "vocabulary_of"]
 
 
 class LanguageBandit(Objective):
@@ -38,9 +40,8 @@ class LanguageBandit(Objective):
     """
 
     def __init__(self, base: nn.Module, prompts: Any, names: Sequence[str] | int, beta: float) -> None:
-        checked_kind(base, nn.Module, "base")
         self.names = numbered_names(names) if isinstance(names, int) else checked_names(names)
-        self.prompts, self.beta = _checked_prompts(prompts), beta
+        self.prompts, self.beta = _checked_prompts(prompts, vocabulary_of(base)), beta
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta is {beta}: it must be positive and finite.")
         with torch.no_grad(), getattr(base, "disabled", nullcontext)():
@@ -151,8 +152,15 @@ class LanguageBandit(Objective):
 
 
 def random_prompts(base: nn.Module, count: int, generator: torch.Generator, length: int = 4) -> Tensor:
-    """Different prompts of random tokens, none of the first three, which are special: ``(P, T)``."""
+    """Different prompts of random tokens, none of the first three, which are special: ``(P, T)``.
+
+    Raises:
+        ValueError: there are not so many.
+    """
     vocabulary = vocabulary_of(base)
+    if count > (most := max(0, vocabulary - 3) ** length):
+        raise ValueError(f"prompts is {count}: of {vocabulary} tokens there are {most} different ones at most.")
+    check_numbers({"prompts": count, "tokens": vocabulary})
     prompts: dict[tuple[int, ...], None] = {}
     while len(prompts) < count:
         prompts[tuple(torch.randint(3, vocabulary, (length,), generator=generator).tolist())] = None
@@ -160,8 +168,15 @@ def random_prompts(base: nn.Module, count: int, generator: torch.Generator, leng
 
 
 def vocabulary_of(base: nn.Module) -> int:
-    """V, the number of tokens of a language model."""
-    return int(cast(Any, base).config.vocab_size)
+    """V, the number of tokens of a language model.
+
+    Raises:
+        TypeError: a model that says none.
+    """
+    count = getattr(getattr(base, "config", None), "vocab_size", None)
+    if not isinstance(count, int):
+        raise TypeError(f"base is a {type(base).__name__} without config.vocab_size: give a causal language model.")
+    return count
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:
@@ -169,11 +184,22 @@ def _log_probabilities(logits: Tensor) -> Tensor:
     return logits[:, -1].double().log_softmax(dim=-1)
 
 
-def _checked_prompts(prompts: Any) -> Tensor:
-    rows = torch.as_tensor(prompts)
-    if rows.ndim != 2 or 0 in rows.shape or rows.is_floating_point() or len(rows.unique(dim=0)) < len(rows):
-        raise ValueError(
-            f"prompts have shape {tuple(rows.shape)} and type {rows.dtype}: give different rows of token ids, all of "
-            "one length."
-        )
-    return rows.long()
+def token_rows(tokens: Any, vocabulary: int, name: str) -> Tensor:
+    """Rows of token ids as a tensor ``(P, T)``.
+
+    Raises:
+        ValueError: what is no such table of whole numbers, or one of them that is no token.
+    """
+    table = real_array(tokens, name)
+    if table.ndim != 2 or 0 in table.shape or not (table == table.round()).all():
+        raise ValueError(f"{name} have shape {table.shape}: give rows of token ids, all of one length.")
+    if table.min() < 0 or table.max() >= vocabulary:
+        raise ValueError(f"{name} hold {table.min():g} to {table.max():g}: tokens are 0 to {vocabulary - 1}.")
+    return torch.from_numpy(table).long()
+
+
+def _checked_prompts(prompts: Any, vocabulary: int) -> Tensor:
+    rows = token_rows(prompts, vocabulary, "prompts")
+    if len(rows.unique(dim=0)) < len(rows):
+        raise ValueError("prompts hold the same row twice: give different rows of token ids.")
+    return rows

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mopref.argument_kinds import checks_arguments
 from mopref.known_fronts.language_bandit import LanguageBandit, random_prompts, vocabulary_of
-from mopref.setting_types import checked_count, checked_seed
+from mopref.setting_types import check_numbers, checked_count, checked_seed
 
 __all__ = ["RewardBandit", "expected_rewards", "kl_losses", "kl_optimum"]
 
@@ -75,6 +75,7 @@ class RewardBandit(LanguageBandit):
             )
 
     @classmethod
+    @checks_arguments
     def random(
         cls, base: nn.Module, num_objectives: int = 2, prompts: int = 12, beta: float = 0.2, seed: int = 0
     ) -> Self:
@@ -83,6 +84,7 @@ class RewardBandit(LanguageBandit):
         generator = torch.Generator().manual_seed(checked_seed(seed))
         rows = random_prompts(base, count, generator)
         vocabulary = vocabulary_of(base)
+        check_numbers({"prompts": count, "tokens": vocabulary, "num_objectives": m})
         return cls(base, rows, torch.rand(count, vocabulary, m, generator=generator, dtype=torch.float64), beta)
 
     def losses_of(self, policies: Tensor) -> Tensor:

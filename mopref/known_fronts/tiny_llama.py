@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mopref.argument_kinds import checks_arguments
-from mopref.setting_types import checked_count, checked_seed
+from mopref.setting_types import check_numbers, checked_count, checked_seed
 
 __all__ = ["tiny_llama"]
 
@@ -35,6 +35,7 @@ def tiny_llama(vocabulary: int = 24, layers: int = 1, hidden: int = 64, seed: in
 
     for name, count in (("vocabulary", vocabulary), ("layers", layers), ("hidden", hidden)):
         checked_count(count, name)
+    check_numbers({"layers": layers, "hidden": hidden + vocabulary, "numbers beside": 3 * hidden})
     if hidden % 8:
         raise ValueError(f"hidden is {hidden}: four heads of an even width share it, so give a multiple of 8.")
     settings = {

@@ -156,9 +156,11 @@ def test_another_scalarizer_is_refused():
             bandit.optimum([[0.5, 0.5]], scalarizer)
 
 
-@pytest.mark.parametrize("prompts", [[[3, 4], [3, 4]], [3, 4], [[0.5]], torch.zeros(0, 2, dtype=torch.long)])
+@pytest.mark.parametrize(
+    "prompts", [[[3, 4], [3, 4]], [3, 4], [[0.5], [1.0]], [[4], [3]], [[-1], [3]], torch.zeros(0, 2)]
+)
 def test_prompts_that_are_no_different_rows_are_refused(prompts):
-    with pytest.raises(ValueError, match="different rows of token ids"):
+    with pytest.raises(ValueError, match="prompts"):
         RewardBandit(tiny_llama(vocabulary=4, hidden=8), prompts, torch.zeros(2, 4, 2))
 
 
@@ -167,3 +169,9 @@ def test_prompts_that_are_no_different_rows_are_refused(prompts):
 def test_a_beta_that_is_not_positive_is_refused(kind, beta):
     with pytest.raises(ValueError, match="beta"):
         kind.random(tiny_llama(vocabulary=6, hidden=8), beta=beta, prompts=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_prompts_than_there_are_are_refused_at_once(kind):
+    with pytest.raises(ValueError, match="81 different ones"):
+        kind.random(tiny_llama(vocabulary=6, hidden=8), prompts=82)
