@@ -1,4 +1,4 @@
-"""How near one model comes to the exact front of an enumerable bandit, by setting: the cells of a study, each resumable.
+"""How near one model comes to the exact front of an enumerable bandit: the cells of a study, each run once.
 
     python benchmarks/bandit_study.py --settings defaults --objectives 2 3 --seeds 0 1 2 3 4
     python benchmarks/bandit_study.py --settings ours --objectives 2 3 5 10 --seeds 0 1 2 3 4
@@ -181,8 +181,8 @@ def table(records: Iterable[dict[str, Any]]) -> str:
     for record in records:
         groups.setdefault(key_of({**record["cell"], "seed": 0}), []).append(record)
     rows = [
-        "| bed | m | trained on | setting | seeds | hypervolume | regret | regret % | corners % | worst % | held out % |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| bed | m | trained on | setting | seeds | hypervolume | regret | % of spread | corners | worst | held out |",
+        "|---" * 11 + "|",
     ]
     for key, group in groups.items():
         cell, setting = group[0]["cell"], json.loads(key)["setting"]
