@@ -63,6 +63,8 @@ class Setting:
     preference_rank: int = 4
     scaling: float = 1.0
     initialization: str = "zero-output"
+    gate: str = "linear"
+    vertex_probability: float = 0.3
 
 
 DEFAULTS = Setting()
@@ -102,14 +104,20 @@ def sampler_of(cell: Cell) -> PreferenceSampler:
     """What λ are drawn from in training."""
     if cell.training_preferences:
         return LatticeSampler(cell.objectives, cell.training_preferences)
-    return SAMPLERS.make(cell.setting.sampler, num_objectives=cell.objectives)
+    setting, others = cell.setting, {}
+    if setting.sampler in ("vertex-biased", "curriculum"):
+        others["vertex_probability"] = setting.vertex_probability
+    if setting.sampler == "curriculum":
+        others["preferences"] = setting.steps * setting.preferences_per_step // 2
+    return SAMPLERS.make(setting.sampler, num_objectives=cell.objectives, **others)
 
 
 def trained(cell: Cell, base: torch.nn.Module, bandit: LanguageBandit) -> PreferenceModel:
     """The model after the cell's training."""
     own = asdict(cell.setting)
     adapter = {field.name: own.pop(field.name) for field in fields(SVDLoRAConfig) if field.name in own}
-    own.pop("sampler")
+    for name in ("sampler", "vertex_probability"):
+        own.pop(name)
     model = PreferenceModel(base, SVDLoRAConfig(bandit.names, seed=cell.seed, **adapter))
     groups = own["preferences_per_step"]
     config = TrainerConfig(**own, batch_size=groups, seed=cell.seed, log_every=own["steps"], progress=False)
