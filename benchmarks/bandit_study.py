@@ -68,9 +68,16 @@ class Setting:
 
 
 DEFAULTS = Setting()
+# Chosen on seeds from 100 on.
+OURS = replace(DEFAULTS, learning_rate=2e-2, sampler="stratified", preference_rank=8, preferences_per_step=8)
 SETTINGS = {
     "defaults": DEFAULTS,
     "defaults-5e-3": replace(DEFAULTS, learning_rate=5e-3),
+    "defaults-2e-2": replace(DEFAULTS, learning_rate=2e-2),
+    "ours": OURS,
+    "ours-shared-mlp": replace(OURS, gate="shared-mlp"),
+    "ours-layer-mlp": replace(OURS, gate="layer-mlp"),
+    "ours-corners": replace(OURS, sampler="vertex-biased"),
     "paper": replace(
         DEFAULTS, learning_rate=2e-3, preferences_per_step=1, preference_rank=1, scaling=64.0, initialization="paper"
     ),
