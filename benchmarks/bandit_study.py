@@ -172,6 +172,8 @@ def with_changes(setting: Setting, changes: Iterable[str]) -> Setting:
     values: dict[str, Any] = {}
     for change in changes:
         name, _, text = change.partition("=")
+        if name not in asdict(setting):
+            raise SystemExit(f"{change!r}: no setting is called {name!r}; there are {', '.join(asdict(setting))}.")
         values[name] = type(getattr(setting, name))(text)
     return replace(setting, **values)
 
@@ -233,7 +235,6 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--output", type=Path, default=Path("bandit_study.jsonl"))
     options = parser.parse_args(words)
-    torch.set_num_threads(1)
     done = recorded(options.output)
     keys = []
     for cell in cells_of(options):
@@ -248,4 +249,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     main()
