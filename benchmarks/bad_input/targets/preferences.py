@@ -53,6 +53,7 @@ _SAMPLERS = {
     samplers.LowDiscrepancySampler: {},
     samplers.StratifiedSampler: {},
     samplers.VertexBiasedSampler: {},
+    samplers.CurriculumSampler: {},
 }
 
 
