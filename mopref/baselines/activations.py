@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mopref.baselines.interfaces import Budget, Cost, MethodPolicy
+from mopref.baselines.interfaces import Budget, MethodPolicy
 from mopref.baselines.plain_lora import plain_config
 from mopref.baselines.runs import MethodSetup
 from mopref.conditioning import PreferenceModel
@@ -136,13 +136,15 @@ def _mean_states(model: PreferenceModel, sequences: Sequences, block: int) -> Te
     def catch(_: nn.Module, __: Any, output: Any) -> None:
         caught.append(output[0] if isinstance(output, tuple) else output)
 
+    # Before the hook is there, since it is found out by forwards.
+    offset = padding_traits(model).position_offset
     handle = block_stack(model)[block].register_forward_hook(catch)
     try:
         with model.disabled(), evaluation_mode(model), torch.no_grad():
             model(
                 input_ids=sequences.input_ids,
                 attention_mask=sequences.attention_mask,
-                position_ids=sequences.position_ids + padding_traits(model).position_offset,
+                position_ids=sequences.position_ids + offset,
                 use_cache=False,
             )
     finally:
@@ -168,7 +170,8 @@ def activation_addition(setup: MethodSetup, block: int | None = None, strength: 
     number = len(block_stack(model)) // 2 if block is None else block
     directions = mean_differences(model, setup.objective, setup.rows, number, setup.config.batch_size)
     forwards = len(setup.objective.evaluation_batches(setup.rows, setup.config.batch_size))  # type: ignore[attr-defined]
-    cost = Cost(0, forwards, 0, seconds=time.monotonic() - started)
     policy = ActivationAddition(model, directions, number, strength)
+    # No run: nothing is trained.
+    budget = Budget(forwards=forwards, stored_parameters=directions.numel(), seconds=time.monotonic() - started)
     notes = {"block": policy.block, "strength": strength, "norms": directions.norm(dim=1).tolist()}
-    return MethodPolicy("activation", policy, Budget.of([cost], directions.numel()), notes)
+    return MethodPolicy("activation", policy, budget, notes)
