@@ -39,9 +39,16 @@ def test_the_gradient_on_a_hand_example(label, sign):
 )
 def test_its_optimum_is_where_the_linear_rewards_say(first, d, corner, label):
     """The loss is DPO's of the margin (β·d − Σ_{j≠k} λ_j r_j)/λ_k, so it is least where λ_k r_k + λ_j r_j = β·d."""
-    preference, beta = torch.tensor([first, 1 - first]).double(), 0.3
+    preference, beta = torch.tensor([first, 1 - first], dtype=torch.float64), 0.3
     labels = torch.tensor([label])
-    own = modpo_losses(torch.tensor([d]).double(), torch.tensor([[1e3, corner]]).double(), labels, preference, 0, beta)
+    own = modpo_losses(
+        torch.tensor([d], dtype=torch.float64),
+        torch.tensor([[1e3, corner]], dtype=torch.float64),
+        labels,
+        preference,
+        0,
+        beta,
+    )
     implied = (d - (1 - first) * corner) / first
     assert own.item() == pytest.approx(sigmoid_loss(preference_signs(labels).double() * implied, beta).item(), rel=1e-9)
 

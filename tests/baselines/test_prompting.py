@@ -3,7 +3,7 @@ import torch
 
 from mopref.baselines import PromptConditioned, PromptWriter, plain_model, prompt_conditioned, text_writer
 from mopref.baselines.plain_lora import put_lora
-from mopref.conditioning import SVDLoRAConfig
+from mopref.conditioning import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling
@@ -57,7 +57,9 @@ def test_answers_are_to_the_longer_prompt(model, merged, random_loras, next_log_
         ids.append(token)
 
 
-def test_a_prompt_that_is_too_long_with_it_is_refused(model):
+def test_a_prompt_that_is_too_long_with_it_is_refused(make_gpt2):
+    """GPT-2 has no positions beyond its table; that the rows without λ fit says nothing of those with it."""
+    model = PromptConditioned(plain_model(lambda config: PreferenceModel(make_gpt2(), config), ADAPTER), WRITER)
     with pytest.raises(ValueError, match="row with λ in its prompt"):
         Policy(model).token_log_probabilities(collate_sequences([list(range(3, 64))], [[3, 4]]), [0.5, 0.5])
 
