@@ -45,6 +45,9 @@ def text_writer(tokenizer: Any, names: Sequence[str]) -> PromptWriter:
     Args:
         tokenizer: a tokenizer of transformers, or a ``PairTokenizer``.
         names: of the m objectives.
+
+    Raises:
+        ValueError: a tokenizer by which different weights become the same tokens.
     """
     pairs = PairTokenizer.of(tokenizer)
     first, second = (pairs.prompt_ids(text) for text in ("A", "7"))
@@ -55,6 +58,12 @@ def text_writer(tokenizer: Any, names: Sequence[str]) -> PromptWriter:
         ids: list[int] = pairs.tokenizer(f"{weights}. ", add_special_tokens=False)["input_ids"]
         return ids
 
+    m = len(names)
+    if m > 1 and len({tuple(encode(row)) for row in torch.eye(m).tolist()}) < m:
+        raise ValueError(
+            f"the tokenizer makes the same tokens of {names[0]}: 1.00 and {names[0]}: 0.00, so that no prompt can say "
+            "λ: leave the method 'prompt' out, or choose a tokenizer that knows digits."
+        )
     return PromptWriter(encode, place)
 
 
