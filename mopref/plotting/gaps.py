@@ -50,7 +50,7 @@ def plot_gaps(
             axes.scatter([gap], [place], s=46, facecolors=[face], edgecolors=[DARK], zorder=3)
         axes.set_yticks(range(len(rows)), [shown_name(name) for name in rows])
         axes.invert_yaxis()
-        axes.set_xlabel(label if level is None else f"{label}; interval {100 * level:g} %")
+        axes.set_xlabel(label if level is None else f"{label}\nline: interval, {100 * level:g} %")
         axes.margins(y=0.12)
         sns.despine(ax=axes, left=True)
         save(figure, path)
