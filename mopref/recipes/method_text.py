@@ -141,8 +141,8 @@ def _figure_parts(methods: Sequence[MethodFigures], level: str, held_out: HeldOu
         f"Gaps are a method's figure less ours, with the interval ({level}) of a paired bootstrap over prompts "
         f"({held_out.resamples} resamples) and p corrected by Holm over the {len(methods) - 1} other rows; seeds are "
         "taken as they are. A hypervolume is of the points whatever λ they were asked for with, so that shuffled λ "
-        "leave it as it is: the inner product tells. Order: Spearman's ρ of λ_i and −loss i. A hole is in the losses' own "
-        "units; a front that has collapsed has none, so read it beside the hypervolume."
+        "leave it as it is: the inner product tells. Order: Spearman's ρ of λ_i and −loss i. A hole is in the losses' "
+        "own units; a front that has collapsed has none, so read it beside the hypervolume."
     )
 
 
