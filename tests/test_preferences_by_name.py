@@ -25,7 +25,7 @@ from mopref import (
     SVDLoRAConfig,
     TrainerConfig,
 )
-from mopref.known_fronts import global_search, scalarizer_optimum
+from mopref.known_fronts import RewardBandit, global_search, scalarizer_optimum, tiny_llama
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.evaluation import (
     Figure,
@@ -228,6 +228,15 @@ def log_probabilities(method: str) -> Callable[[Tools, Any], Any]:
     return lambda tools, λ: getattr(Policy(tools.language_model), method)(sequences(tools), λ)
 
 
+def bandit() -> RewardBandit:
+    base = tiny_llama(vocabulary=6, hidden=8)
+    return RewardBandit(base, [[3, 4]], torch.eye(6)[None, :, :2], names=NAMES)
+
+
+def bandit_model() -> PreferenceModel:
+    return PreferenceModel(tiny_llama(vocabulary=6, hidden=8), SVDLoRAConfig(NAMES, rank=2)).eval()
+
+
 # A call for each; those in ONE take a single preference, all others also one for each of four rows.
 CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "ConcatenationModel.forward": conditioned(ConcatenationModel),
@@ -242,6 +251,12 @@ CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "KTO.mean_losses": of_objective(kto, "mean_losses"),
     "Objective.mean_losses": lambda tools, λ: problem().mean_losses(pareto_model(), None, λ, 4),
     "Objective.preference_rows": lambda tools, λ: problem().preference_rows(λ),
+    "LanguageBandit.hypervolume_ratio": lambda tools, λ: torch.tensor(
+        bandit().hypervolume_ratio(torch.full((_count(λ), 2), -0.6), λ)
+    ),
+    "LanguageBandit.log_probabilities": lambda tools, λ: bandit().log_probabilities(bandit_model(), λ),
+    "LanguageBandit.optimum": lambda tools, λ: bandit().optimum(λ).values,
+    "LanguageBandit.regret": lambda tools, λ: bandit().regret(torch.zeros(_count(λ), 2), λ),
     "OnlineDPO.mean_losses": of_objective(online_dpo, "mean_losses"),
     "PairObjective.all_scores": of_objective(dpo, "all_scores"),
     "ParetoTrainer.front": lambda tools, λ: trainer().front(λ).values,
