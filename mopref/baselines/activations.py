@@ -165,6 +165,8 @@ def activation_addition(setup: MethodSetup, block: int | None = None, strength: 
     Raises:
         ValueError: a block that is not there.
     """
+    if setup.rows is None:
+        raise ValueError("rows are None: directions are differences of the two answers of pairs, so give some.")
     started = time.monotonic()
     model = setup.make_model(plain_config(setup.adapter))
     number = len(block_stack(model)) // 2 if block is None else block

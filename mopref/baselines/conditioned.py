@@ -1,6 +1,7 @@
 """One model for all preferences: ours, as the setup has it, the paper's preset, and controls of both."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,10 @@ class OtherPreference(ComposedPolicy):
     def __init__(self, model: nn.Module, other: Callable[[Tensor], Tensor]) -> None:
         super().__init__(Policy(model).conditioned)
         self.other = other
+
+    def forward(self, *args: Any, preferences: Tensor, **kwargs: Any) -> Any:
+        """The model's output at the other preferences."""
+        return self.module(*args, preferences=self.other(preferences), **kwargs)
 
     def composed_log_probabilities(self, sequences: Sequences, preferences: Tensor, sampling: Sampling) -> Tensor:
         """Those of the model at the other preferences, ``(N, R)``."""

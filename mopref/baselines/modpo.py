@@ -177,14 +177,16 @@ def modpo(trainings: Trainings, preferences: Tensor, index: int = 0) -> MethodPo
         ValueError: another objective than DPO, see :func:`check_modpo`.
     """
     setup, config = trainings.setup, trainings.setup.config
-    objective = check_modpo(setup.objective)
+    objective, own_rows = check_modpo(setup.objective), setup.rows
+    if own_rows is None:
+        raise ValueError("rows are None: MODPO learns from pairs, so give some.")
     corners = corner_loras(trainings)
     kept: list[list[dict[str, Any]]] = []
 
     def rows() -> list[dict[str, Any]]:
         if not kept:
             model = mixed_model(setup.make_model, setup.adapter, corners)
-            kept.append(with_corner_margins(model, objective, setup.rows, config.batch_size, config.mixed_precision))
+            kept.append(with_corner_margins(model, objective, own_rows, config.batch_size, config.mixed_precision))
         return kept[0]
 
     loras: list[PlainLoRA] = []

@@ -1,6 +1,8 @@
 """One model for each preference: a policy that takes another LoRA for another λ."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,6 +52,16 @@ class LoRAPerPreference(ComposedPolicy):
                 "one of them, or train another."
             )
         put_lora(self.module, self._loras[place])
+
+    def forward(self, input_ids: Tensor, preferences: Tensor) -> Any:
+        """Logits for prompts ``(B, T)`` without padding, each of the model for its preference."""
+        logits: list[Tensor] = []
+        order: list[int] = []
+        for preference, places in groups_of_preferences(preferences, len(input_ids)):
+            self.put(preference)
+            logits.append(self.module(input_ids[places], preferences=preference.view(1, -1)).logits)
+            order += places
+        return SimpleNamespace(logits=torch.cat(logits)[torch.tensor(order).argsort()])
 
     def composed_log_probabilities(self, sequences: Sequences, preferences: Tensor, sampling: Sampling) -> Tensor:
         """Those of the model for each preference, ``(N, R)``."""

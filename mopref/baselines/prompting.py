@@ -15,6 +15,7 @@ from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy import Policy, Response, Sampling, sample_responses
 from mopref.llm.policy.composed import ComposedPolicy
+from mopref.llm.policy.padding import padding_traits
 
 __all__ = ["PromptConditioned", "PromptWriter", "prompt_conditioned", "text_writer"]
 
@@ -80,6 +81,16 @@ class PromptConditioned(ComposedPolicy):
     def __init__(self, module: PreferenceModel, writer: PromptWriter) -> None:
         super().__init__(module)
         self.writer = writer
+
+    def forward(self, input_ids: Tensor, preferences: Tensor) -> Any:
+        """The model's output for prompts ``(B, T)`` without padding, under ``(B, m)`` or ``(1, m)``, λ among them."""
+        rows = preferences.expand(len(input_ids), -1).tolist()
+        prompts = [self.writer.written(ids, at) for ids, at in zip(input_ids.tolist(), rows, strict=True)]
+        longest = max(map(len, prompts))
+        padded = torch.tensor([[0] * (longest - len(ids)) + ids for ids in prompts], device=input_ids.device)
+        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=input_ids.device)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + padding_traits(self.module).position_offset
+        return self.module(padded, attention_mask=mask, position_ids=positions, preferences=preferences)
 
     def composed_log_probabilities(self, sequences: Sequences, preferences: Tensor, sampling: Sampling) -> Tensor:
         """Those of the responses behind the prompts that say λ, ``(N, R)``; differentiable."""

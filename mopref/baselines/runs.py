@@ -72,7 +72,7 @@ class MethodSetup:
         objective: what is minimised.
         make_scalarizer: makes the scalarizer of one training, whose points are its own.
         make_sampler: makes what draws preferences where a model is trained for all of them.
-        rows: to train on.
+        rows: to train on; ``None`` where the objective needs none.
         config: the trainer's settings.
     """
 
@@ -81,7 +81,7 @@ class MethodSetup:
     objective: Objective
     make_scalarizer: Callable[[], Any]
     make_sampler: Callable[[], PreferenceSampler]
-    rows: Sequence[Any]
+    rows: Sequence[Any] | None
     config: TrainerConfig
 
     def __post_init__(self) -> None:
