@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mopref.argument_kinds import checks_arguments
+from mopref.argument_kinds import checked_fields, checked_kind, checks_arguments
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
 from mopref.llm.policy import Policy, Response, Sampling
@@ -58,7 +58,15 @@ class Budget:
     passes_per_token: float = 1.0
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind, and numbers below 0."""
+        checked_fields(self)
+        for name, number in vars(self).items():
+            if not 0 <= number < float("inf"):
+                raise ValueError(f"{name} is {number}: a budget's numbers are finite and ≥ 0.")
+
     @classmethod
+    @checks_arguments
     def of(cls, costs: Sequence[Cost], stored_parameters: int, passes_per_token: float = 1.0) -> "Budget":
         """The sum of trainings.
 
@@ -66,6 +74,8 @@ class Budget:
             >>> Budget.of([Cost(steps=10, forwards=20, trained_parameters=6)] * 2, stored_parameters=12).steps
             20
         """
+        for place, cost in enumerate(costs):
+            checked_kind(cost, Cost, f"costs[{place}]")
         return cls(
             len(costs),
             sum(cost.steps for cost in costs),
@@ -86,6 +96,7 @@ class PolicyAt:
         preference: λ ``(1, m)``.
     """
 
+    @checks_arguments
     def __init__(self, model: nn.Module, preference: Tensor) -> None:
         self.model, self.preference = model, preference
 
@@ -129,6 +140,10 @@ class MethodPolicy:
     model: nn.Module
     budget: Budget
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind."""
+        checked_fields(self)
 
     @property
     def objectives(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mopref.argument_kinds import checked_fields
+from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.baselines.activations import activation_addition
 from mopref.baselines.conditioned import fixed_preference, ours, paper, shuffled_preferences
 from mopref.baselines.dps import dps
@@ -45,6 +45,8 @@ class MethodOptions:
     def __post_init__(self) -> None:
         """Refuse fields of another kind."""
         checked_fields(self)
+        if self.preferences.ndim != 2 or len(self.preferences) == 0:
+            raise ValueError(f"preferences have shape {tuple(self.preferences.shape)}: give (N, m), one row at least.")
 
 
 class Method(NamedTuple):
@@ -93,6 +95,7 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+@checks_arguments
 def make_method(name: str, trainings: Trainings, options: MethodOptions) -> MethodPolicy:
     """A method, trained where it was not before.
 

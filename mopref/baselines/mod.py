@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from mopref.argument_kinds import checks_arguments
 from mopref.baselines.interfaces import Budget, MethodPolicy
 from mopref.baselines.plain_lora import mixed_model
 from mopref.baselines.runs import Trainings
@@ -21,12 +22,16 @@ from mopref.llm.policy.sequence_forward import SequenceForward
 __all__ = ["MODDecoding", "mixed_log_probabilities", "mod"]
 
 
+@checks_arguments
 def mixed_log_probabilities(logits: Tensor, weights: Tensor) -> Tensor:
     """Σ_i λ_i log softmax(logits_i), up to a constant the log-probabilities of the mixture π_λ ∝ Π π_i^{λ_i}.
 
     Args:
         logits: ``(m, …, V)``; −∞ where a token is forbidden for all.
         weights: λ, of a shape that broadcasts to ``(m, …, 1)``.
+
+    Raises:
+        ValueError: shapes that do not match, or numbers that are no logits.
 
     Returns:
         ``(…, V)``, not normalised; −∞ where a token is forbidden.
@@ -38,10 +43,22 @@ def mixed_log_probabilities(logits: Tensor, weights: Tensor) -> Tensor:
         >>> mixed_log_probabilities(logits, torch.tensor([[0.5], [0.5]])).softmax(-1)
         tensor([0.5000, 0.5000])
     """
+    shape = (*logits.shape[:-1], 1)
+    if logits.ndim < 2 or weights.ndim != logits.ndim or not _broadcasts(weights.shape, shape):
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and weights {tuple(weights.shape)}: give (m, …, V), and weights "
+            f"that broadcast to {shape}."
+        )
+    if not logits.is_floating_point() or logits.isnan().any() or torch.isposinf(logits).any():
+        raise ValueError("logits hold NaN or +∞, or are no floating-point numbers: give finite ones, or −∞.")
     forbidden = torch.isneginf(logits).any(dim=0)
     # A weight of 0 times −∞ is NaN.
     own = log_softmax(logits.float(), dim=-1).masked_fill(forbidden, 0.0)
     return (own * weights.to(own)).sum(dim=0).masked_fill(forbidden, -torch.inf)
+
+
+def _broadcasts(shape: Sequence[int], to: Sequence[int]) -> bool:
+    return all(own in (1, size) for own, size in zip(shape, to, strict=True))
 
 
 class MODDecoding(ComposedPolicy):

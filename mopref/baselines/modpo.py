@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from mopref.argument_kinds import checks_arguments
 from mopref.baselines.dps import policy_of_loras
 from mopref.baselines.interfaces import MethodPolicy
 from mopref.baselines.plain_lora import PlainLoRA, mixed_model, trained_lora
@@ -29,6 +30,7 @@ __all__ = ["MODPO", "MODPOBatch", "check_modpo", "modpo", "modpo_losses", "with_
 CORNER_MARGINS = "corner_margins"
 
 
+@checks_arguments
 def modpo_losses(
     margins: Tensor, corner_margins: Tensor, labels: Tensor, preference: Tensor, index: int, beta: float
 ) -> Tensor:
@@ -42,6 +44,9 @@ def modpo_losses(
         index: k.
         beta: β, per nat.
 
+    Raises:
+        ValueError: shapes that do not match, an objective that is not there, or λ_k = 0.
+
     Source: Zhou et al., Beyond one-preference-fits-all alignment, arXiv 2310.03708.
 
     Example:
@@ -49,12 +54,24 @@ def modpo_losses(
         >>> modpo_losses(2 * one, torch.tensor([[9.0, 1.0]]), torch.tensor([0]), torch.tensor([0.5, 0.5]), 0, beta=1.0)
         tensor([0.0486])
     """
+    _check_shapes(margins, corner_margins, labels, preference, index)
     signs = preference_signs(labels)
     others = preference.to(margins).clone()
     others[index] = 0.0
     margin = beta * (margins - corner_margins.to(margins) @ others) / preference[index].to(margins)
     losses = -logsigmoid(signs * margin)
     return torch.where(labels < 0, torch.zeros_like(losses), losses)
+
+
+def _check_shapes(margins: Tensor, corner_margins: Tensor, labels: Tensor, preference: Tensor, index: int) -> None:
+    expected = (*margins.shape[:1], *preference.shape[:1])
+    shapes = [tuple(part.shape) for part in (margins, corner_margins, labels, preference)]
+    if shapes != [expected[:1], expected, expected[:1], expected[1:]] or len(expected) != 2:
+        raise ValueError(f"margins, corner margins, labels and preference have shapes {shapes}: see the arguments.")
+    if not 0 <= index < len(preference) or not preference[index] > 0:
+        raise ValueError(f"index is {index} of {preference.tolist()}: give an objective with a weight above 0.")
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels are of type {labels.dtype}: give whole numbers 0, 1 or −1.")
 
 
 class MODPOBatch(NamedTuple):
@@ -90,6 +107,7 @@ class MODPO(DPO):
 
     record_types = (MODPOBatch, Sequences)
 
+    @checks_arguments(but=("names",))
     def __init__(self, names: Sequence[str], preference: Any, index: int = 0, beta: float = 0.1) -> None:
         super().__init__(names, beta)
         self.index: int = python_value(index, int, "index")

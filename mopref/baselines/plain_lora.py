@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.baselines.interfaces import Cost
 from mopref.baselines.runs import MethodSetup, Trained, Trainings, preference_label
 from mopref.conditioning import PreferenceModel, SVDLoRAConfig
@@ -99,6 +100,7 @@ def put_lora(model: PreferenceModel, lora: PlainLoRA) -> None:
             layer.V[:, : lora.rank] = a.T.to(layer.V)
 
 
+@checks_arguments
 def mixed_model(
     make_model: Callable[[SVDLoRAConfig], PreferenceModel],
     adapter: SVDLoRAConfig,
@@ -123,6 +125,8 @@ def mixed_model(
 
     Source: Ramé et al., Rewarded soups, arXiv 2306.04488, on ΔW.
     """
+    for place, lora in enumerate(loras):
+        checked_kind(lora, PlainLoRA, f"loras[{place}]")
     ranks = {lora.rank for lora in loras}
     if len(loras) != len(adapter.objectives) or len(ranks) != 1:
         raise ValueError(

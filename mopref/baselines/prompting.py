@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mopref.argument_kinds import checks_arguments
 from mopref.baselines.interfaces import Budget, MethodPolicy
 from mopref.baselines.plain_lora import plain_model
 from mopref.baselines.runs import Trainings
@@ -16,6 +17,7 @@ from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.policy import Policy, Response, Sampling, sample_responses
 from mopref.llm.policy.composed import ComposedPolicy
 from mopref.llm.policy.padding import padding_traits
+from mopref.objective_names import checked_names
 
 __all__ = ["PromptConditioned", "PromptWriter", "prompt_conditioned", "text_writer"]
 
@@ -26,10 +28,16 @@ class PromptWriter:
     Args:
         encode: a preference ``(m,)`` to the token ids that say it, one at least.
         place: how many tokens of a prompt come before them; all of a prompt that is shorter.
+
+    Raises:
+        ValueError: a place below 0.
     """
 
+    @checks_arguments
     def __init__(self, encode: Callable[[Sequence[float]], Sequence[int]], place: int = 0) -> None:
         self.encode, self.place = encode, place
+        if place < 0:
+            raise ValueError(f"place is {place}: it is a number of tokens, so it must be ≥ 0.")
 
     def written(self, prompt_ids: Sequence[int], preference: Sequence[float]) -> list[int]:
         """A prompt that says the preference."""
@@ -37,6 +45,7 @@ class PromptWriter:
         return [*start, *self.encode(preference), *prompt_ids[self.place :]]
 
 
+@checks_arguments(but=("names",))
 def text_writer(tokenizer: Any, names: Sequence[str]) -> PromptWriter:
     """Writes ``helpful: 0.25, harmless: 0.75.`` before what the user says first.
 
@@ -50,7 +59,7 @@ def text_writer(tokenizer: Any, names: Sequence[str]) -> PromptWriter:
     Raises:
         ValueError: a tokenizer by which different weights become the same tokens.
     """
-    pairs = PairTokenizer.of(tokenizer)
+    names, pairs = checked_names(names), PairTokenizer.of(tokenizer)
     first, second = (pairs.prompt_ids(text) for text in ("A", "7"))
     place = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), 0)
 

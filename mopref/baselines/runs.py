@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mopref.argument_kinds import checked_fields
+from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.baselines.interfaces import Cost
 from mopref.conditioning import PreferenceModel, SVDLoRAConfig
 from mopref.objective import Objective
@@ -159,6 +159,7 @@ class Trainings:
         keep: where they are kept; in memory by default.
     """
 
+    @checks_arguments(but=("keep",))
     def __init__(self, setup: MethodSetup, keep: Keep | None = None) -> None:
         self.setup, self._keep = setup, InMemory() if keep is None else keep
 

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
+from mopref.argument_kinds import checks_arguments
 from mopref.baselines.interfaces import Budget, MethodPolicy
 from mopref.baselines.plain_lora import PlainLoRA, mixed_model, trained_lora
 from mopref.baselines.runs import Trainings
+from mopref.preferences import validate_preferences
 from mopref.setting_types import checked_count, python_value
 
 __all__ = ["bone_mixing", "bone_preferences", "bone_soup", "corner_loras", "rewarded_soup"]
@@ -27,6 +29,7 @@ def rewarded_soup(trainings: Trainings) -> MethodPolicy:
     return MethodPolicy("rewarded-soup", model, budget)
 
 
+@checks_arguments
 def bone_preferences(num_objectives: int, beta: float = 0.7) -> Tensor:
     """B, whose rows are the interior preferences of the m runs: β on the diagonal, (1 − β)/(m − 1) off it.
 
@@ -56,15 +59,22 @@ def bone_preferences(num_objectives: int, beta: float = 0.7) -> Tensor:
     return torch.full((m, m), off, dtype=torch.float64).fill_diagonal_(own)
 
 
+@checks_arguments
 def bone_mixing(preferences: Tensor, beta: float = 0.7) -> Tensor:
     """B⁻¹λ, the weights of the m runs: ``(N, m)`` to ``(N, m)``; they sum to 1, and some are negative near corners.
+
+    Raises:
+        ValueError: preferences that do not lie on the simplex, or as :func:`bone_preferences`.
 
     Example:
         >>> bone_mixing(torch.tensor([[1.0, 0.0], [0.7, 0.3]], dtype=torch.float64))
         tensor([[ 1.7500, -0.7500],
                 [ 1.0000,  0.0000]], dtype=torch.float64)
     """
+    if preferences.ndim != 2:
+        raise ValueError(f"preferences have shape {tuple(preferences.shape)}: give (N, m).")
     matrix = bone_preferences(preferences.shape[1], beta)
+    preferences = validate_preferences(preferences.detach().cpu(), len(matrix))
     # B is symmetric.
     weights: Tensor = torch.linalg.solve(matrix, preferences.double().T).T
     return torch.where(weights.abs() < 1e-12, torch.zeros_like(weights), weights)
