@@ -71,7 +71,7 @@ def trained_lora(trainings: Trainings, preference: Sequence[float], prefix: str 
     setup, steps = trainings.setup, options.get("steps")
     name = f"{prefix} {preference_label(setup.names, preference)}{'' if steps is None else f' steps={steps}'}"
     make: Callable[[], PreferenceModel] = lambda: plain_model(setup.make_model, setup.adapter)  # noqa: E731
-    return lora_of(trainings.trained(name, make_model=make, preference=preference, **options), setup)
+    return lora_of(trainings.trained(name, make_model=make, at=preference, **options), setup)
 
 
 def lora_of(trained: Trained, setup: MethodSetup) -> PlainLoRA:

@@ -39,10 +39,10 @@ class PromptWriter:
         if place < 0:
             raise ValueError(f"place is {place}: it is a number of tokens, so it must be ≥ 0.")
 
-    def written(self, prompt_ids: Sequence[int], preference: Sequence[float]) -> list[int]:
+    def written(self, prompt_ids: Sequence[int], weights: Sequence[float]) -> list[int]:
         """A prompt that says the preference."""
         start = list(prompt_ids[: self.place])
-        return [*start, *self.encode(preference), *prompt_ids[self.place :]]
+        return [*start, *self.encode(weights), *prompt_ids[self.place :]]
 
 
 @checks_arguments(but=("names",))

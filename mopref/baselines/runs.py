@@ -168,7 +168,7 @@ class Trainings:
         name: str,
         *,
         make_model: Callable[[], nn.Module],
-        preference: Sequence[float] | None = None,
+        at: Sequence[float] | None = None,
         objective: Callable[[], Objective] | None = None,
         scalarizer: Any = None,
         sampler: PreferenceSampler | None = None,
@@ -180,7 +180,7 @@ class Trainings:
         Args:
             name: of the training; all that differs from the setup is in it.
             make_model: makes the model that is trained: a ``PreferenceModel``, or a ``ComposedPolicy`` of one.
-            preference: the one λ that is trained for; ``None`` for those of the setup's sampler.
+            at: the one λ that is trained for; ``None`` for those of the setup's sampler.
             objective: makes what is minimised, where it is another than the setup's.
             scalarizer: another than the setup's.
             sampler: another than the setup's.
@@ -192,8 +192,8 @@ class Trainings:
             return known
         setup = self.setup
         trainee = make_model()
-        if preference is not None:
-            sampler, settings = FixedSampler(setup.names, preference), {"preferences_per_step": 1, **settings}
+        if at is not None:
+            sampler, settings = FixedSampler(setup.names, at), {"preferences_per_step": 1, **settings}
         trainer = ParetoTrainer(
             model=trainee,
             objective=setup.objective if objective is None else objective(),
@@ -206,7 +206,7 @@ class Trainings:
         started, calls = time.monotonic(), []
         handle = inner.base_model.register_forward_pre_hook(lambda *_: calls.append(None))
         try:
-            with _one_preference_is_meant() if preference is not None else nullcontext():
+            with _one_preference_is_meant() if at is not None else nullcontext():
                 trainer.train()
         finally:
             handle.remove()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from mopref.cli.arguments import command_parser, first_argument, parsed, take_value
+from mopref.cli.arguments import command_parser, parsed, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import show, tell
 from mopref.recipes import (
@@ -31,8 +31,7 @@ Reads front.json, recipe.yaml and versions.json of every folder, or .json files 
 directions are refused; what was measured on other held-out data is told by a warning. Writes comparison.png, .json and
 .csv into the folder of --output, new or empty; without it nothing but the tables.
 
-  mopref compare recipe.yaml
-  mopref compare recipe.yaml --comparison.methods "[ours, dps, rewarded-soup]" --comparison.seeds "[0, 1, 2]"
+  mopref compare methods.yaml --comparison.seeds "[0, 1]"
 
 With a recipe, every method of its section `comparison` is trained with every seed and measured on the same held-out
 rows; its other sections are as of a run, and each of its settings is a flag. Writes into the folder of `output`:
@@ -59,7 +58,7 @@ def parser() -> ArgumentParser:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    if Path(first_argument(arguments, parser, "a run's folder, or a recipe")).suffix in _RECIPES:
+    if arguments and Path(arguments[0]).suffix in _RECIPES and not {"-h", "--help"} & {*arguments}:
         _compare_methods(arguments[0], arguments[1:])
         return
     # A negative number would be taken for a flag.

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mopref.baselines import ActivationAddition, activation_addition, mean_differences
+from mopref.baselines.activations import ActivationAddition, activation_addition, mean_differences
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling
 

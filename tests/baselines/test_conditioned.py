@@ -2,8 +2,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines import fixed_preference, ours, paper, paper_config, shuffled_preferences
-from mopref.baselines.conditioned import _derangement
+from mopref.baselines.conditioned import _derangement, fixed_preference, ours, paper, paper_config, shuffled_preferences
 from mopref.conditioning import SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Sampling

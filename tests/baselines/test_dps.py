@@ -1,6 +1,7 @@
 import torch
 
-from mopref.baselines import dps, trained_lora
+from mopref.baselines.dps import dps
+from mopref.baselines.plain_lora import trained_lora
 from mopref.baselines.runs import Trainings
 from mopref.preferences import simplex_lattice
 

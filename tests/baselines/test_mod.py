@@ -2,7 +2,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines import MODDecoding, mixed_log_probabilities, mixed_model, mod
+from mopref.baselines import mixed_log_probabilities, mixed_model
+from mopref.baselines.mod import MODDecoding, mod
 from mopref.conditioning import SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling

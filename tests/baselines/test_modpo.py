@@ -4,7 +4,9 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines import MODPO, mixed_model, modpo, modpo_losses, trained_lora, with_corner_margins
+from mopref.baselines import MODPO, mixed_model, modpo_losses
+from mopref.baselines.modpo import modpo, with_corner_margins
+from mopref.baselines.plain_lora import trained_lora
 from mopref.baselines.soups import corner_loras
 from mopref.llm.policy import Policy
 from mopref.objectives import DPO

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mopref.baselines import LoRAPerPreference, plain_model
+from mopref.baselines.per_preference import LoRAPerPreference
+from mopref.baselines.plain_lora import plain_model
 from mopref.conditioning import SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Policy, Sampling

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import VOCABULARY
 
-from mopref.baselines import mixed_model, plain_model, trained_lora
-from mopref.baselines.plain_lora import put_lora
+from mopref.baselines import mixed_model
+from mopref.baselines.plain_lora import plain_model, put_lora, trained_lora
 from mopref.baselines.runs import Trainings, trained_parameters
 from mopref.conditioning import SVDLoRAConfig
 

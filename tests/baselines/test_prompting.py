@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from mopref.baselines import PromptConditioned, PromptWriter, plain_model, prompt_conditioned, text_writer
-from mopref.baselines.plain_lora import put_lora
+from mopref.baselines import PromptWriter, text_writer
+from mopref.baselines.plain_lora import plain_model, put_lora
+from mopref.baselines.prompting import PromptConditioned, prompt_conditioned
 from mopref.conditioning import PreferenceModel, SVDLoRAConfig
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.llm.data.sequences import collate_sequences

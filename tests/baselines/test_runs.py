@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mopref.baselines import FixedSampler, Trainings, plain_model
+from mopref.baselines import FixedSampler, Trainings
+from mopref.baselines.plain_lora import plain_model
 from mopref.baselines.runs import adapter_parameters, preference_label, trained_parameters
 from mopref.conditioning import SVDLoRAConfig
 from mopref.objectives import DPO
@@ -73,7 +74,7 @@ def test_that_one_preference_gives_one_model_is_no_news(make_setup, monkeypatch)
         Trainings(setup).trained("many", make_model=make)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Trainings(setup).trained("one", make_model=make, preference=[0.5, 0.5])
+        Trainings(setup).trained("one", make_model=make, at=[0.5, 0.5])
 
 
 def test_names_of_the_objective_and_the_adapters_are_one(make_setup):

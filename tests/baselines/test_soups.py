@@ -3,8 +3,9 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines import bone_mixing, bone_preferences, bone_soup, rewarded_soup, trained_lora
-from mopref.baselines.soups import corner_loras
+from mopref.baselines import bone_mixing, bone_preferences
+from mopref.baselines.plain_lora import trained_lora
+from mopref.baselines.soups import bone_soup, corner_loras, rewarded_soup
 from mopref.preferences import simplex_lattice
 
 TOKENS = torch.tensor([[5, 6, 7, 8]])
