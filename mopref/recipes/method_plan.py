@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mopref.argument_kinds import checked_fields, checks_arguments
+from mopref.argument_kinds import checked_fields, checked_texts, checks_arguments
 from mopref.baselines import METHODS, bone_preferences, check_modpo
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.parts import make_objective
@@ -15,6 +15,7 @@ from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run_folder import flat_settings
+from mopref.setting_types import python_values
 
 __all__ = ["ComparisonSettings", "MethodRecipe", "check_method_recipe", "fingerprint_of", "load_method_recipe"]
 
@@ -55,7 +56,8 @@ class ComparisonSettings:
 
     def __post_init__(self) -> None:
         checked_fields(self)
-        for name in self.methods:
+        object.__setattr__(self, "seeds", python_values(self.seeds, int, "seeds"))
+        for name in checked_texts(self.methods, "methods"):
             if name not in METHODS:
                 raise ValueError(f"methods hold {name!r}, which is none: {nearest(str(name), METHODS)}")
         for name in ("methods", "seeds"):
