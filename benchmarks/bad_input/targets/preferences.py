@@ -182,6 +182,13 @@ TARGETS = [
         _ordered,
     ),
     Target(
+        "mopref.bootstrap.paired_p_value",
+        _GROUP,
+        bootstrap.paired_p_value,
+        lambda: {"differences": [0.5, -0.25, 0.75]},
+    ),
+    Target("mopref.bootstrap.holm", _GROUP, bootstrap.holm, lambda: {"p_values": [0.01, 0.04, 0.5]}),
+    Target(
         "mopref.bootstrap.checked_level",
         _GROUP,
         # Its name is a word of the caller's code, and no input.
