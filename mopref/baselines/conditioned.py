@@ -50,7 +50,7 @@ def _conditioned(
     trainings: Trainings,
     adapter: SVDLoRAConfig,
     sampler: PreferenceSampler | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> MethodPolicy:
     make: Callable[[], nn.Module] = lambda: trainings.setup.make_model(adapter)  # noqa: E731
     trained = trainings.trained(name, make_model=make, sampler=sampler, **settings)
