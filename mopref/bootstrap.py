@@ -14,7 +14,7 @@ from mopref._arrays import Array, real_array
 from mopref._repr import short_repr
 from mopref.setting_types import check_numbers, checked_count, checked_seed, python_value
 
-__all__ = ["BootstrapMeans", "bootstrap_means", "checked_level", "percentile_interval"]
+__all__ = ["BootstrapMeans", "bootstrap_means", "checked_level", "holm", "paired_p_value", "percentile_interval"]
 
 
 class BootstrapMeans(NamedTuple):
@@ -120,6 +120,65 @@ def percentile_interval(resampled: Any, level: float = 0.9) -> Array:
     # Slow, a figure at a time.
     bounds[:, partly] = np.nanquantile(flat[:, partly], quantiles, axis=0)
     return bounds.T.reshape(*array.shape[1:], 2)
+
+
+def paired_p_value(differences: Any) -> float:
+    """Two-sided p of "there is no difference", from resampled differences: 2·min(P(δ ≤ 0), P(δ ≥ 0)), at most 1.
+
+    The level at which the percentile interval would just hold 0. With B resamples each share is (count + 1)/(B + 1), so
+    that p is never below 2/(B + 1). (Davison and Hinkley 1997, §4.4, and Efron and Tibshirani 1993, §15.4.)
+
+    Args:
+        differences: ``(resamples,)``, of figures that were measured on the same draws. NaN is left out.
+
+    Returns:
+        p in (0, 1]; NaN where every difference is.
+
+    Raises:
+        ValueError: no differences, or more dimensions than one.
+
+    Example:
+        >>> paired_p_value([0.3, 0.1, 0.2, -0.1, 0.2, 0.4, 0.2, 0.1, 0.2])
+        0.4
+    """
+    array = real_array(differences, "differences")
+    if array.ndim != 1 or len(array) == 0:
+        raise ValueError(f"differences have shape {array.shape}: give one for each resample, one at least.")
+    known = array[~np.isnan(array)]
+    if len(known) == 0:
+        return float("nan")
+    shares = [((known <= 0).sum() + 1) / (len(known) + 1), ((known >= 0).sum() + 1) / (len(known) + 1)]
+    return float(min(1.0, 2 * min(shares)))
+
+
+def holm(p_values: Any) -> Array:
+    """Holm's correction of K tests: the k-th smallest p times K − k + 1, never below the one before, at most 1.
+
+    A test whose corrected p is at most α is rejected while the chance of any false rejection stays at α, however the
+    tests depend on each other (Holm 1979).
+
+    Args:
+        p_values: ``(K,)``, in [0, 1]; NaN stays NaN and is no test.
+
+    Returns:
+        Corrected p, ``(K,)``, in their order.
+
+    Raises:
+        ValueError: more dimensions than one, or a p outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(2)
+        array([0.03, 0.06, 0.06])
+    """
+    array = real_array(p_values, "p_values")
+    if array.ndim != 1 or ((array < 0) | (array > 1)).any():
+        raise ValueError(f"p_values are {short_repr(p_values)}: give a list of numbers between 0 and 1.")
+    tested = np.flatnonzero(~np.isnan(array))
+    order = tested[np.argsort(array[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    corrected = np.full(len(array), np.nan)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(factors * array[order]))
+    return corrected
 
 
 def checked_level(level: Any, name: str = "level") -> float:

@@ -129,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif not server.updates:
             self._say(404, {"detail": "Not Found"})
         elif self.path == "/v1/load_lora_adapter":
-            problem = server.load(form["lora_name"], Path(form["lora_path"]))
+            # In turn: while it samples, the base has other weights.
+            with server.lock:
+                problem = server.load(form["lora_name"], Path(form["lora_path"]))
             self._say(200 if problem is None else 500, {"error": {"message": problem}} if problem else "done")
         else:
             is_there = server.loaded.pop(form["lora_name"], None) is not None

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
-from mopref.bootstrap import bootstrap_means, checked_level, percentile_interval
+from mopref.bootstrap import bootstrap_means, checked_level, holm, paired_p_value, percentile_interval
 
 REPETITIONS = 1000
 
@@ -240,3 +240,39 @@ def test_flags_units_and_counts_that_are_none_are_refused(spoilt, error, message
     assert bootstrap_means(**right).means.tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(error, match=message):
         bootstrap_means(**{**right, **spoilt})
+
+
+def test_p_is_the_level_at_which_the_interval_would_just_hold_0():
+    differences = np.concatenate([np.full(5, -1.0), np.full(95, 1.0)])
+    assert paired_p_value(differences) == pytest.approx(2 * 6 / 101)
+    assert paired_p_value(-differences) == paired_p_value(differences)
+    assert paired_p_value(np.ones(99)) == pytest.approx(2 / 100)
+    assert paired_p_value(np.zeros(10)) == 1.0
+    assert paired_p_value([np.nan, 1.0, 1.0, 1.0]) == pytest.approx(2 / 4)
+    assert np.isnan(paired_p_value([np.nan]))
+    with pytest.raises(ValueError, match="shape"):
+        paired_p_value(np.ones((2, 2)))
+
+
+def test_holm_by_hand():
+    """Holm 1979: the smallest of four times 4, the next times 3, and never below the one before."""
+    assert np.allclose(holm([0.02, 0.01, 0.04, 0.9]), [0.06, 0.04, 0.08, 0.9])
+    assert np.allclose(holm([0.01, 0.011]), [0.02, 0.02])
+    assert np.allclose(holm([0.3, np.nan, 0.02]), [0.3, np.nan, 0.04], equal_nan=True)
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert len(holm([])) == 0
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([1.5])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_stepping_down_does(p_values):
+    """By its definition: reject while the k-th smallest is at most α/(K − k + 1)."""
+    for alpha in (0.01, 0.05, 0.5):
+        rejected: set[int] = set()
+        order = np.argsort(p_values, kind="stable")
+        for rank, place in enumerate(order):
+            if p_values[place] * (len(p_values) - rank) > alpha:
+                break
+            rejected.add(int(place))
+        assert {place for place, p in enumerate(holm(p_values)) if p <= alpha} == rejected

@@ -25,7 +25,8 @@ from mopref import (
     SVDLoRAConfig,
     TrainerConfig,
 )
-from mopref.known_fronts import global_search, scalarizer_optimum
+from mopref.baselines import MODPO, Budget, FixedSampler, MethodPolicy
+from mopref.known_fronts import RewardBandit, global_search, scalarizer_optimum, tiny_llama
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.evaluation import (
     Figure,
@@ -48,6 +49,7 @@ NAMES = ("helpful", "harmless")
 ROWS = [[0.7, 0.3], [0.25, 0.75], [1.0, 0.0], [0.5, 0.5]]
 FACES = (
     "mopref",
+    "mopref.baselines",
     "mopref.conditioning",
     "mopref.front",
     "mopref.known_fronts",
@@ -228,6 +230,15 @@ def log_probabilities(method: str) -> Callable[[Tools, Any], Any]:
     return lambda tools, λ: getattr(Policy(tools.language_model), method)(sequences(tools), λ)
 
 
+def bandit() -> RewardBandit:
+    base = tiny_llama(vocabulary=6, hidden=8)
+    return RewardBandit(base, [[3, 4]], torch.eye(6)[None, :, :2], names=NAMES)
+
+
+def bandit_model() -> PreferenceModel:
+    return PreferenceModel(tiny_llama(vocabulary=6, hidden=8), SVDLoRAConfig(NAMES, rank=2)).eval()
+
+
 # A call for each; those in ONE take a single preference, all others also one for each of four rows.
 CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "ConcatenationModel.forward": conditioned(ConcatenationModel),
@@ -235,13 +246,22 @@ CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "DecisionModel.forward": decided,
     "FiLMModel.forward": conditioned(FiLMModel),
     "Front.__init__": of_front,
+    "FixedSampler.__init__": lambda tools, λ: FixedSampler(NAMES, λ).preference,
     "HypernetworkModel.forward": conditioned(HypernetworkModel),
     "HypernetworkModel.weights": lambda tools, λ: HypernetworkModel(network(), NAMES).weights(λ)["0.bias"],
     "HypervolumeCallback.__init__": watched,
     "KTO.all_log_ratios": of_objective(kto, "all_log_ratios"),
+    "MODPO.__init__": lambda tools, λ: MODPO(NAMES, λ).preference,
+    "MethodPolicy.at": lambda tools, λ: MethodPolicy("one", tools.language_model, Budget()).at(λ).preference,
     "KTO.mean_losses": of_objective(kto, "mean_losses"),
     "Objective.mean_losses": lambda tools, λ: problem().mean_losses(pareto_model(), None, λ, 4),
     "Objective.preference_rows": lambda tools, λ: problem().preference_rows(λ),
+    "LanguageBandit.hypervolume_ratio": lambda tools, λ: torch.tensor(
+        bandit().hypervolume_ratio(torch.full((_count(λ), 2), -0.6), λ)
+    ),
+    "LanguageBandit.log_probabilities": lambda tools, λ: bandit().log_probabilities(bandit_model(), λ),
+    "LanguageBandit.optimum": lambda tools, λ: bandit().optimum(λ).values,
+    "LanguageBandit.regret": lambda tools, λ: bandit().regret(torch.zeros(_count(λ), 2), λ),
     "OnlineDPO.mean_losses": of_objective(online_dpo, "mean_losses"),
     "PairObjective.all_scores": of_objective(dpo, "all_scores"),
     "ParetoTrainer.front": lambda tools, λ: trainer().front(λ).values,
@@ -275,7 +295,14 @@ CALLS: dict[str, Callable[[Tools, Any], Any]] = {
     "scalarizer_optimum": lambda tools, λ: scalarizer_optimum(problem(), Linear(), λ, num_points=20).values,
     "validate_preferences": lambda tools, λ: validate_preferences(λ, NAMES),
 }
-ONE = ("PreferenceModel.export_lora", "PreferenceModel.merge", "point_label")
+ONE = (
+    "FixedSampler.__init__",
+    "MODPO.__init__",
+    "MethodPolicy.at",
+    "PreferenceModel.export_lora",
+    "PreferenceModel.merge",
+    "point_label",
+)
 MANY = ("global_search",)
 # It knows the number of its objectives only, and calls them f1 … fm.
 NUMBERED = ("ParetoSetModel.forward",)

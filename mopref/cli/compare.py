@@ -1,4 +1,4 @@
-"""``mopref compare``: the fronts of two runs or more, side by side."""
+"""``mopref compare``: the fronts of two runs or more, or the methods of a recipe, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,18 @@ from jsonargparse import ArgumentParser
 from mopref.cli.arguments import command_parser, parsed, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import show, tell
-from mopref.recipes import compare, comparison_text, write_comparison
+from mopref.recipes import (
+    compare,
+    compare_methods,
+    comparison_text,
+    load_method_recipe,
+    write_comparison,
+)
 from mopref.recipes.run_folder import check_new_folder
 
 __all__ = ["parser", "run"]
+
+_RECIPES = (".yaml", ".yml")
 
 _DESCRIPTION = """Compare the fronts of two runs or more: hypervolumes, best values, how much of the union each holds,
 which covers the other, the values at every preference that all share, and the settings in which the recipes differ.
@@ -21,12 +29,23 @@ which covers the other, the values at every preference that all share, and the s
 
 Reads front.json, recipe.yaml and versions.json of every folder, or .json files of fronts. Fronts of other objectives or
 directions are refused; what was measured on other held-out data is told by a warning. Writes comparison.png, .json and
-.csv into the folder of --output, new or empty; without it nothing but the tables."""
+.csv into the folder of --output, new or empty; without it nothing but the tables.
+
+  mopref compare methods.yaml --comparison.seeds "[0, 1]"
+
+With a recipe, every method of its section `comparison` is trained with every seed and measured on the same held-out
+rows; its other sections are as of a run, and each of its settings is a flag. Writes into the folder of `output`:
+methods.json, .csv and .md, fronts.png, gaps.png, cells/ and runs/. Called again it goes on: with what is missing, also
+with more methods or seeds."""
 
 
 def parser() -> ArgumentParser:
     """The command's parser."""
-    made = command_parser("compare", "RUN RUN … [--reference-point NUMBER,…] [--output FOLDER]", _DESCRIPTION)
+    made = command_parser(
+        "compare",
+        "RUN RUN … [--reference-point NUMBER,…] [--output FOLDER] | RECIPE.yaml [--SETTING VALUE …]",
+        _DESCRIPTION,
+    )
     made.add_argument("runs", metavar="RUN", nargs="+", help="the folder of a run, or the .json file of a front")
     made.add_argument(
         "--reference-point",
@@ -39,6 +58,9 @@ def parser() -> ArgumentParser:
 
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
+    if arguments and Path(arguments[0]).suffix in _RECIPES and not {"-h", "--help"} & {*arguments}:
+        _compare_methods(arguments[0], arguments[1:])
+        return
     # A negative number would be taken for a flag.
     text, others = take_value(arguments, "--reference-point")
     given = parsed(parser(), others)
@@ -50,6 +72,12 @@ def run(arguments: Sequence[str]) -> None:
     if given.output is not None:
         write_comparison(comparison, given.output)
         tell(f"Written to {given.output}.")
+
+
+def _compare_methods(path: str, flags: Sequence[str]) -> None:
+    comparison = compare_methods(load_method_recipe(path, flags), tell)
+    show(comparison.text)
+    tell(f"Written to {comparison.folder}.")
 
 
 def _numbers(text: str) -> list[float]:

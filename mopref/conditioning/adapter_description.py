@@ -14,6 +14,7 @@ from mopref._checked_files import parsed_description, regular_file
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_check import difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
+from mopref.conditioning.preference_gate import SHARED_GATE, gate_shapes
 from mopref.conditioning.svd_lora import SVDLoRAConfig, check_ranks
 from mopref.option_checks import RecordedConvention
 
@@ -32,14 +33,17 @@ __all__ = [
     "is_base_check",
     "read_config",
     "sealed",
+    "version_of",
 ]
 
 CONFIG_FILE = "adapter_config.json"
 # Under another method's type an adapter may load "successfully" elsewhere and do nothing.
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
 # 2: records what a preference says (preference_convention). 3: has checksums (sha256, tensors_sha256), and says where
-# the base comes from (base_revision, base_is_local).
-FORMAT_VERSION = 3
+# the base comes from (base_revision, base_is_local). 4: may have a gate that is not linear; those that are stay at 3,
+# which earlier releases read.
+FORMAT_VERSION = 4
+_LINEAR_VERSION = 3
 _READABLE = range(1, FORMAT_VERSION + 1)
 _SEALED_SINCE = 3
 _SAVE_AGAIN = "the adapter is damaged, save it again"
@@ -72,12 +76,21 @@ class AdapterSettings(NamedTuple):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by ``<layer>.<part>``."""
-        rank, total = self.config.rank, self.config.total_rank
-        return {
+        rank, total, config = self.config.rank, self.config.total_rank, self.config
+        shapes: dict[str, tuple[int, ...]] = {
             f"{name}.{part}": shape
             for name, (n_out, n_in) in self.sizes.items()
             for part, shape in zip(PARTS, ((n_out, total), (n_in, total), (rank,), ()), strict=True)
         }
+        of_gate = gate_shapes(config.gate, len(config.objectives), total)
+        for owner in self.sizes if config.gate == "layer-mlp" else (SHARED_GATE,):
+            shapes |= {f"{owner}.{part}": shape for part, shape in of_gate.items()}
+        return shapes
+
+
+def version_of(config: SVDLoRAConfig) -> int:
+    """The version of the format that an adapter is written in: the earliest that can say what it is."""
+    return _LINEAR_VERSION if config.gate == "linear" else FORMAT_VERSION
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -148,8 +161,10 @@ def checked_settings(description: Mapping[str, Any]) -> AdapterSettings:
     Raises:
         ValueError: a field that is missing or holds what it cannot.
     """
-    optional = {} if "base_weights" in description else {"base_weights": None}
-    _check_fields({**description, **optional}, _FIELDS)
+    description = {"base_weights": None, "gate": "linear", **description}
+    _check_fields(description, _FIELDS)
+    if description["gate"] != "linear" and description.get("format_version", FORMAT_VERSION) <= _LINEAR_VERSION:
+        raise ValueError(f"gate is {description['gate']!r:.80}, which its format version has not")
     convention = description.get("preference_convention", "unrecorded")
     if convention not in get_args(RecordedConvention):
         raise ValueError(
@@ -304,6 +319,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "layers": (lambda value: value is None or _is_list_of(_is_whole, value), "a list of whole numbers"),
     "seed": (_is_whole, "a whole number"),
+    "gate": (_is_text, "a text"),
     "adapted_modules": (lambda value: _is_sizes(value) and bool(value), "two sizes for each layer by its name"),
     "base_check": (
         is_base_check,

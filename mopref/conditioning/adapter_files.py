@@ -20,7 +20,6 @@ from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import (
     ADAPTER_TYPE,
     CONFIG_FILE,
-    FORMAT_VERSION,
     AdapterSettings,
     check_finite,
     check_tensors,
@@ -28,11 +27,12 @@ from mopref.conditioning.adapter_description import (
     difference_of_base,
     difference_of_kind,
     read_config,
+    version_of,
 )
 from mopref.conditioning.adapter_folder import TENSOR_FILE, adapter_content, check_replaceable, model_weights
 from mopref.conditioning.base_check import base_check, shares_no_weight, storage_kinds
 from mopref.conditioning.base_origin import BaseOrigin, base_origin, checked_origin
-from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, own_parameters
 from mopref.conditioning.tensor_files import described_tensors, read_tensors
 from mopref.option_checks import RecordedConvention
 
@@ -49,6 +49,7 @@ __all__ = [
     "recorded_commit",
     "refuse_mixed_folder",
     "save_adapter",
+    "saved_tensors",
     "stored",
 ]
 
@@ -114,6 +115,12 @@ def kind_of(adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) ->
     }
 
 
+def saved_tensors(adapters: Adapters) -> dict[str, Tensor]:
+    """What is saved of adapters, no copies: by ``<layer>.<part>``, and a gate of all layers under its own name."""
+    tensors = {f"{name}.{part}": value for name, layer in adapters.items() for part, value in layer.parts.items()}
+    return {**own_parameters(adapters), **tensors}
+
+
 def check_savable(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
     """Refuse now the folder that :func:`save_adapter` would refuse later."""
     check_replaceable(folder, kind_of(adapters, config, base_model), base_model)
@@ -131,16 +138,12 @@ def save_adapter(
     """
     introduce_to_peft()
     kind, origin = kind_of(adapters, config, base_model), base_origin(base_model)
-    tensors = {
-        f"{name}.{part}": stored(whole_tensor(value))
-        for name, layer in adapters.items()
-        for part, value in layer.parts.items()
-    }
+    tensors = {name: stored(whole_tensor(value)) for name, value in saved_tensors(adapters).items()}
     description = {
         # PEFT and transformers read these two, and refuse a type that they do not know.
         "peft_type": ADAPTER_TYPE,
         "base_model_name_or_path": origin.name,
-        "format_version": FORMAT_VERSION,
+        "format_version": version_of(config),
         "preference_convention": convention,
         "base_model": origin.name,
         "base_revision": origin.revision,

@@ -27,6 +27,7 @@ from mopref.conditioning.svd_lora import SVDLoRAConfig
 __all__ = [
     "SHARED",
     "PlainLora",
+    "check_set",
     "check_set_names",
     "export_lora",
     "export_lora_set",
@@ -99,16 +100,30 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
 
     Raises:
         FileExistsError: a folder holds something other than this LoRA of the same adapter; none is written then.
-        ValueError: names as :func:`check_set_names` refuses them, values that are not finite, or PEFT would take some
+        ValueError: what :func:`check_set` refuses, values that are not finite, or PEFT would take some
             layers for others.
     """
-    check_set_names(config.objectives)
+    check_set(config)
     for name in (SHARED, *config.objectives):
         if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
     loras = lora_set(adapters, config)
     named = {folder / lora.name: lora._replace(name=f"of a set, {lora.name}") for lora in loras}
     _write(named, adapters, config, base_model)
+
+
+def check_set(config: SVDLoRAConfig) -> None:
+    """Refuse adapters that no set of LoRAs, scaled by λ, can stand for, or whose names are none of folders.
+
+    Raises:
+        ValueError: a gate that is not linear; and as :func:`check_set_names`.
+    """
+    if config.gate != "linear":
+        raise ValueError(
+            f"gate is {config.gate!r}, so that the change at λ is no sum of m LoRAs scaled by λ: export at one λ "
+            "(export_lora, or a lora-grid), merge(λ), or serve the adapter by mopref."
+        )
+    check_set_names(config.objectives)
 
 
 def check_set_names(objectives: Sequence[str]) -> None:
@@ -146,7 +161,11 @@ def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
     """The LoRA that all preferences share, where there is one, and one for each objective, in their order.
 
     The change at λ is that of ``shared`` plus Σ_i λ_i · (objective i).
+
+    Raises:
+        ValueError: as :func:`check_set`.
     """
+    check_set(config)
     loras = []
     for index, name in enumerate((SHARED, *config.objectives)):
         start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank

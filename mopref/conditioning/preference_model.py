@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mopref._repr import short_repr
 from mopref._warning import warn
 from mopref.conditioning import adapter_files, lora_export
-from mopref.conditioning.adapter_description import CONFIG_FILE, PARTS
+from mopref.conditioning.adapter_description import CONFIG_FILE
 from mopref.conditioning.adapter_folder import checked_folder, is_there
 from mopref.conditioning.base_loading import load_base
 from mopref.conditioning.base_model import (
@@ -26,11 +26,18 @@ from mopref.conditioning.cache_mark import check_cache, mark_cache
 from mopref.conditioning.checkpointing import ActivationCheckpointing
 from mopref.conditioning.conditioned_model import ConditionedModel
 from mopref.conditioning.head_input import contiguous_head_input
-from mopref.conditioning.linear_layer import layer_sizes, layers_without_gradient
+from mopref.conditioning.linear_layer import (
+    adapter_device,
+    adapter_dtype,
+    layer_sizes,
+    layers_without_gradient,
+    weight_of,
+)
 from mopref.conditioning.merging import merged_model
+from mopref.conditioning.preference_gate import PreferenceGate, gate_generator
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState, check_indices
 from mopref.conditioning.saved_form import SavedForm
-from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, check_ranks
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer, check_ranks, own_parameters
 from mopref.conditioning.wrapping import LayerSelection, named_layers, select_linear_layers, wrap_layers
 from mopref.option_checks import RecordedConvention, checked_recorded_convention
 from mopref.setting_types import python_value
@@ -98,16 +105,28 @@ class PreferenceModel(ConditionedModel):
         self.adapter_config = config
         self.preference_convention = "importance"
         self.state = state = PreferenceState()
-        generator = torch.Generator().manual_seed(config.seed)
+        generator, of_gates = torch.Generator().manual_seed(config.seed), gate_generator(config.seed)
+        shared = self._made_gate(config, selection, of_gates) if config.gate == "shared-mlp" else None
+        own = of_gates if config.gate == "layer-mlp" else None
 
         def adapter(layer: nn.Module) -> SVDLoRALayer:
-            return SVDLoRALayer(layer, config, state, generator)
+            return SVDLoRALayer(layer, config, state, generator, shared, own)
 
         self.adapters = wrap_layers(base_model, selection, adapter, train_base=False)
         self.base_model = base_model
+        if shared is not None:
+            # Beside the base, whose layers share it.
+            self.shared_gate = shared
         self.companions = nn.ModuleDict()
         self._checkpointing = ActivationCheckpointing(base_model, state)
         adapter_files.introduce_to_peft()
+
+    @staticmethod
+    def _made_gate(config: SVDLoRAConfig, selection: LayerSelection, generator: torch.Generator) -> PreferenceGate:
+        """The gate of all layers, where the first of them is."""
+        first = next(iter(selection.layers.values()))
+        like = torch.empty((), device=adapter_device(first), dtype=adapter_dtype(weight_of(first)))
+        return PreferenceGate(len(config.objectives), config.total_rank, like, generator)
 
     @property
     def preference_convention(self) -> RecordedConvention:
@@ -144,7 +163,7 @@ class PreferenceModel(ConditionedModel):
 
     def _base_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The base model's own parameters, by their names in the plain base model."""
-        adapter_parameters = {id(part) for layer in self.adapters.values() for part in layer.parameters(recurse=False)}
+        adapter_parameters = set(map(id, own_parameters(self.adapters).values()))
         for name, parameter in self.base_model.named_parameters():
             if id(parameter) not in adapter_parameters:
                 yield name.replace(".base_layer.", "."), parameter
@@ -329,7 +348,7 @@ class PreferenceModel(ConditionedModel):
 
     def _form(self) -> SavedForm:
         """The same as a part of a ``DecisionModel``, which is saved with it."""
-        own = {f"{name}.{part}": value for name, layer in self.adapters.items() for part, value in layer.parts.items()}
+        own = adapter_files.saved_tensors(self.adapters)
         sizes = {name: [layer.n_out, layer.n_in] for name, layer in self.adapters.items()}
         settings = asdict(self.adapter_config)
         return SavedForm("PreferenceModel", self.objectives, settings, sizes, own, self.base_model)
@@ -345,8 +364,8 @@ class PreferenceModel(ConditionedModel):
     def export_lora(self, folder: str | Path, preference: Any) -> None:
         """Write the adapter at one fixed preference as a plain LoRA of rank k + p·m, which stock PEFT loads.
 
-        Exact: A = Vᵀ and B = c · U · diag(g(λ)). An earlier export of the same adapter, at whatever preference, is
-        replaced.
+        Exact, whatever the gate: A = Vᵀ and B = c · U · diag(g(λ)). An earlier export of the same adapter, at whatever
+        preference, is replaced.
 
         Raises:
             FileExistsError: the folder holds something else, which would be lost.
@@ -402,9 +421,8 @@ class PreferenceModel(ConditionedModel):
 
     def _take_on(self, tensors: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, layer in self.adapters.items():
-                for part in PARTS:
-                    getattr(layer, part).copy_(tensors[f"{name}.{part}"])
+            for name, parameter in own_parameters(self.adapters).items():
+                parameter.copy_(tensors[name])
 
     @classmethod
     def from_pretrained(

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Self, cast
 
@@ -15,15 +15,17 @@ from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.coordinates import coordinates_of
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
+from mopref.conditioning.preference_gate import GATES, SHARED_GATE, PreferenceGate
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
-__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks", "gate_of"]
+__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks", "gate_of", "own_parameters"]
 
 # Beyond both, ranks are a slip, or another's attempt to fill the memory: any rank up to 1024 is taken, and more where
 # the adapters have at most twice as many numbers as the layers.
 _ANY_RANK, _SHARE = 1024, 2
+_INITIALIZATIONS = ("zero-output", "zero-input", "paper")
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,21 @@ class SVDLoRAConfig:
     The defaults start like LoRA: U = 0, V ~ N(0, 1/n_in), σ = 1, s = 1, so that the adapted weight is W0 for every λ
     and U learns from the first step. :meth:`paper` gives the paper's start, from which U and V learn later.
 
+    Affine in λ, such a weight is Σ_i λ_i W(e_i). With a gate of another kind the singular values become
+    (σ, s·λ) + D · tanh(A (m·λ − 1) + b), with D = 0 at the start, which is that of the linear gate bit for bit.
+
     Args:
         objectives: the names of the m objectives, in the order of a preference.
         rank: k ≥ 0, the directions that all preferences share.
         preference_rank: p ≥ 1, the directions that each λ_i scales; 1 in the paper.
         scaling: c.
-        initialization: "zero-output" (U = 0 as above) or "paper" (U, V ~ N(0, 0.02²), σ = 0, s = 0).
+        initialization: "zero-output" (U = 0 as above), "zero-input" (V = 0 and U ~ N(0, 1/(k + p·m)) instead) or
+            "paper" (U, V ~ N(0, 0.02²), σ = 0, s = 0).
         target_modules: names of the linear layers to adapt, whole or their last parts ("q_proj"); ``None``, or PEFT's
             "all-linear", for every linear layer that can be adapted but a language model's output head.
         layers: indices of the transformer blocks to adapt, negative ones counted from the last; ``None`` for all.
         seed: seeds the initialisation.
+        gate: "linear" as above; "shared-mlp", one D, A, b for all layers; or "layer-mlp", one for each.
 
     Raises:
         ValueError: a value out of its range, named.
@@ -53,10 +60,11 @@ class SVDLoRAConfig:
     rank: int = 8
     preference_rank: int = 4
     scaling: float = 1.0
-    initialization: Literal["zero-output", "paper"] = "zero-output"
+    initialization: Literal["zero-output", "zero-input", "paper"] = "zero-output"
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
     layers: tuple[int, ...] | None = None
     seed: int = 0
+    gate: Literal["linear", "shared-mlp", "layer-mlp"] = "linear"
 
     def __post_init__(self) -> None:
         for name in ("objectives", "target_modules", "layers"):
@@ -88,8 +96,9 @@ class SVDLoRAConfig:
             )
         if not (self.scaling > 0 and math.isfinite(self.scaling)):
             raise ValueError(f"scaling is {self.scaling}: it must be positive and finite.")
-        if self.initialization not in ("zero-output", "paper"):
-            raise ValueError(f"initialization is {self.initialization!r}: choose 'zero-output' or 'paper'.")
+        for name, words in (("initialization", _INITIALIZATIONS), ("gate", GATES)):
+            if (value := getattr(self, name)) not in words:
+                raise ValueError(f"{name} is {value!r:.80}: choose {' or '.join(map(repr, words))}.")
 
     @classmethod
     def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> Self:
@@ -171,20 +180,30 @@ class _Products(NamedTuple):
 class SVDLoRALayer(AdapterLayer):
     """A frozen linear layer plus c · U · diag(g(λ)) · Vᵀ, with the gate g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m).
 
-    Rows of one batch may carry different preferences: y += c · ((x V) ∘ g(λ_row)) Uᵀ, exact and in one broadcast.
+    A gate of another kind than linear adds its δ(λ), 0 at the start. Rows of one batch may carry different preferences:
+    y += c · ((x V) ∘ g(λ_row)) Uᵀ, exact and in one broadcast.
 
     Args:
         base_layer: ``nn.Linear``, or GPT-2's ``Conv1D`` (the same map with a transposed weight).
         config: the settings.
         state: holds the preference in force.
         generator: the source of randomness of the initialisation, on the CPU.
+        shared_gate: the gate of all layers together, which belongs to the model; ``None`` where there is none.
+        own_generator: the source of randomness of a gate of the layer's own; ``None`` where it has none.
 
     Attributes:
         U: ``(n_out, k + p·m)``; V: ``(n_in, k + p·m)``; sigma: ``(k,)``; scale: s, ``(1,)``.
+        own_gate: the layer's own, or ``None``.
     """
 
     def __init__(
-        self, base_layer: nn.Module, config: SVDLoRAConfig, state: PreferenceState, generator: torch.Generator
+        self,
+        base_layer: nn.Module,
+        config: SVDLoRAConfig,
+        state: PreferenceState,
+        generator: torch.Generator,
+        shared_gate: PreferenceGate | None = None,
+        own_generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(base_layer, state)
         self.config = config
@@ -194,6 +213,10 @@ class SVDLoRALayer(AdapterLayer):
             out_directions = 0.02 * torch.randn(self.n_out, total, generator=generator)
             in_directions = 0.02 * torch.randn(self.n_in, total, generator=generator)
             start = 0.0
+        elif config.initialization == "zero-input":
+            out_directions = torch.randn(self.n_out, total, generator=generator) / math.sqrt(total)
+            in_directions = torch.zeros(self.n_in, total)
+            start = 1.0
         else:
             out_directions = torch.zeros(self.n_out, total)
             in_directions = torch.randn(self.n_in, total, generator=generator) / math.sqrt(self.n_in)
@@ -204,20 +227,34 @@ class SVDLoRALayer(AdapterLayer):
         self.sigma = nn.Parameter(torch.full((config.rank,), start, device=device, dtype=dtype))
         # In one dimension, since a number without any cannot be sharded.
         self.scale = nn.Parameter(torch.full((1,), start, device=device, dtype=dtype))
+        self.own_gate: PreferenceGate | None = None
+        if own_generator is not None:
+            self.own_gate = PreferenceGate(len(config.objectives), total, self.U, own_generator)
+        # In a tuple, which makes it no module of the layer's: it is the model's, once.
+        self._shared_gate = (shared_gate,)
+
+    @property
+    def curved_gate(self) -> PreferenceGate | None:
+        """What the gate adds to the affine one, the layer's own or that of all; ``None`` of a linear gate."""
+        return self._shared_gate[0] if self.own_gate is None else self.own_gate
 
     def gate(self, preferences: Tensor) -> Tensor:
         """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``."""
-        return gate_of(self.sigma, self.scale, preferences, self.config.preference_rank)
+        affine, curved = gate_of(self.sigma, self.scale, preferences, self.config.preference_rank), self.curved_gate
+        return affine if curved is None else affine + curved(preferences).to(affine)
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """What is saved, by name: U, V, sigma, and scale as a number ``()``."""
-        return {"U": self.U, "V": self.V, "sigma": self.sigma, "scale": whole_tensor(self.scale).view(())}
+        """What is saved, by name: U, V, sigma, scale as a number ``()``, and the tensors of a gate of its own."""
+        own = {} if self.own_gate is None else self.own_gate.parts
+        return {"U": self.U, "V": self.V, "sigma": self.sigma, "scale": whole_tensor(self.scale).view(()), **own}
 
     @property
     def changes_something(self) -> bool:
         """Whether ΔW(λ) is other than 0 for some λ; not before the first step of a training."""
-        return bool(self.U.detach().any()) and bool(self.sigma.detach().any() or self.scale.detach().any())
+        curved = () if self.curved_gate is None else (self.curved_gate.mixture,)
+        values = any(bool(part.detach().any()) for part in (self.sigma, self.scale, *curved))
+        return values and bool(self.U.detach().any()) and bool(self.V.detach().any())
 
     def delta_weight(self, preference: Tensor) -> Tensor:
         """ΔW(λ) = c · U · diag(g(λ)) · Vᵀ for one preference ``(m,)``: shape ``(n_out, n_in)``."""
@@ -320,3 +357,16 @@ class SVDLoRALayer(AdapterLayer):
         """Sizes and the factor c, for ``print(model)``."""
         ranks = f"{self.config.rank}+{self.config.preference_rank}·m"
         return f"n_in={self.n_in}, n_out={self.n_out}, rank={ranks}, scaling={self.config.scaling:g}"
+
+
+def own_parameters(adapters: Mapping[str, SVDLoRALayer]) -> dict[str, nn.Parameter]:
+    """The parameters of adapters, by ``<layer>.<part>`` as they are saved; those of a gate of all layers once."""
+    found: dict[str, nn.Parameter] = {}
+    for name, layer in adapters.items():
+        for part in ("U", "V", "sigma", "scale"):
+            found[f"{name}.{part}"] = getattr(layer, part)
+        gate = layer.curved_gate
+        owner = SHARED_GATE if layer.own_gate is None else name
+        for part, value in ({} if gate is None else gate.parts).items():
+            found[f"{owner}.{part}"] = cast(nn.Parameter, value)
+    return found

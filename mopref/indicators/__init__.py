@@ -23,6 +23,7 @@ from .distances import (
 )
 from .front_quality import (
     fraction_non_dominated as fraction_non_dominated,
+    largest_hole as largest_hole,
     non_dominated as non_dominated,
     number_of_distinct_non_dominated as number_of_distinct_non_dominated,
     range_of_objectives as range_of_objectives,

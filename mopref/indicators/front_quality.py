@@ -7,6 +7,7 @@ from mopref._arrays import Array, Maximize, as_float64, as_points, signs
 
 __all__ = [
     "fraction_non_dominated",
+    "largest_hole",
     "non_dominated",
     "number_of_distinct_non_dominated",
     "range_of_objectives",
@@ -113,6 +114,31 @@ def sparsity(values: ArrayLike, maximize: Maximize = False) -> float:
     if count < 2:
         return float("nan")
     return float(np.sum(np.diff(along_front, axis=0) ** 2) / (number_of_objectives * (count - 1)))
+
+
+def largest_hole(values: ArrayLike, maximize: Maximize = False) -> float:
+    """The longest step between neighbours on the non-dominated front, in the objectives' own units; lower is better.
+
+    The longest edge of the shortest tree that joins the points (Euclidean). For two objectives that is the longest step
+    along the front. A front of one point has no hole: 0. Read it next to :func:`range_of_objectives`.
+
+    Args:
+        values: points, ``(N, m)``.
+        maximize: decides which points are dominated; distances do not depend on it.
+
+    Example:
+        >>> largest_hole([[0.0, 4.0], [1.0, 1.0], [4.0, 0.0], [4.0, 4.0]]) == 10**0.5
+        True
+    """
+    from scipy.sparse.csgraph import minimum_spanning_tree
+    from scipy.spatial.distance import cdist
+
+    points = as_points(values)
+    # Copies have no distance, which the tree would take for no way between them.
+    points = np.unique(points[non_dominated(points, maximize)], axis=0)
+    if len(points) < 2:
+        return 0.0
+    return float(minimum_spanning_tree(cdist(points, points)).max())
 
 
 def spacing(values: ArrayLike, maximize: Maximize = False) -> float:

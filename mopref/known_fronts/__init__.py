@@ -7,6 +7,10 @@ from .global_search import (
     global_search as global_search,
     warm_start as warm_start,
 )
+from .label_bandit import LabelBandit as LabelBandit
+from .language_bandit import LanguageBandit as LanguageBandit
 from .oracle import Optimum as Optimum, scalarizer_optimum as scalarizer_optimum
+from .reward_bandit import RewardBandit as RewardBandit
+from .tiny_llama import tiny_llama as tiny_llama
 
 __all__ = _public_names(globals())

@@ -11,6 +11,7 @@ from mopref._faces import public_names as _public_names
 from .calibration import plot_calibration as plot_calibration
 from .comparison import plot_comparison as plot_comparison
 from .fronts import plot_front as plot_front
+from .gaps import plot_gaps as plot_gaps
 from .heat_map import plot_heat_map as plot_heat_map
 from .runs import plot_hypervolume as plot_hypervolume, plot_training as plot_training
 

@@ -6,6 +6,12 @@ from .comparison import Comparison as Comparison, compare as compare, write_comp
 from .comparison_text import comparison_text as comparison_text
 from .evaluation import evaluate as evaluate
 from .hub import Upload as Upload, push_to_hub as push_to_hub
+from .method_comparison import MethodComparison as MethodComparison, compare_methods as compare_methods
+from .method_plan import (
+    ComparisonSettings as ComparisonSettings,
+    MethodRecipe as MethodRecipe,
+    load_method_recipe as load_method_recipe,
+)
 from .mistakes import RecipeError as RecipeError, RunFolderError as RunFolderError
 from .model_card import model_card as model_card, write_model_card as write_model_card
 from .reading import load_recipe as load_recipe, recipe_text as recipe_text, save_recipe as save_recipe

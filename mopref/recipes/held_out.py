@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mopref._agreement import process_count
 from mopref._arrays import Array
@@ -66,7 +66,12 @@ def held_out_front(
 
 
 def sampled_columns(
-    run: Run, preferences: Tensor, prompts: Sequence[Any], with_judges: bool = True, progress: bool = False
+    run: Run,
+    preferences: Tensor,
+    prompts: Sequence[Any],
+    with_judges: bool = True,
+    progress: bool = False,
+    model: nn.Module | None = None,
 ) -> dict[str, Array]:
     """Columns of answers that are sampled at preferences ``(N, m)``: KL, length and win rates, with intervals.
 
@@ -76,6 +81,7 @@ def sampled_columns(
         prompts: rows of ``Run.test_prompts``.
         with_judges: also compare them with the base model's, where the run has judges.
         progress: show progress.
+        model: what answers in place of the run's model, such as another method's on the same base.
 
     Returns:
         ``kl`` (nats from the base model) and ``sampled_length`` (tokens), which the front of a run on rewards has of
@@ -90,7 +96,13 @@ def sampled_columns(
     options: dict[str, Any] = {"batch_size": evaluation.batch_size, "seed": recipe.seed, "progress": progress}
     with autocast(run.model.device, recipe.training.mixed_precision):
         answers = sample_answers(
-            run.model, run.tokenizer, prompts, preferences, sampling, with_kl=not is_measured, **options
+            run.model if model is None else model,
+            run.tokenizer,
+            prompts,
+            preferences,
+            sampling,
+            with_kl=not is_measured,
+            **options,
         )
         base = sample_answers(run.model, run.tokenizer, prompts, None, sampling, **options) if judges else None
     figures = {} if is_measured else {"kl": Figure(answers.kl), "sampled_length": Figure(answers.lengths)}

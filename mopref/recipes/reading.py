@@ -26,7 +26,9 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+
 
 
 @checks_arguments
-def load_recipe(path: str | Path, flags: Sequence[str] = (), for_training: bool = True) -> Recipe:
+def load_recipe(
+    path: str | Path, flags: Sequence[str] = (), for_training: bool = True, kind: type[Recipe] = Recipe
+) -> Recipe:
     """The recipe in a file, with flags such as ``--training.steps 100`` over it.
 
     Every part is made once, so that what it refuses is refused here. No model and no data is loaded.
@@ -35,6 +37,7 @@ def load_recipe(path: str | Path, flags: Sequence[str] = (), for_training: bool 
         path: a YAML file. Of a part its name alone will do, as in ``scalarizer: linear``.
         flags: settings by their keys.
         for_training: whether its steps have to be those that as many processes as there are here can share.
+        kind: a recipe with more sections, such as ``MethodRecipe``.
 
     Raises:
         RecipeError: a file that is missing or no YAML, an unknown or missing setting, a value of another type or out of
@@ -43,8 +46,12 @@ def load_recipe(path: str | Path, flags: Sequence[str] = (), for_training: bool 
     name, flags = str(path), checked_texts(flags, "flags")
     with _placed(f"{name}, ", flags):
         tree = _part_names(_read_tree(Path(path)))
-        typed(tree, Recipe, "")
-        recipe: Recipe = typed(_with_flags(tree, flags), Recipe, "")
+        if kind is Recipe and "comparison" in tree:
+            raise RecipeError(
+                "comparison", ": this section is of methods that `mopref compare` trains; call that, or leave it out."
+            )
+        typed(tree, kind, "")
+        recipe: Recipe = typed(_with_flags(tree, flags, kind), kind, "")
         make_parts(recipe, for_training)
     return recipe.completed()
 
@@ -182,12 +189,12 @@ def _named_parts(parts: Any) -> Any:
     return {name: {"name": value} if isinstance(value, str) else value for name, value in parts.items()}
 
 
-def add_recipe_flags(parser: Any) -> None:
+def add_recipe_flags(parser: Any, kind: type[Recipe] = Recipe) -> None:
     """Give a parser of jsonargparse a flag for every setting of a recipe."""
-    parser.add_class_arguments(Recipe, None)
+    parser.add_class_arguments(kind, None)
 
 
-def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
+def _with_flags(tree: dict[str, Any], flags: Sequence[str], kind: type[Recipe]) -> dict[str, Any]:
     """The settings with what flags say in place of the file's."""
     if not flags:
         return tree
@@ -195,7 +202,7 @@ def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
 
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
     parser.add_argument("--recipe", action="config")
-    add_recipe_flags(parser)
+    add_recipe_flags(parser, kind)
     try:
         text = json.dumps(tree)
     except (TypeError, ValueError) as error:
@@ -203,20 +210,20 @@ def _with_flags(tree: dict[str, Any], flags: Sequence[str]) -> dict[str, Any]:
     try:
         merged = parser.parse_args(["--recipe", text, *flags])
     except ArgumentError as error:
-        raise _flag_mistake(str(error), flags) from error
+        raise _flag_mistake(str(error), flags, kind) from error
     content: dict[str, Any] = merged.as_dict()
     del content["recipe"]
     return content
 
 
-def _flag_mistake(message: str, flags: Sequence[str]) -> RecipeError:
+def _flag_mistake(message: str, flags: Sequence[str], recipe: type[Recipe]) -> RecipeError:
     """What jsonargparse says of flags, in our words."""
     if message.startswith("unrecognized arguments: "):
         # One of blanks alone is shown whole.
         words = message.partition(": ")[2]
-        return _unknown_flag(next(iter(words.split()), words))
+        return _unknown_flag(next(iter(words.split()), words), recipe)
     key = _key_of(message)
-    kind = _kind_of(key)
+    kind = _kind_of(key, recipe)
     if "expected one argument" in message:
         return RecipeError(key, f": the flag has no value; it must be {wanted(kind)}, so write it behind.", "--")
     value = _flag_value(key, flags)
@@ -232,13 +239,13 @@ def _flag_mistake(message: str, flags: Sequence[str]) -> RecipeError:
     return RecipeError(key, f"is {value!r}: it must be {wanted(kind)}.", "--")
 
 
-def _unknown_flag(flag: str) -> RecipeError:
+def _unknown_flag(flag: str, recipe: type[Recipe]) -> RecipeError:
     if not flag.startswith("--"):
         return RecipeError(
             "", f": {flag!r} is given beside it; a recipe is one file, and flags begin with --, as in --seed 1."
         )
     key = flag.removeprefix("--").partition("=")[0]
-    known = list(_keys(Recipe, ""))
+    known = list(_keys(recipe, ""))
     return RecipeError(key, f": there is no such setting; {nearest(key, known, '--')}", "--")
 
 
@@ -255,8 +262,8 @@ def _key_of(message: str) -> str:
     return match[1] if match else ""
 
 
-def _kind_of(key: str) -> Any:
-    kind: Any = Recipe
+def _kind_of(key: str, recipe: type[Recipe]) -> Any:
+    kind: Any = recipe
     for name in key.split("."):
         kind = settings_of(kind).get(name, Any) if is_dataclass(kind) else Any  # type: ignore[arg-type]
     return kind

@@ -20,7 +20,7 @@ from mopref.conditioning.adapter_description import read_config
 from mopref.conditioning.adapter_files import named_base
 from mopref.conditioning.adapter_folder import checked_folder
 from mopref.conditioning.base_loading import load_base
-from mopref.conditioning.lora_export import SHARED, check_set_names
+from mopref.conditioning.lora_export import SHARED, check_set
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
@@ -244,7 +244,7 @@ def _refuse_misread(form: str, model: PreferenceModel) -> None:
     elif form != "merged":
         refuse_misread_targets(model.base_model, model.adapters)
         if form == "lora-set":
-            check_set_names(model.objectives)
+            check_set(model.adapter_config)
 
 
 def _write_loras(folder: Path, contents: ExportContents, model: PreferenceModel) -> None:

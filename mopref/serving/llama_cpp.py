@@ -17,7 +17,7 @@ from mopref.conditioning import PreferenceModel
 from mopref.conditioning.adapter_description import check_finite
 from mopref.conditioning.adapter_files import stored
 from mopref.conditioning.adapter_folder import checked_folder, refuse_content
-from mopref.conditioning.lora_export import PlainLora, check_set_names, lora_set
+from mopref.conditioning.lora_export import PlainLora, check_set, lora_set
 from mopref.preferences import validate_preferences
 
 __all__ = ["LoraScale", "check_gguf_export", "export_gguf_loras", "request_scales"]
@@ -131,7 +131,7 @@ def check_gguf_export(model: PreferenceModel) -> dict[str, str]:
         raise ImportError("the package gguf is missing, which GGUF files are written by: pip install 'mopref[gguf]'.")
     from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
 
-    check_set_names(model.objectives)
+    check_set(model.adapter_config)
     parted = next((name for name in model.objectives if "," in name), None)
     if parted is not None:
         raise ValueError(

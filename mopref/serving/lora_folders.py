@@ -123,6 +123,7 @@ def _content(place: Path, name: str) -> dict[str, bytes]:
     from safetensors.torch import save
 
     from mopref.conditioning.lora_export import peft_tensors
+    from mopref.conditioning.preference_gate import saved_gate_change
     from mopref.conditioning.svd_lora import gate_of
 
     steps, *weights = map(int, name.split("-"))
@@ -133,6 +134,7 @@ def _content(place: Path, name: str) -> dict[str, bytes]:
     for layer in settings.sizes:
         u, v, sigma, scale = (tensors[f"{layer}.{part}"] for part in ("U", "V", "sigma", "scale"))
         gate = gate_of(sigma, scale, preference, config.preference_rank)
+        gate = gate + saved_gate_change(tensors, layer, preference)
         factors[layer] = (v.T, config.scaling * u * gate)
     description = {
         "peft_type": "LORA",

@@ -34,6 +34,8 @@ _NAMED = (type, FunctionType, BuiltinFunctionType, MethodType)
 _SAMPLER_FRAME = frozenset(("num_objectives", "seed"))
 # Of an adapter: where it starts, which the checkpoint replaces, and its layers, which the names of parameters tell.
 _ADAPTER_START = frozenset(("initialization", "layers", "seed", "target_modules"))
+# What adapters are without a word: checkpoints from before there was another gate do not say it.
+_UNSAID = {"gate": "'linear'"}
 # Computed from a row and a model, perhaps anew and with other rounding.
 _COMPUTED_COLUMNS = (
     "hidden_states",
@@ -100,7 +102,10 @@ def _model_settings(model: nn.Module) -> Iterator[tuple[str, str]]:
         config = getattr(module, "adapter_config", None)
         if config is not None:
             name = f"adapter of {path}" if path else "adapter"
-            yield from (pair for pair in _part_settings(name, config) if pair[0].split(".")[-1] not in _ADAPTER_START)
+            for place, value in _part_settings(name, config):
+                setting = place.split(".")[-1]
+                if setting not in _ADAPTER_START and _UNSAID.get(setting) != value:
+                    yield place, value
     frozen = [(name, parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad]
     content = [(name, tuple(parameter.shape), sampled_numbers(parameter)) for name, parameter in frozen]
     yield "frozen weights", _digest(content) if frozen else "none"

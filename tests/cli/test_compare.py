@@ -1,5 +1,7 @@
 import pytest
+import yaml
 from _run_folders import front_of, write_run
+from _tiny_methods import method_tree, save_model_with_digits, write_saferlhf
 
 from mopref import Front
 from mopref.cli import main
@@ -78,3 +80,28 @@ def test_mistakes_are_a_sentence_and_nothing_is_written(pair, tmp_path, capsys):
         assert line.startswith("mopref compare: ")
         assert problem in line
         assert not (tmp_path / "out").exists()
+
+
+def test_the_methods_of_a_recipe_are_compared(tmp_path, make_llama, capsys):
+    model = save_model_with_digits(tmp_path / "model", make_llama)
+    tree = method_tree(model, write_saferlhf(tmp_path / "rows.jsonl"), tmp_path / "out")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    words = ["--comparison.methods", "[ours, fixed]", "--evaluation.sampled_prompts", "0", "--training.steps", "1"]
+    assert main(["compare", str(path), *words]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.rstrip() == (tmp_path / "out" / "methods.md").read_text().rstrip()
+    assert "| ours, fixed λ |" in printed.out
+    assert printed.err.endswith(f"Written to {tmp_path / 'out'}.\n")
+    assert "2 of 2: ours, fixed λ, seed 0 …" in printed.err
+
+
+def test_a_wrong_recipe_is_refused_in_a_sentence(tmp_path, capsys):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"objectives": ["a", "b"], "comparison": {"methods": ["our"]}}))
+    assert main(["compare", str(path)]) == 2
+    assert "comparison.methods hold 'our', which is none: did you mean ours?" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "none.yaml")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    assert main(["train", str(path)]) == 2
+    assert "comparison: this section is of methods that `mopref compare` trains" in capsys.readouterr().err

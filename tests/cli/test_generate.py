@@ -43,7 +43,7 @@ def test_what_is_missing_is_told(trained, capsys):
     assert main(["generate", str(trained.folder)]) == 2
     assert "prompts" in capsys.readouterr().err
     assert main(["generate", str(trained.folder), "--preference", "helpful", "red"]) == 2
-    assert "--preference is 'helpful': write a weight for each objective" in capsys.readouterr().err
+    assert "--preference is 'helpful': 'helpful' is no name and number" in capsys.readouterr().err
     assert main(["generate", str(trained.folder), " "]) == 2
     assert "row 0: the prompt is empty" in capsys.readouterr().err
 

@@ -20,12 +20,21 @@ def examples(command: str) -> list[str]:
 LINES = [line for command in COMMANDS for line in examples(command)]
 
 
+def _methods(tree):
+    """The same recipe as a comparison of two methods, without what one does not heed."""
+    training = {name: value for name, value in tree["training"].items() if name != "checkpoint_every"}
+    evaluation = {**tree["evaluation"], "prompts": [], "sampled_prompts": 0}
+    comparison = {"methods": ["ours", "fixed"], "resamples": 5}
+    return {**tree, "training": {**training, "steps": 1}, "evaluation": evaluation, "comparison": comparison}
+
+
 @pytest.fixture
 def folder(trained, tree, write_recipe, tmp_path, monkeypatch):
     """A folder with the runs and the recipe that the examples speak of."""
     for name in ("latest", "first", "second", "third"):
         shutil.copytree(trained.folder, tmp_path / "runs" / name)
     write_recipe({**tree, "output": "runs/new"})
+    write_recipe(_methods(tree), "methods.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mopref.cli.push.push_to_hub", lambda *arguments, **options: Upload("hub/USER/NAME", ["x"]))
     if importlib.util.find_spec("uvicorn"):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mopref import Front, PreferenceModel
+from mopref.conditioning.adapter_description import FORMAT_VERSION
 
 HERE = Path(os.environ.get("GOLDEN_FILES", Path(__file__).parent))
 VERSIONS = sorted(path.name for path in HERE.iterdir() if (path / "expected.json").is_file())
@@ -123,7 +124,9 @@ def test_a_newer_format_is_refused_by_its_number(golden, place):
 
 
 def newest(place: str) -> int:
-    """The number that this version writes, which the last of the stored versions has."""
+    """The largest number that this version writes: the last of the stored versions has it, but for a gate's."""
+    if place == "adapter/adapter_config.json":
+        return FORMAT_VERSION
     return max(
         json.loads((HERE / version / place).read_text())[NUMBERS[place]]
         for version in VERSIONS

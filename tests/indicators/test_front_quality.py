@@ -11,6 +11,7 @@ from pymoo.indicators.spacing import SpacingIndicator
 
 from mopref.indicators import (
     fraction_non_dominated,
+    largest_hole,
     non_dominated,
     number_of_distinct_non_dominated,
     range_of_objectives,
@@ -122,3 +123,39 @@ def test_a_tolerance_may_be_small_and_none_below_0_is_taken():
 
 def test_range_of_objectives():
     assert range_of_objectives([[0.0, -1.0, 7.0], [2.0, 1.0, 7.0]]).tolist() == [2.0, 2.0, 0.0]
+
+
+def test_the_largest_hole_of_two_objectives_is_the_longest_step_along_the_front():
+    generator = np.random.default_rng(0)
+    first = np.sort(generator.random(12))
+    points = np.stack([first, (1 - first) ** 2], axis=1)
+    expected = np.linalg.norm(np.diff(points, axis=0), axis=1).max()
+    assert largest_hole(points[generator.permutation(12)]) == pytest.approx(expected)
+    # Dominated points fill no hole, copies make none, and a direction turns the front over.
+    filled = np.vstack([points, points[:3] + 0.01, points[:2]])
+    assert largest_hole(filled) == pytest.approx(expected)
+    assert largest_hole(-points, maximize=True) == pytest.approx(expected)
+
+
+@given(points=st.integers(0, 10**6))
+def test_the_largest_hole_is_where_the_points_fall_apart(points):
+    """Joined by steps up to this length they hang together, and by steps that are any shorter they do not."""
+    values = np.random.default_rng(points).random((7, 3))
+    kept = values[non_dominated(values)]
+    hole = largest_hole(values)
+
+    def hangs_together(longest):
+        reached, waiting = {0}, [0]
+        while waiting:
+            near = np.flatnonzero(np.linalg.norm(kept - kept[waiting.pop()], axis=1) <= longest)
+            waiting += [place for place in near.tolist() if place not in reached]
+            reached |= set(near.tolist())
+        return len(reached) == len(kept)
+
+    assert hangs_together(hole * (1 + 1e-9))
+    assert hole == 0.0 or not hangs_together(hole * (1 - 1e-9))
+
+
+def test_a_front_of_one_point_has_no_hole():
+    assert largest_hole([[1.0, 2.0]]) == 0.0
+    assert largest_hole([[1.0, 2.0], [1.0, 2.0], [3.0, 3.0]]) == 0.0

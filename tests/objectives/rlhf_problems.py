@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mopref import PreferenceModel
 from mopref.indicators import hypervolume
+from mopref.known_fronts.reward_bandit import expected_rewards, kl_losses, kl_optimum
 from mopref.llm.policy import Sampling
 from mopref.llm.rewards import token_reward
 from mopref.objectives import RLHF
@@ -122,11 +123,6 @@ class RewardProblem:
         return losses_of_policies(self, policies, self.log_probabilities(model, None))
 
 
-def expected_rewards(policy: Tensor, rewards: Tensor) -> Tensor:
-    """E r_i: log-probabilities ``(…, P, R)`` and rewards ``(P, R, m)`` to ``(…, P, m)``."""
-    return torch.einsum("...pr,prm->...pm", policy.exp(), rewards.to(policy))
-
-
 def shown_to_rewards(responses: Sequence[Sequence[int]], stop_token_ids: Sequence[int]) -> list[tuple[int, ...]]:
     """Responses without the stop token that ends them."""
     return [tuple(token for token in response if token not in stop_token_ids) for response in responses]
@@ -164,15 +160,9 @@ def bandit(m: int = 2, vocabulary: int = 24, beta: float = 0.2, prompts: int = 2
     )
 
 
-def kl_optimum(reference: Tensor, rewards: Tensor, beta: float, preferences: Tensor) -> Tensor:
-    """log π_λ = log π_ref + Σ λ_i r_i / β + const: ``(P, R)``, ``(P, R, m)`` and ``(N, m)`` to ``(N, P, R)``."""
-    return torch.log_softmax(reference + torch.einsum("prm,nm->npr", rewards, preferences.to(rewards)) / beta, dim=-1)
-
-
 def losses_of_policies(problem: RewardProblem, policies: Tensor, reference: Tensor) -> Tensor:
     """−J_i of log-probabilities ``(N, P, R)`` against the reference's ``(P, R)``, the mean over prompts: ``(N, m)``."""
-    kl = (policies.exp() * (policies - reference)).sum(-1, keepdim=True)
-    return -(expected_rewards(policies, problem.rewards) - problem.beta * kl).mean(-2)
+    return kl_losses(policies, reference, problem.rewards, problem.beta)
 
 
 def optimal_losses(problem: RewardProblem, reference: Tensor, preferences: Tensor) -> Tensor:

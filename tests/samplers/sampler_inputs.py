@@ -1,6 +1,7 @@
 """The samplers under test."""
 
 from mopref.samplers import (
+    CurriculumSampler,
     DirichletSampler,
     LatticeSampler,
     LowDiscrepancySampler,
@@ -19,5 +20,6 @@ UNIFORM = {
 MAKERS = UNIFORM | {
     "dirichlet": lambda m, seed=0: DirichletSampler(m, 0.5, seed=seed),
     "vertex-biased": lambda m, seed=0: VertexBiasedSampler(m, seed=seed),
+    "curriculum": lambda m, seed=0: CurriculumSampler(m, preferences=20, start=0.5, seed=seed),
     "lattice": lambda m, seed=0: LatticeSampler(m, 30, seed=seed),
 }

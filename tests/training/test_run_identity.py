@@ -463,3 +463,15 @@ def test_the_first_difference_is_named_with_both_values():
         check_identity(own, {"convention": "ray", "scalarizer": "PBI"}, "folder")
     with pytest.raises(ValueError, match=r"with scalarizer\.margin = 1, not None: resume"):
         check_identity(own, {**own, "scalarizer.margin": "1"}, "folder")
+
+
+def test_a_linear_gate_is_not_said_and_another_one_is(make_mlp):
+    """Checkpoints from before there was a choice go on, and no gate takes another's place."""
+    from mopref.training.run_identity import run_identity
+
+    def identity(gate):
+        return run_identity({}, PreferenceModel(make_mlp(), SVDLoRAConfig(("a", "b"), gate=gate)), "importance", None)
+
+    linear = identity("linear")
+    assert not any("gate" in name for name in linear)
+    assert identity("shared-mlp") == {**linear, "adapter.gate": "'shared-mlp'"}

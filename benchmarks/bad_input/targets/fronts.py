@@ -92,6 +92,7 @@ def _history() -> list[dict[str, Any]]:
 _PLOT_ARGUMENTS = {
     "plot_calibration": lambda: {"front": front(), "best_values": None, "improves": None},
     "plot_comparison": lambda: {"fronts": {"one": front(), "two": front()}, "reference_point": [2.0, 2.0]},
+    "plot_gaps": lambda: {"gaps": {"one": [0.5, 0.25, 0.75]}, "label": "difference", "level": 0.9},
     "plot_front": lambda: {"front": front(), "true_front": [[0.0, 0.5], [0.5, 0.0]], "reference_point": [2.0, 2.0]},
     "plot_heat_map": lambda: {"front": front()},
     "plot_hypervolume": lambda: {"runs": {"one": _history()}, "limits": {"best": 1.0}},

@@ -53,6 +53,7 @@ _SAMPLERS = {
     samplers.LowDiscrepancySampler: {},
     samplers.StratifiedSampler: {},
     samplers.VertexBiasedSampler: {},
+    samplers.CurriculumSampler: {},
 }
 
 
@@ -180,6 +181,13 @@ TARGETS = [
         lambda: {"resampled": np.arange(12.0).reshape(6, 2), "level": 0.9},
         _ordered,
     ),
+    Target(
+        "mopref.bootstrap.paired_p_value",
+        _GROUP,
+        bootstrap.paired_p_value,
+        lambda: {"differences": [0.5, -0.25, 0.75]},
+    ),
+    Target("mopref.bootstrap.holm", _GROUP, bootstrap.holm, lambda: {"p_values": [0.01, 0.04, 0.5]}),
     Target(
         "mopref.bootstrap.checked_level",
         _GROUP,

@@ -68,7 +68,66 @@ def _losses(kind: Any) -> Any:
     return call
 
 
+def _of_bandit(kind: Any) -> Any:
+    def call(values: Any, preferences: Any, scalarizer: Any, **options: Any) -> Any:
+        made = kind(known_fronts.tiny_llama(vocabulary=6, hidden=8), **options)
+        repr(made)
+        made.hypervolume_ratio(values, preferences, scalarizer)
+        return made.regret(values, preferences, scalarizer)
+
+    return call
+
+
+def _right_of_bandit(kind: Any) -> dict[str, Any]:
+    own = {"rewards": torch.rand(2, 6, 2)} if kind is known_fronts.RewardBandit else {"shares": torch.rand(2, 2)}
+    pairs = {} if kind is known_fronts.RewardBandit else {"pairs": [[3, 4], [4, 5]]}
+    return {
+        "prompts": [[3, 4], [4, 5]],
+        "beta": 0.5,
+        "names": ["a", "b"],
+        **own,
+        **pairs,
+        "values": torch.rand(1, 2),
+        "preferences": [[0.5, 0.5]],
+        "scalarizer": Linear(),
+    }
+
+
 TARGETS = [
+    *(
+        Target(
+            f"mopref.known_fronts.{kind.__name__}",
+            _GROUP,
+            _of_bandit(kind),
+            lambda kind=kind: _right_of_bandit(kind),
+            covers=("mopref.known_fronts.LanguageBandit",),
+            weight=0.5,
+        )
+        for kind in (known_fronts.RewardBandit, known_fronts.LabelBandit)
+    ),
+    *(
+        Target(
+            f"mopref.known_fronts.{kind.__name__}",
+            _GROUP,
+            kind.random,
+            lambda: {
+                "base": known_fronts.tiny_llama(vocabulary=6, hidden=8),
+                "num_objectives": 2,
+                "prompts": 2,
+                "beta": 0.5,
+                "seed": 0,
+            },
+            weight=0.5,
+        )
+        for kind in (known_fronts.RewardBandit, known_fronts.LabelBandit)
+    ),
+    Target(
+        "mopref.known_fronts.tiny_llama",
+        _GROUP,
+        known_fronts.tiny_llama,
+        lambda: {"vocabulary": 6, "layers": 1, "hidden": 8, "seed": 0},
+        weight=0.5,
+    ),
     Target(
         "mopref.problem.Problem",
         _GROUP,

@@ -51,6 +51,21 @@ def _loaded(tree: Any, flags: Any) -> Any:
     return recipe
 
 
+def _method_tree() -> dict[str, Any]:
+    tree = tiny_runs.recipe_tree()
+    del tree["monitoring"], tree["evaluation"]["prompts"]
+    return {**tree, "comparison": {"methods": ["ours", "mod"], "seeds": [0]}}
+
+
+def _loaded_methods(tree: Any, flags: Any) -> Any:
+    _write_tree(tree)
+    recipe = recipes.load_method_recipe("recipe.yaml", flags)
+    recipes.save_recipe(recipe, Path("again.yaml"))
+    if recipes.load_method_recipe("again.yaml") != recipe:
+        raise Nonsense("the recipe that was loaded again is another")
+    return recipe
+
+
 def _trained(tree: Any) -> Any:
     _write_tree(tree)
     return recipes.train(recipes.load_recipe("recipe.yaml"))
@@ -120,6 +135,14 @@ TARGETS = [
         recipes.load_recipe,
         lambda: {"path": "recipe.yaml", "flags": ()},
         stage=tiny_runs.stage_recipe,
+    ),
+    Target(
+        "mopref.recipes.load_method_recipe",
+        _GROUP,
+        _loaded_methods,
+        lambda: {"tree": _method_tree(), "flags": ["--comparison.seeds", "[1, 2]"]},
+        weight=1,
+        covers=("mopref.recipes.MethodRecipe",),
     ),
     *(
         Target(

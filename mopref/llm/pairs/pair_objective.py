@@ -83,7 +83,7 @@ class PairObjective(RowObjective):
         ValueError: names that are not distinct texts.
     """
 
-    record_types = (PairBatch, Sequences)
+    record_types: tuple[type, ...] = (PairBatch, Sequences)
     needs_reference: ClassVar[bool] = True
     disable_dropout: bool = True
 

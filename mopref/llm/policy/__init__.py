@@ -2,6 +2,7 @@
 
 from mopref._faces import public_names as _public_names
 
+from .composed import ComposedPolicy as ComposedPolicy
 from .generation import (
     Answer as Answer,
     Response as Response,

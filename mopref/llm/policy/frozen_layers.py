@@ -21,7 +21,7 @@ from mopref.llm.policy.padding import padding_traits
 from mopref.llm.policy.replaced_forward import replaced_forward
 from mopref.mixed_precision import computed_dtype
 
-__all__ = ["check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
+__all__ = ["block_stack", "check_frozen_layers", "first_adapted_block", "lower_hidden_states", "skip_lower_layers"]
 
 # How many values a block returns, where it returns a tuple, and 0 where it returns its hidden states alone.
 _output_lengths: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
@@ -72,7 +72,7 @@ def lower_hidden_states(model: PreferenceModel, sequences: Sequences) -> Tensor:
     with model.disabled(), evaluation_mode(model), torch.no_grad():
         states = _caught_input(
             model,
-            _blocks(model)[len(lower)],
+            block_stack(model)[len(lower)],
             input_ids=sequences.input_ids,
             attention_mask=sequences.attention_mask,
             position_ids=sequences.position_ids + padding_traits(model).position_offset,
@@ -121,8 +121,12 @@ def _refuse(model: PreferenceModel, reason: str) -> NoReturn:
     )
 
 
-def _blocks(model: PreferenceModel) -> nn.ModuleList:
-    """The stack of blocks that the adapters are in."""
+def block_stack(model: PreferenceModel) -> nn.ModuleList:
+    """The stack of blocks that the adapters are in.
+
+    Raises:
+        ValueError: adapters that are not all in one list of blocks.
+    """
     paths = {_path_of_blocks(name) for name in model.adapters}
     stack = model.base_model.get_submodule(paths.pop())
     if paths or not isinstance(stack, nn.ModuleList):
@@ -138,7 +142,7 @@ def _path_of_blocks(name: str) -> str:
 
 def _lower_blocks(model: PreferenceModel) -> list[nn.Module]:
     start = first_adapted_block(model)
-    lower = list(_blocks(model))[:start]
+    lower = list(block_stack(model))[:start]
     if any(block not in _output_lengths for block in lower):
         _learn_outputs(model, lower)
     return lower

@@ -16,10 +16,11 @@ from mopref._tables import has_column
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning.preference_model import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
-from mopref.llm.data.sequences import Sequences
+from mopref.llm.data.sequences import Sequences, collate_sequences
+from mopref.llm.policy.composed import ComposedPolicy
 from mopref.llm.policy.forward_traits import forward_traits, tell_plain_rows
 from mopref.llm.policy.frozen_layers import check_frozen_layers, first_adapted_block, lower_hidden_states
-from mopref.llm.policy.generation import Sampling
+from mopref.llm.policy.generation import Sampling, preference_rows
 from mopref.llm.policy.log_probabilities import TokenOutputs
 from mopref.llm.policy.model_kind import refuse_no_generation, refuse_other_kinds
 from mopref.llm.policy.packing import pack
@@ -41,8 +42,8 @@ class Policy:
     """π(y|x; λ), the distribution over responses of a preference-conditioned language model.
 
     Args:
-        model: a ``PreferenceModel``, or what accelerate wraps around it; where only log-probabilities without a
-            preference are asked for, any causal language model of transformers.
+        model: a ``PreferenceModel``, or what accelerate wraps around it; a ``ComposedPolicy``; or, where only
+            log-probabilities without a preference are asked for, any causal language model of transformers.
         sampling: the settings that responses are sampled with: log-probabilities are then those of exactly this
             distribution (before top-p). ``None`` for the model's own.
     """
@@ -50,6 +51,7 @@ class Policy:
     @checks_arguments
     def __init__(self, model: nn.Module, sampling: Sampling | None = None) -> None:
         self.model = model
+        self._composed = _composed_policy(model)
         self._conditioned = _preference_model(model)
         self.sampling = (sampling or Sampling(stop_token_ids=())).for_model(self._base)
         refuse_other_kinds(self._base)
@@ -207,6 +209,8 @@ class Policy:
         if self._conditioned is None:
             return self._forward().with_logits(sequences, preferences, with_head_inputs)
         model = self._conditioned
+        if self._composed is not None:
+            return self._composed_outputs(self._composed, sequences, preferences, with_head_inputs)
         with self._turn:
             padding, traits = padding_traits(model), forward_traits(model)
             forward = self._forward(padding.position_offset)
@@ -218,6 +222,15 @@ class Policy:
             if traits.change is None:
                 return forward.with_logits(sequences, preferences, with_head_inputs)
             return forward.without_logits(sequences, preferences, with_head_inputs, traits.change, packed)
+
+    def _composed_outputs(
+        self, composed: ComposedPolicy, sequences: Sequences, preferences: Any, with_head_inputs: bool = False
+    ) -> TokenOutputs:
+        if with_head_inputs:
+            raise ValueError(f"a {type(composed).__name__} has no head inputs of its own: leave with_head_inputs off.")
+        rows = validate_preferences(preferences, composed.module.objectives).to(sequences.input_ids.device)
+        with self._turn:
+            return TokenOutputs(composed.composed_log_probabilities(sequences, rows, self.sampling), None)
 
     def _forward(self, position_offset: int = 0) -> SequenceForward:
         return SequenceForward(self.model, self._conditioned, self._base, self.sampling, position_offset)
@@ -285,6 +298,8 @@ class Policy:
         self.check_prompts([{"prompt_ids": ids} for ids in prompt_ids])
         # A model that is no causal language model is told here, before it answers.
         padding_traits(model)
+        if self._composed is not None:
+            return self._composed_samples(self._composed, prompt_ids, preferences, samples_per_prompt, with_head_inputs)
         return sample_with_outputs(
             model,
             prompt_ids,
@@ -293,6 +308,24 @@ class Policy:
             samples_per_prompt,
             with_head_inputs=with_head_inputs,
         )
+
+    def _composed_samples(
+        self,
+        composed: ComposedPolicy,
+        prompt_ids: Sequence[Sequence[int]],
+        preferences: Any,
+        samples_per_prompt: int,
+        with_head_inputs: bool,
+    ) -> Samples:
+        rows = preference_rows(composed.module, preferences, len(prompt_ids))
+        if rows is None or self.sampling.stop_token_ids is None:
+            raise ValueError("preferences or stop_token_ids are None: give both, so that it is known what to sample.")
+        repeated = [ids for ids in prompt_ids for _ in range(samples_per_prompt)]
+        rows = rows if len(rows) == 1 else rows.repeat_interleave(samples_per_prompt, dim=0)
+        with self._turn, evaluation_mode(composed), torch.no_grad():
+            responses = composed.composed_responses(repeated, rows, self.sampling, False)
+            sequences = collate_sequences(repeated, [response.ids for response in responses]).to(self.device)
+            return Samples(responses, self._composed_outputs(composed, sequences, rows, with_head_inputs))
 
     # Frozen layers.
 
@@ -372,6 +405,21 @@ class Policy:
     def add_companion(self, name: str, part: nn.Module) -> None:
         """Put a part beside the adapters: it is trained, moved and checkpointed with them."""
         self.conditioned.companions[name] = part.to(self.device)
+
+
+def _composed_policy(model: nn.Module) -> ComposedPolicy | None:
+    """The model where it is composed; ``None`` where it is none."""
+    inner: Any = model
+    while isinstance(inner, nn.Module) and not isinstance(inner, PreferenceModel):
+        if isinstance(inner, ComposedPolicy):
+            if inner is not model:
+                raise ValueError(
+                    f"a {type(inner).__name__} is wrapped in a {type(model).__name__}, which would not exchange its "
+                    "gradients: train it on one process."
+                )
+            return inner
+        inner = getattr(inner, "module", getattr(inner, "_orig_mod", None))
+    return None
 
 
 def _preference_model(model: nn.Module) -> PreferenceModel | None:

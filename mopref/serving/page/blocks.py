@@ -84,7 +84,7 @@ def _slider(low: float, high: float, **more: Any) -> Any:
 
     A class of its own would do, but Gradio writes a file beside whatever derives from its components.
     """
-    made = gr.Slider(low, high, **more)
+    made: Any = gr.Slider(low, high, **more)
 
     def number(payload: Any) -> float:
         try:

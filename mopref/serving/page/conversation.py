@@ -86,7 +86,7 @@ class Asker:
         Raises:
             RefusedError, BusyError: one of the questions is not answered, and so none is.
         """
-        if len(questions) > (places := self._worker.room.places):
+        if len(questions) > max(1, places := self._worker.room.places):
             raise RefusedError(
                 400, f"{len(questions)} answers are asked for at once, and {places} may wait: ask for fewer."
             )

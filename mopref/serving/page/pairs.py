@@ -141,7 +141,9 @@ def known_pairs(
     """
     limit = position_limits(model.base_model).tokens
     longest = _LONGEST if limit is None else min(_LONGEST, limit // 2)
-    shown, rows, known = [], [], set()
+    shown: list[Pair] = []
+    rows: list[Any] = []
+    known: set[str] = set()
     for record in records:
         key = prompt_key(record["prompt"])
         if len(rows) == most or key in known or record["response_0"] == record["response_1"]:

@@ -1,0 +1,279 @@
+"""Compare methods: train and measure each with each seed, go on where that stopped, and write the figures."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mopref._agreement import join_processes, process_count
+from mopref._atomic_writes import remove_leftovers, write_atomically
+from mopref.argument_kinds import checked_fields, checks_arguments
+from mopref.baselines import (
+    METHODS,
+    MethodOptions,
+    MethodPolicy,
+    MethodSetup,
+    PromptWriter,
+    Trainings,
+    make_method,
+    text_writer,
+)
+from mopref.evaluation_mode import evaluation_mode
+from mopref.front import Front
+from mopref.llm.evaluation import preference_accuracies, prompt_units
+from mopref.mixed_precision import autocast, precision_name
+from mopref.recipes.held_out import evenly, sampled_columns
+from mopref.recipes.method_cells import Cell, KeptTrainings, read_cell, write_cell
+from mopref.recipes.method_plan import (
+    MethodRecipe,
+    check_method_recipe,
+    fingerprint_of,
+    fixed_settings,
+    load_method_recipe,
+)
+from mopref.recipes.method_statistics import HeldOut, MethodFigures, method_figures
+from mopref.recipes.method_text import csv_text, json_text, markdown_text
+from mopref.recipes.mistakes import RecipeError, settings_at
+from mopref.recipes.models import adapted_model
+from mopref.recipes.parts import trainer_config
+from mopref.recipes.reading import save_recipe
+from mopref.recipes.run import Tell, silent
+from mopref.recipes.run_folder import RECIPE, check_new_folder, located
+from mopref.recipes.training import Preparation, prepare
+from mopref.training.provenance import made_with
+
+__all__ = ["MethodComparison", "compare_methods"]
+
+_CELLS = "cells"
+_JSON, _CSV, _MARKDOWN, _FRONTS, _GAPS = "methods.json", "methods.csv", "methods.md", "fronts.png", "gaps.png"
+
+
+@dataclass(frozen=True)
+class MethodComparison:
+    """Methods side by side.
+
+    Args:
+        recipe: complete.
+        folder: where everything is.
+        held_out: what all were measured on.
+        methods: the figures of each.
+        about: versions, precision and seeds.
+    """
+
+    recipe: MethodRecipe
+    folder: Path
+    held_out: HeldOut
+    methods: tuple[MethodFigures, ...]
+    about: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Refuse fields of another kind."""
+        checked_fields(self)
+
+    @property
+    def text(self) -> str:
+        """The tables, as Markdown."""
+        return markdown_text(self.methods, self.held_out, self.about)
+
+
+@checks_arguments
+def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparison:
+    """Train and measure every method of a recipe with every seed, and write figures and pictures into its folder.
+
+    Each training and each cell (a method with a seed) is written when it is whole. Called again with the same recipe,
+    or with more methods or seeds, it does what is missing only.
+
+    Args:
+        recipe: the settings.
+        tell: says what is being done.
+
+    Raises:
+        RecipeError: a setting that cannot be, or a folder that holds something else, or a comparison with other
+            settings.
+        RunFolderError: a cell or a training in it that is damaged, or of other settings or data.
+        FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
+    """
+    join_processes()
+    completed = located(recipe.completed())
+    assert isinstance(completed, MethodRecipe)
+    recipe = completed
+    check_method_recipe(recipe)
+    if process_count() > 1:
+        raise RecipeError("", f"is compared on one process, and here are {process_count()}: call it alone.")
+    folder = Path(recipe.output)
+    _check_folder(folder, recipe)
+    ready = prepare(recipe, tell)
+    writer = _writer(ready, recipe)
+    (folder / _CELLS).mkdir(parents=True, exist_ok=True)
+    for place in (folder, folder / _CELLS, *(folder / "runs").glob("*")):
+        remove_leftovers(place, "")
+    save_recipe(recipe, folder / RECIPE)
+    fingerprint = fingerprint_of(recipe, ready.records)
+    cells = _cells(ready, recipe, writer, fingerprint, tell)
+    held_out = _held_out(ready, recipe)
+    tell("Resampling prompts …")
+    methods = tuple(method_figures(cells, held_out))
+    about = {"seeds": list(recipe.comparison.seeds), "records": ready.records, "split_seed": recipe.seed}
+    about |= {"model": recipe.model.name, "precision": _precision(ready), **made_with(process_count())}
+    comparison = MethodComparison(recipe, folder, held_out, methods, about)
+    _write(comparison)
+    return comparison
+
+
+def _check_folder(folder: Path, recipe: MethodRecipe) -> None:
+    """Refuse a folder that holds something else, or a comparison whose figures have other settings."""
+    if not (folder / _CELLS).is_dir():
+        check_new_folder(folder, for_run=False)
+        return
+    if not (folder / RECIPE).is_file():
+        return  # Killed before there was anything.
+    earlier = load_method_recipe(folder / RECIPE)
+    new, old = fixed_settings(recipe), fixed_settings(earlier)
+    for key in {**old, **new}:
+        if new.get(key) != old.get(key):
+            raise RecipeError(
+                key,
+                f"is {new.get(key)!r}, and the comparison in {folder} was begun with {old.get(key)!r}: go on with "
+                "that, or choose another output.",
+            )
+
+
+def _writer(ready: Preparation, recipe: MethodRecipe) -> PromptWriter | None:
+    """What writes λ into prompts, where a method needs it."""
+    if "prompt" not in recipe.comparison.methods:
+        return None
+    with settings_at("comparison.methods", []):
+        return text_writer(ready.tokenizer, recipe.objectives)
+
+
+def _cells(
+    ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None, fingerprint: str, tell: Tell
+) -> dict[str, list[Cell]]:
+    """All cells, measured now where they are not there."""
+    comparison = recipe.comparison
+    total = len(comparison.methods) * len(comparison.seeds)
+    cells: dict[str, list[Cell]] = {name: [] for name in METHODS if name in comparison.methods}
+    number = 0
+    for seed in comparison.seeds:
+        trainings: Trainings | None = None
+        for name in cells:
+            number += 1
+            cell = read_cell(Path(recipe.output), name, seed, fingerprint)
+            if cell is None:
+                tell(f"{number} of {total}: {METHODS[name].title}, seed {seed} …")
+                trainings = trainings or _trainings(ready, recipe, seed, fingerprint)
+                cell = _measured(
+                    ready, recipe, make_method(name, trainings, _options(ready, recipe, writer, seed)), seed
+                )
+                write_cell(Path(recipe.output), cell, fingerprint)
+            cells[name].append(cell)
+    return cells
+
+
+def _trainings(ready: Preparation, recipe: MethodRecipe, seed: int, fingerprint: str) -> Trainings:
+    device = ready.parts.device
+    others = {"seed": seed, "cpu": device.type == "cpu"}
+    setup = MethodSetup(
+        make_model=lambda config: adapted_model(recipe.model, config, device),
+        adapter=replace(ready.parts.adapter, seed=seed),
+        objective=ready.objective,
+        # Each training has points and draws of its own.
+        make_scalarizer=lambda: deepcopy(ready.parts.scalarizer),
+        make_sampler=lambda: deepcopy(ready.parts.sampler),
+        rows=ready.train_rows,
+        config=trainer_config(recipe.training, len(ready.train_rows), **others),
+    )
+    return Trainings(setup, KeptTrainings(Path(recipe.output), seed, fingerprint))
+
+
+def _options(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None, seed: int) -> MethodOptions:
+    comparison, names = recipe.comparison, recipe.objectives
+    return MethodOptions(
+        ready.parts.preferences,
+        writer,
+        comparison.bone_beta,
+        0 if comparison.modpo_objective is None else names.index(comparison.modpo_objective),
+        comparison.activation_block,
+        comparison.activation_strength,
+        seed,
+    )
+
+
+def _measured(ready: Preparation, recipe: MethodRecipe, policy: MethodPolicy, seed: int) -> Cell:
+    """One cell: losses of every held-out row at every preference, accuracies and, where asked for, sampled answers."""
+    objective: Any = ready.objective
+    preferences, evaluation = ready.parts.preferences, recipe.evaluation
+    scores, labels = _scores(ready, recipe, policy.model), objective.labels(ready.test_rows)
+    losses = objective.pair_losses(scores, labels)
+    accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
+    columns = {f"accuracy_{name}": accuracies[:, place].tolist() for place, name in enumerate(objective.names)}
+    prompts = evenly(ready.test_prompts, evaluation.sampled_prompts)
+    sampled = sampled_columns(ready.run(), preferences, prompts, progress=False, model=policy.model)
+    columns |= {name: np.asarray(column).tolist() for name, column in sampled.items()}
+    return Cell(policy.name, seed, losses.numpy(), columns, policy.budget, dict(policy.notes))
+
+
+def _scores(ready: Preparation, recipe: MethodRecipe, model: nn.Module) -> Tensor:
+    objective: Any = ready.objective
+    at = ready.parts.preferences.to(ready.parts.device, torch.float32)
+    with evaluation_mode(model), autocast(ready.parts.device, recipe.training.mixed_precision):
+        scores: Tensor = objective.all_scores(model, ready.test_rows, at, recipe.evaluation.batch_size)
+    return scores
+
+
+def _held_out(ready: Preparation, recipe: MethodRecipe) -> HeldOut:
+    evaluation, objective = recipe.evaluation, ready.objective
+    assert evaluation.reference_point is not None
+    assert evaluation.interval_level is not None
+    labelled = objective.labelled(ready.test_rows)
+    assert labelled is not None
+    return HeldOut(
+        recipe.objectives,
+        ready.parts.preferences.double().cpu().numpy(),
+        labelled.numpy(),
+        prompt_units(ready.test_rows),
+        np.array(evaluation.reference_point, dtype=np.float64),
+        evaluation.interval_level,
+        recipe.comparison.resamples,
+        recipe.seed,
+    )
+
+
+def _precision(ready: Preparation) -> str:
+    return precision_name(ready.model, ready.recipe.training.mixed_precision)
+
+
+def _write(comparison: MethodComparison) -> None:
+    """Figures and pictures, in the folder."""
+    from mopref.plotting import plot_comparison, plot_gaps
+
+    folder, methods, held_out = comparison.folder, comparison.methods, comparison.held_out
+    first = methods[0].seeds[0].seed
+    title = f"Held-out losses, seed {first}"
+    plot_comparison(dict(_fronts(comparison)), folder / _FRONTS, held_out.reference_point, title)
+    gaps = {METHODS[own.method].title: own.gaps["hypervolume"] for own in methods if own.gaps}
+    if gaps:
+        point = ", ".join(f"{number:g}" for number in held_out.reference_point)
+        label = f"hypervolume less ours, reference point ({point})"
+        bounds = {name: (gap.value, gap.low, gap.high) for name, gap in gaps.items()}
+        plot_gaps(bounds, folder / _GAPS, label, held_out.interval_level)
+    documents = {
+        _JSON: json_text(methods, held_out, comparison.about),
+        _CSV: csv_text(methods, held_out),
+        _MARKDOWN: comparison.text,
+    }
+    for name, text in documents.items():
+        write_atomically(folder / name, text.encode())
+
+
+def _fronts(comparison: MethodComparison) -> Iterator[tuple[str, Front]]:
+    """The first seed's fronts, but for the controls."""
+    held_out = comparison.held_out
+    for own in comparison.methods:
+        if not METHODS[own.method].is_control:
+            yield METHODS[own.method].title, Front(held_out.preferences, own.seeds[0].values, held_out.names)
