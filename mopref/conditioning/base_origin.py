@@ -9,7 +9,7 @@ from torch import nn
 
 from mopref._checked_files import is_readable_text
 
-__all__ = ["BaseOrigin", "base_name", "base_origin", "checked_origin", "note_commit"]
+__all__ = ["BaseOrigin", "base_name", "base_origin", "checked_origin", "is_path", "note_commit"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -38,7 +38,7 @@ def base_name(base_model: nn.Module) -> str:
 def base_origin(base_model: nn.Module) -> BaseOrigin:
     """Where a base model was loaded from."""
     name = base_name(base_model)
-    if not name or os.path.exists(name) or _is_path(name):
+    if not name or os.path.exists(name) or is_path(name):
         return BaseOrigin(name, None, bool(name))
     commit = getattr(getattr(base_model, "config", None), "_commit_hash", None)
     return BaseOrigin(name, commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None, False)
@@ -65,14 +65,14 @@ def checked_origin(description: dict[str, Any], folder: Path) -> BaseOrigin:
     load_it = "load the base and call PreferenceModel.load(base, folder)."
     if not name:
         raise ValueError(f"{folder} does not name its base model: {load_it}")
-    if not os.path.exists(name) and (is_local is True or _is_path(name)):
+    if not os.path.exists(name) and (is_local is True or is_path(name)):
         raise ValueError(
             f"{folder} was trained on a base model in the folder {name!r:.200}, which is not here, and is not looked "
-            f"for on the hub: {load_it}"
+            f"for on the hub: put it there again, or {load_it}"
         )
     return BaseOrigin(name, revision, is_local if isinstance(is_local, bool) else None)
 
 
-def _is_path(name: str) -> bool:
+def is_path(name: str) -> bool:
     """Whether a name is a path's, and never a hub's OWNER/NAME."""
     return Path(name).is_absolute() or name.startswith((".", "~")) or "\\" in name or name.count("/") > 1

@@ -56,7 +56,7 @@ def _of_the_whole(problem: Mapping[str, Any], content_type: str | None) -> str:
 
 def _of_a_field(name: str, body: Any) -> str:
     value = body.get(name) if isinstance(body, Mapping) else None
-    return f"{name} is missing" if value is None else f"{name} is {short_repr(value)}, which is none"
+    return f"{name} is missing" if value is None else f"{name} is {short_repr(value)}"
 
 
 def _told(problem: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def test_a_terminal_gets_a_table(trained, capsys, monkeypatch):
 
 def test_what_is_missing_is_told(trained, capsys):
     assert main(["generate", str(trained.folder)]) == 2
-    assert "prompts" in capsys.readouterr().err
+    assert "required: PROMPT: see" in capsys.readouterr().err
     assert main(["generate", str(trained.folder), "--preference", "helpful", "red"]) == 2
     assert "--preference is 'helpful': 'helpful' is no name and number" in capsys.readouterr().err
     assert main(["generate", str(trained.folder), " "]) == 2

@@ -73,8 +73,11 @@ def test_what_was_recorded_is_read(description, origin, tmp_path):
         ({"base_model": "model", "base_is_local": True}, "in the folder 'model', which is not here, and is not looked"),
         # Of before format version 3, whose paths tell themselves.
         ({"base_model": "/home/someone/model"}, "in the folder '/home/someone/model', which is not here"),
-        ({"base_model": "../model"}, "which is not here"),
-        ({"base_model": "a/b/c"}, "which is not here"),
+        (
+            {"base_model": "../model"},
+            "which is not here, and is not looked for on the hub: put it there again, or load",
+        ),
+        ({"base_model": "a/b/c"}, "not looked for on the hub: put it there again, or load the base"),
         ({"base_model": ""}, "does not name its base model: load the base and call"),
         ({"base_model": None}, "does not name its base model"),
         ({"base_model": 3}, "base_model is 3, not a text"),

@@ -23,12 +23,12 @@ def told(body, content_type="application/json"):
     ("change", "sentence", "param"),
     [
         ({"preference": None}, "preference is missing: give weights.", "preference"),
-        ({"preference": {"a": True}}, "preference is {'a': True}, which is none: give weights.", "preference"),
-        ({"preference": [[0.5]]}, "preference is [[0.5]], which is none: give weights.", "preference"),
-        ({"preference": float("nan")}, "preference is nan, which is none: give weights.", "preference"),
+        ({"preference": {"a": True}}, "preference is {'a': True}: give weights.", "preference"),
+        ({"preference": [[0.5]]}, "preference is [[0.5]]: give weights.", "preference"),
+        ({"preference": float("nan")}, "preference is nan: give weights.", "preference"),
         (
             {"stop": [1, 2]},
-            "stop is [1, 2], which is none: give a text of 1 to 64 characters, or up to four of them.",
+            "stop is [1, 2]: give a text of 1 to 64 characters, or up to four of them.",
             "stop",
         ),
         ({"tools": []}, "tools is no field of a request here, so leave it out.", "tools"),
