@@ -190,7 +190,7 @@ def checked_level(level: Any, name: str = "level") -> float:
     """
     share: float = python_value(level, float, name)
     if not 0 < share < 1:
-        raise ValueError(f"{name} is {share:g}: it is a share of resamples, so give a number between 0 and 1.")
+        raise ValueError(f"{name} is {share:g}: it is a probability, so give a number between 0 and 1.")
     return share
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_resampled_is_refused(change, error, message):
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, 90, float("nan")])
 def test_a_level_is_a_share(level):
-    with pytest.raises(ValueError, match=f"level is {level:g}: it is a share of resamples"):
+    with pytest.raises(ValueError, match=f"level is {level:g}: it is a probability"):
         percentile_interval([1.0, 2.0], level)
     with pytest.raises(ValueError, match=f"interval_level is {level:g}"):
         checked_level(level, "interval_level")

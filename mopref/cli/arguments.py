@@ -1,5 +1,6 @@
 """Parsers of the commands: jsonargparse's, with help that keeps its lines, and mistakes in our words."""
 
+import re
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,12 @@ from mopref.objective_names import checked_names
 from mopref.preferences import validate_preferences
 
 __all__ = ["command_parser", "first_argument", "named_preferences", "parsed", "take_switch", "take_value"]
+
+
+# As jsonargparse says that a value is of another kind, and that some are missing.
+_OF_A_KIND = re.compile(r"Parser key \"(\w+)\": Expected a <class '(\w+)'>\. Got value: (.*)")
+_KINDS = {"int": "a whole number", "float": "a finite number"}
+_REQUIRED = "the following arguments are required: "
 
 
 class _Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -41,8 +48,20 @@ def parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Any:
     try:
         return parser.parse_args(list(arguments))
     except ArgumentError as error:
-        reason = " ".join(str(error).split())
+        reason = _in_our_words(" ".join(str(error).split()), parser)
         raise UsageError(f"{reason}: see `{parser.prog} --help` for what it takes.") from error
+
+
+def _in_our_words(reason: str, parser: ArgumentParser) -> str:
+    """The parser's words for what it does not take, by the names that the help has."""
+    if match := _OF_A_KIND.match(reason):
+        key, kind, value = match.groups()
+        return f"--{key.replace('_', '-')} is {value!r}: it must be {_KINDS.get(kind, kind)}"
+    if reason.startswith(_REQUIRED):
+        names = {action.dest: action.metavar for action in parser._actions if not action.option_strings}
+        missing = reason.removeprefix(_REQUIRED).split(", ")
+        return _REQUIRED + ", ".join(str(names.get(name) or name) for name in missing)
+    return reason
 
 
 def first_argument(arguments: Sequence[str], make_parser: Callable[[], ArgumentParser], what: str) -> str:
@@ -75,11 +94,11 @@ def take_value(arguments: Sequence[str], name: str) -> tuple[str | None, list[st
         flag, is_joined, value = argument.partition("=")
         if flag != name:
             continue
-        if is_joined:
-            return value, rest[:place] + rest[place + 1 :]
-        if place + 1 == len(rest):
+        end = place + (1 if is_joined else 2)
+        value = value if is_joined else "".join(rest[place + 1 : end])
+        if not value:
             raise UsageError(f"{name} has no value: write it behind.")
-        return rest[place + 1], rest[:place] + rest[place + 2 :]
+        return value, rest[:place] + rest[end:]
     return None, rest
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mopref._repr import short_repr
 from mopref._sharded import written_once
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite
@@ -37,6 +38,8 @@ __all__ = [
 
 # The LoRA of a set that all preferences share.
 SHARED = "shared"
+# Of an objective, so that what is called after it has room for an ending.
+_LONGEST_NAME = 200
 
 
 class PlainLora(NamedTuple):
@@ -128,16 +131,24 @@ def check_set_names(objectives: Sequence[str]) -> None:
 
     Raises:
         ValueError: an objective that is called "shared" or by what is no name of a folder of its own, or two names that
-            are alike but for capital letters.
+            are alike but for capital letters, or a name that is too long.
     """
     if SHARED in objectives:
-        raise ValueError("an objective is called 'shared', which is the name of the LoRA that all preferences share.")
+        raise ValueError(
+            "an objective is called 'shared', which is the name of the LoRA that all preferences share: train with "
+            "another name, or export plain LoRAs, each at one preference."
+        )
     names = (SHARED, *objectives)
     for name in names:
         if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
             raise ValueError(
                 f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
-                "name without slashes."
+                "name without slashes and colons."
+            )
+        if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+            raise ValueError(
+                f"the objective {short_repr(name)} has a name of more than {_LONGEST_NAME} bytes, after which no file "
+                "can be called on some disks: train with a shorter one."
             )
     if len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names):
         raise ValueError(

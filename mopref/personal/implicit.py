@@ -137,7 +137,8 @@ def fit_preference(
         ValueError: as :func:`pair_margins` and :func:`fit_choices` do, or a row without a choice.
         TypeError: as these do.
     """
-    check_columns(checked_rows(comparisons, "comparisons"), (*_COLUMNS, "choice"), "say which response was chosen")
+    check_columns(checked_rows(comparisons, "comparisons"), _COLUMNS, _REMEDY)
+    check_columns(comparisons, ("choice",), "say which response was chosen")
     choices = {row: python_value(each["choice"], int, f"choice of row {row}") for row, each in enumerate(comparisons)}
     wrong = next((row for row, choice in choices.items() if choice not in (0, 1)), None)
     if wrong is not None:

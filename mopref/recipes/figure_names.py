@@ -2,15 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 
-from mopref.recipes.mistakes import RecipeError
+from mopref.conditioning.lora_export import check_set_names
+from mopref.recipes.mistakes import RecipeError, settings_at
 
-__all__ = ["check_figure_names"]
+__all__ = ["check_export_names", "check_figure_names"]
 
 _EACH = ("accuracy", "margin", "win_rate", "standard_error", "preference")
 _SINGLE = ("kl", "sampled_length", "mean_response_length", "truncated")
 _BOUNDS = ("_low", "_high")
 # What a preference in a command, and a folder of a LoRA, cannot hold.
 _SIGNS = ",=/\\"
+
+
+def check_export_names(names: Sequence[str]) -> None:
+    """Refuse names after which a trained model's LoRAs could not be called, before it is trained.
+
+    Raises:
+        RecipeError: as ``check_set_names`` refuses them.
+    """
+    with settings_at("objectives", []):
+        check_set_names(names)
 
 
 def check_figure_names(names: Sequence[str]) -> None:

@@ -113,6 +113,13 @@ def loaded(key: str, name: str, load: Callable[[], Loaded]) -> Loaded:
                 key, f"is {name!r}, which needs code that comes with it, and mopref runs none: choose another."
             ) from error
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        if _is_path(name) and not os.path.exists(name):
+            reason = "there is no such folder"
         raise RecipeError(
             key, f"is {name!r}: nothing could be loaded from there ({reason}); correct the hub id or folder."
         ) from error
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name is that of a folder and no hub id, whether it is there or not."""
+    return os.path.isabs(name) or name.startswith(".") or name.count("/") > 1

@@ -16,7 +16,7 @@ from mopref.llm.rewards import token_reward
 from mopref.objective import Objective
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
-from mopref.recipes.figure_names import check_figure_names
+from mopref.recipes.figure_names import check_export_names, check_figure_names
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.part_options import make_part
 from mopref.recipes.recipe import Recipe, TrainingSettings
@@ -67,6 +67,11 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     with settings_at("", ["objectives"]):
         names = checked_names(recipe.objectives, "objectives")
     check_figure_names(names)
+    if not recipe.output.strip():
+        raise RecipeError("output", f"is {recipe.output!r}, which names no folder: give its path, '.' for this one.")
+    if for_training:
+        # Else an adapter that is there already could not be used any more.
+        check_export_names(names)
     if recipe.objective.name not in KINDS:
         known = nearest(recipe.objective.name, KINDS)
         raise RecipeError("objective.name", f"is {recipe.objective.name!r}: recipes know no such objective; {known}")
@@ -82,10 +87,10 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     said = {"num_objectives": "objectives", "seed": "seed"}
     sampler = make_part(SAMPLERS, recipe.sampler, "sampler", said, num_objectives=names)
     settings = {setting.name: getattr(recipe.adapter, setting.name) for setting in fields(recipe.adapter)}
-    with settings_at("adapter", settings):
-        adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
     with settings_at("", ["seed"]):
         TrainerConfig(seed=recipe.seed)
+    with settings_at("adapter", settings):
+        adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
     if for_training:
         config = trainer_config(recipe.training, 1)
         with settings_at("training", ["batch_size"]):

@@ -10,14 +10,14 @@ from mopref.conditioning import PreferenceModel
 from mopref.llm.data import LoadReport, split_by_prompt
 from mopref.llm.evaluation import RewardJudge
 from mopref.objective import Objective
-from mopref.recipes.mistakes import RunFolderError, settings_at
+from mopref.recipes.mistakes import RecipeError, settings_at
 from mopref.recipes.models import load_tokenizer, model_with_adapter
 from mopref.recipes.parts import Parts, make_objective, make_parts
 from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.reward_parts import make_judges, make_rewards
 from mopref.recipes.rows import precomputed, prompt_rows, tokenized, validated
-from mopref.recipes.run_folder import ADAPTER, RECIPE, check_same_records, fingerprint, read_versions
+from mopref.recipes.run_folder import ADAPTER, RECIPE, check_finished, check_same_records, fingerprint, read_versions
 from mopref.recipes.sources import load_records
 
 __all__ = ["Run", "Tell", "open_run", "read_data", "run_objective", "silent"]
@@ -107,19 +107,18 @@ def open_run(folder: str | Path, with_data: bool = False) -> Run:
         RecipeError: its recipe, or what that names, is not there any more.
     """
     folder = Path(folder)
-    for name, remedy in (
-        (RECIPE, "give the folder of a run"),
-        (ADAPTER, "go on with it by `mopref train RECIPE --resume`"),
-    ):
-        if not (folder / name).exists():
-            raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
+    check_finished(folder)
     recipe = load_recipe(folder / RECIPE, for_training=False)
     parts = make_parts(recipe, for_training=False)
     train, records = read_data(recipe, parts) if with_data else ([], [])
     if with_data:
         check_same_records(folder, fingerprint([*train, *records]))
-    tokenizer = load_tokenizer(recipe.model)
-    model = model_with_adapter(recipe.model, folder / ADAPTER, parts.device)
+    try:
+        tokenizer = load_tokenizer(recipe.model)
+        model = model_with_adapter(recipe.model, folder / ADAPTER, parts.device)
+    except RecipeError as error:
+        # Where it can be corrected.
+        raise RecipeError(error.key, error.problem, error.place or f"{folder / RECIPE}, ") from error
     objective = run_objective(recipe, tokenizer)
     run = Run(recipe, folder, model, tokenizer, objective, parts.scalarizer, step=_adapter_step(folder))
     if not with_data:

@@ -147,7 +147,9 @@ def _read(path: Path, read: Callable[[Path], Content]) -> Content | None:
     except RunFolderError:
         raise
     except (ValueError, OSError) as error:
-        raise RunFolderError(f"{str(error).rstrip('.')}: remove {path}, or write it again.") from error
+        # What is wrong with an adapter says itself what to do.
+        remedy = "" if path.name == ADAPTER else f": remove {path}, or write it again"
+        raise RunFolderError(f"{str(error).rstrip('.')}{remedy}.") from error
 
 
 def _json(path: Path) -> Any:

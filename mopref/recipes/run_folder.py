@@ -26,6 +26,7 @@ __all__ = [
     "RECIPE",
     "REPORT",
     "VERSIONS",
+    "check_finished",
     "check_new_folder",
     "check_same_recipe",
     "check_same_records",
@@ -87,9 +88,24 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
         what = "a run" if is_run else "files"
         remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run and is_run else "")
         raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
-    existing = next(part for part in (folder, *folder.absolute().parents) if part.exists())
+    # A link that leads nowhere is there, and no folder.
+    existing = next(part for part in (folder, *folder.absolute().parents) if os.path.lexists(part))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise RecipeError("output", f"is {str(folder)!r}: nothing can be written into {existing}; choose another.")
+
+
+def check_finished(folder: Path) -> None:
+    """Refuse a folder that holds no run, or one that has no adapter yet.
+
+    Raises:
+        RunFolderError: such a folder.
+    """
+    for name, remedy in (
+        (RECIPE, "give the folder of a run"),
+        (ADAPTER, "go on with it by `mopref train RECIPE --resume`"),
+    ):
+        if not (folder / name).exists():
+            raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
 
 
 def claim_folder(folder: Path) -> None:

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from mopref.serving.answer_text import AnswerText
 from mopref.serving.answering import Answer, FailedError
 from mopref.serving.forms import ChatAnswer, ChatForm, ErrorBody, Health, ModelEntry, ModelList, error_body, stop_texts
+from mopref.serving.malformed import malformation
 from mopref.serving.reception import Reception
 from mopref.serving.stream_events import Heading, stream_events, whole_answer
 from mopref.serving.terms import RefusedError
@@ -28,6 +29,12 @@ __all__ = ["make_app"]
 _Result = TypeVar("_Result")
 _BUSY = "the server is busy, and as many requests wait as it takes: ask again after the seconds of Retry-After."
 _KINDS = {400: "invalid_request_error", 403: "permission_error", 404: "not_found_error", 422: "invalid_request_error"}
+# In place of the framework's own words.
+_SENTENCES = {
+    400: "the body cannot be read: send JSON in UTF-8, not nested deeply.",
+    404: "nothing is here: ask POST /v1/chat/completions, GET /v1/models or GET /health.",
+    405: "this address takes another method: ask POST /v1/chat/completions, GET /v1/models or GET /health.",
+}
 _DESCRIPTIONS = {
     400: "What was asked cannot be, in a sentence.",
     401: "The token is missing or wrong.",
@@ -163,19 +170,14 @@ def _add_handlers(app: FastAPI, worker: Worker, reception: Reception) -> None:
         return Response(status_code=499)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> Response:
-        problems = error.errors()
-        if any(_place(problem["loc"]).partition(".")[0] == "preference" for problem in problems):
-            # Of any kind that a preference may be of, none fits; each for itself says little.
-            example = f"{reception.terms.example}, which sum to 1, or a preset's name"
-            return _refusal(422, f"preference is missing, or none: {example}.", param="preference")
-        told = "; ".join(f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:3])
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        return _refusal(422, f"{told}{more}.", param=_place(problems[0]["loc"]) if problems else None)
+    async def malformed(asker: Request, error: RequestValidationError) -> Response:
+        example = f"{reception.terms.example}, numbers which sum to 1, or a preset's name"
+        told = malformation(error.errors(), error.body, asker.headers.get("content-type"), example)
+        return _refusal(422, told.sentence, param=told.param)
 
     @app.exception_handler(HTTPException)
     async def other(_: Request, error: HTTPException) -> Response:
-        return _refusal(error.status_code, str(error.detail), headers=error.headers)
+        return _refusal(error.status_code, _SENTENCES.get(error.status_code, f"{error.detail}."), headers=error.headers)
 
     @app.exception_handler(Exception)
     async def fault(_: Request, error: Exception) -> Response:
@@ -187,12 +189,6 @@ def _refusal(
 ) -> Response:
     kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return JSONResponse(error_body(sentence, kind, param, code), status_code=status, headers=headers)
-
-
-def _place(location: Any) -> str:
-    """Where in a body a mistake is, bounded: names in it are a stranger's."""
-    parts = [str(part) for part in location if part != "body"]
-    return ".".join(parts)[:120].encode("utf-8", "backslashreplace").decode() or "the body"
 
 
 class _GoneError(Exception):

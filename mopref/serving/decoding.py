@@ -105,7 +105,7 @@ class DecodingBatch:
 
         An error leaves the batch as it was.
         """
-        rows = [_Row(each, Choice(each.temperature, each.top_p, random.Random(each.seed))) for each in requests]
+        rows = [_Row(each, Choice(each.temperature, each.top_p, _generator(each.seed))) for each in requests]
         lengths = torch.tensor([len(each.prompt_ids) for each in requests])
         columns = int(lengths.max())
         ids = torch.stack(
@@ -185,3 +185,8 @@ class DecodingBatch:
         if len(self._absent):
             logits = logits.index_fill(-1, self._absent, -torch.inf)
         return chosen_tokens(logits, [row.choice for row in rows])
+
+
+def _generator(seed: int | None) -> random.Random:
+    """A row's own randomness; another one for each seed, where Python takes −1 for 1."""
+    return random.Random(seed if seed is None or seed >= 0 else str(seed))

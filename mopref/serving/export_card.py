@@ -112,7 +112,8 @@ def _title(contents: ExportContents) -> str:
     if contents.preferences is not None and not contents.parts:
         return f"One balance of {names}: λ = ({_balance(contents, contents.preferences[0].tolist())})"
     if contents.preferences is not None:
-        return f"{len(contents.parts)} balances of {names}, a LoRA for each"
+        count = len(contents.parts)
+        return f"{count} balances of {names}, a LoRA for each" if count > 1 else f"One balance of {names}, as a LoRA"
     return f"LoRAs for every balance of {names}"
 
 

@@ -16,16 +16,16 @@ from mopref._atomic_writes import replace_folder, write_atomically
 from mopref._write_ahead import write_ahead
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
-from mopref.conditioning.adapter_description import CONFIG_FILE, read_config
+from mopref.conditioning.adapter_description import read_config
 from mopref.conditioning.adapter_files import named_base
-from mopref.conditioning.adapter_folder import checked_folder, is_there
+from mopref.conditioning.adapter_folder import checked_folder
 from mopref.conditioning.base_loading import load_base
 from mopref.conditioning.lora_export import SHARED, check_set
 from mopref.conditioning.peft_targets import refuse_misread_targets
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.recipes.hub import check_repository, tell_local_base, upload
-from mopref.recipes.mistakes import RunFolderError, nearest
+from mopref.recipes.mistakes import nearest
 from mopref.recipes.model_card import CARD, CARD_PICTURE, card_picture, finished_run
 from mopref.recipes.models import loaded
 from mopref.recipes.run import open_run
@@ -33,6 +33,7 @@ from mopref.recipes.run_files import RunFiles
 from mopref.recipes.run_folder import RECIPE, check_new_folder
 from mopref.serving.export_card import ExportContents, Form, card_of_adapter, card_of_run
 from mopref.serving.llama_cpp import check_gguf_export, export_gguf_loras
+from mopref.serving.opening import check_is_adapter
 
 __all__ = ["Export", "export", "objectives_of"]
 
@@ -40,6 +41,8 @@ _FORMS: tuple[str, ...] = get_args(Form)
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 # Digits of a weight in a folder's name: as few as tell all of them apart.
 _DIGITS = range(2, 17)
+# Of a folder, on all usual file systems.
+_LONGEST_NAME = 255
 
 
 class Export(NamedTuple):
@@ -147,11 +150,7 @@ def _source(folder: Path) -> _Source:
     if (folder / RECIPE).is_file():
         files = finished_run(folder)
         return _Source(folder, files, files.adapter or {}, files.recipe.objectives)
-    if not is_there(folder, CONFIG_FILE):
-        raise RunFolderError(
-            f"{folder} holds neither a run nor an adapter: give the folder of a finished run, in which there is a "
-            f"{RECIPE}, or that of an adapter, with an {CONFIG_FILE}."
-        )
+    check_is_adapter(folder)
     description = read_config(folder)
     return _Source(folder, None, description, checked_names(description.get("objectives"), f"objectives in {folder}"))
 
@@ -202,7 +201,12 @@ def _grid(form: str, names: Sequence[str], fixed: Tensor | None) -> tuple[str, .
         raise ValueError("preferences hold the same one twice: leave one out.")
     for folder in folders:
         if any(kind(folder).name != folder for kind in (PurePosixPath, PureWindowsPath)):
-            raise ValueError(f"{folder!r} cannot name a folder of its own: train with names without slashes.")
+            raise ValueError(f"{folder!r} cannot name a folder of its own: train with names without slashes or colons.")
+        if len(folder.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+            raise ValueError(
+                f"the folder of a λ would be called {folder!r:.80}…, which has more than {_LONGEST_NAME} bytes: export "
+                "each λ by itself as a lora, all of them as a lora-set, or train with shorter names."
+            )
     return tuple(folders)
 
 

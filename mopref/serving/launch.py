@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mopref._checked_files import is_readable_text
 from mopref.argument_kinds import checked_fields
 from mopref.llm.data.chat_template import PairTokenizer
 from mopref.serving.guard import Guard
@@ -20,6 +21,14 @@ from mopref.serving.worker import Worker
 
 __all__ = ["Server", "ServerSettings", "make_server", "serve_model"]
 
+# What a setting is called on the command line.
+_FLAGS = {
+    "rows": "--max-batch",
+    "waiting": "--max-queue",
+    "new_tokens": "--max-tokens",
+    "context": "--max-context",
+    "seconds": "--deadline",
+}
 # By which names a server on loopback is asked.
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -63,15 +72,21 @@ class ServerSettings:
         checked_fields(self)
         for name in ("rows", "waiting", "new_tokens", "context", "body_bytes"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1{_of_flag(name)}.")
         if not (self.seconds > 0 and math.isfinite(self.seconds)):
-            raise ValueError(f"seconds is {self.seconds}: it must be positive and finite.")
+            raise ValueError(f"seconds is {self.seconds}: it must be positive and finite{_of_flag('seconds')}.")
+        if self.name is not None and not (self.name.strip() and is_readable_text(self.name)):
+            raise ValueError(f"name is {self.name!r:.80}: give one line of text, or none for the folder's name.")
         if self.pairs is not None and not self.page:
             raise ValueError(f"pairs are in {self.pairs!r}, and there is no page that asks about them: set page, too.")
 
     def terms(self, name: str, objectives: tuple[str, ...]) -> Terms:
         """What may be asked of a model with these objectives."""
         return Terms(self.name or name, objectives, self.context, self.new_tokens, self.minimums, self.presets)
+
+
+def _of_flag(name: str) -> str:
+    return f" ({_FLAGS[name]} of mopref serve)" if name in _FLAGS else ""
 
 
 class Server(NamedTuple):

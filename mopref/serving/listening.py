@@ -37,9 +37,15 @@ def check_exposure(host: str, public: bool, token: str | None) -> None:
     """Refuse to be reached by other machines without a word, or without a token.
 
     Raises:
-        ValueError: an address beyond loopback without ``public`` or without a token.
+        ValueError: an address beyond loopback without ``public`` or without a token, or ``public`` on loopback, where
+            it does nothing.
     """
     if is_loopback(host):
+        if public:
+            raise ValueError(
+                f"host is {host!r}, which only this machine reaches, and --public is said: give the --host that others "
+                "reach, too, or leave --public out."
+            )
         return
     if not public:
         raise ValueError(

@@ -61,6 +61,12 @@ class Reception:
             raise RefusedError(
                 400, "max_tokens and max_completion_tokens are one setting: give one of them.", "max_tokens"
             )
+        if form.stream_options is not None and not form.stream:
+            raise RefusedError(
+                400,
+                "stream_options are given, and no stream is asked for: leave them out, or set stream.",
+                "stream_options",
+            )
         preference, strength = terms.preference(form.preference), terms.strength(form.strength)
         ids = self._prompt_ids([message.model_dump() for message in form.messages])
         asked = form.max_tokens if form.max_completion_tokens is None else form.max_completion_tokens
@@ -75,9 +81,11 @@ class Reception:
         )
 
     def _prompt_ids(self, messages: list[dict[str, Any]]) -> list[int]:
-        problem = text_problem(messages, assistant_only=False) or self.pairs.prompt_problem(messages)
-        if problem:
-            raise RefusedError(400, f"the prompt {problem}", "messages")
+        if problem := _dialogue_problem(messages):
+            raise RefusedError(400, problem, "messages")
+        if problem := text_problem(messages, assistant_only=False) or self.pairs.prompt_problem(messages):
+            # What is to be done is said there to whoever has rows of data.
+            raise RefusedError(400, f"the prompt {problem.rpartition(': ')[0] or problem}: reword it.", "messages")
         try:
             ids = self.pairs.prompt_ids(messages)
         except ValueError as error:
@@ -87,3 +95,12 @@ class Reception:
         except ValueError as error:
             raise RefusedError(400, f"{error}", "messages") from error
         return ids
+
+
+def _dialogue_problem(messages: list[dict[str, Any]]) -> str | None:
+    """Why a dialogue has no answer; ``None`` where it may have one."""
+    if not any(message["content"].strip() for message in messages):
+        return "messages hold nothing but white space, so that there is nothing to answer: write something."
+    if messages[-1]["role"] == "assistant":
+        return "messages end with one of the assistant's, which is not gone on with here: end them with the user's."
+    return None

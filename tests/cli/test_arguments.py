@@ -14,7 +14,8 @@ from mopref.cli.mistakes import UsageError
 @pytest.fixture
 def parser():
     made = command_parser("show", "RUN", "Shows.\n\n  mopref show RUN")
-    made.add_argument("folder")
+    made.add_argument("folder", metavar="RUN")
+    made.add_argument("--learning-rate", type=float)
     made.add_argument("--count", type=int, default=1)
     return made
 
@@ -22,9 +23,10 @@ def parser():
 def test_what_a_parser_does_not_take_is_told_in_a_line(parser):
     assert parsed(parser, ["x", "--count", "3"]).count == 3
     for arguments, reason in (
-        ([], "required: folder"),
+        ([], "required: RUN"),
         (["x", "--cuont", "3"], "--cuont"),
-        (["x", "--count", "y"], "count"),
+        (["x", "--count", "y"], "^--count is 'y': it must be a whole number"),
+        (["x", "--learning-rate", "inf"], "^--learning-rate is 'inf': it must be a finite number"),
     ):
         with pytest.raises(UsageError, match=rf"{reason}.*: see `mopref show --help` for what it takes\.$") as caught:
             parsed(parser, arguments)
@@ -47,8 +49,9 @@ def test_switches_and_values_are_taken_out():
     assert take_value(["a", "--x", "1", "b"], "--x") == ("1", ["a", "b"])
     assert take_value(["--x=1=2", "b"], "--x") == ("1=2", ["b"])
     assert take_value(["b"], "--x") == (None, ["b"])
-    with pytest.raises(UsageError, match="--x has no value: write it behind"):
-        take_value(["b", "--x"], "--x")
+    for arguments in (["b", "--x"], ["b", "--x", "", "c"], ["--x="]):
+        with pytest.raises(UsageError, match="--x has no value: write it behind"):
+            take_value(arguments, "--x")
 
 
 def test_preferences_are_read_by_name():

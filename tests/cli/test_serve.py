@@ -81,7 +81,7 @@ def test_a_mistake_is_told_before_the_model_is_loaded(trained, served, capsys, m
 
 def test_another_folder_is_told(tmp_path, served, capsys):
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
-    assert "is no adapter folder" in capsys.readouterr().err
+    assert "holds neither a run nor an adapter" in capsys.readouterr().err
 
 
 def test_without_the_packages_the_extra_is_named(trained, capsys, monkeypatch):

@@ -68,6 +68,14 @@ def test_an_objective_whose_name_is_no_folder_is_refused_before_anything_is_writ
     assert not list(tmp_path.iterdir())
 
 
+def test_an_objective_has_room_for_what_is_called_after_it(make_mlp, tmp_path):
+    model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", "λ" * 101)))
+    with pytest.raises(ValueError, match="a name of more than 200 bytes, after which no file can be called"):
+        model.export_lora_set(tmp_path)
+    assert not list(tmp_path.iterdir())
+    PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", "λ" * 100))).export_lora_set(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["harmless", "not harmful", "größe", "λ", ".hidden", "a.b"])
 def test_other_names_are_folders(name, make_mlp, tmp_path):
     PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name))).export_lora_set(tmp_path)

@@ -165,8 +165,10 @@ def test_a_choice_that_is_none_is_refused_before_any_forward(model, pairs, choic
     monkeypatch.setattr(Policy, "sequence_log_probabilities", lambda *options: pytest.fail("a forward was run"))
     with pytest.raises(error, match="row 1"):
         fit_preference(model, [pairs[0] | {"choice": 0}, pairs[1] | {"choice": choice}])
-    with pytest.raises(ValueError, match="choice"):
+    with pytest.raises(ValueError, match="but no choice: say which response was chosen"):
         fit_preference(model, pairs[:2])
+    with pytest.raises(ValueError, match=r"but no prompt_ids, .*: use tokenize_records"):
+        fit_preference(model, [{"prompt": "a", "response_0": "b", "response_1": "c", "choice": 0}])
 
 
 @pytest.mark.parametrize("option", ["alpha", "level", "beta", "steps"])

@@ -3,7 +3,7 @@
 import pytest
 
 from mopref.recipes import RecipeError
-from mopref.recipes.figure_names import check_figure_names
+from mopref.recipes.figure_names import check_export_names, check_figure_names
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,22 @@ def test_names_that_clash_with_nothing(names):
 def test_names_that_clash_are_refused(names, message):
     with pytest.raises(RecipeError, match=f"^objectives .*{message}"):
         check_figure_names(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("shared", "c"),
+            "'shared', which is the name of the LoRA that all preferences share: train",
+        ),
+        (("a:b", "c"), "'a:b' cannot name a folder of its own, .*: train with a name without slashes and colons"),
+        (("Brief", "brief"), "alike but for capital letters"),
+        (("x" * 201, "c"), "more than 200 bytes"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_names_that_no_export_has_are_refused(names, message):
+    with pytest.raises(RecipeError, match=f"^objectives: .*{message}"):
+        check_export_names(names)
+    check_export_names(("helpful", "harmless"))

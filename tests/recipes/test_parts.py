@@ -1,5 +1,7 @@
 """Parts are made before any model or data is loaded, and what they refuse is named."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -72,6 +74,9 @@ def test_the_trainers_settings_are_the_recipes():
             {"scalarizer": {"name": "tchebycheff", "options": {"ideal": [0]}}},
             r"scalarizer\.options: ideal has 1 numbers, but there are 2 objectives: give one for each",
         ),
+        ({"objectives": ["a:b", "c"]}, r"objectives: the objective 'a:b' cannot name a folder"),
+        ({"output": " "}, r"output is ' ', which names no folder: give its path"),
+        ({"seed": 2**70}, r"seed is 1180591620717411303424: it must be at least 0 and less than 2³²"),
         ({"model": {"device": "meta"}}, r"model\.device is 'meta': PyTorch sees no such device here"),
         ({"model": {"device": "cuda:77"}}, r"model\.device is 'cuda:77': PyTorch sees no such device here"),
         ({"model": {"device": "fridge"}}, r"model\.device is 'fridge': choose auto, cpu, cuda"),
@@ -82,6 +87,13 @@ def test_the_trainers_settings_are_the_recipes():
 def test_what_cannot_be_is_refused_by_its_key(load, sections, message):
     with pytest.raises(RecipeError, match=message):
         load(**sections)
+
+
+def test_a_run_that_is_there_is_opened_under_any_name(load):
+    recipe = replace(load(), objectives=("a:b", "c"))
+    assert make_parts(recipe, for_training=False).adapter.objectives == ("a:b", "c")
+    with pytest.raises(RecipeError, match="cannot name a folder"):
+        make_parts(recipe)
 
 
 def test_rlhf_is_tried_without_a_tokenizer(load):

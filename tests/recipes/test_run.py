@@ -1,9 +1,10 @@
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
-from mopref.recipes import RunFolderError, open_run
+from mopref.recipes import RecipeError, RunFolderError, open_run
 from mopref.recipes.parts import make_parts
 from mopref.recipes.run import read_data
 
@@ -30,6 +31,20 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path, trained):
         RunFolderError, match=r"there is no adapter in it; go on with it by `mopref train RECIPE --resume`"
     ):
         open_run(tmp_path)
+
+
+def test_a_base_that_is_elsewhere_now_is_corrected_in_the_runs_recipe(tmp_path, trained):
+    base, folder = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(trained.recipe.model.name, base)
+    shutil.copytree(trained.folder, folder)
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text()
+    assert trained.recipe.model.name in text
+    recipe.write_text(text.replace(trained.recipe.model.name, str(tmp_path / "gone")))
+    with pytest.raises(RecipeError, match=r"run/recipe\.yaml, model\.name is '.*gone': .*there is no such folder"):
+        open_run(folder)
+    recipe.write_text(text.replace(trained.recipe.model.name, str(base)))
+    assert open_run(folder).recipe.model.name == str(base)
 
 
 def test_prompts_are_on_one_side_or_where_the_test_data_say(load):

@@ -130,6 +130,7 @@ def test_a_last_line_that_was_cut_off_is_left_out_with_a_note(folder, name):
         ("versions.json", '{"steps": 4, "adapter_step": 5}', "the adapter is of step 5, but only 4 were trained"),
         ("front.json", "{}", "is not a front that Front.save wrote"),
         ("adapter/adapter_config.json", "{}", "holds an adapter of type None"),
+        ("adapter/adapter_config.json", "{", "the adapter is damaged, save it again."),
         ("recipe.yaml", "objectives: [a, b]\nsteps: 3\n", "recipe.yaml, steps: there is no such setting"),
     ],
 )

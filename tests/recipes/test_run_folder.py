@@ -48,6 +48,14 @@ def test_a_file_in_the_way_is_refused(tmp_path):
             check_new_folder(path)
 
 
+def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    for path in (tmp_path / "link", tmp_path / "link" / "below"):
+        with pytest.raises(RecipeError, match=r"nothing can be written into .*link; choose another"):
+            check_new_folder(path)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("path", "message"),
     [

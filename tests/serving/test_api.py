@@ -71,6 +71,8 @@ def test_a_seed_gives_the_same_answer_again(client, form):
         return client.post(CHAT, json={**form, "temperature": 1.5, "seed": seed}).json()["choices"][0]["message"]
 
     assert ask(1) == ask(1)
+    assert ask(-1) == ask(-1)
+    assert any(ask(-seed) != ask(seed) for seed in range(1, 4))
     assert len({ask(seed)["content"] for seed in range(5)}) > 1
 
 
@@ -87,14 +89,27 @@ def test_a_stop_text_ends_an_answer(client, form):
         ({"preference": {"helpful": 0.7, "harmless": 0.4}}, 400, "sums to 1.1"),
         ({"preference": {"helpful": 1.0, "harmless": 0.0}}, 403, "asks for 0.1 at least"),
         ({"preference": {"helpful": 0.5, "funny": 0.5}}, 400, "funny, which is no objective"),
-        ({"preference": 7}, 422, "preference is missing, or none: give a weight for each of 'helpful', 'harmless'"),
+        ({"preference": 7}, 422, "preference is 7, which is none: give a weight for each of 'helpful', 'harmless'"),
+        (
+            {"preference": {"helpful": "0.7", "harmless": 0.3}},
+            422,
+            "preference is {'helpful': '0.7', 'harmless': 0.3},",
+        ),
+        ({"preference": None}, 422, "preference is missing: give a weight for each"),
+        (
+            {"stop": ["", "b"]},
+            422,
+            "stop is ['', 'b'], which is none: give a text of 1 to 64 characters",
+        ),
         ({"strength": -1}, 422, "strength"),
         ({"strength": 1e308}, 422, "strength"),
         ({"strength": 0.5}, 403, "strength is 0.5"),
         ({"messages": [{"role": "user", "content": "w1 " * 300}]}, 400, "shorten it"),
         ({"max_tokens": 5000}, 400, "max_tokens is 5000"),
         ({"model": "other"}, 404, "there is no model 'other'"),
-        ({"logprobs": True}, 422, "logprobs"),
+        ({"logprobs": True}, 422, "logprobs is no field of a request here, so leave it out."),
+        ({"messages": [{"role": "user"}]}, 422, "messages.0.content is missing."),
+        ({"stream_options": {"include_usage": True}}, 400, "no stream is asked for"),
         ({"messages": [{"role": "user", "content": "w1 \ud800"}]}, 422, "messages.0.content"),
     ],
 )
@@ -109,17 +124,39 @@ def test_a_refusal_has_a_status_and_a_sentence(client, form, wrong, status, word
     assert client.post(CHAT, json=form).status_code == 200
 
 
-@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff\xfe", b"{", b'"text"', b"null", b"1e999"])
-def test_a_body_that_is_no_form(client, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "the body is empty"),
+        (b"[" * 100_000, "not nested deeply"),
+        (b"\xff\xfe", "the body is no JSON, from character 0 on"),
+        (b'{"model": "\xff"}', "JSON in UTF-8"),
+        (b"{", "the body is no JSON, from character 1 on"),
+        (b'"text"', "the body is JSON, and no object"),
+        (b"null", "the body is"),
+        (b"1e999", "the body is JSON, and no object"),
+    ],
+    ids=repr,
+)
+def test_a_body_that_is_no_form(client, content, words):
     answer = client.post(CHAT, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422)
-    assert answer.json()["error"]["message"]
+    error = answer.json()["error"]
+    assert words in error["message"]
+    assert error["message"].endswith(".")
+    assert error["param"] is None
+
+
+def test_another_address_is_told_what_there_is(client):
+    for answer in (client.get("/v1/engines"), client.get(CHAT)):
+        assert "POST /v1/chat/completions, GET /v1/models or GET /health." in answer.json()["error"]["message"]
 
 
 def test_a_page_of_a_stranger_is_not_answered(client, form):
     """A form's text needs no leave of the server to be sent by a browser; it is refused, and nothing is allowed."""
     answer = client.post(CHAT, content=json.dumps(form), headers={"Content-Type": "text/plain", "Origin": "http://x.y"})
     assert answer.status_code == 422
+    assert "send it with the header 'Content-Type: application/json'" in answer.json()["error"]["message"]
     ahead = client.options(CHAT, headers={"Origin": "http://x.y", "Access-Control-Request-Method": "POST"})
     assert ahead.status_code == 405
     good = client.post(CHAT, json=form, headers={"Origin": "http://x.y"})

@@ -31,6 +31,15 @@ def contents_of(form, **options):
     return ExportContents(form, NAMES, **{"parts": SETS.get(form, ()), "rank": 16, **fixed, **options})
 
 
+def test_a_grid_of_one_is_one_balance(files):
+    parts = ("helpful=0.70,harmless=0.30",)
+    assert "# One balance of helpful, harmless, as a LoRA\n" in card_of_run(
+        contents_of("lora-grid", parts=parts, preferences=ONE), files
+    )
+    card = card_of_run(contents_of("lora-grid", parts=(*parts, "b"), preferences=ONE.repeat(2, 1)), files)
+    assert "# 2 balances of helpful, harmless, a LoRA for each\n" in card
+
+
 @pytest.mark.parametrize(
     ("form", "library", "relation", "kinds"),
     [

@@ -16,6 +16,7 @@ from huggingface_hub import ModelCard
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.recipes import RecipeError, RunFolderError
 from mopref.serving import Export, export, objectives_of
+from mopref.serving.exporting import _grid
 
 TOKENS = torch.tensor([[3, 6, 8, 10], [5, 5, 7, 4]])
 FORMS = ("lora", "lora-grid", "lora-set", "gguf", "merged")
@@ -130,6 +131,13 @@ def test_what_fails_half_way_leaves_nothing(form, run, tmp_path, monkeypatch):
         export(run.folder, tmp_path / "out", form, **WHICH.get(form, {}))
     assert told.value.errno == 28
     assert not list(tmp_path.iterdir())
+
+
+def test_a_grid_whose_folders_no_disk_has_is_refused_before_it_is_written(tmp_path):
+    names = tuple(letter * 60 for letter in "abcde")
+    with pytest.raises(ValueError, match=r"has more than 255 bytes: export each λ by itself as a lora"):
+        _grid("lora-grid", names, torch.eye(5))
+    assert len(_grid("lora-grid", names[:3], torch.eye(3))) == 3
 
 
 def test_a_disk_that_is_full_of_weights_is_told_too(run, tmp_path, monkeypatch):

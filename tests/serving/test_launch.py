@@ -23,6 +23,17 @@ def test_seconds_are_positive(seconds):
         ServerSettings(seconds=seconds)
 
 
+def test_a_count_is_told_by_its_flag():
+    with pytest.raises(ValueError, match=r"new_tokens is 0: it must be at least 1 \(--max-tokens of mopref serve\)\.$"):
+        ServerSettings(new_tokens=0)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "a\x1b[2J"])
+def test_a_name_is_one_line(name):
+    with pytest.raises(ValueError, match=r"^name is .*: give one line of text"):
+        ServerSettings(name=name)
+
+
 def ask(server, preference=(0.5, 0.5)):
     from fastapi.testclient import TestClient
 

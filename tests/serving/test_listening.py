@@ -27,6 +27,11 @@ def test_other_machines_need_a_word_and_a_token(host):
     check_exposure(host, True, TOKEN)
 
 
+def test_a_word_that_does_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"which only this machine reaches, and --public is said: give the --host"):
+        check_exposure("127.0.0.1", True, TOKEN)
+
+
 @pytest.fixture
 def write(tmp_path):
     def write(content: bytes, mode: int = 0o600):

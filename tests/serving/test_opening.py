@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from mopref.recipes import RunFolderError
 from mopref.serving.opening import open_model, recorded_objectives
 
 
@@ -25,9 +26,10 @@ def test_objectives_are_known_before_anything_is_loaded(trained, monkeypatch):
 
 def test_another_folder_is_refused(tmp_path, trained):
     for call in (open_model, recorded_objectives):
-        with pytest.raises(FileNotFoundError, match="is no adapter folder"):
+        with pytest.raises(RunFolderError, match="holds neither a run nor an adapter: give"):
             call(tmp_path)
     shutil.copytree(trained.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "adapter")
-    with pytest.raises(ValueError, match="no finished run"):
-        open_model(tmp_path / "run")
+    for call in (open_model, recorded_objectives):
+        with pytest.raises(RunFolderError, match="no finished run: there is no adapter in it; go on with it"):
+            call(tmp_path / "run")

@@ -38,9 +38,17 @@ def test_an_answer_is_as_long_as_there_is_room(reception, form):
     [
         ({"model": "gpt"}, 404, "there is no model 'gpt': here is 'tiny'"),
         ({"max_completion_tokens": 3}, 400, "one setting"),
-        ({"messages": [{"role": "user", "content": " "}]}, 400, "is empty"),
-        ({"messages": [{"role": "assistant", "content": "w1"}]}, 400, "ends with a message of the assistant's"),
-        ({"messages": [{"role": "user", "content": "w1 </s> w2"}]}, 400, "</s>"),
+        (
+            {"messages": [{"role": "user", "content": " "}]},
+            400,
+            "messages hold nothing but white space",
+        ),
+        ({"messages": [{"role": "assistant", "content": "w1"}]}, 400, "messages end with one of the assistant's"),
+        (
+            {"messages": [{"role": "user", "content": "w1 </s> w2"}]},
+            400,
+            "holds '</s>', which opens or ends a turn: rew",
+        ),
         ({"messages": [{"role": "user", "content": "w1 " * 40}]}, 400, "43 tokens"),
         ({"strength": 2.0, "max_tokens": 21}, 400, "max_tokens is 21"),
     ],

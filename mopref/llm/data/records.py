@@ -319,10 +319,10 @@ def surrogate_problem(text: str) -> str | None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return (
-            f"holds half a surrogate pair (U+{ord(text[error.start]):04X}) at character {error.start}: half of an "
-            "emoji was cut off, so repair the text."
-        )
+        sign = ord(text[error.start])
+        # As which Python reads a byte of a command line that is no UTF-8.
+        cause = "half of an emoji was cut off" + (", or a byte is not UTF-8" if 0xDC80 <= sign <= 0xDCFF else "")
+        return f"holds half a surrogate pair (U+{sign:04X}) at character {error.start}: {cause}, so repair the text."
     return None
 
 

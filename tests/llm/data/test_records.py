@@ -315,6 +315,9 @@ def test_half_a_surrogate_pair_is_named_by_its_code():
     problem = surrogate_problem(f"{SECRET}\ud83d")
     assert problem.startswith("holds half a surrogate pair (U+D83D) at character 7")
     assert SECRET not in problem
+    assert "UTF-8" not in problem
+    byte = surrogate_problem(b"caf\xe9".decode(errors="surrogateescape"))
+    assert byte.endswith("half of an emoji was cut off, or a byte is not UTF-8, so repair the text.")
     assert surrogate_problem("a whole \U0001f600") is None
     broken = [response_record(), response_record(response="\udfff")]
     with pytest.raises(ValueError, match="row 1, column 'response' holds half a surrogate pair"):
