@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class PreferenceGate(nn.Module):
 def saved_gate_change(tensors: Mapping[str, Tensor], layer: str, preferences: Tensor) -> Tensor | float:
     """δ(λ) of a layer from the tensors of an adapter folder; 0 of a linear gate."""
     for owner in (layer, SHARED_GATE):
-        own: list[Any] = [tensors.get(f"{owner}.{part}") for part in GATE_PARTS]
-        if own[0] is not None:
-            return gate_change(*own, preferences.to(own[0]))
+        if f"{owner}.{GATE_PARTS[0]}" in tensors:
+            mixture, weight, bias = (tensors[f"{owner}.{part}"] for part in GATE_PARTS)
+            return gate_change(mixture, weight, bias, preferences.to(mixture))
     return 0.0
