@@ -135,8 +135,9 @@ def _axes(front: Front, row: int) -> str:
             f'<text class="tick" x="{x - 6:.1f}" y="{scale(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
             for tick in scale.ticks
         ]
+        shown = escaped(_short(name, 44 // count))
         labels.append(
-            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 32}" text-anchor="middle">{escaped(_short(name, 44 // count))}</text>'
+            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 32}" text-anchor="middle">{shown}</text>'
             f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">better ↑</text>'
         )
     for values in front.values:
