@@ -41,7 +41,7 @@ def paper(trainings: Trainings) -> MethodPolicy:
     """
     setup = trainings.setup
     sampler = VertexBiasedSampler(setup.names)
-    settings = {"preferences_per_step": 1, "learning_rate": _PAPER_RATE}
+    settings: dict[str, Any] = {"preferences_per_step": 1, "learning_rate": _PAPER_RATE}
     return _conditioned("paper", trainings, paper_config(setup.adapter), sampler, **settings)
 
 
@@ -50,7 +50,7 @@ def _conditioned(
     trainings: Trainings,
     adapter: SVDLoRAConfig,
     sampler: PreferenceSampler | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> MethodPolicy:
     make: Callable[[], nn.Module] = lambda: trainings.setup.make_model(adapter)  # noqa: E731
     trained = trainings.trained(name, make_model=make, sampler=sampler, **settings)

@@ -1,6 +1,7 @@
 """DPS, one model for each preference: the oracle of what a run for a single λ reaches."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def dps(trainings: Trainings, preferences: Tensor, equal_total: bool = False) ->
     Source: the paper's discrete policy solutions, arXiv 2402.02030.
     """
     setup = trainings.setup
-    options = {"steps": max(1, setup.config.steps // len(preferences))} if equal_total else {}
+    options: dict[str, Any] = {"steps": max(1, setup.config.steps // len(preferences))} if equal_total else {}
     loras = [trained_lora(trainings, preference, **options) for preference in preferences.tolist()]
     return policy_of_loras("dps-total" if equal_total else "dps", trainings, preferences, loras)
 

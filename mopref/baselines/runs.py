@@ -203,7 +203,8 @@ class Trainings:
             config=replace(setup.config, **settings),
         )
         inner: Any = getattr(trainee, "module", trainee)
-        started, calls = time.monotonic(), []
+        started = time.monotonic()
+        calls: list[None] = []
         handle = inner.base_model.register_forward_pre_hook(lambda *_: calls.append(None))
         try:
             with _one_preference_is_meant() if at is not None else nullcontext():

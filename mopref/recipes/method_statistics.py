@@ -196,10 +196,10 @@ def _gaps(resampled: Array, means: Array, figure: Any, names: Sequence[str], hel
     differences = drawn[:, others] - drawn[:, [ours]]
     bounds = percentile_interval(differences, held_out.interval_level)
     p_values = [paired_p_value(column) for column in differences.T]
-    corrected = holm(p_values) if others else []
+    corrected = holm(p_values)
     return {
-        names[place]: Gap(float(value[place] - value[ours]), *map(float, bounds[number]), p, float(adjusted))
-        for number, (place, p, adjusted) in enumerate(zip(others, p_values, corrected, strict=True))
+        names[place]: Gap(float(value[place] - value[ours]), float(low), float(high), p, float(adjusted))
+        for place, (low, high), p, adjusted in zip(others, bounds, p_values, corrected, strict=True)
     }
 
 
