@@ -351,5 +351,5 @@ def test_configurations_of_accelerate_are_read(tmp_path):
 
     for path in (ROOT / "examples" / "accelerate").glob("*.yaml"):
         config = load_config_from_file(str(path))
-        assert config.num_processes == 8
+        assert config.num_processes == (1 if path.stem == "trainer_beside_vllm" else 8)
         assert "NOT RUN WITHOUT GPUS" in path.read_text(encoding="utf-8")

@@ -41,7 +41,7 @@ def paper(trainings: Trainings) -> MethodPolicy:
     """
     setup = trainings.setup
     sampler = VertexBiasedSampler(setup.names)
-    settings = {"preferences_per_step": 1, "learning_rate": _PAPER_RATE}
+    settings: dict[str, Any] = {"preferences_per_step": 1, "learning_rate": _PAPER_RATE}
     return _conditioned("paper", trainings, paper_config(setup.adapter), sampler, **settings)
 
 

@@ -105,7 +105,7 @@ class MODPO(DPO):
         ValueError: λ_k = 0, where the loss is not defined, or an objective that is not there.
     """
 
-    record_types = (MODPOBatch, Sequences)
+    record_types: tuple[type, ...] = (MODPOBatch, Sequences)  # type: ignore[assignment]
 
     @checks_arguments(but=("names",))
     def __init__(self, names: Sequence[str], preference: Any, index: int = 0, beta: float = 0.1) -> None:

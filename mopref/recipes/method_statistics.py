@@ -196,12 +196,11 @@ def _gaps(resampled: Array, means: Array, figure: Any, names: Sequence[str], hel
     differences = drawn[:, others] - drawn[:, [ours]]
     bounds = percentile_interval(differences, held_out.interval_level)
     p_values = [paired_p_value(column) for column in differences.T]
-    corrected: list[float] = holm(p_values).tolist() if others else []
-    gaps = {}
-    for place, (low, high), p, adjusted in zip(others, bounds, p_values, corrected, strict=True):
-        difference = float(value[place] - value[ours])
-        gaps[names[place]] = Gap(difference, float(low), float(high), p, float(adjusted))
-    return gaps
+    corrected = holm(p_values)
+    return {
+        names[place]: Gap(float(value[place] - value[ours]), float(low), float(high), p, float(adjusted))
+        for place, (low, high), p, adjusted in zip(others, bounds, p_values, corrected, strict=True)
+    }
 
 
 def _mean_budget(cells: Sequence[Cell]) -> Budget:

@@ -135,8 +135,9 @@ def _axes(front: Front, row: int) -> str:
             f'<text class="tick" x="{x - 6:.1f}" y="{scale(tick) + 4:.1f}" text-anchor="end">{tick:.4g}</text>'
             for tick in scale.ticks
         ]
+        shown = escaped(_short(name, 44 // count))
         labels.append(
-            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 32}" text-anchor="middle">{escaped(_short(name))}</text>'
+            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 32}" text-anchor="middle">{shown}</text>'
             f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 10}" text-anchor="middle">better ↑</text>'
         )
     for values in front.values:
@@ -157,8 +158,9 @@ def _directions(front: Front) -> list[tuple[str, bool]]:
     return list(zip(front.names, front.is_maximized(), strict=True))
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 16 else f"{name[:15]}…"
+def _short(name: str, most: int) -> str:
+    """A name that leaves its neighbours room."""
+    return name if len(name) <= max(most, 4) else f"{name[: max(most, 4) - 1]}…"
 
 
 def _grid(across: _Scale, up: _Scale) -> str:

@@ -71,7 +71,7 @@ def _triangle(region: CredibleRegion, preference: Sequence[float]) -> tuple[str,
     for point, inside in zip(region.points.tolist(), region.inside.tolist(), strict=True):
         parts.append(_dot(*point_in(point), inside, 5.2))
     parts.append(_diamond(*point_in(preference)))
-    places = ((230, 22, "middle"), (50, 358, "middle"), (410, 358, "middle"))
+    places = ((230, 22, "middle"), (4, 358, "start"), (456, 358, "end"))
     for name, (x, y, anchor) in zip(region.names, places, strict=True):
         parts.append(f'<text class="axis" x="{x}" y="{y}" text-anchor="{anchor}">all {escaped(_short(name))}</text>')
     return "".join(parts), _HEIGHT

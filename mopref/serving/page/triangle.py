@@ -10,6 +10,9 @@ from mopref.serving.page.texts import template_text
 
 __all__ = ["triangle_script", "triangle_template"]
 
+# Where the names of the corners stand; long ones grow inwards.
+_LABELS = ((230, 22, "middle"), (4, 362, "start"), (456, 362, "end"))
+
 
 def triangle_template(objectives: Sequence[str], minimums: Sequence[float]) -> str:
     """The markup of the triangle, the same whatever λ is; the script moves its handle.
@@ -22,8 +25,8 @@ def triangle_template(objectives: Sequence[str], minimums: Sequence[float]) -> s
     whole = " ".join(f"{x},{y}" for x, y in CORNERS)
     allowed = " ".join("{:.1f},{:.1f}".format(*point_in(corner(place, minimums))) for place in range(3))
     labels = "".join(
-        f'<text class="axis" x="{x}" y="{y}" text-anchor="middle">all {template_text(_short(name))}</text>'
-        for name, (x, y) in zip(objectives, ((230, 22), (70, 362), (390, 362)), strict=True)
+        f'<text class="axis" x="{x}" y="{y}" text-anchor="{anchor}">all {template_text(_short(name))}</text>'
+        for name, (x, y, anchor) in zip(objectives, _LABELS, strict=True)
     )
     return (
         f'<svg class="triangle" viewBox="0 0 460 374" data-names="{names}" data-corners="{corners}" '

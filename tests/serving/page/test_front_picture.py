@@ -24,7 +24,8 @@ def test_the_mark_is_at_the_nearest_measured_point(first):
     front = page_front(NAMES[2])
     row = nearest_point(front, (first, 1 - first))
     distances = np.abs(front.preferences[:, 0] - first)
-    assert distances[row] == distances.min()
+    # Two may be as near, up to rounding.
+    assert distances[row] <= distances.min() + 1e-6
 
 
 def test_a_plane_shows_every_point_and_the_mark_on_its_own():

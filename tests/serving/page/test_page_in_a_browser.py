@@ -87,8 +87,9 @@ def visit(browser, addresses):
 def shot(page, name: str) -> None:
     if folder := os.environ.get("MOPREF_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
-        # The window was as long as the page for it, and Gradio lays its tabs out again.
-        page.wait_for_timeout(500)
+        # The window was as long as the page for it, and the next click would scroll the page under its own hand.
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_timeout(300)
 
 
 def chosen(page) -> str:
