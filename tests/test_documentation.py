@@ -47,6 +47,7 @@ BLOCKS = [
     ("docs/recipes.md", "win_rates"),
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/rlhf.md", "ClassifierReward"),
+    ("docs/rlhf.md", "import VLLM"),
     ("docs/serving.md", "import export"),
     ("docs/serving.md", "add_weighted_adapter"),
     ("docs/serving.md", "import request_scales"),
@@ -234,6 +235,8 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     record = names["objective"].history[-1]
     assert len(names["objective"].history) == 16
     assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
+    exec(code_block("import VLLM", page), names)
+    assert "engine=VLLM('http://127.0.0.1:8000'" in repr(names["on_an_engine"])
 
 
 def test_data_page(tmp_path, monkeypatch, capsys, make_llama):

@@ -238,10 +238,14 @@ def check_command(words: list[str]) -> None:
     """Parse a command line by its command's own parser; a bare name of a command is a mention."""
     from mopref.cli import COMMANDS
     from mopref.cli.arguments import parsed
+    from mopref.recipes.method_plan import load_method_recipe
 
     name, *arguments = words
     assert name in COMMANDS, f"there is no command mopref {name}"
     if arguments in ([], ["inspect"], ["--help"]):
+        return
+    if name == "compare" and arguments[0].endswith(".yaml"):
+        load_method_recipe(ROOT / "examples" / "recipes" / "compare_demo.yaml", arguments[1:])
         return
     # What a recipe's file says, and no flag.
     from_file = ["--objectives", "[helpful, harmless]"] if name in ("train", "data") else []
