@@ -5,19 +5,21 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from mopref.cli.arguments import command_parser, parsed, take_value
+from mopref.cli.arguments import command_parser, first_argument, parsed, take_value
 from mopref.cli.mistakes import UsageError
 from mopref.cli.output import show, tell
 from mopref.recipes import (
+    MethodRecipe,
     compare,
     compare_methods,
     comparison_text,
     load_method_recipe,
     write_comparison,
 )
+from mopref.recipes.reading import add_recipe_flags
 from mopref.recipes.run_folder import check_new_folder
 
-__all__ = ["parser", "run"]
+__all__ = ["methods_parser", "parser", "run"]
 
 _RECIPES = (".yaml", ".yml")
 
@@ -34,9 +36,9 @@ directions are refused; what was measured on other held-out data is told by a wa
   mopref compare methods.yaml --comparison.seeds "[0, 1]"
 
 With a recipe, every method of its section `comparison` is trained with every seed and measured on the same held-out
-rows; its other sections are as of a run, and each of its settings is a flag. Writes into the folder of `output`:
-methods.json, .csv and .md, fronts.png, gaps.png, cells/ and runs/. Called again it goes on: with what is missing, also
-with more methods or seeds."""
+rows; its other sections are as of a run, and each of its settings is a flag (methods.yaml --help). Writes methods.json,
+.csv and .md, fronts.png, gaps.png, cells/ and runs/ into the folder of `output`. Called again it goes on: with what is
+missing, also with more methods or seeds."""
 
 
 def parser() -> ArgumentParser:
@@ -56,9 +58,18 @@ def parser() -> ArgumentParser:
     return made
 
 
+def methods_parser() -> ArgumentParser:
+    """The parser of a comparison of a recipe's methods, each of whose settings is a flag."""
+    made = command_parser("compare", "RECIPE.yaml [--SETTING VALUE …]", _DESCRIPTION)
+    made.add_argument("file", metavar="RECIPE.yaml", help="the recipe")
+    add_recipe_flags(made, MethodRecipe)
+    return made
+
+
 def run(arguments: Sequence[str]) -> None:
     """Run the command."""
-    if arguments and Path(arguments[0]).suffix in _RECIPES and not {"-h", "--help"} & {*arguments}:
+    if arguments and Path(arguments[0]).suffix in _RECIPES:
+        first_argument(arguments, methods_parser, "the recipe")
         _compare_methods(arguments[0], arguments[1:])
         return
     # A negative number would be taken for a flag.

@@ -96,6 +96,13 @@ def test_the_methods_of_a_recipe_are_compared(tmp_path, make_llama, capsys):
     assert "2 of 2: ours, fixed λ, seed 0 …" in printed.err
 
 
+def test_the_help_of_a_recipe_has_its_settings(capsys):
+    assert main(["compare", "methods.yaml", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--comparison.methods" in printed
+    assert "--training.steps" in printed
+
+
 def test_a_wrong_recipe_is_refused_in_a_sentence(tmp_path, capsys):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({"objectives": ["a", "b"], "comparison": {"methods": ["our"]}}))
