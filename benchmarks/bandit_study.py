@@ -115,7 +115,7 @@ def sampler_of(cell: Cell) -> PreferenceSampler:
     if setting.sampler in ("vertex-biased", "curriculum"):
         others["vertex_probability"] = setting.vertex_probability
     if setting.sampler == "curriculum":
-        others["preferences"] = setting.steps * setting.preferences_per_step // 2
+        others["num_preferences"] = setting.steps * setting.preferences_per_step // 2
     return SAMPLERS.make(setting.sampler, num_objectives=cell.objectives, **others)
 
 

@@ -19,12 +19,12 @@ class CurriculumSampler(PreferenceSampler):
     """λ = 1/m + a (λ' − 1/m), where a grows from 0 to 1 with the number of preferences drawn so far.
 
     λ' is a corner with probability p (each equally likely), else uniform on the simplex. So the first draws lie around
-    the centre, where all objectives count alike, and the corners come last; after ``preferences`` draws a stays 1.
+    the centre, where all objectives count alike, and the corners come last; after ``num_preferences`` draws a stays 1.
 
     Args:
         num_objectives: m, or the names of the m objectives.
-        preferences: how many are drawn until the whole simplex is reached, ≥ 1; half of steps · preferences a step,
-            say.
+        num_preferences: how many are drawn until the whole simplex is reached, ≥ 1; half of steps · preferences a
+            step, say.
         start: a of the first draw, in [0, 1].
         vertex_probability: p in [0, 1].
         seed: seeds the sampler's own generator.
@@ -33,7 +33,7 @@ class CurriculumSampler(PreferenceSampler):
         ValueError: a number outside its range.
 
     Example:
-        >>> sampler = CurriculumSampler(num_objectives=2, preferences=100, vertex_probability=1.0)
+        >>> sampler = CurriculumSampler(num_objectives=2, num_preferences=100, vertex_probability=1.0)
         >>> sampler.sample(51)[[0, 50]].amax(dim=1)
         tensor([0.5000, 0.7500])
     """
@@ -41,15 +41,17 @@ class CurriculumSampler(PreferenceSampler):
     def __init__(
         self,
         num_objectives: int | Sequence[str],
-        preferences: int = 1000,
+        num_preferences: int = 1000,
         start: float = 0.0,
         vertex_probability: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(num_objectives, seed)
-        self.preferences: int = python_value(preferences, int, "preferences")
-        if self.preferences < 1:
-            raise ValueError(f"preferences is {preferences}: the whole simplex is reached after 1 draw or more.")
+        self.num_preferences: int = python_value(num_preferences, int, "num_preferences")
+        if self.num_preferences < 1:
+            raise ValueError(
+                f"num_preferences is {num_preferences}: the whole simplex is reached after 1 draw or more."
+            )
         self.start: float = python_value(start, float, "start")
         self.vertex_probability: float = python_value(vertex_probability, float, "vertex_probability")
         for name, what in (("start", "a share of the simplex"), ("vertex_probability", "a probability")):
@@ -63,9 +65,9 @@ class CurriculumSampler(PreferenceSampler):
 
     def draw(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """The next ``n`` preferences, shape ``(n, m)``, each a little further out than the one before may be."""
-        numbers = np.minimum(self._drawn + np.arange(n), self.preferences)
-        self._drawn = int(min(self._drawn + n, self.preferences))
-        reach = self.start + (1 - self.start) * numbers / self.preferences
+        numbers = np.minimum(self._drawn + np.arange(n), self.num_preferences)
+        self._drawn = int(min(self._drawn + n, self.num_preferences))
+        reach = self.start + (1 - self.start) * numbers / self.num_preferences
         whole = uniform_preferences(self.num_objectives, n, generator)
         corners = np.eye(self.num_objectives)[generator.integers(self.num_objectives, size=n)]
         at_corner = generator.random(n) < self.vertex_probability

@@ -63,7 +63,7 @@ def test_mistakes_are_a_sentence_and_nothing_is_written(pair, tmp_path, capsys):
     output = ["--output", str(tmp_path / "out")]
     front_of(3).save(tmp_path / "three.json")
     for arguments, problem in (
-        ([], "runs"),
+        ([], "required: RUN"),
         (pair[:1], "1 run is too few to compare: give the folders of two or more."),
         ([pair[0], pair[0]], "compare different runs, so name each once."),
         ([pair[0], str(tmp_path / "none")], "none is not there: give the folder of a run"),

@@ -54,7 +54,7 @@ def test_what_is_no_run_or_damaged_is_a_sentence(folder, tmp_path, capsys):
     assert main(["report", str(folder)]) == 2
     assert "log.jsonl is damaged: line 1 is no JSON" in capsys.readouterr().err
     assert main(["report"]) == 2
-    assert "folder" in capsys.readouterr().err
+    assert "required: RUN" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_is_told_without_the_systems_number(folder, tmp_path, capsys):

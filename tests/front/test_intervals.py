@@ -146,7 +146,7 @@ def test_what_is_no_interval_is_refused_when_made_read_saved_and_loaded(tmp_path
 @pytest.mark.parametrize(
     ("metadata", "error", "message"),
     [
-        ({"interval_level": 90}, ValueError, r"metadata\['interval_level'\] is 90: it is a share"),
+        ({"interval_level": 90}, ValueError, r"metadata\['interval_level'\] is 90: it is a probability"),
         ({"interval_level": "90 %"}, TypeError, r"metadata\['interval_level'\] is '90 %'"),
         (
             {"hypervolume_interval": [2, 1]},

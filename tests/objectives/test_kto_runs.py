@@ -118,8 +118,10 @@ def test_precomputed_references_are_in_the_precision_asked_for(model, rows, mixe
         expected = Policy(model).reference_log_probabilities(batch.sequences).sum(dim=1).tolist()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         complete = KTO(NAMES).precompute(model, rows, mixed_precision=mixed_precision)
+    # Another batch has other shapes, for which a processor may choose kernels that round otherwise.
+    near = {"rel": 4e-3} if mixed_precision else {"abs": 1e-4}
     for row, value in zip(complete, expected, strict=True):
-        assert row["reference_log_probabilities"][0] == pytest.approx(value, abs=2e-2 if mixed_precision else 1e-4)
+        assert row["reference_log_probabilities"][0] == pytest.approx(value, **near)
         assert row["reference_precision"] == (mixed_precision or "float32")
 
 

@@ -123,8 +123,8 @@ def test_an_engine_is_a_part_of_an_objectives_options():
     options = {"engine": {"name": "vllm", "options": {"url": "http://127.0.0.1:9", "importance_limit": 3}}}
     options["sampling"] = {"stop_token_ids": []}
     made = make_part(OBJECTIVES, PartSettings("rlhf", options), "objective", rewards=rewards)
-    assert isinstance(made.engine, VLLM)
-    assert made.engine.importance_limit == 3.0
+    assert isinstance(made.settings.engine, VLLM)
+    assert made.settings.engine.importance_limit == 3.0
     options["engine"]["options"]["url"] = "file:///etc/passwd"
     with pytest.raises(RecipeError, match=r"^objective\.options\.engine\.options\.url is 'file:///etc/passwd'"):
         make_part(OBJECTIVES, PartSettings("rlhf", options), "objective", rewards=rewards)

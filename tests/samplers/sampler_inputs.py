@@ -20,6 +20,6 @@ UNIFORM = {
 MAKERS = UNIFORM | {
     "dirichlet": lambda m, seed=0: DirichletSampler(m, 0.5, seed=seed),
     "vertex-biased": lambda m, seed=0: VertexBiasedSampler(m, seed=seed),
-    "curriculum": lambda m, seed=0: CurriculumSampler(m, preferences=20, start=0.5, seed=seed),
+    "curriculum": lambda m, seed=0: CurriculumSampler(m, num_preferences=20, start=0.5, seed=seed),
     "lattice": lambda m, seed=0: LatticeSampler(m, 30, seed=seed),
 }
