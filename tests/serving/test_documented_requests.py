@@ -36,7 +36,9 @@ def test_the_clients_lines(base, capsys):
     names: dict = {}
     exec(block.replace("http://127.0.0.1:8000", base), names)
     assert names["answer"].preference == {"helpful": 0.7, "harmless": 0.3}
-    assert len(capsys.readouterr().out.split()) > 20
+    # By how many tokens is chance: the page asks for no seed.
+    assert capsys.readouterr().out.startswith(names["answer"].choices[0].message.content)
+    assert names["piece"].choices[0].finish_reason in ("stop", "length")
 
 
 def test_the_request_of_curl(base):
