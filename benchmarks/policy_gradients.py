@@ -97,16 +97,9 @@ def make_bandit(seed: int, heads: int = 4) -> tuple[Bandit, PreferenceModel]:
     return Bandit(prompts, rewards, reference), PreferenceModel(base, SVDLoRAConfig(NAMES, seed=seed))
 
 
-def run(algorithm: str, normalization: str, seed: int, steps: int, samples: int) -> dict[str, float]:
-    """Train once; the ratio, the mean KL and that of the closed form, and seconds."""
-    bandit, model = make_bandit(seed)
-    # Rewards are uniform in 0 … 1: divided by their deviation they are some four times larger.
-    beta = 4 * BETA if normalization == "running" else BETA
-    objective = bandit.objective(
-        algorithm=algorithm, beta=beta, samples_per_prompt=samples, normalization=NORMALIZATIONS[normalization]
-    )
-    rows = [{"prompt_ids": prompt} for prompt in bandit.prompts.tolist()]
-    config = TrainerConfig(
+def config_of(steps: int, seed: int) -> TrainerConfig:
+    """The settings of a training on the bandit: four preferences a step, each with every prompt once."""
+    return TrainerConfig(
         steps=steps,
         batch_size=4 * PROMPTS,
         preferences_per_step=4,
@@ -116,6 +109,18 @@ def run(algorithm: str, normalization: str, seed: int, steps: int, samples: int)
         cpu=True,
         progress=False,
     )
+
+
+def run(algorithm: str, normalization: str, seed: int, steps: int, samples: int) -> dict[str, float]:
+    """Train once; the ratio, the mean KL and that of the closed form, and seconds."""
+    bandit, model = make_bandit(seed)
+    # Rewards are uniform in 0 … 1: divided by their deviation they are some four times larger.
+    beta = 4 * BETA if normalization == "running" else BETA
+    objective = bandit.objective(
+        algorithm=algorithm, beta=beta, samples_per_prompt=samples, normalization=NORMALIZATIONS[normalization]
+    )
+    rows = [{"prompt_ids": prompt} for prompt in bandit.prompts.tolist()]
+    config = config_of(steps, seed)
     start = time.perf_counter()
     ParetoTrainer(model, objective, Linear(), train_data=rows, config=config).train()
     seconds = time.perf_counter() - start

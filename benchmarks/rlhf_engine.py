@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from policy_gradients import BETA, PROMPTS, make_bandit, measured
+from policy_gradients import BETA, config_of, make_bandit, measured
 from vllm_server import vllm_server
 
-from mopref import ParetoTrainer, TrainerConfig
+from mopref import ParetoTrainer
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.engines import VLLM
 from mopref.llm.engines.engine import mean_difference, sampled_by
@@ -64,16 +64,7 @@ def train(engine: VLLM | None, seed: int, steps: int, samples: int) -> dict[str,
     options: dict[str, Any] = {"algorithm": "rloo", "beta": BETA, "normalization": None, "engine": engine}
     objective = bandit.objective(samples_per_prompt=samples, **options)
     rows = [{"prompt_ids": prompt} for prompt in bandit.prompts.tolist()]
-    config = TrainerConfig(
-        steps=steps,
-        batch_size=4 * PROMPTS,
-        preferences_per_step=4,
-        learning_rate=5e-3,
-        log_every=steps,
-        seed=seed,
-        cpu=True,
-        progress=False,
-    )
+    config = config_of(steps, seed)
     start = time.perf_counter()
     trainer = ParetoTrainer(model, objective, Linear(), train_data=rows, config=config)
     (entry,) = trainer.train()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from _turn_tokenizer import turn_tokenizer
 
 # What a browser or a template would obey, if it were shown as it is.
 HOSTILE = ("<img/src=x/onerror=window.hit=1>", "${window.hit=1}", "{{value}}", "<script>window.hit=1</script>", "`")
@@ -15,20 +16,8 @@ NAMES = {2: ("helpful", "harmless"), 3: ("helpful", "harmless", "brief"), 4: ("a
 
 def page_tokenizer():
     """Ninety-six words, every sixth one hostile, and a chat template that ends turns with </s>."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     words = [f"w{i}" if i % 6 else f"{HOSTILE[i // 6 % len(HOSTILE)]}{i or ''}" for i in range(96)]
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<turn>", *words])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    made.add_special_tokens({"additional_special_tokens": ["<turn>"]})
-    made.chat_template = (
-        "{% for message in messages %}<turn> {{ message['content'] }} </s>{% endfor %}"
-        "{% if add_generation_prompt %}<turn> {% endif %}"
-    )
-    return made
+    return turn_tokenizer(words)
 
 
 def page_records(objectives, count: int = 12):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from _run_fixtures import tiny, trained
+from _turn_tokenizer import turn_tokenizer
 
 __all__ = ["tiny", "trained"]
 
@@ -12,19 +13,7 @@ WORDS = [f"w{i}" for i in range(96)]
 @pytest.fixture(scope="session")
 def tokenizer():
     """Ninety-six words, and a chat template that ends turns with </s>."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<turn>", *WORDS])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
-    made.add_special_tokens({"additional_special_tokens": ["<turn>"]})
-    made.chat_template = (
-        "{% for message in messages %}<turn> {{ message['content'] }} </s>{% endfor %}"
-        "{% if add_generation_prompt %}<turn> {% endif %}"
-    )
-    return made
+    return turn_tokenizer(WORDS)
 
 
 @pytest.fixture
