@@ -64,6 +64,7 @@ class Setting:
     scaling: float = 1.0
     initialization: str = "zero-output"
     gate: str = "linear"
+    core: str = "diagonal"
     vertex_probability: float = 0.3
 
 
@@ -77,6 +78,7 @@ SETTINGS = {
     "ours": OURS,
     "ours-shared-mlp": replace(OURS, gate="shared-mlp"),
     "ours-layer-mlp": replace(OURS, gate="layer-mlp"),
+    "ours-full-core": replace(OURS, core="full"),
     "ours-corners": replace(OURS, sampler="vertex-biased"),
     "paper": replace(
         DEFAULTS, learning_rate=2e-3, preferences_per_step=1, preference_rank=1, scaling=64.0, initialization="paper"

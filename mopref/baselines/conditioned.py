@@ -1,6 +1,7 @@
 """One model for all preferences: ours, as the setup has it, the paper's preset, and controls of both."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,16 @@ from mopref.llm.policy.composed import ComposedPolicy
 from mopref.sampler import PreferenceSampler
 from mopref.samplers import VertexBiasedSampler
 
-__all__ = ["OtherPreference", "fixed_preference", "ours", "paper", "paper_config", "shuffled_preferences"]
+__all__ = [
+    "OtherPreference",
+    "fixed_preference",
+    "ours",
+    "paper",
+    "paper_config",
+    "pblora",
+    "pblora_config",
+    "shuffled_preferences",
+]
 
 # Of public re-implementations.
 _PAPER_RATE = 2e-3
@@ -43,6 +53,20 @@ def paper(trainings: Trainings) -> MethodPolicy:
     sampler = VertexBiasedSampler(setup.names)
     settings: dict[str, Any] = {"preferences_per_step": 1, "learning_rate": _PAPER_RATE}
     return _conditioned("paper", trainings, paper_config(setup.adapter), sampler, **settings)
+
+
+def pblora_config(adapter: SVDLoRAConfig) -> SVDLoRAConfig:
+    """PBLoRA with the same total rank: full cores of k × k and p·m × p·m, which start as in its own code."""
+    return replace(adapter, core="full", gate="linear", initialization="pblora")
+
+
+def pblora(trainings: Trainings) -> MethodPolicy:
+    """PBLoRA's adapters, all else as in ours: scalarizer, sampler, rate and c are the setup's own.
+
+    Source: B. Lin et al., PARM: Multi-Objective Test-Time Alignment via Preference-Aware Autoregressive Reward Model
+    (arXiv 2505.06274), whose adapters guide another model's decoding; here they are the policy's own.
+    """
+    return _conditioned("pblora", trainings, pblora_config(trainings.setup.adapter))
 
 
 def _conditioned(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.baselines.activations import activation_addition
-from mopref.baselines.conditioned import fixed_preference, ours, paper, shuffled_preferences
+from mopref.baselines.conditioned import fixed_preference, ours, paper, pblora, shuffled_preferences
 from mopref.baselines.dps import dps
 from mopref.baselines.interfaces import MethodPolicy
 from mopref.baselines.mod import mod
@@ -69,10 +69,11 @@ def _prompt(trainings: Trainings, options: MethodOptions) -> MethodPolicy:
     return prompt_conditioned(trainings, options.writer)
 
 
-# In the order of a table; PBLoRA's line belongs behind the paper's.
+# In the order of a table.
 METHODS: Mapping[str, Method] = {
     "ours": Method("ours", lambda trainings, _: ours(trainings)),
     "paper": Method("the paper's preset", lambda trainings, _: paper(trainings)),
+    "pblora": Method("PBLoRA", lambda trainings, _: pblora(trainings)),
     "dps": Method("one LoRA for each λ", lambda trainings, o: dps(trainings, o.preferences)),
     "dps-total": Method(
         "one LoRA for each λ, equal steps in total", lambda trainings, o: dps(trainings, o.preferences, True)

@@ -39,7 +39,12 @@ class PlainLoRA(NamedTuple):
 
 def plain_config(adapter: SVDLoRAConfig) -> SVDLoRAConfig:
     """Settings whose shared directions are a plain LoRA of the same total rank r = k + p·m, starting at ΔW = 0."""
-    return replace(adapter, rank=adapter.total_rank, preference_rank=1, initialization="zero-output")
+    return replace(_plain(adapter), rank=adapter.total_rank, preference_rank=1)
+
+
+def _plain(adapter: SVDLoRAConfig) -> SVDLoRAConfig:
+    """The settings with what a plain LoRA has: singular values that are affine in λ, and our start."""
+    return replace(adapter, gate="linear", core="diagonal", initialization="zero-output")
 
 
 def plain_model(make_model: Callable[[SVDLoRAConfig], PreferenceModel], adapter: SVDLoRAConfig) -> PreferenceModel:
@@ -134,7 +139,7 @@ def mixed_model(
             "for each, all of one rank."
         )
     rank, shared = ranks.pop(), sum(lora.rank for lora in loras) if offset else 0
-    model = make_model(replace(adapter, rank=shared, preference_rank=rank, scaling=1.0, initialization="zero-output"))
+    model = make_model(replace(_plain(adapter), rank=shared, preference_rank=rank, scaling=1.0))
     with torch.no_grad():
         for name, layer in model.adapters.items():
             ups, downs = _side_by_side(loras, name)

@@ -239,7 +239,7 @@ def trained_parameters(model: PreferenceModel) -> int:
 
 def _held_at_zero(layer: Any) -> int:
     """Numbers of U and V whose gate stays 0."""
-    if layer.scale.requires_grad or bool(layer.scale.detach().any()):
+    if layer.config.core == "full" or layer.scale.requires_grad or bool(layer.scale.detach().any()):
         return 0
     return int((layer.U.shape[1] - layer.sigma.numel()) * (layer.n_out + layer.n_in))
 

@@ -14,8 +14,9 @@ from mopref._checked_files import parsed_description, regular_file
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.base_check import difference_of_weights
 from mopref.conditioning.linear_layer import is_adaptable, layer_sizes
+from mopref.conditioning.preference_core import core_shapes
 from mopref.conditioning.preference_gate import SHARED_GATE, gate_shapes
-from mopref.conditioning.svd_lora import SVDLoRAConfig, check_ranks
+from mopref.conditioning.svd_lora import SVDLoRAConfig, check_ranks, part_names
 from mopref.option_checks import RecordedConvention
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "CONFIG_FILE",
     "FORMAT_VERSION",
     "KIND",
-    "PARTS",
     "AdapterSettings",
     "check_finite",
     "check_tensors",
@@ -40,14 +40,15 @@ CONFIG_FILE = "adapter_config.json"
 # Under another method's type an adapter may load "successfully" elsewhere and do nothing.
 ADAPTER_TYPE = "MOPREF_SVD_LORA"
 # 2: records what a preference says (preference_convention). 3: has checksums (sha256, tensors_sha256), and says where
-# the base comes from (base_revision, base_is_local). 4: may have a gate that is not linear; those that are stay at 3,
-# which earlier releases read.
-FORMAT_VERSION = 4
-_LINEAR_VERSION = 3
+# the base comes from (base_revision, base_is_local). 4: may have a gate that is not linear. 5: may have a full core.
+# Those that have neither stay at 3, which earlier releases read.
+FORMAT_VERSION = 5
+_SINCE = {"core": 5, "gate": 4}
+_PLAIN = {"core": "diagonal", "gate": "linear"}
+_PLAIN_VERSION = 3
 _READABLE = range(1, FORMAT_VERSION + 1)
 _SEALED_SINCE = 3
 _SAVE_AGAIN = "the adapter is damaged, save it again"
-PARTS = ("U", "V", "sigma", "scale")
 # The fields by which adapters are of the same kind, so that a newer one may take the place of an older.
 KIND = ("objectives", "adapted_modules", "base_check")
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -76,13 +77,15 @@ class AdapterSettings(NamedTuple):
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor, by ``<layer>.<part>``."""
-        rank, total, config = self.config.rank, self.config.total_rank, self.config
+        config, total, m = self.config, self.config.total_rank, len(self.config.objectives)
+        full = core_shapes(m, config.rank, config.preference_rank)
+        inner: tuple[tuple[int, ...], ...] = full if config.core == "full" else ((config.rank,), ())
         shapes: dict[str, tuple[int, ...]] = {
             f"{name}.{part}": shape
             for name, (n_out, n_in) in self.sizes.items()
-            for part, shape in zip(PARTS, ((n_out, total), (n_in, total), (rank,), ()), strict=True)
+            for part, shape in zip(part_names(config), ((n_out, total), (n_in, total), *inner), strict=True)
         }
-        of_gate = gate_shapes(config.gate, len(config.objectives), total)
+        of_gate = gate_shapes(config.gate, m, total)
         for owner in self.sizes if config.gate == "layer-mlp" else (SHARED_GATE,):
             shapes |= {f"{owner}.{part}": shape for part, shape in of_gate.items()}
         return shapes
@@ -90,7 +93,8 @@ class AdapterSettings(NamedTuple):
 
 def version_of(config: SVDLoRAConfig) -> int:
     """The version of the format that an adapter is written in: the earliest that can say what it is."""
-    return _LINEAR_VERSION if config.gate == "linear" else FORMAT_VERSION
+    needed = (since for field, since in _SINCE.items() if getattr(config, field) != _PLAIN[field])
+    return max(needed, default=_PLAIN_VERSION)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -161,10 +165,11 @@ def checked_settings(description: Mapping[str, Any]) -> AdapterSettings:
     Raises:
         ValueError: a field that is missing or holds what it cannot.
     """
-    description = {"base_weights": None, "gate": "linear", **description}
+    description = {"base_weights": None, **_PLAIN, **description}
     _check_fields(description, _FIELDS)
-    if description["gate"] != "linear" and description.get("format_version", FORMAT_VERSION) <= _LINEAR_VERSION:
-        raise ValueError(f"gate is {description['gate']!r:.80}, which its format version has not")
+    for field, since in _SINCE.items():
+        if description[field] != _PLAIN[field] and description.get("format_version", FORMAT_VERSION) < since:
+            raise ValueError(f"{field} is {description[field]!r:.80}, which its format version has not")
     convention = description.get("preference_convention", "unrecorded")
     if convention not in get_args(RecordedConvention):
         raise ValueError(
@@ -320,6 +325,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "layers": (lambda value: value is None or _is_list_of(_is_whole, value), "a list of whole numbers"),
     "seed": (_is_whole, "a whole number"),
     "gate": (_is_text, "a text"),
+    "core": (_is_text, "a text"),
     "adapted_modules": (lambda value: _is_sizes(value) and bool(value), "two sizes for each layer by its name"),
     "base_check": (
         is_base_check,

@@ -22,7 +22,7 @@ from mopref.conditioning.adapter_folder import (
 )
 from mopref.conditioning.base_origin import base_origin
 from mopref.conditioning.peft_targets import refuse_misread_targets
-from mopref.conditioning.svd_lora import SVDLoRAConfig
+from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 
 __all__ = [
     "SHARED",
@@ -87,11 +87,8 @@ def export_lora(
 
 
 def _at_preference(adapters: Adapters, config: SVDLoRAConfig, preference: Tensor) -> PlainLora:
-    """A = Vᵀ and B = c · U · diag(g(λ)) of every layer."""
-    factors = {
-        name: (layer.V.T, layer.config.scaling * layer.U * layer.gate(preference.view(1, -1)))
-        for name, layer in adapters.items()
-    }
+    """A = Vᵀ and B = c · U · diag(g(λ)), or c · U · C(λ), of every layer."""
+    factors = {name: (layer.V.T, layer.out_factor(preference)) for name, layer in adapters.items()}
     return PlainLora("at one preference", factors, config.total_rank)
 
 
@@ -168,17 +165,27 @@ def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
     check_set(config)
     loras = []
     for index, name in enumerate((SHARED, *config.objectives)):
-        start = 0 if index == 0 else config.rank + (index - 1) * config.preference_rank
-        rank = config.rank if index == 0 else config.preference_rank
+        rank = config.rank if index == 0 else config.objective_rank
         if rank == 0:
             continue
-        columns = slice(start, start + rank)
-        factors = {}
-        for module, layer in adapters.items():
-            values = layer.sigma if index == 0 else layer.scale.expand(rank)
-            factors[module] = (layer.V[:, columns].T, layer.config.scaling * layer.U[:, columns] * values)
+        factors = {module: _factors(layer, index) for module, layer in adapters.items()}
         loras.append(PlainLora(name, factors, rank))
     return loras
+
+
+def _factors(layer: SVDLoRALayer, index: int) -> tuple[Tensor, Tensor]:
+    """A and B of what all preferences share (0), or of an objective (from 1)."""
+    config = layer.config
+    rank = config.rank if index == 0 else config.objective_rank
+    if config.core == "full":
+        # All objectives act on the same directions, each by its own core.
+        columns = slice(0, rank) if index == 0 else slice(config.rank, config.rank + rank)
+        core = layer.shared_core if index == 0 else layer.preference_cores[index - 1]
+        return layer.V[:, columns].T, config.scaling * layer.U[:, columns] @ core
+    start = 0 if index == 0 else config.rank + (index - 1) * rank
+    columns = slice(start, start + rank)
+    values = layer.sigma if index == 0 else layer.scale.expand(rank)
+    return layer.V[:, columns].T, config.scaling * layer.U[:, columns] * values
 
 
 def peft_tensors(factors: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:

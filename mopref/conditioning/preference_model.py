@@ -280,7 +280,7 @@ class PreferenceModel(ConditionedModel):
     @property
     def _like(self) -> Tensor:
         """A parameter by whose device and type preferences are made."""
-        return next(iter(self.adapters.values())).scale
+        return next(iter(self.adapters.values())).U
 
     @contextmanager
     def disabled(self) -> Iterator[Self]:
@@ -364,8 +364,8 @@ class PreferenceModel(ConditionedModel):
     def export_lora(self, folder: str | Path, preference: Any) -> None:
         """Write the adapter at one fixed preference as a plain LoRA of rank k + p·m, which stock PEFT loads.
 
-        Exact, whatever the gate: A = Vᵀ and B = c · U · diag(g(λ)). An earlier export of the same adapter, at whatever
-        preference, is replaced.
+        Exact, whatever gate and core: A = Vᵀ and B = c · U · diag(g(λ)), or c · U · C(λ). An earlier export of
+        the same adapter, at whatever preference, is replaced.
 
         Raises:
             FileExistsError: the folder holds something else, which would be lost.
@@ -375,7 +375,9 @@ class PreferenceModel(ConditionedModel):
         lora_export.export_lora(path, self.adapters, self.adapter_config, self.base_model, preference)
 
     def export_lora_set(self, folder: str | Path) -> None:
-        """Write m + 1 plain LoRAs: ``shared`` (rank k) and one for each objective (rank p), named after it.
+        """Write m + 1 plain LoRAs: ``shared`` (rank k) and one for each objective, named after it.
+
+        Those of objectives have rank p, and p·m with a full core.
 
         The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i): a server that scales LoRAs for each
         request can serve every preference. An earlier set of the same adapter is replaced.

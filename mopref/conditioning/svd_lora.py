@@ -15,17 +15,18 @@ from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.coordinates import coordinates_of
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
+from mopref.conditioning.preference_core import CORE_PARTS, CORES, core_matrix, core_start, core_weights, through_cores
 from mopref.conditioning.preference_gate import GATES, SHARED_GATE, PreferenceGate
 from mopref.conditioning.preference_state import PreferenceState
 from mopref.conditioning.wrapping import refuse_single_text
 from mopref.setting_types import checked_seed, python_value, python_values, set_python_values
 
-__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks", "gate_of", "own_parameters"]
+__all__ = ["SVDLoRAConfig", "SVDLoRALayer", "check_ranks", "gate_of", "own_parameters", "part_names"]
 
 # Beyond both, ranks are a slip, or another's attempt to fill the memory: any rank up to 1024 is taken, and more where
 # the adapters have at most twice as many numbers as the layers.
 _ANY_RANK, _SHARE = 1024, 2
-_INITIALIZATIONS = ("zero-output", "zero-input", "paper")
+_INITIALIZATIONS = ("zero-output", "zero-input", "paper", "pblora")
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,30 @@ class SVDLoRAConfig:
     Affine in λ, such a weight is Σ_i λ_i W(e_i). With a gate of another kind the singular values become
     (σ, s·λ) + D · tanh(A (m·λ − 1) + b), with D = 0 at the start, which is that of the linear gate bit for bit.
 
+    With a full core (PBLoRA, arXiv 2505.06274) matrices stand in the place of singular values,
+
+        W(λ) = W0 + c · (U_1 C_0 V_1ᵀ + U_2 (Σ_i λ_i C_i) V_2ᵀ),   C_0: k × k,   C_i: p·m × p·m
+
+    for the first k columns of U and V, and the other p·m. Such a weight is affine in λ, too. The cores begin as the
+    diagonal ones, by which the start is the same.
+
     Args:
         objectives: the names of the m objectives, in the order of a preference.
         rank: k ≥ 0, the directions that all preferences share.
         preference_rank: p ≥ 1, the directions that each λ_i scales; 1 in the paper.
         scaling: c.
-        initialization: "zero-output" (U = 0 as above), "zero-input" (V = 0 and U ~ N(0, 1/(k + p·m)) instead) or
-            "paper" (U, V ~ N(0, 0.02²), σ = 0, s = 0).
+        initialization: "zero-output" (U = 0 as above), "zero-input" (V = 0 and U ~ N(0, 1/(k + p·m)) instead),
+            "paper" (U, V ~ N(0, 0.02²), σ = 0, s = 0), or for a full core "pblora", as that method's own code begins
+            (U = 0; V, C_0 and C_i uniform in ±1/√n_in, ±1/√k and ±1/(p·m)).
         target_modules: names of the linear layers to adapt, whole or their last parts ("q_proj"); ``None``, or PEFT's
             "all-linear", for every linear layer that can be adapted but a language model's output head.
         layers: indices of the transformer blocks to adapt, negative ones counted from the last; ``None`` for all.
         seed: seeds the initialisation.
         gate: "linear" as above; "shared-mlp", one D, A, b for all layers; or "layer-mlp", one for each.
+        core: "diagonal" or "full", as above.
 
     Raises:
-        ValueError: a value out of its range, named.
+        ValueError: a value out of its range, named; a full core with a curved gate, or the start "pblora" without one.
         TypeError: a value of another type, named.
     """
 
@@ -60,11 +70,12 @@ class SVDLoRAConfig:
     rank: int = 8
     preference_rank: int = 4
     scaling: float = 1.0
-    initialization: Literal["zero-output", "zero-input", "paper"] = "zero-output"
+    initialization: Literal["zero-output", "zero-input", "paper", "pblora"] = "zero-output"
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
     layers: tuple[int, ...] | None = None
     seed: int = 0
     gate: Literal["linear", "shared-mlp", "layer-mlp"] = "linear"
+    core: Literal["diagonal", "full"] = "diagonal"
 
     def __post_init__(self) -> None:
         for name in ("objectives", "target_modules", "layers"):
@@ -96,9 +107,13 @@ class SVDLoRAConfig:
             )
         if not (self.scaling > 0 and math.isfinite(self.scaling)):
             raise ValueError(f"scaling is {self.scaling}: it must be positive and finite.")
-        for name, words in (("initialization", _INITIALIZATIONS), ("gate", GATES)):
+        for name, words in (("initialization", _INITIALIZATIONS), ("gate", GATES), ("core", CORES)):
             if (value := getattr(self, name)) not in words:
                 raise ValueError(f"{name} is {value!r:.80}: choose {' or '.join(map(repr, words))}.")
+        if self.core == "full" and self.gate != "linear":
+            raise ValueError(f"gate is {self.gate!r}, and a full core has no singular values: choose one of the two.")
+        if self.core != "full" and self.initialization == "pblora":
+            raise ValueError("initialization is 'pblora', the start of full cores: choose core='full', or another one.")
 
     @classmethod
     def paper(cls, objectives: Sequence[str], rank: int = 8, **others: Any) -> Self:
@@ -114,6 +129,11 @@ class SVDLoRAConfig:
         """k + p·m, the most that the rank of an adapted weight's change can be."""
         return self.rank + self.preference_rank * len(self.objectives)
 
+    @property
+    def objective_rank(self) -> int:
+        """The rank of what each λ_i scales: p, and p·m with a full core."""
+        return self.preference_rank * (len(self.objectives) if self.core == "full" else 1)
+
 
 def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None:
     """Refuse ranks that no layer has a use for, before memory is taken for them.
@@ -123,7 +143,8 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
         sizes: ``(n_out, n_in)`` of the layers.
 
     Raises:
-        ValueError: k + p·m is above 1024, and the adapters would have more than twice as many numbers as the layers.
+        ValueError: k + p·m is above 1024, and the adapters would have more than twice as many numbers as the layers; or
+            full cores of more than 1024² numbers a layer would.
     """
     sides = [tuple(size) for size in sizes]
     own = sum(n_out * n_in for n_out, n_in in sides)
@@ -132,6 +153,12 @@ def check_ranks(config: SVDLoRAConfig, sizes: Iterable[tuple[int, int]]) -> None
         raise ValueError(
             f"rank {config.rank} and preference_rank {config.preference_rank} for {len(config.objectives)} objectives "
             f"make {config.total_rank} directions, and these layers have a use for {limit} at most: lower them."
+        )
+    numbers = config.rank**2 + len(config.objectives) * config.objective_rank**2 if config.core == "full" else 0
+    if numbers > max(_ANY_RANK**2, _SHARE * own // max(1, len(sides))):
+        raise ValueError(
+            f"rank {config.rank} and preference_rank {config.preference_rank} for {len(config.objectives)} objectives "
+            f"make full cores of {numbers} numbers in each layer, more than twice its own: lower them."
         )
 
 
@@ -181,7 +208,7 @@ class SVDLoRALayer(AdapterLayer):
     """A frozen linear layer plus c · U · diag(g(λ)) · Vᵀ, with the gate g(λ) = (σ, s·λ_1 … s·λ_1, …, s·λ_m … s·λ_m).
 
     A gate of another kind than linear adds its δ(λ), 0 at the start. Rows of one batch may carry different preferences:
-    y += c · ((x V) ∘ g(λ_row)) Uᵀ, exact and in one broadcast.
+    y += c · ((x V) ∘ g(λ_row)) Uᵀ, exact and in one broadcast. With a full core C(λ) it is c · (x V) C(λ_row)ᵀ Uᵀ.
 
     Args:
         base_layer: ``nn.Linear``, or GPT-2's ``Conv1D`` (the same map with a transposed weight).
@@ -192,7 +219,8 @@ class SVDLoRALayer(AdapterLayer):
         own_generator: the source of randomness of a gate of the layer's own; ``None`` where it has none.
 
     Attributes:
-        U: ``(n_out, k + p·m)``; V: ``(n_in, k + p·m)``; sigma: ``(k,)``; scale: s, ``(1,)``.
+        U: ``(n_out, k + p·m)``; V: ``(n_in, k + p·m)``; sigma: ``(k,)``; scale: s, ``(1,)``; or instead of these two,
+            with a full core, shared_core: C_0, ``(k, k)``; preference_cores: C_1 … C_m, ``(m, p·m, p·m)``.
         own_gate: the layer's own, or ``None``.
     """
 
@@ -209,6 +237,7 @@ class SVDLoRALayer(AdapterLayer):
         self.config = config
         self.transposed = is_transposed(base_layer)
         total = config.total_rank
+        start: float | None
         if config.initialization == "paper":
             out_directions = 0.02 * torch.randn(self.n_out, total, generator=generator)
             in_directions = 0.02 * torch.randn(self.n_in, total, generator=generator)
@@ -217,6 +246,10 @@ class SVDLoRALayer(AdapterLayer):
             out_directions = torch.randn(self.n_out, total, generator=generator) / math.sqrt(total)
             in_directions = torch.zeros(self.n_in, total)
             start = 1.0
+        elif config.initialization == "pblora":
+            out_directions = torch.zeros(self.n_out, total)
+            in_directions = (2 * torch.rand(self.n_in, total, generator=generator) - 1) / math.sqrt(self.n_in)
+            start = None
         else:
             out_directions = torch.zeros(self.n_out, total)
             in_directions = torch.randn(self.n_in, total, generator=generator) / math.sqrt(self.n_in)
@@ -224,9 +257,15 @@ class SVDLoRALayer(AdapterLayer):
         device, dtype = adapter_device(base_layer), adapter_dtype(weight_of(base_layer))
         self.U = nn.Parameter(out_directions.to(device, dtype))
         self.V = nn.Parameter(in_directions.to(device, dtype))
-        self.sigma = nn.Parameter(torch.full((config.rank,), start, device=device, dtype=dtype))
-        # In one dimension, since a number without any cannot be sharded.
-        self.scale = nn.Parameter(torch.full((1,), start, device=device, dtype=dtype))
+        if config.core == "full":
+            sizes = (len(config.objectives), config.rank, config.preference_rank)
+            for name, core in zip(CORE_PARTS, core_start(*sizes, start, generator), strict=True):
+                setattr(self, name, nn.Parameter(core.to(device, dtype)))
+        else:
+            value = cast(float, start)
+            self.sigma = nn.Parameter(torch.full((config.rank,), value, device=device, dtype=dtype))
+            # In one dimension, since a number without any cannot be sharded.
+            self.scale = nn.Parameter(torch.full((1,), value, device=device, dtype=dtype))
         self.own_gate: PreferenceGate | None = None
         if own_generator is not None:
             self.own_gate = PreferenceGate(len(config.objectives), total, self.U, own_generator)
@@ -239,26 +278,49 @@ class SVDLoRALayer(AdapterLayer):
         return self._shared_gate[0] if self.own_gate is None else self.own_gate
 
     def gate(self, preferences: Tensor) -> Tensor:
-        """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``."""
+        """g(λ), the singular values: ``(B, m)`` to ``(B, k + p·m)``; of full cores (1, λ), their weights."""
+        if self.config.core == "full":
+            return core_weights(preferences, self.U)
         affine, curved = gate_of(self.sigma, self.scale, preferences, self.config.preference_rank), self.curved_gate
         return affine if curved is None else affine + curved(preferences).to(affine)
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """What is saved, by name: U, V, sigma, scale as a number ``()``, and the tensors of a gate of its own."""
+        """What is saved, by name: U, V, sigma and scale as a number ``()``, or cores; the tensors of its own gate."""
         own = {} if self.own_gate is None else self.own_gate.parts
-        return {"U": self.U, "V": self.V, "sigma": self.sigma, "scale": whole_tensor(self.scale).view(()), **own}
+        parts: dict[str, Tensor] = {name: getattr(self, name) for name in part_names(self.config)}
+        if "scale" in parts:
+            parts["scale"] = whole_tensor(self.scale).view(())
+        return {**parts, **own}
 
     @property
     def changes_something(self) -> bool:
         """Whether ΔW(λ) is other than 0 for some λ; not before the first step of a training."""
         curved = () if self.curved_gate is None else (self.curved_gate.mixture,)
-        values = any(bool(part.detach().any()) for part in (self.sigma, self.scale, *curved))
+        own = (getattr(self, name) for name in part_names(self.config) if name not in ("U", "V"))
+        values = any(bool(part.detach().any()) for part in (*own, *curved))
         return values and bool(self.U.detach().any()) and bool(self.V.detach().any())
 
     def delta_weight(self, preference: Tensor) -> Tensor:
         """ΔW(λ) = c · U · diag(g(λ)) · Vᵀ for one preference ``(m,)``: shape ``(n_out, n_in)``."""
-        return self.config.scaling * (self.U * self.gate(preference.view(1, -1))) @ self.V.T
+        return self.config.scaling * self._out_directions_at(preference) @ self.V.T
+
+    def out_factor(self, preference: Tensor) -> Tensor:
+        """c · U · diag(g(λ)), or c · U · C(λ), at one preference ``(m,)``: ΔW(λ) = this times Vᵀ."""
+        if self.config.core == "full":
+            return self.config.scaling * self._out_directions_at(preference)
+        return self.config.scaling * self.U * self.gate(preference.view(1, -1))
+
+    def _out_directions_at(self, preference: Tensor) -> Tensor:
+        if self.config.core == "full":
+            return self.U @ core_matrix(self.shared_core, self.preference_cores, preference)
+        return self.U * self.gate(preference.view(1, -1))
+
+    def _gated(self, coordinates: Tensor, gate: Tensor) -> Tensor:
+        """Coordinates x V behind the gate, or the cores, in force."""
+        if self.config.core == "full":
+            return through_cores(coordinates, gate, self.shared_core, self.preference_cores)
+        return coordinates * gate
 
     def _gate_in_force(self, x: Tensor) -> Tensor:
         """c · g(λ), in the shape that multiplies an activation: c goes with the gate, the smallest tensor here."""
@@ -292,7 +354,7 @@ class SVDLoRALayer(AdapterLayer):
         if not self.state.enabled:
             return y
         in_directions, out_directions = self._directions()
-        coordinates = coordinates_of(x, in_directions) * self._gate_in_force(x)
+        coordinates = self._gated(coordinates_of(x, in_directions), self._gate_in_force(x))
         return y + (coordinates @ out_directions).to(y.dtype)
 
     def _kept_products(self, x: Tensor) -> _Products | None:
@@ -331,20 +393,21 @@ class SVDLoRALayer(AdapterLayer):
         )
 
     def _is_one_product(self, x: Tensor) -> bool:
-        """Whether the base layer is a product with its weight, of the adapter's type."""
+        """Whether the base layer is a product with its weight, of the adapter's type, and the gate another with x V."""
         base = self.base_layer
         return (
             self._adds_in_place(x)
             and type(base) is nn.Linear
             and x.dtype == self.V.dtype == base.weight.dtype
             and not torch.is_autocast_enabled(x.device.type)
+            and self.config.core == "diagonal"
         )
 
     def _in_place(self, x: Tensor) -> Tensor:
         """The same, without a tensor for the adapter's output beside the base layer's."""
         rows = x.reshape(-1, self.n_in)
         in_directions, out_directions = self._directions()
-        gated = coordinates_of(rows, in_directions).view(*x.shape[:-1], -1) * self._gate_in_force(x)
+        gated = self._gated(coordinates_of(rows, in_directions).view(*x.shape[:-1], -1), self._gate_in_force(x))
         y: Tensor = self.base_layer(rows)
         coordinates = gated.view(len(rows), -1)
         if y.dtype == coordinates.dtype == out_directions.dtype and not torch.is_autocast_enabled(x.device.type):
@@ -356,14 +419,20 @@ class SVDLoRALayer(AdapterLayer):
     def extra_repr(self) -> str:
         """Sizes and the factor c, for ``print(model)``."""
         ranks = f"{self.config.rank}+{self.config.preference_rank}·m"
-        return f"n_in={self.n_in}, n_out={self.n_out}, rank={ranks}, scaling={self.config.scaling:g}"
+        core = ", core=full" if self.config.core == "full" else ""
+        return f"n_in={self.n_in}, n_out={self.n_out}, rank={ranks}, scaling={self.config.scaling:g}{core}"
+
+
+def part_names(config: SVDLoRAConfig) -> tuple[str, ...]:
+    """The names of a layer's own tensors, but for those of a curved gate."""
+    return ("U", "V", *(CORE_PARTS if config.core == "full" else ("sigma", "scale")))
 
 
 def own_parameters(adapters: Mapping[str, SVDLoRALayer]) -> dict[str, nn.Parameter]:
     """The parameters of adapters, by ``<layer>.<part>`` as they are saved; those of a gate of all layers once."""
     found: dict[str, nn.Parameter] = {}
     for name, layer in adapters.items():
-        for part in ("U", "V", "sigma", "scale"):
+        for part in part_names(layer.config):
             found[f"{name}.{part}"] = getattr(layer, part)
         gate = layer.curved_gate
         owner = SHARED_GATE if layer.own_gate is None else name

@@ -78,20 +78,24 @@ class AdapterSettings:
         rank: directions that all preferences share, ≥ 0.
         preference_rank: directions that each λ_i scales, ≥ 1.
         scaling: factor of the adapters' outputs.
-        initialization: "zero-output" starts as the base model, and so does "zero-input"; "paper" as the paper does.
+        initialization: "zero-output" starts as the base model, and so does "zero-input"; "paper" as the paper does, and
+            "pblora" as that method's own code, for a full core.
         target_modules: names of the linear layers to adapt; null or "all-linear" for all but the output head.
         layers: indices of the blocks to adapt, negative ones counted from the last; null for all.
         gate: how the adapters follow λ: "linear", or curved by one network for all layers ("shared-mlp") or one for
             each ("layer-mlp"), which a lora-set and gguf cannot hold.
+        core: "diagonal", or "full" for matrices that follow λ in place of singular values, as PBLoRA has them; with a
+            linear gate only.
     """
 
     rank: int = 8
     preference_rank: int = 4
     scaling: float = 1.0
-    initialization: Literal["zero-output", "zero-input", "paper"] = "zero-output"
+    initialization: Literal["zero-output", "zero-input", "paper", "pblora"] = "zero-output"
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = None
     layers: tuple[int, ...] | None = None
     gate: Literal["linear", "shared-mlp", "layer-mlp"] = "linear"
+    core: Literal["diagonal", "full"] = "diagonal"
 
     def __post_init__(self) -> None:
         checked_fields(self)

@@ -234,7 +234,7 @@ def _with_parts(contents: ExportContents, model: PreferenceModel) -> ExportConte
         return replace(contents, rank=config.total_rank)
     ending = ".gguf" if contents.form == "gguf" else ""
     parts = [f"{name}{ending}" for name in ((SHARED,) if config.rank else ()) + contents.objectives]
-    return replace(contents, parts=tuple(parts), rank=max(config.rank, config.preference_rank))
+    return replace(contents, parts=tuple(parts), rank=max(config.rank, config.objective_rank))
 
 
 def _refuse_misread(form: str, model: PreferenceModel) -> None:

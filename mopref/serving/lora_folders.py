@@ -118,13 +118,14 @@ def _adapter(place: Path) -> Any:
 
 
 def _content(place: Path, name: str) -> dict[str, bytes]:
-    """The files of the LoRA at the λ that a folder's name says: A = Vᵀ, B = c · U · diag(g(λ))."""
+    """The files of the LoRA at the λ that a folder's name says: A = Vᵀ, B = c · U · diag(g(λ)), or c · U · C(λ)."""
     import torch
     from safetensors.torch import save
 
     from mopref.conditioning.lora_export import peft_tensors
+    from mopref.conditioning.preference_core import core_matrix
     from mopref.conditioning.preference_gate import saved_gate_change
-    from mopref.conditioning.svd_lora import gate_of
+    from mopref.conditioning.svd_lora import gate_of, part_names
 
     steps, *weights = map(int, name.split("-"))
     settings, tensors = _adapter(place)
@@ -132,8 +133,11 @@ def _content(place: Path, name: str) -> dict[str, bytes]:
     preference = torch.tensor([weights], dtype=torch.float64) / steps
     factors = {}
     for layer in settings.sizes:
-        u, v, sigma, scale = (tensors[f"{layer}.{part}"] for part in ("U", "V", "sigma", "scale"))
-        gate = gate_of(sigma, scale, preference, config.preference_rank)
+        u, v, first, second = (tensors[f"{layer}.{part}"] for part in part_names(config))
+        if config.core == "full":
+            factors[layer] = (v.T, config.scaling * u @ core_matrix(first, second, preference[0]))
+            continue
+        gate = gate_of(first, second, preference, config.preference_rank)
         gate = gate + saved_gate_change(tensors, layer, preference)
         factors[layer] = (v.T, config.scaling * u * gate)
     description = {

@@ -34,8 +34,8 @@ _NAMED = (type, FunctionType, BuiltinFunctionType, MethodType)
 _SAMPLER_FRAME = frozenset(("num_objectives", "seed"))
 # Of an adapter: where it starts, which the checkpoint replaces, and its layers, which the names of parameters tell.
 _ADAPTER_START = frozenset(("initialization", "layers", "seed", "target_modules"))
-# What adapters are without a word: checkpoints from before there was another gate do not say it.
-_UNSAID = {"gate": "'linear'"}
+# What adapters are without a word: checkpoints from before there was another gate or core do not say it.
+_UNSAID = {"core": "'diagonal'", "gate": "'linear'"}
 # Computed from a row and a model, perhaps anew and with other rounding.
 _COMPUTED_COLUMNS = (
     "hidden_states",

@@ -2,7 +2,16 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines.conditioned import _derangement, fixed_preference, ours, paper, paper_config, shuffled_preferences
+from mopref.baselines.conditioned import (
+    _derangement,
+    fixed_preference,
+    ours,
+    paper,
+    paper_config,
+    pblora,
+    pblora_config,
+    shuffled_preferences,
+)
 from mopref.conditioning import SVDLoRAConfig
 from mopref.llm.data.sequences import collate_sequences
 from mopref.llm.policy import Sampling
@@ -56,6 +65,34 @@ def test_the_papers_preset_is_trained_on_one_preference_a_step(make_setup, monke
     (options,) = made
     assert type(options["sampler"]).__name__ == "VertexBiasedSampler"
     assert (options["config"].preferences_per_step, options["config"].learning_rate) == (1, 2e-3)
+
+
+def test_pblora_has_the_same_total_rank_and_the_setups_own_training(make_setup, monkeypatch):
+    from mopref.baselines import Trainings, runs
+
+    adapter = SVDLoRAConfig(("a", "b"), rank=5, preference_rank=3, scaling=2.0, layers=(0,), seed=7, gate="layer-mlp")
+    own = pblora_config(adapter)
+    assert (own.total_rank, own.objective_rank, own.core, own.gate) == (adapter.total_rank, 6, "full", "linear")
+    assert (own.initialization, own.scaling, own.layers, own.seed) == ("pblora", 2.0, (0,), 7)
+    made = []
+
+    class Watched(runs.ParetoTrainer):
+        def __init__(self, **options):
+            made.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(runs, "ParetoTrainer", Watched)
+    setup = make_setup()
+    policy = pblora(Trainings(setup))
+    (options,) = made
+    assert options["config"] == setup.config
+    assert policy.model.adapter_config == pblora_config(setup.adapter)
+    assert policy.model.preference_convention == "importance"
+    layers = policy.model.adapters.values()
+    # U, V, C_0 (2 × 2) and C_1, C_2 (2 × 2).
+    expected = sum((layer.n_out + layer.n_in) * 4 + 4 + 2 * 4 for layer in layers)
+    assert policy.budget.trained_parameters == policy.budget.stored_parameters == expected
+    assert not torch.allclose(at(policy, [1.0, 0.0]), at(policy, [0.0, 1.0]), atol=1e-7)
 
 
 def test_a_fixed_preference_is_the_centre_whatever_is_asked_for(policy):

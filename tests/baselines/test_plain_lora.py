@@ -5,7 +5,7 @@ import torch
 from conftest import VOCABULARY
 
 from mopref.baselines import mixed_model
-from mopref.baselines.plain_lora import plain_model, put_lora, trained_lora
+from mopref.baselines.plain_lora import plain_config, plain_model, put_lora, trained_lora
 from mopref.baselines.runs import Trainings, trained_parameters
 from mopref.conditioning import SVDLoRAConfig
 
@@ -94,3 +94,14 @@ def test_scaling_is_in_the_factors(make_model, make_setup):
         a, b = lora.factors[name]
         assert torch.allclose(b @ a, delta, atol=1e-7)
         assert torch.allclose(again.adapters[name].delta_weight(torch.tensor([1.0, 0.0])), delta, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{"gate": "layer-mlp"}, {"gate": "shared-mlp"}, {"core": "full"}])
+def test_a_plain_lora_has_no_gate_or_core_of_the_setups(options, make_setup, make_model, random_loras):
+    """What a curved gate or a core learned would be lost where the factors alone are read."""
+    adapter = replace(ADAPTER, **options)
+    assert plain_config(adapter) == plain_config(ADAPTER)
+    assert mixed_model(make_model, adapter, random_loras).adapter_config.gate == "linear"
+    found = [trained_lora(Trainings(make_setup(adapter=own)), [0.5, 0.5]).factors for own in (ADAPTER, adapter)]
+    for name, factors in found[0].items():
+        assert all(torch.equal(*pair) for pair in zip(factors, found[1][name], strict=True))

@@ -195,11 +195,11 @@ def test_a_broken_convention_is_refused(broken, base, folder):
     assert_unchanged(base, before)
 
 
-@pytest.mark.parametrize("version", [0, 5, "2", None, True, 2.0])
+@pytest.mark.parametrize("version", [0, 6, "2", None, True, 2.0])
 def test_another_version_of_the_format_is_refused(version, base, folder):
     settings = json.loads((folder / SETTINGS).read_text()) | {"format_version": version}
     (folder / SETTINGS).write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=rf"has format version {version!r}, and this mopref reads 1 to 4"):
+    with pytest.raises(ValueError, match=rf"has format version {version!r}, and this mopref reads 1 to 5"):
         PreferenceModel.load(base, folder)
 
 
@@ -297,7 +297,7 @@ def test_another_type_is_refused(foreign, base, folder):
         (
             SETTINGS,
             '{"peft_type": "MOPREF_SVD_LORA", "format_version": 7}',
-            "format version 7, and this mopref reads 1 to 4",
+            "format version 7, and this mopref reads 1 to 5",
         ),
         (SETTINGS, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 1}', "lacks 'objectives'"),
         (WEIGHTS, "no tensors", "cannot be read .* save it again"),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.adapter_description import FORMAT_VERSION
 from mopref.conditioning.adapter_folder import checked_folder, model_weights
 
 PREFERENCE = [0.3, 0.7]
@@ -122,11 +123,11 @@ def test_an_adapter_of_another_method_beside_marked_tensors(model, folder):
     assert_kept(model, folder, "holds an adapter that mopref did not write")
 
 
-@pytest.mark.parametrize("damaged", ["{", "[" * 100_000, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 5}'])
+@pytest.mark.parametrize("damaged", ["{", "[" * 100_000, '{"peft_type": "MOPREF_SVD_LORA", "format_version": 6}'])
 def test_an_adapter_that_cannot_be_read(damaged, model, folder):
     model.save_pretrained(folder)
     (folder / SETTINGS).write_text(damaged)
-    assert_kept(model, folder, r"holds an adapter that cannot be read \(.*(is not valid JSON|format version 5)")
+    assert_kept(model, folder, r"holds an adapter that cannot be read \(.*(is not valid JSON|format version 6)")
 
 
 @pytest.mark.parametrize("field", ["objectives", "adapted_modules", "base_check"])
@@ -137,7 +138,7 @@ def test_an_adapter_whose_kind_cannot_be_read(field, value, model, folder):
     assert_kept(model, folder, rf"another training, .*\(it cannot be read: {field} is ", ("save_pretrained",))
 
 
-@pytest.mark.parametrize("version", [None, 5, "2"])
+@pytest.mark.parametrize("version", [None, FORMAT_VERSION + 1, "2"])
 def test_loras_of_another_version_of_the_format(version, model, folder):
     model.export_lora(folder, PREFERENCE)
     with safe_open(folder / WEIGHTS, "pt") as file:

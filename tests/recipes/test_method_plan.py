@@ -95,7 +95,7 @@ def test_the_fingerprint_is_of_what_decides_on_figures(load):
 
 def test_defaults_are_all_methods_and_three_seeds():
     settings = ComparisonSettings()
-    assert len(settings.methods) == 12
+    assert len(settings.methods) == 13
     assert settings.seeds == (0, 1, 2)
 
 

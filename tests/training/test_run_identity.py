@@ -465,13 +465,16 @@ def test_the_first_difference_is_named_with_both_values():
         check_identity(own, {**own, "scalarizer.margin": "1"}, "folder")
 
 
-def test_a_linear_gate_is_not_said_and_another_one_is(make_mlp):
-    """Checkpoints from before there was a choice go on, and no gate takes another's place."""
+@pytest.mark.parametrize(
+    ("option", "other"), [({"gate": "linear"}, {"gate": "shared-mlp"}), ({"core": "diagonal"}, {"core": "full"})]
+)
+def test_a_linear_gate_and_a_diagonal_core_are_not_said_and_others_are(option, other, make_mlp):
+    """Checkpoints from before there was a choice go on, and no gate or core takes another's place."""
     from mopref.training.run_identity import run_identity
 
-    def identity(gate):
-        return run_identity({}, PreferenceModel(make_mlp(), SVDLoRAConfig(("a", "b"), gate=gate)), "importance", None)
+    def identity(options):
+        return run_identity({}, PreferenceModel(make_mlp(), SVDLoRAConfig(("a", "b"), **options)), "importance", None)
 
-    linear = identity("linear")
-    assert not any("gate" in name for name in linear)
-    assert identity("shared-mlp") == {**linear, "adapter.gate": "'shared-mlp'"}
+    plain, ((name, value),) = identity(option), other.items()
+    assert not any(name in setting for setting in plain)
+    assert identity(other) == {**plain, f"adapter.{name}": repr(value)}
