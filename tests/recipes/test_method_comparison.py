@@ -109,8 +109,8 @@ def test_corners_are_shared_by_those_that_need_them(everything):
         losses = [list(by_name[name][place]["losses"].values()) for name in ("dps", "rewarded-soup", "mod", "modpo")]
         assert np.allclose(losses, losses[0], atol=1e-4)
     runs = sorted(path.name for path in (comparison.folder / "runs" / "seed-0").iterdir())
-    # ours, paper, prompt; 3 of dps, 3 of dps-total, 2 of Bone Soup, 1 of MODPO.
-    assert len(runs) == 12
+    # ours, paper, PBLoRA, prompt; 3 of dps, 3 of dps-total, 2 of Bone Soup, 1 of MODPO.
+    assert len(runs) == 13
     assert sum(name.startswith("plain") for name in runs) == 8
 
 
