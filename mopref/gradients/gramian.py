@@ -8,7 +8,7 @@ from torch import Tensor
 from mopref.argument_kinds import checked_kind, checks_arguments
 from mopref.setting_types import python_value
 
-__all__ = ["gramians"]
+__all__ = ["cosines", "gramians"]
 
 # Gradient entries held at once by default: 64 MiB in float32.
 _ENTRIES_AT_ONCE = 2**24
@@ -76,6 +76,26 @@ def gramians(losses: Tensor, parameters: Iterable[Tensor], groups_at_once: int |
                 rows = gradient.detach().reshape(*chunk.shape, -1).to(result)
                 result[start : start + groups_at_once] += rows @ rows.mT
     return result
+
+
+@checks_arguments
+def cosines(gramians: Tensor) -> Tensor:
+    """The cosines of the angles between gradients, −1 to 1: Gramians ``(…, m, m)`` to ``(…, m, m)``.
+
+    Below 0 a step down one loss raises the other. Of a gradient that is 0 they are NaN.
+
+    Raises:
+        ValueError: no square matrices.
+
+    Example:
+        >>> cosines(torch.tensor([[4.0, -1.0], [-1.0, 1.0]]))
+        tensor([[ 1.0000, -0.5000],
+                [-0.5000,  1.0000]])
+    """
+    if gramians.ndim < 2 or gramians.shape[-1] != gramians.shape[-2]:
+        raise ValueError(f"gramians have shape {tuple(gramians.shape)}: give (…, m, m), as mopref.gradients.gramians.")
+    lengths = gramians.diagonal(dim1=-2, dim2=-1).sqrt()
+    return (gramians / lengths.unsqueeze(-1) / lengths.unsqueeze(-2)).clamp(-1, 1)
 
 
 def _gradients_at_once(losses: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor | None]:

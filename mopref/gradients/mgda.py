@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .weighting import GRADIENT_WEIGHTINGS, GradientWeighting
 
-__all__ = ["MGDA"]
+__all__ = ["MGDA", "shortest_combination", "unit_rows"]
 
 
 @GRADIENT_WEIGHTINGS.register("mgda")
@@ -19,7 +19,8 @@ class MGDA(GradientWeighting):
 
     **The preference is not looked at.** MGDA stops at any Pareto-stationary point, so where a model ends for some λ
     depends on where it started. Scaling the losses by λ_i would change their rates, and still not say where to stop.
-    For the point that a preference asks for use ``EPO`` or a scalarizer.
+    For the point that a preference asks for use ``EPO`` or a scalarizer; ``WeightedMGDA`` lets λ say how fast each loss
+    falls.
 
     Source: J.-A. Désidéri, Multiple-gradient descent algorithm (MGDA) for multiobjective optimization (2012); O. Sener
     and V. Koltun, Multi-Task Learning as Multi-Objective Optimization (arXiv 1810.04650).
@@ -35,7 +36,8 @@ class MGDA(GradientWeighting):
         """The weights of the shortest combination, ``(G, m)``, ≥ 0 with sum 1."""
         if gramians.shape[-1] == 2:
             return _of_two(gramians)
-        return torch.stack([torch.from_numpy(_of_many(gramian.numpy())) for gramian in gramians])
+        equal = np.ones(gramians.shape[-1])
+        return torch.stack([torch.from_numpy(shortest_combination(gramian.numpy(), equal)) for gramian in gramians])
 
 
 def _of_two(gramians: Tensor) -> Tensor:
@@ -48,21 +50,29 @@ def _of_two(gramians: Tensor) -> Tensor:
     return torch.stack([share, 1 - share], dim=1)
 
 
-def _of_many(gramian: np.ndarray) -> np.ndarray:
-    """The weights ``(m,)`` for any m, by non-negative least squares, an exact active-set method.
+def shortest_combination(gramian: np.ndarray, amounts: np.ndarray) -> np.ndarray:
+    """argmin wᵀ G w over w ≥ 0, Σ_i a_i w_i = 1, brought to the sum 1: G ``(m, m)`` and a > 0, ``(m,)``, to ``(m,)``.
 
-    With rows r_i such that ⟨r_i, r_j⟩ = G_ij, the minimum of ‖Σ_i u_i r_i‖² + (Σ_i u_i − 1)² over u ≥ 0 is at u = s·w:
-    for a given w it is ‖Σ_i w_i r_i‖² / (1 + ‖Σ_i w_i r_i‖²), at s > 0, which rises with the norm.
+    By non-negative least squares, an exact active-set method. With rows r_i such that ⟨r_i, r_j⟩ = G_ij, the minimum of
+    ‖Σ_i u_i r_i‖² + (Σ_i a_i u_i − 1)² over u ≥ 0 is at u = s·w: for a given w it is
+    ‖Σ_i w_i r_i‖² / (1 + ‖Σ_i w_i r_i‖²), at s > 0, which rises with the norm.
     """
     from scipy.optimize import nnls
 
     m = len(gramian)
     lengths = np.sqrt(np.clip(np.diag(gramian), 0.0, None))
-    shortest = int(lengths.argmin())
+    shortest = int((lengths / amounts).argmin())
     if lengths[shortest] == 0.0:
         return np.eye(m)[shortest]
-    # The root of the cosines, not of the Gramian itself, which would lose the short gradients beside the long ones.
-    values, vectors = np.linalg.eigh(gramian / np.outer(lengths, lengths))
-    rows = (lengths / lengths[shortest])[:, None] * vectors * np.sqrt(np.clip(values, 0.0, None))
-    solution, _ = nnls(np.vstack([rows.T, np.ones(m)]), np.append(np.zeros(m), 1.0), maxiter=100 * m)
+    rows = (lengths * (amounts[shortest] / lengths[shortest]))[:, None] * unit_rows(gramian, lengths)
+    solution, _ = nnls(np.vstack([rows.T, amounts]), np.append(np.zeros(m), 1.0), maxiter=100 * m)
     return solution / solution.sum()
+
+
+def unit_rows(gramian: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Rows of length 1 in m dimensions whose products are the cosines of the gradients: ``(m, m)``.
+
+    The root of the cosines, not of the Gramian itself, which would lose the short gradients beside the long ones.
+    """
+    values, vectors = np.linalg.eigh(gramian / np.outer(lengths, lengths))
+    return vectors * np.sqrt(np.clip(values, 0.0, None))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mopref.gradients import gramian, gramians
+from mopref.gradients import cosines, gramian, gramians
 
 GROUPS, OBJECTIVES = 5, 3
 
@@ -154,3 +154,19 @@ def test_the_groups_held_at_once_are_a_whole_number(count):
     x = torch.ones(2, requires_grad=True)
     with pytest.raises(TypeError, match=r"groups_at_once is .*: give a whole number"):
         gramians(x.square().unsqueeze(0), [x], groups_at_once=count)
+
+
+def test_cosines_are_those_of_the_angles():
+    gradients = torch.tensor([[3.0, 4.0], [-4.0, 3.0], [-30.0, -40.0]], dtype=torch.float64)
+    expected = [[1.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 1.0]]
+    found = cosines((gradients @ gradients.T).expand(2, 3, 3))
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64).expand(2, 3, 3))
+
+
+def test_a_gradient_of_0_has_no_angle():
+    assert torch.isnan(cosines(torch.zeros(1, 1))).all()
+
+
+def test_cosines_of_what_is_no_square_are_refused():
+    with pytest.raises(ValueError, match=r"gramians have shape \(2, 3\)"):
+        cosines(torch.ones(2, 3))

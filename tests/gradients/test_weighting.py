@@ -5,9 +5,11 @@ import torch
 from _tensors import DEVICE, rand, randn
 from hypothesis import given, settings, strategies as st
 
-from mopref.gradients import EPO, MGDA, GradientWeighting
+from mopref.gradients import EPO, MGDA, CAGrad, GradientWeighting, WeightedMGDA
 
-METHODS = {"mgda": MGDA, "epo": EPO}
+# The weights of these sum to 1.
+CONVEX = {"mgda": MGDA, "epo": EPO, "weighted-mgda": WeightedMGDA}
+METHODS = {**CONVEX, "cagrad": CAGrad, "cagrad-clipped": lambda: CAGrad(clip=True)}
 
 
 class Fixed(GradientWeighting):
@@ -39,7 +41,7 @@ def jacobians(draw_value: st.DrawFn) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float64) * 10.0 ** torch.tensor(powers, dtype=torch.float64).unsqueeze(1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CONVEX)
 @settings(max_examples=30, deadline=None)
 @given(jacobian=jacobians(), data=st.data())
 def test_every_gramian_of_gradients_gives_weights_on_the_simplex(method, jacobian, data):

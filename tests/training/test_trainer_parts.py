@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mopref import ParetoSetModel, ParetoTrainer, TrainerConfig, simplex_lattice
-from mopref.gradients import EPO, MGDA, TorchJD
+from mopref.gradients import EPO, MGDA, CAGrad, TorchJD, WeightedMGDA
 from mopref.gradients.weighting import GradientWeighting
 from mopref.indicators import fill_distance
 from mopref.objectives import VLMOP2, ZDT1, Quadratic
@@ -93,6 +93,26 @@ def test_mgda_ends_in_the_pareto_set():
     with torch.no_grad():
         x = trainer.unwrapped_model(simplex_lattice(2, 5))
     assert x[:, 1].abs().max() < 0.05
+    assert x[:, 0].min() > -0.05
+    assert x[:, 0].max() < 1.05
+
+
+@pytest.mark.parametrize("scalarizer", ["cagrad", CAGrad(c=0.8, clip=True)], ids=str)
+def test_cagrad_ends_at_the_points_of_linear_scalarization(scalarizer):
+    trainer = trainer_of(QUADRATIC, scalarizer, steps=300)
+    trainer.train()
+    preferences = torch.tensor([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
+    with torch.no_grad():
+        x = trainer.unwrapped_model(preferences)
+    torch.testing.assert_close(x, preferences @ torch.tensor([[0.0, 0.0], [1.0, 0.0]]), atol=0.03, rtol=0)
+
+
+def test_weighted_mgda_ends_in_the_pareto_set():
+    trainer = trainer_of(QUADRATIC, WeightedMGDA(), steps=200)
+    trainer.train()
+    with torch.no_grad():
+        x = trainer.unwrapped_model(simplex_lattice(2, 5))
+    assert x[1:-1, 1].abs().max() < 0.05
     assert x[:, 0].min() > -0.05
     assert x[:, 0].max() < 1.05
 

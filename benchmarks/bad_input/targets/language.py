@@ -313,6 +313,17 @@ TARGETS = [
         lambda **options: pairs.MarginLoss(**options)(torch.tensor([0.5]), torch.tensor([1])),
         lambda: options_of(pairs.MarginLoss),
     ),
+    Target(
+        "mopref.llm.pairs.margin_gramians",
+        _OBJECTIVES,
+        pairs.margin_gramians,
+        lambda: {
+            "margins": torch.zeros(1, 2),
+            "labels": torch.tensor([[0, 1], [1, -1]]),
+            "loss": pairs.MarginLoss(),
+        },
+        weight=0.5,
+    ),
     Target("mopref.llm.pairs.LOSSES", _OBJECTIVES, pairs.LOSSES.find, lambda: {"name": "sigmoid"}, weight=0.3),
     Target("mopref.llm.evaluation.preference_accuracies", _EVALUATION, evaluation.preference_accuracies, _accuracies),
     Target(

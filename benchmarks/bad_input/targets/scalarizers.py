@@ -145,7 +145,7 @@ TARGETS = [
             _GROUP,
             _weights(kind),
             lambda kind=kind: {
-                **{k: v for k, v in options_of(kind.__init__).items() if kind is gradients.EPO},
+                **{k: v for k, v in options_of(kind.__init__).items() if kind in (gradients.EPO, gradients.CAGrad)},
                 "losses": torch.tensor([[1.0, 2.0]]),
                 "gramians": torch.tensor([[[2.0, 1.0], [1.0, 3.0]]]),
                 "preferences": torch.tensor([[0.25, 0.75]]),
@@ -153,7 +153,7 @@ TARGETS = [
             finite,
             covers=("mopref.gradients.GradientWeighting",),
         )
-        for kind in (gradients.EPO, gradients.MGDA)
+        for kind in (gradients.EPO, gradients.MGDA, gradients.WeightedMGDA, gradients.CAGrad)
     ),
     Target(
         "mopref.gradients.TorchJD",
@@ -162,6 +162,13 @@ TARGETS = [
         lambda: {"method": "MGDA", "options": {}},
         weight=0.5,
         refused_alone=without("torchjd"),
+    ),
+    Target(
+        "mopref.gradients.cosines",
+        _GROUP,
+        gradients.cosines,
+        lambda: {"gramians": torch.tensor([[2.0, 1.0], [1.0, 3.0]])},
+        weight=0.5,
     ),
     Target("mopref.gradients.gramians", _GROUP, _gramians, _gramian_arguments, finite),
     Target(

@@ -2,6 +2,7 @@
 
 from mopref._faces import public_names as _public_names
 
+from .margin_gramian import margin_gramians as margin_gramians
 from .margin_losses import LOSSES as LOSSES, MarginLoss as MarginLoss
 from .pair_objective import PairBatch as PairBatch, PairObjective as PairObjective, log_ratios as log_ratios
 
