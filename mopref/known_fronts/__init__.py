@@ -2,6 +2,7 @@
 
 from mopref._faces import public_names as _public_names
 
+from .cone_bandit import ConeBandit as ConeBandit
 from .global_search import (
     SearchResult as SearchResult,
     global_search as global_search,

@@ -1,6 +1,7 @@
 """The samplers under test."""
 
 from mopref.samplers import (
+    ConeSampler,
     CurriculumSampler,
     DirichletSampler,
     LatticeSampler,
@@ -21,5 +22,6 @@ MAKERS = UNIFORM | {
     "dirichlet": lambda m, seed=0: DirichletSampler(m, 0.5, seed=seed),
     "vertex-biased": lambda m, seed=0: VertexBiasedSampler(m, seed=seed),
     "curriculum": lambda m, seed=0: CurriculumSampler(m, num_preferences=20, start=0.5, seed=seed),
+    "cone": lambda m, seed=0: ConeSampler(m, seed=seed),
     "lattice": lambda m, seed=0: LatticeSampler(m, 30, seed=seed),
 }

@@ -54,6 +54,7 @@ _SAMPLERS = {
     samplers.StratifiedSampler: {},
     samplers.VertexBiasedSampler: {},
     samplers.CurriculumSampler: {},
+    samplers.ConeSampler: {},
 }
 
 
@@ -93,6 +94,13 @@ TARGETS = [
         lambda: {"preferences": torch.tensor([[0.25, 0.75]]), "objectives": _NAMES},
         on_simplex,
         weight=4,
+    ),
+    Target(
+        "mopref.samplers.cone_preferences",
+        _GROUP,
+        samplers.cone_preferences,
+        lambda: {"balances": [[0.25, 0.75], [1.0, 0.0]], "strengths": [0.5, 2.0], "objectives": 2},
+        on_simplex,
     ),
     *(
         Target(

@@ -79,19 +79,25 @@ def _of_bandit(kind: Any) -> Any:
 
 
 def _right_of_bandit(kind: Any) -> dict[str, Any]:
-    own = {"rewards": torch.rand(2, 6, 2)} if kind is known_fronts.RewardBandit else {"shares": torch.rand(2, 2)}
-    pairs = {} if kind is known_fronts.RewardBandit else {"pairs": [[3, 4], [4, 5]]}
+    labels = kind is known_fronts.LabelBandit
+    own = {"shares": torch.rand(2, 2), "pairs": [[3, 4], [4, 5]]} if labels else {"rewards": torch.rand(2, 6, 2)}
+    weights = [0.25, 0.25, 0.5] if kind is known_fronts.ConeBandit else [0.5, 0.5]
     return {
         "prompts": [[3, 4], [4, 5]],
         "beta": 0.5,
         "names": ["a", "b"],
         **own,
-        **pairs,
-        "values": torch.rand(1, 2),
-        "preferences": [[0.5, 0.5]],
+        "values": torch.rand(1, len(weights)),
+        "preferences": [weights],
         "scalarizer": Linear(),
     }
 
+
+_BANDITS = {
+    known_fronts.RewardBandit: "num_objectives",
+    known_fronts.LabelBandit: "num_objectives",
+    known_fronts.ConeBandit: "num_rewards",
+}
 
 TARGETS = [
     *(
@@ -103,23 +109,23 @@ TARGETS = [
             covers=("mopref.known_fronts.LanguageBandit",),
             weight=0.5,
         )
-        for kind in (known_fronts.RewardBandit, known_fronts.LabelBandit)
+        for kind in _BANDITS
     ),
     *(
         Target(
             f"mopref.known_fronts.{kind.__name__}",
             _GROUP,
             kind.random,
-            lambda: {
+            lambda count=count: {
                 "base": known_fronts.tiny_llama(vocabulary=6, hidden=8),
-                "num_objectives": 2,
+                count: 2,
                 "prompts": 2,
                 "beta": 0.5,
                 "seed": 0,
             },
             weight=0.5,
         )
-        for kind in (known_fronts.RewardBandit, known_fronts.LabelBandit)
+        for kind, count in _BANDITS.items()
     ),
     Target(
         "mopref.known_fronts.tiny_llama",
