@@ -145,10 +145,16 @@ class LanguageBandit(Objective):
 
         Both from :attr:`reference_point`. A little above 1 is possible: points that miss their own optimum may lie
         where the exact ones at these preferences leave a gap.
+
+        Raises:
+            ValueError: as :meth:`optimum`, or exact optima without a volume, which a β of any use does not make.
         """
         exact = self.optimum(preferences, scalarizer).values
         reference = self.reference_point
-        return hypervolume(values.detach().cpu().double(), reference) / hypervolume(exact, reference)
+        whole = hypervolume(exact, reference)
+        if whole == 0:
+            raise ValueError(f"the exact optima have no hypervolume, beta being {self.beta:g}: give a smaller β.")
+        return hypervolume(values.detach().cpu().double(), reference) / whole
 
 
 def random_prompts(base: nn.Module, count: int, generator: torch.Generator, length: int = 4) -> Tensor:

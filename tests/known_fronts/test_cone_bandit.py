@@ -91,3 +91,9 @@ def test_one_model_learns_balance_and_strength():
                 untrained = bandit.losses(model, None, preferences)
         regret, before = (bandit.regret(values, preferences).mean() for values in (reached, untrained))
         assert regret < 0.2 * before
+
+
+def test_a_front_without_a_volume_is_told():
+    bandit = small(beta=1e30)
+    with pytest.raises(ValueError, match=r"no hypervolume, beta being 1e\+30"):
+        bandit.hypervolume_ratio(torch.zeros(1, 3), [[0.25, 0.25, 0.5]])
