@@ -263,11 +263,12 @@ def shape(bandit: LanguageBandit, lattice: Tensor, reached: Tensor) -> dict[str,
         return {}
     places = (reached.double() - best) / (worst - best)
     middle = places[len(places) // 2]
-    orders = [spearmanr(lattice[:, i], -reached[:, i]).statistic for i in range(len(best))]
+    moved = [i for i in range(len(best)) if reached[:, i].amax() > reached[:, i].amin()]
+    orders = [spearmanr(lattice[:, i], -reached[:, i]).statistic for i in moved]
     return {
         "largest_hole": largest_hole(places),
         "balance": float(middle[0] / middle.sum()) if len(best) == 2 else None,
-        "order": float(np.mean(orders)),
+        "order": float(np.mean(orders)) if orders else None,
     }
 
 

@@ -68,9 +68,14 @@ def test_a_recipe_that_cannot_be_is_refused(changes, told, studies, tmp_path):
         studies.load(write(tmp_path / "rate.yaml", **changes))
 
 
-def test_correlated_rewards_have_the_correlation_that_was_asked_for(studies):
+def test_correlated_rewards_have_the_correlation_that_was_asked_for_over_many_bandits(studies):
     study = studies.load(next(path for path in RECIPES if path.stem == "conflict"))
-    for shown, cell in study.made([100]):
-        rewards = importlib.import_module("bandit_study").bandit_of(cell)[1].rewards
-        found = torch.corrcoef(rewards.reshape(-1, 2).T)[0, 1]
-        assert found == pytest.approx(shown["correlation"], abs=0.12)
+    bandit_study = importlib.import_module("bandit_study")
+    seeds = list(range(100, 116))
+    found = {}
+    for shown, cell in study.made(seeds):
+        rewards = bandit_study.bandit_of(cell)[1].rewards
+        found.setdefault(shown["correlation"], []).append(float(torch.corrcoef(rewards.reshape(-1, 2).T)[0, 1]))
+    for asked, own in found.items():
+        # 288 rewards a bandit, 16 bandits: a standard error of .015 at most.
+        assert sum(own) / len(own) == pytest.approx(asked, abs=0.06)
