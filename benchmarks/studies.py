@@ -51,6 +51,10 @@ FIGURES = {
     "loss_end": ("training loss at the end", 1, "linear"),
 }
 
+_MOST_COLUMNS = 3
+# A range of a logarithmic axis up to which its powers of ten alone are too few numbers.
+_FEW = 1e3
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -171,11 +175,14 @@ def draw(study: Study, frame: pd.DataFrame, path: Path) -> None:
     picture = study.picture
     panels = [name for name in picture.panels if name in frame and frame[name].notna().any()]
     with style():
-        figure = new_figure(5.2 * len(panels), 4.2)
+        columns = min(len(panels), _MOST_COLUMNS)
+        rows = math.ceil(len(panels) / columns)
+        figure = new_figure(5.2 * columns, 4.2 * rows)
         figure.suptitle(study.question)
-        for place, (axes, name) in enumerate(
-            zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True)
-        ):
+        all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axes in all_axes[len(panels) :]:
+            axes.set_visible(False)
+        for place, (axes, name) in enumerate(zip(all_axes, panels, strict=False)):
             if picture.kind == "heat":
                 _draw_heat(axes, study, frame, name)
             else:
@@ -204,17 +211,19 @@ def _draw_lines(axes: Axes, study: Study, frame: pd.DataFrame, name: str, with_l
     )
     if picture.scale == "log":
         axes.set_xscale("log")
-        _plain_numbers(axes.xaxis, subs=(1.0,))
+        _plain_numbers(axes.xaxis)
     if scale == "log" and (shown[name].dropna() > 0).all():
         axes.set_yscale("log")
-        _plain_numbers(axes.yaxis, subs=(1.0, 2.0, 5.0))
+        _plain_numbers(axes.yaxis)
     axes.set(title=label, ylabel="", xlabel=picture.across.replace("_", " "))
     if picture.lines and with_legend:
         axes.get_legend().set_title(picture.lines.replace("_", " "))
 
 
-def _plain_numbers(axis: Axis, subs: tuple[float, ...]) -> None:
-    """0.01 in place of a power of ten."""
+def _plain_numbers(axis: Axis) -> None:
+    """0.01 in place of a power of ten, and more than powers where there are few of them."""
+    low, high = axis.get_view_interval()
+    subs = (1.0,) if high / low > _FEW else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
