@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own: dict[str, Any] = {"peft_model": partial(mixed_batch_model, model)} if options.peft else {}
     with ExitStack() as stack:
         if options.packed:
-            own["packed_merged"] = copy.deepcopy(merged_model)
+            own["packed_merged"] = copy.deepcopy(merged_model).requires_grad_(False)
             stack.enter_context(PackedWeights(own["packed_merged"]).in_place())
             stack.enter_context(model.packed_weights())
         results = _compare_all(model, merged_model, options, own)
