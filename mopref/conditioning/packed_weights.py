@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mopref.conditioning.linear_layer import plain_weight
 
-__all__ = ["PackedWeights", "packed_product"]
+__all__ = ["PackedWeights", "pack", "packed_product"]
 
 
 def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
@@ -22,7 +22,8 @@ def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
-def _pack(weight: Tensor) -> Tensor:
+def pack(weight: Tensor) -> Tensor:
+    """A copy of a weight ``(n_out, n_in)`` for :func:`packed_product`, which nothing else can read."""
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
     return packed
 
@@ -34,7 +35,7 @@ def _is_available() -> bool:
         return False
     x, weight = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
     try:
-        return torch.equal(packed_product(x, _pack(weight), None), x @ weight.T)
+        return torch.equal(packed_product(x, pack(weight), None), x @ weight.T)
     except (AttributeError, RuntimeError, TypeError):
         return False
 
@@ -86,7 +87,7 @@ class PackedWeights:
         if not _can_pack(layer):
             self._copies.pop(layer, None)
             return None
-        self._copies[layer] = _Copy(weight.detach(), weight._version, _pack(weight))
+        self._copies[layer] = _Copy(weight.detach(), weight._version, pack(weight))
         return self._copies[layer].packed
 
     @contextmanager
