@@ -1,10 +1,10 @@
 """PackedWeights: copies of frozen weights in the order in which oneDNN's products read them, faster for few rows."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from types import MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from mopref.conditioning.linear_layer import plain_weight
 
-__all__ = ["PackedWeights", "pack", "packed_product"]
+__all__ = ["PackedWeights", "pack", "packed_beside", "packed_product"]
 
 
 def packed_product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
@@ -112,6 +112,13 @@ class PackedWeights:
                     vars(layer)["forward"] = MethodType(forward, layer)
                     stack.callback(vars(layer).pop, "forward", None)
             yield
+
+
+def packed_beside(packed: PackedWeights | None, adapters: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """Within this block layers without an adapter use packed weights, if there are any; adapters ask for their own."""
+    if packed is None:
+        return nullcontext()
+    return packed.in_place(frozenset(cast(nn.Module, adapter.base_layer) for adapter in adapters))
 
 
 def _can_pack(layer: nn.Module) -> bool:

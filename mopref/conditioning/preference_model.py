@@ -34,7 +34,7 @@ from mopref.conditioning.linear_layer import (
     weight_of,
 )
 from mopref.conditioning.merging import merged_model
-from mopref.conditioning.packed_weights import PackedWeights
+from mopref.conditioning.packed_weights import PackedWeights, packed_beside
 from mopref.conditioning.preference_gate import PreferenceGate, gate_generator
 from mopref.conditioning.preference_state import PreferenceRecord, PreferenceState, check_indices
 from mopref.conditioning.saved_form import SavedForm
@@ -241,7 +241,8 @@ class PreferenceModel(ConditionedModel):
         Raises:
             ValueError: invalid preferences or another number of them than of rows, or such strengths.
         """
-        with self.state.turn, self.state.generation(), contiguous_head_input(self.base_model), self._packed_beside():
+        beside = packed_beside(self.state.packed_weights, self.adapters.values())
+        with self.state.turn, self.state.generation(), contiguous_head_input(self.base_model), beside:
             self._set_preferences(preferences, rows, what="prompts")
             column = None if strengths is None else self._checked_strengths(strengths, rows)
             with self.state.in_force(self.state.record._replace(strengths=column)):
@@ -271,17 +272,6 @@ class PreferenceModel(ConditionedModel):
             yield self
         finally:
             self.state.packed_weights = before
-
-    @contextmanager
-    def _packed_beside(self) -> Iterator[None]:
-        """Within this block layers without an adapter use packed weights, where there are any."""
-        packed = self.state.packed_weights
-        if packed is None:
-            yield
-            return
-        # An adapter asks for its own.
-        with packed.in_place(frozenset(layer.base_layer for layer in self.adapters.values())):
-            yield
 
     def _checked_strengths(self, strengths: Any, rows: int) -> Tensor:
         column = torch.as_tensor(strengths, dtype=torch.float64).reshape(-1, 1)
