@@ -255,8 +255,8 @@ class PreferenceModel(ConditionedModel):
         Each weight of ``nn.Linear`` that is frozen, in float32 and on the CPU is copied once, when it is first needed,
         in the order in which oneDNN's products read it; the copies go with the block. All generation takes them
         (``generate``, rollouts, answers, a server), other forwards do not. The numbers are the same up to rounding.
-        Every other weight is taken as it is. One that is changed within the block is copied anew for the next call, unless
-        PyTorch does not tell of the change, as of ``weight.data.mul_(2)``.
+        Every other weight is taken as it is. One that is changed within the block is copied anew for the next call,
+        unless PyTorch does not tell of the change, as of ``weight.data.mul_(2)``.
 
         Raises:
             ValueError: the model has no such weight, or this build of PyTorch no such products.
