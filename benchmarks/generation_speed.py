@@ -11,6 +11,9 @@ well: on a machine that others use too it moves less than the clock's.
 With ``--peft`` plain LoRAs of the same preferences, one for each row, run beside them in PEFT's mixed batch
 (``generate(adapter_names=…)``), on a copy of the base; with greedy decoding their tokens must be the same.
 
+With ``--packed`` the conditioned model generates within ``packed_weights()``, and the merged model is run once more,
+with its weights packed in the same way. The copies are made in the first run, which is not timed.
+
 The model is random, of the size of SmolLM2-135M, and nothing is downloaded; ``--model small`` is that of
 ``benchmarks/dpo_step.py``, and ``--model demo`` takes SmolLM2 itself.
 """
@@ -22,6 +25,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.conditioning.packed_weights import PackedWeights
 from mopref.samplers import UniformSampler
 
 OBJECTIVES = ("a", "b", "c")
@@ -100,6 +105,7 @@ def compare(
     new_tokens: int,
     repeats: int,
     peft_model: Callable[[Tensor], nn.Module] | None = None,
+    packed_merged: nn.Module | None = None,
     **options: Any,
 ) -> dict[str, float]:
     """Median tokens a second of each, and the median of the ratios conditioned / other of neighbouring runs.
@@ -112,6 +118,8 @@ def compare(
         "conditioned": (model, {"preferences": preferences}),
         "merged": (merged_model, {}),
     }
+    if packed_merged is not None:
+        runs["packed"] = (packed_merged, {})
     if peft_model is not None:
         runs["peft"] = (peft_model(preferences), {"adapter_names": [str(row) for row in range(len(prompts))]})
         if not options["do_sample"]:
@@ -175,6 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", choices=[*SHAPES, "demo"], default="random", help="(default: %(default)s)")
     parser.add_argument("--blocks", type=int, help="of a random model (default: those of its shape)")
     parser.add_argument("--peft", action="store_true", help="beside PEFT's mixed batch, too")
+    parser.add_argument("--packed", action="store_true", help="with packed weights, beside the merged model's, too")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32], help="(default: 1 8 32)")
     parser.add_argument("--modes", choices=list(MODES), nargs="+", default=list(MODES), help="(default: all)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of torch (default: 1 2)")
@@ -187,35 +196,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     model = make_model(options.model, options.blocks, options.device)
     merged_model = model.merge([1 / len(OBJECTIVES)] * len(OBJECTIVES))
-    vocabulary = model.config.vocab_size
-    results = []
+    own: dict[str, Any] = {"peft_model": partial(mixed_batch_model, model)} if options.peft else {}
+    with ExitStack() as stack:
+        if options.packed:
+            own["packed_merged"] = copy.deepcopy(merged_model).requires_grad_(False)
+            stack.enter_context(PackedWeights(own["packed_merged"]).in_place())
+            stack.enter_context(model.packed_weights())
+        results = _compare_all(model, merged_model, options, own)
+    if options.output is not None:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        names = ("model", "blocks", "peft", "packed", "prompt_tokens", "new_tokens", "repeats", "device")
+        settings = {name: getattr(options, name) for name in names}
+        options.output.write_text(json.dumps({"settings": settings, "results": results}, indent=2), encoding="utf-8")
+
+
+def _compare_all(
+    model: PreferenceModel, merged_model: nn.Module, options: argparse.Namespace, own: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The rows of the table, each printed when it is there; beside what else is in ``own``."""
+    others = {"packed": ("packed", options.packed), "peft": ("PEFT", options.peft)}
+    beside = {name: title for name, (title, asked) in others.items() if asked}
+    results: list[dict[str, Any]] = []
     print("Tokens a second; ratios conditioned / merged by the clock and in processor time.")
     head = f"{'threads':>7} {'mode':<9} {'batch':>5} {'conditioned':>12} {'merged':>9} {'ratio':>6} {'processor':>9}"
-    print(head + (f" {'PEFT':>9} {'ratio':>6} {'processor':>9}" if options.peft else ""))
+    print(head + "".join(f" {title:>9} {'ratio':>6} {'processor':>9}" for title in beside.values()))
     for threads in options.threads:
         torch.set_num_threads(threads)
         for mode in options.modes:
             for size in options.batch_sizes:
                 generator = torch.Generator().manual_seed(size)
-                prompts = torch.randint(3, vocabulary, (size, options.prompt_tokens), generator=generator)
+                prompts = torch.randint(3, model.config.vocab_size, (size, options.prompt_tokens), generator=generator)
                 prompts = prompts.to(options.device)
-                own: dict[str, Any] = {"peft_model": partial(mixed_batch_model, model)} if options.peft else {}
                 row = compare(model, merged_model, prompts, options.new_tokens, options.repeats, **own, **MODES[mode])
                 results.append({"threads": threads, "mode": mode, "batch_size": size, **row})
                 line = (
                     f"{threads:>7} {mode:<9} {size:>5} {row['conditioned']:>12.1f} {row['merged']:>9.1f} "
                     f"{row['ratio']:>6.3f} {row['processor_ratio']:>9.3f}"
                 )
-                if options.peft:
-                    line += f" {row['peft']:>9.1f} {row['peft_ratio']:>6.3f} {row['peft_processor_ratio']:>9.3f}"
+                for name in beside:
+                    line += f" {row[name]:>9.1f} {row[f'{name}_ratio']:>6.3f} {row[f'{name}_processor_ratio']:>9.3f}"
                 print(line, flush=True)
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        settings = {
-            name: getattr(options, name)
-            for name in ("model", "blocks", "peft", "prompt_tokens", "new_tokens", "repeats", "device")
-        }
-        options.output.write_text(json.dumps({"settings": settings, "results": results}, indent=2), encoding="utf-8")
+    return results
 
 
 if __name__ == "__main__":

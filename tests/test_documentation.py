@@ -41,6 +41,7 @@ BLOCKS = [
     ("docs/data.md", "import load_graded_pairs"),
     ("docs/data.md", "import load_beavertails"),
     ("docs/data.md", "tokenize_unpaired"),
+    ("docs/data.md", "import on_policy_pairs"),
     ("docs/data.md", "from_generator"),
     ("docs/data.md", "import LoadReport"),
     ("docs/recipes.md", "from mopref.recipes import"),

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from mopref.baselines.interfaces import Budget, MethodPolicy
+from mopref.baselines.one_at_a_time import OneAtATime
 from mopref.baselines.plain_lora import plain_config
 from mopref.baselines.runs import MethodSetup
 from mopref.conditioning import PreferenceModel
 from mopref.evaluation_mode import evaluation_mode
 from mopref.llm.data.sequences import Sequences
-from mopref.llm.policy import Policy, Response, Sampling, sample_responses
-from mopref.llm.policy.composed import ComposedPolicy, groups_of_preferences
+from mopref.llm.policy import Policy, Sampling
 from mopref.llm.policy.frozen_layers import block_stack
 from mopref.llm.policy.padding import padding_traits
 
 __all__ = ["ActivationAddition", "activation_addition", "mean_differences"]
 
 
-class ActivationAddition(ComposedPolicy):
+class ActivationAddition(OneAtATime):
     """The base model with α·Σ λ_i v_i added to what one of its blocks hands on, at every token.
 
     Args:
@@ -42,7 +42,7 @@ class ActivationAddition(ComposedPolicy):
         self.register_buffer("directions", directions.to(module.device, torch.float32))
 
     @contextmanager
-    def _added(self, preference: Tensor) -> Iterator[None]:
+    def at(self, preference: Tensor) -> Iterator[None]:
         """Within this block the model is the base with the directions for one preference added."""
         added = self.strength * preference.to(self.directions) @ self.directions
 
@@ -61,26 +61,7 @@ class ActivationAddition(ComposedPolicy):
     def composed_log_probabilities(self, sequences: Sequences, preferences: Tensor, sampling: Sampling) -> Tensor:
         """Those of the base with the directions added, ``(N, R)``."""
         # What was kept of lower blocks is without them.
-        plain = sequences._replace(lower_hidden_states=None)
-        result = torch.zeros(plain.response_mask.shape, device=plain.input_ids.device)
-        for preference, places in groups_of_preferences(preferences, len(plain.input_ids)):
-            rows = torch.tensor(places, device=result.device)
-            with self._added(preference):
-                own = Policy(self.module, sampling).token_log_probabilities(plain.rows(rows))
-            result[rows] = own.to(result.dtype)
-        return result
-
-    def composed_responses(
-        self, prompt_ids: Sequence[Sequence[int]], preferences: Tensor, sampling: Sampling, greedy: bool
-    ) -> list[Response]:
-        """Responses of the base with the directions added."""
-        responses: dict[int, Response] = {}
-        for preference, places in groups_of_preferences(preferences, len(prompt_ids)):
-            prompts = [prompt_ids[place] for place in places]
-            with self._added(preference):
-                drawn = sample_responses(self.module, prompts, None, sampling, greedy=greedy)
-            responses |= zip(places, drawn, strict=True)
-        return [responses[place] for place in range(len(prompt_ids))]
+        return super().composed_log_probabilities(sequences._replace(lower_hidden_states=None), preferences, sampling)
 
 
 def checked_block(model: PreferenceModel, block: int) -> int:

@@ -1,17 +1,17 @@
 """One model for each preference: a policy that takes another LoRA for another λ."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mopref.baselines.one_at_a_time import OneAtATime
 from mopref.baselines.plain_lora import PlainLoRA, put_lora
 from mopref.conditioning import PreferenceModel
-from mopref.llm.data.sequences import Sequences
-from mopref.llm.policy import Policy, Response, Sampling, sample_responses
-from mopref.llm.policy.composed import ComposedPolicy, groups_of_preferences
+from mopref.llm.policy.composed import groups_of_preferences
 
 __all__ = ["LoRAPerPreference"]
 
@@ -19,7 +19,7 @@ __all__ = ["LoRAPerPreference"]
 _SAME = 1e-5
 
 
-class LoRAPerPreference(ComposedPolicy):
+class LoRAPerPreference(OneAtATime):
     """N LoRAs, each for one preference; at any other preference there is no model.
 
     Args:
@@ -53,6 +53,12 @@ class LoRAPerPreference(ComposedPolicy):
             )
         put_lora(self.module, self._loras[place])
 
+    @contextmanager
+    def at(self, preference: Tensor) -> Iterator[Tensor]:
+        """Within this block the model is the one for this preference, and stays it."""
+        self.put(preference)
+        yield preference.view(1, -1)
+
     def forward(self, input_ids: Tensor, preferences: Tensor) -> Any:
         """Logits for prompts ``(B, T)`` without padding, each of the model for its preference."""
         logits: list[Tensor] = []
@@ -62,26 +68,3 @@ class LoRAPerPreference(ComposedPolicy):
             logits.append(self.module(input_ids[places], preferences=preference.view(1, -1)).logits)
             order += places
         return SimpleNamespace(logits=torch.cat(logits)[torch.tensor(order).argsort()])
-
-    def composed_log_probabilities(self, sequences: Sequences, preferences: Tensor, sampling: Sampling) -> Tensor:
-        """Those of the model for each preference, ``(N, R)``."""
-        count, columns = sequences.response_mask.shape
-        result = torch.zeros(count, columns, device=sequences.input_ids.device)
-        for preference, places in groups_of_preferences(preferences, count):
-            self.put(preference)
-            rows = torch.tensor(places, device=result.device)
-            own = Policy(self.module, sampling).token_log_probabilities(sequences.rows(rows), preference.view(1, -1))
-            result[rows] = own.to(result.dtype)
-        return result
-
-    def composed_responses(
-        self, prompt_ids: Sequence[Sequence[int]], preferences: Tensor, sampling: Sampling, greedy: bool
-    ) -> list[Response]:
-        """Responses of the model for each preference."""
-        responses: dict[int, Response] = {}
-        for preference, places in groups_of_preferences(preferences, len(prompt_ids)):
-            self.put(preference)
-            prompts = [prompt_ids[place] for place in places]
-            drawn = sample_responses(self.module, prompts, preference.view(1, -1), sampling, greedy=greedy)
-            responses |= zip(places, drawn, strict=True)
-        return [responses[place] for place in range(len(prompt_ids))]

@@ -15,7 +15,7 @@ from mopref._terminal import visible
 
 __all__ = ["COMMANDS", "main"]
 
-# The commands, and what the list of them says; "data inspect" stands in the module data.
+# The commands, and what the list of them says; "data inspect" and "data sample" stand in the module data.
 COMMANDS = {
     "init": "write a starter recipe with a comment on every setting",
     "train": "train and evaluate what a recipe describes",
@@ -26,7 +26,7 @@ COMMANDS = {
     "report": "write one HTML file on a run: front, answers, curves, data, recipe",
     "compare": "put the fronts of two runs or more side by side, with what differs between their recipes",
     "push": "upload a run's adapter to the hub, with its model card",
-    "data": "look at the data of a recipe: labels, conflicts, lengths, leaks, rows as the model sees them",
+    "data": "look at the data of a recipe (labels, conflicts, leaks, rows), or have its model write labelled pairs",
     "completion": "print the script that lets a shell complete these commands",
 }
 

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from mopref.conditioning.packed_weights import PackedWeights
+
 __all__ = ["Layout", "PreferenceRecord", "PreferenceState", "check_indices"]
 
 # Where a layer's activations have the rows of the batch: in their first dimension, alone or with the tokens, or in
@@ -70,10 +72,12 @@ class PreferenceState:
 
     Attributes:
         generating: whether rows may repeat, for beams and samples.
+        packed_weights: what generation takes frozen weights from, where they are there packed; or ``None``.
     """
 
     def __init__(self) -> None:
         self.generating = False
+        self.packed_weights: PackedWeights | None = None
         # Gates that generation needs again for its next token, by layer and number of rows.
         self.gates: dict[tuple[nn.Module, int], Tensor] = {}
         # What a layer multiplies its next token with, by layer and the shape of its input.
@@ -88,10 +92,11 @@ class PreferenceState:
         return nullcontext() if torch.compiler.is_compiling() else self._lock
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_of_thread")}
+        left_out = ("_lock", "_of_thread", "packed_weights")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=RLock(), _of_thread=local())
+        vars(self).update(state, packed_weights=None, _lock=RLock(), _of_thread=local())
 
     @property
     def record(self) -> PreferenceRecord:

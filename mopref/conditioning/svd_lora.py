@@ -15,6 +15,7 @@ from mopref._sharded import whole_tensor
 from mopref.conditioning.adapter_layer import AdapterLayer
 from mopref.conditioning.coordinates import coordinates_of
 from mopref.conditioning.linear_layer import adapter_device, adapter_dtype, is_transposed, weight_of
+from mopref.conditioning.packed_weights import packed_product
 from mopref.conditioning.preference_core import CORE_PARTS, CORES, core_matrix, core_start, core_weights, through_cores
 from mopref.conditioning.preference_gate import GATES, SHARED_GATE, PreferenceGate
 from mopref.conditioning.preference_state import PreferenceState
@@ -179,7 +180,8 @@ _MANY_ROWS = 32
 class _Products(NamedTuple):
     """What a layer multiplies an activation with while generating, looked up once: a module's attributes take long.
 
-    Of the sizes ``(rows, n_in)``, ``(n_out, n_in)``, ``(n_in, k)``, ``(rows, k)`` and ``(k, n_out)``.
+    Of the sizes ``(rows, n_in)``, ``(n_out, n_in)``, ``(n_in, k)``, ``(rows, k)`` and ``(k, n_out)``. The weight may be
+    a packed one.
     """
 
     rows_shape: tuple[int, int]
@@ -195,6 +197,9 @@ class _Products(NamedTuple):
         many = self.rows_shape[0] >= _MANY_ROWS
         coordinates = (self.in_directions.T @ rows.T).T if many else rows @ self.in_directions
         coordinates = coordinates * self.gate
+        if self.weight.is_mkldnn:
+            y = packed_product(rows, self.weight, self.bias).addmm_(coordinates, self.out_directions)
+            return y.view(*x.shape[:-1], -1)
         # The small product first: added to a large one's result it would read that from memory once more.
         if self.bias is None:
             y = coordinates @ self.out_directions
@@ -364,7 +369,9 @@ class SVDLoRALayer(AdapterLayer):
             base = cast(nn.Linear, self.base_layer)
             gate = self._gate_in_force(x).expand(*x.shape[:-1], -1).reshape(-1, self.V.shape[1])
             shape = (len(gate), self.n_in)
-            products = _Products(shape, base.weight, base.bias, self.V, gate, self.U.T.contiguous())
+            packed = None if self.state.packed_weights is None else self.state.packed_weights.of(base)
+            weight = base.weight if packed is None else packed
+            products = _Products(shape, weight, base.bias, self.V, gate, self.U.T.contiguous())
             if len(gate) == self._count_rows(x):
                 self.state.products[self, x.shape] = products
         return products

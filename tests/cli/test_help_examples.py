@@ -7,6 +7,7 @@ import shutil
 from importlib import import_module
 
 import pytest
+from _tiny_runs import kind_sections
 
 from mopref.cli import COMMANDS, main
 from mopref.recipes import Upload
@@ -28,6 +29,12 @@ def _methods(tree):
     return {**tree, "training": {**training, "steps": 1}, "evaluation": evaluation, "comparison": comparison}
 
 
+def _prompts(tree, folder):
+    """The same model, with prompts and rewards that tell its answers apart."""
+    sections = kind_sections("online-dpo", folder)
+    return {**tree, **sections, "rewards": {name: "brevity" for name in tree["objectives"]}}
+
+
 @pytest.fixture
 def folder(trained, tree, write_recipe, tmp_path, monkeypatch):
     """A folder with the runs and the recipe that the examples speak of."""
@@ -35,6 +42,7 @@ def folder(trained, tree, write_recipe, tmp_path, monkeypatch):
         shutil.copytree(trained.folder, tmp_path / "runs" / name)
     write_recipe({**tree, "output": "runs/new"})
     write_recipe(_methods(tree), "methods.yaml")
+    write_recipe(_prompts(tree, tmp_path), "prompts.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mopref.cli.push.push_to_hub", lambda *arguments, **options: Upload("hub/USER/NAME", ["x"]))
     if importlib.util.find_spec("uvicorn"):

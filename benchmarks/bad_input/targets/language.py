@@ -198,6 +198,13 @@ TARGETS = [
         _called(rewards.Relevance),
         lambda: {"embedder": tiny_runs.embedder(), **_TEXTS},
     ),
+    Target(
+        "mopref.llm.rewards.Anchors",
+        _REWARDS,
+        _called(rewards.Anchors),
+        lambda: {"embedder": tiny_runs.embedder(), "like": ["red"], "unlike": ["blue"], **_TEXTS},
+    ),
+    Target("mopref.llm.rewards.Brevity", _REWARDS, _called(rewards.Brevity), lambda: _TEXTS),
     *(
         Target(
             f"mopref.llm.policy_gradient.{kind.__name__}",
@@ -323,6 +330,19 @@ TARGETS = [
             "loss": pairs.MarginLoss(),
         },
         weight=0.5,
+    ),
+    Target(
+        "mopref.llm.pairs.on_policy_pairs",
+        _OBJECTIVES,
+        pairs.on_policy_pairs,
+        lambda: {
+            **options_of(pairs.on_policy_pairs, model=tiny.adapted(), tokenizer=tiny.tokenizer()),
+            "prompts": ["red", "blue cat"] * 4,
+            "rewards": {"helpful": _lengths},
+            "sampling": policy.Sampling(max_new_tokens=3),
+            "gaps": {"helpful": 1.0},
+        },
+        weight=0.3,
     ),
     Target("mopref.llm.pairs.LOSSES", _OBJECTIVES, pairs.LOSSES.find, lambda: {"name": "sigmoid"}, weight=0.3),
     Target("mopref.llm.evaluation.preference_accuracies", _EVALUATION, evaluation.preference_accuracies, _accuracies),

@@ -2,6 +2,8 @@
 
 from mopref._faces import public_names as _public_names
 
+from .anchors import Anchors as Anchors
+from .brevity import Brevity as Brevity
 from .classifier import ClassifierReward as ClassifierReward
 from .conciseness import Conciseness as Conciseness
 from .embedder import Embedder as Embedder, shared_embedder as shared_embedder

@@ -215,7 +215,8 @@ def test_a_reward_from_outside(tmp_path, monkeypatch):
 
 
 def test_names():
-    assert set(REWARDS) == {"classifier", "conciseness", "harm", "profanity", "relevance", "sentiment"}
+    texts = {"anchors", "brevity", "classifier", "conciseness", "harm", "profanity", "relevance", "sentiment"}
+    assert set(REWARDS) == texts
     assert all(issubclass(part, Reward) for part in REWARDS.values())
     with pytest.raises(ValueError, match=r"unknown reward 'nope': choose one of .*conciseness"):
         REWARDS.make("nope")
