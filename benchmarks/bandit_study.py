@@ -52,6 +52,14 @@ LATTICE = {2: 21, 3: 66, 5: 126, 10: 55}
 HELD_OUT = 200
 # Exact hypervolumes take too long beyond.
 MOST_FOR_VOLUME = 5
+# Which layers, and which of four blocks, have adapters.
+TARGETS = {
+    "all": None,
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "query-value": ("q_proj", "v_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+}
+BLOCKS = {"all": None, "upper": (-2, -1), "lower": (0, 1), "last": (-1,)}
 # Exact corners nearer to each other are one point, which has no trade-off and no volume.
 _POINT = 1e-9
 
@@ -75,6 +83,9 @@ class Setting:
     gate: str = "linear"
     core: str = "diagonal"
     vertex_probability: float = 0.3
+    # Names in TARGETS and BLOCKS.
+    targets: str = "all"
+    blocks: str = "all"
 
 
 DEFAULTS = Setting()
@@ -110,6 +121,7 @@ class Cell:
         correlation: of the second reward with the first, at m = 2; ``None`` for independent rewards.
         reward_scale: factor of the last reward.
         wrong_labels: share of the labels that training sees turned round.
+        depth: blocks of the base.
     """
 
     bed: str
@@ -122,6 +134,7 @@ class Cell:
     correlation: float | None = None
     reward_scale: float = 1.0
     wrong_labels: float = 0.0
+    depth: int = 1
 
 
 # Of fields that have a default: those alone are left out of a key.
@@ -142,7 +155,7 @@ class CentralSampler(PreferenceSampler):
 
 def bandit_of(cell: Cell) -> tuple[torch.nn.Module, LanguageBandit]:
     """The base and the bandit around it, of the cell's seed: what is measured on."""
-    base = tiny_llama(seed=cell.seed)
+    base = tiny_llama(layers=cell.depth, seed=cell.seed)
     bandit = BEDS[cell.bed].random(base, cell.objectives, seed=cell.seed)
     if isinstance(bandit, RewardBandit):
         rewards = bandit.rewards.clone()
@@ -199,7 +212,8 @@ def trained(
     adapter = {field.name: own.pop(field.name) for field in fields(SVDLoRAConfig) if field.name in own}
     for name in ("sampler", "vertex_probability"):
         own.pop(name)
-    model = PreferenceModel(base, SVDLoRAConfig(bandit.names, seed=cell.seed, **adapter))
+    places = {"target_modules": TARGETS[own.pop("targets")], "layers": BLOCKS[own.pop("blocks")]}
+    model = PreferenceModel(base, SVDLoRAConfig(bandit.names, seed=cell.seed, **places, **adapter))
     groups = own["preferences_per_step"]
     config = TrainerConfig(**own, batch_size=groups, seed=cell.seed, log_every=1, progress=False)
     objective = trained_bandit(cell, model, bandit)

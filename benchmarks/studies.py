@@ -48,6 +48,7 @@ FIGURES = {
     "untrained_range": ("how far λ moves a reward of no objective", 1, "linear"),
     "clipped": ("share of steps whose gradient was clipped", 1, "linear"),
     "gradient_norm_end": ("gradient's norm at the end", 1, "log"),
+    "trained_parameters": ("numbers that are trained", 1, "log"),
     "loss_end": ("training loss at the end", 1, "linear"),
 }
 
@@ -175,7 +176,7 @@ def draw(study: Study, frame: pd.DataFrame, path: Path) -> None:
     picture = study.picture
     panels = [name for name in picture.panels if name in frame and frame[name].notna().any()]
     with style():
-        columns = min(len(panels), _MOST_COLUMNS)
+        columns = 2 if len(panels) == 4 else min(len(panels), _MOST_COLUMNS)
         rows = math.ceil(len(panels) / columns)
         figure = new_figure(5.2 * columns, 4.2 * rows)
         figure.suptitle(study.question)

@@ -74,6 +74,8 @@ class MethodSetup:
         make_sampler: makes what draws preferences where a model is trained for all of them.
         rows: to train on; ``None`` where the objective needs none.
         config: the trainer's settings.
+        single_learning_rate: the rate of trainings at one preference, as of DPS and soups; ``None`` for the config's.
+            All their rows pull one way, so that their best rate is another than that of a model for all preferences.
     """
 
     make_model: Callable[[SVDLoRAConfig], PreferenceModel]
@@ -83,10 +85,13 @@ class MethodSetup:
     make_sampler: Callable[[], PreferenceSampler]
     rows: Sequence[Any] | None
     config: TrainerConfig
+    single_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse fields of another kind, and an objective with other names than the adapters'."""
         checked_fields(self)
+        if self.single_learning_rate is not None:
+            replace(self.config, learning_rate=self.single_learning_rate)
         if self.objective.names != self.adapter.objectives:
             raise ValueError(
                 f"the objective's names are {self.objective.names}, and the adapters' {self.adapter.objectives}: give "
@@ -194,6 +199,8 @@ class Trainings:
         trainee = make_model()
         if at is not None:
             sampler, settings = FixedSampler(setup.names, at), {"preferences_per_step": 1, **settings}
+            if setup.single_learning_rate is not None:
+                settings.setdefault("learning_rate", setup.single_learning_rate)
         trainer = ParetoTrainer(
             model=trainee,
             objective=setup.objective if objective is None else objective(),

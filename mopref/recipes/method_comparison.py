@@ -187,6 +187,7 @@ def _trainings(ready: Preparation, recipe: MethodRecipe, seed: int, fingerprint:
         make_sampler=lambda: deepcopy(ready.parts.sampler),
         rows=ready.train_rows,
         config=trainer_config(recipe.training, len(ready.train_rows), **others),
+        single_learning_rate=recipe.comparison.single_learning_rate,
     )
     return Trainings(setup, KeptTrainings(Path(recipe.output), seed, fingerprint))
 

@@ -43,6 +43,8 @@ class ComparisonSettings:
         modpo_objective: the objective whose labels MODPO learns from; null for the first.
         activation_block: the block whose output activation addition moves; null for the middle one.
         activation_strength: by how much.
+        single_learning_rate: the rate of trainings at one preference (DPS, soups, MODPO, MOD), whose rows all pull one
+            way; null for the recipe's. Choose it as carefully as the recipe's, on validation prompts.
         resamples: of the bootstrap over prompts.
     """
 
@@ -52,6 +54,7 @@ class ComparisonSettings:
     modpo_objective: str | None = None
     activation_block: int | None = None
     activation_strength: float = 1.0
+    single_learning_rate: float | None = None
     resamples: int = 1000
 
     def __post_init__(self) -> None:
@@ -68,6 +71,11 @@ class ComparisonSettings:
             raise ValueError(f"methods are {list(self.methods)}, without 'ours', which gaps are to: add it.")
         if any(seed < 0 for seed in self.seeds):
             raise ValueError(f"seeds are {list(self.seeds)}: they are whole numbers ≥ 0.")
+        if self.single_learning_rate is not None and not 0 < self.single_learning_rate < float("inf"):
+            raise ValueError(
+                f"single_learning_rate is {self.single_learning_rate}: it must be positive and finite, or null for the "
+                "recipe's."
+            )
         if self.resamples < 2:
             raise ValueError(f"resamples is {self.resamples}: an interval needs two at least, and best a thousand.")
 

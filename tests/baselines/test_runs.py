@@ -91,3 +91,28 @@ def test_trained_parameters_of_ours_are_all(make_model):
 
 def test_preferences_that_differ_have_other_labels():
     assert preference_label(NAMES, [1 / 3, 2 / 3]) != preference_label(NAMES, [0.3333, 0.6667])
+
+
+def test_a_training_at_one_preference_has_its_own_rate_and_others_the_configs(make_setup):
+    plain = make_setup()
+    other = replace(plain, single_learning_rate=10 * plain.config.learning_rate)
+
+    def tensors(setup, **how):
+        return Trainings(setup).trained("one", make_model=lambda: setup.make_model(setup.adapter), **how).tensors
+
+    def are_equal(first, second):
+        return all(torch.equal(first[name], second[name]) for name in first)
+
+    at = [1.0, 0.0]
+    assert are_equal(tensors(plain), tensors(other))
+    assert not are_equal(tensors(plain, at=at), tensors(other, at=at))
+    given = tensors(plain, at=at, learning_rate=other.single_learning_rate)
+    assert are_equal(given, tensors(other, at=at))
+    # What a method sets itself counts.
+    assert are_equal(tensors(plain, at=at), tensors(other, at=at, learning_rate=plain.config.learning_rate))
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_of_one_preference_that_cannot_be_is_refused(rate, make_setup):
+    with pytest.raises(ValueError, match="learning_rate"):
+        replace(make_setup(), single_learning_rate=rate)
