@@ -36,6 +36,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig, simplex_lattice
+from mopref.gradients import CAGrad, GradientWeighting
 from mopref.indicators import largest_hole
 from mopref.known_fronts import LabelBandit, LanguageBandit, RewardBandit, tiny_llama
 from mopref.registry import SAMPLERS
@@ -45,8 +46,10 @@ from mopref.scalarizer import Scalarizer
 from mopref.scalarizers import Linear, Normalized, SmoothTchebycheff, Tchebycheff
 
 BEDS = {"rewards": RewardBandit, "labels": LabelBandit}
-# Of the first two the exact optima are known, and with them the regret.
-SCALARIZERS = ("linear", "tchebycheff", "smooth-tchebycheff", "normalized-linear")
+# Weightings of gradients that end where linear scalarization does.
+WEIGHTINGS = {"cagrad": CAGrad(), "cagrad-clipped": CAGrad(clip=True)}
+# Of the last two the exact optima are not known, and no regret.
+SCALARIZERS = ("linear", "tchebycheff", *WEIGHTINGS, "smooth-tchebycheff", "normalized-linear")
 # Points of the lattice on which fronts are measured: the corners are among them.
 LATTICE = {2: 21, 3: 66, 5: 126, 10: 55}
 HELD_OUT = 200
@@ -176,10 +179,12 @@ def trained_bandit(cell: Cell, model: torch.nn.Module, bandit: LanguageBandit) -
     return LabelBandit(model, bandit.prompts, bandit.pairs, shares, bandit.beta)
 
 
-def scalarizer_of(cell: Cell, bandit: LanguageBandit) -> Scalarizer:
+def scalarizer_of(cell: Cell, bandit: LanguageBandit) -> Scalarizer | GradientWeighting:
     """The scalarizer with the bandit's own ideal point, and range where it wants one."""
     if cell.scalarizer == "tchebycheff":
         return Tchebycheff(ideal=bandit.ideal_point)
+    if cell.scalarizer in WEIGHTINGS:
+        return WEIGHTINGS[cell.scalarizer]
     if cell.scalarizer == "smooth-tchebycheff":
         return SmoothTchebycheff(ideal=bandit.ideal_point)
     if cell.scalarizer == "normalized-linear":
@@ -247,7 +252,8 @@ def regrets(
 ) -> dict[str, float | None]:
     """Distances to the exact front; preferences and losses at the lattice and at held-out λ."""
     # Another scalarizer's optima are not known: what it misses is measured by the volume of all trade-offs.
-    scalarizer = scalarizer_of(cell, bandit) if cell.scalarizer in SCALARIZERS[:2] else None
+    known = {"linear": Linear(), "tchebycheff": Tchebycheff(ideal=bandit.ideal_point)}
+    scalarizer = known.get("linear" if cell.scalarizer in WEIGHTINGS else cell.scalarizer)
     lattice, reached = at_lattice
     spread = bandit.corner_spread
     found: dict[str, float | None] = {"spread": spread}
