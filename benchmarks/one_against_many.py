@@ -6,8 +6,8 @@
 On the bandit of bandit_methods.py (exact gradients of KL-regularised rewards, m = 2): one model gets all steps, each of
 K LoRAs of the same total rank an equal share of them; a step evaluates one preference either way. Both are measured at
 the K preferences of a lattice, which is all that K models can serve, and trained at each of three learning rates, so
-that neither has the other's. Cells append to a file of JSON lines and are not run again; a table and a picture are made
-of all of them.
+that neither has the other's; the picture shows each at its best one. Cells append to a file of JSON lines and are not
+run again; a table and a picture are made of all of them.
 """
 
 import argparse
@@ -51,21 +51,28 @@ def main(words: list[str] | None = None) -> None:
                     file.write(json.dumps({"cell": keys[name], "result": result}) + "\n")
         for name, title in METHODS.items():
             regret = 100 * done[keys[name]]["regret_share"]
-            line = f"{title}, {points} λ, rate {rate:g}"
-            rows.append({"steps in all": steps, "method": line, "seed": seed, "regret_share": regret})
+            line = {"method": f"{title}, {points} λ", "rate": rate}
+            rows.append({"steps in all": steps, **line, "seed": seed, "regret_share": regret})
     frame = pd.DataFrame(rows)
     study = Study(
         "one_against_many",
         "One model, or one for each λ?",
         "ours",
-        {"method": list(frame["method"].unique()), "steps in all": options.steps},
+        {name: list(frame[name].unique()) for name in ("method", "steps in all", "rate")},
         options.seeds,
         Picture("steps in all", ("regret_share",), "method", "log"),
     )
     text = table(study, frame)
     (options.output / f"{study.name}.md").write_text(text + "\n")
-    draw(study, frame, options.output / f"{study.name}.png")
+    draw(study, at_best_rates(frame), options.output / f"{study.name}.png")
     print(text)
+
+
+def at_best_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of each method and number of steps the rows of the rate whose mean over seeds is the smallest."""
+    means = frame.groupby(["method", "steps in all", "rate"], sort=False)["regret_share"].mean().reset_index()
+    best = means.loc[means.groupby(["method", "steps in all"], sort=False)["regret_share"].idxmin()]
+    return frame.merge(best[["method", "steps in all", "rate"]])
 
 
 if __name__ == "__main__":
