@@ -27,9 +27,7 @@ METHODS = {"ours": "one model", "dps-total": "a LoRA for each λ"}
 def main(words: list[str] | None = None) -> None:
     """Run the cells that are not recorded yet, and write table and picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--steps", nargs="+", type=int, default=[55, 110, 220, 440, 880, 1760, 3520], help="of all runs"
-    )
+    parser.add_argument("--steps", nargs="+", type=int, default=STEPS, help="of all runs together")
     parser.add_argument("--models", nargs="+", type=int, default=[5, 11], help="K")
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[5e-3, 2e-2, 5e-2])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from mopref.baselines import Trainings, runs
 from mopref.baselines.conditioned import (
     _derangement,
     fixed_preference,
@@ -50,38 +53,32 @@ def test_the_papers_preset_has_the_same_total_rank(names):
     assert own.scaling == 512 / own.rank
 
 
-def test_the_papers_preset_is_trained_on_one_preference_a_step(make_setup, monkeypatch):
-    from mopref.baselines import Trainings, runs
-
-    made = []
+@pytest.fixture
+def made(monkeypatch) -> list[dict[str, Any]]:
+    """The options of each trainer that is made."""
+    options_of_all: list[dict[str, Any]] = []
 
     class Watched(runs.ParetoTrainer):
         def __init__(self, **options):
-            made.append(options)
+            options_of_all.append(options)
             super().__init__(**options)
 
     monkeypatch.setattr(runs, "ParetoTrainer", Watched)
+    return options_of_all
+
+
+def test_the_papers_preset_is_trained_on_one_preference_a_step(make_setup, made):
     paper(Trainings(make_setup()))
     (options,) = made
     assert type(options["sampler"]).__name__ == "VertexBiasedSampler"
     assert (options["config"].preferences_per_step, options["config"].learning_rate) == (1, 2e-3)
 
 
-def test_pblora_has_the_same_total_rank_and_the_setups_own_training(make_setup, monkeypatch):
-    from mopref.baselines import Trainings, runs
-
+def test_pblora_has_the_same_total_rank_and_the_setups_own_training(make_setup, made):
     adapter = SVDLoRAConfig(("a", "b"), rank=5, preference_rank=3, scaling=2.0, layers=(0,), seed=7, gate="layer-mlp")
     own = pblora_config(adapter)
     assert (own.total_rank, own.objective_rank, own.core, own.gate) == (adapter.total_rank, 6, "full", "linear")
     assert (own.initialization, own.scaling, own.layers, own.seed) == ("pblora", 2.0, (0,), 7)
-    made = []
-
-    class Watched(runs.ParetoTrainer):
-        def __init__(self, **options):
-            made.append(options)
-            super().__init__(**options)
-
-    monkeypatch.setattr(runs, "ParetoTrainer", Watched)
     setup = make_setup()
     policy = pblora(Trainings(setup))
     (options,) = made

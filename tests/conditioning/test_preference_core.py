@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from served_loras import check_served_lora
 from torch import nn
 
 from mopref import ParetoTrainer, PreferenceModel, SVDLoRAConfig, TrainerConfig
@@ -215,19 +216,7 @@ def test_a_set_of_loras_scaled_by_a_preference_is_the_change(model, tmp_path):
 
 
 def test_a_lora_of_the_serving_cache_is_the_export(model, tmp_path):
-    from safetensors.torch import load_file
-
-    from mopref.serving.lora_folders import adopted, kept, lora_folder
-
-    model.save_pretrained(tmp_path / "adapter")
-    folder = lora_folder(adopted(tmp_path / "adapter", tmp_path / "cache"), (30, 70), 100)
-    model.export_lora(tmp_path / "lora", [0.3, 0.7])
-    expected = load_file(tmp_path / "lora" / "adapter_model.safetensors")
-    with kept(folder, 2):
-        found = load_file(folder / "adapter_model.safetensors")
-    assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name].float(), tensor, atol=1e-5, rtol=1e-5)
+    check_served_lora(model, tmp_path)
 
 
 @torch.no_grad()
