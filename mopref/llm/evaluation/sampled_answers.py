@@ -56,7 +56,7 @@ def sample_answers(
         preferences: ``(N, m)``, or by name; ``None`` for the base model, as one preference.
         sampling: how answers are sampled.
         batch_size: prompts in one batch.
-        with_kl: also estimate the KL, which takes two forwards more.
+        with_kl: also estimate the KL, which takes a forward of the base model more.
         seed: the same seed gives the same answers; the global random state stays as it was.
         progress: show a progress bar.
 
@@ -85,10 +85,11 @@ def sample_answers(
             with policy.reference() as reference:
                 responses = reference.sample(prompts, None, 1).responses
         else:
-            responses = policy.sample(prompts, at, 1).responses
+            responses, outputs = policy.sample(prompts, at, 1)
             if with_kl:
                 sequences = collate_sequences(prompts, [response.ids for response in responses]).to(policy.device)
-                ratios = policy.token_log_probabilities(sequences, at) - policy.reference_log_probabilities(sequences)
+                # What the policy said of its tokens is known from when it drew them.
+                ratios = outputs.log_probabilities - policy.reference_log_probabilities(sequences)
                 table[0, indices, rows] = ratios.sum(dim=1).double().cpu()
         decoded = tokenizer.batch_decode([response.content for response in responses], skip_special_tokens=True)
         for index, row, text, response in zip(indices.tolist(), rows.tolist(), decoded, responses, strict=True):
