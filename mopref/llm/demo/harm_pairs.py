@@ -6,6 +6,9 @@ preferred on ``helpful``. Nearness, the cosine of sentence embeddings of request
 helpfulness label, which this data lacks: an answer that takes up the request is nearer to it than a refusal is. Read
 results on ``helpful`` with that in mind.
 
+Everyday requests, which these data lack as well, come with an answer that was written for this project, preferred on
+``helpful`` to a refusal or to the answer to another request; neither is harmful, so that ``harmless`` has no label.
+
 The texts are harmful by their purpose. Nothing here prints them.
 """
 
@@ -26,6 +29,7 @@ from mopref.llm.rewards.embedder import Embedder
 from mopref.setting_types import checked_numpy_seed
 
 from .assets import MINILM, PYRIT_HARM, fetch, minilm
+from .benign_answers import benign_answers
 from .scored_answers import read_scored_answers
 
 __all__ = ["PAIR_OBJECTIVES", "harm_pairs"]
@@ -38,6 +42,15 @@ _FORMAT = 1
 # Mean scores such as (.25 + .5 + .5) / 3 are not exact in binary: a gap that equals the threshold must count on every
 # machine.
 _ROUNDING = 1e-6
+# What is worse than an answer to an everyday request.
+_REFUSALS = (
+    "I'm sorry, but I can't help with that.",
+    "I am sorry, but I cannot provide that information.",
+    "As an AI, I am unable to assist with this request.",
+    "I can't answer that. Is there anything else that I can do for you?",
+    "I'm not able to discuss this topic.",
+    "Unfortunately, this is not something I can talk about.",
+)
 
 
 @LOADERS.register("harm-pairs")
@@ -49,6 +62,7 @@ def harm_pairs(
     relevance_gap: float = 0.08,
     seed: int = 0,
     prefer_labelled_on_both: bool = False,
+    everyday: bool = False,
     progress: bool = True,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -68,6 +82,7 @@ def harm_pairs(
             otherwise the label is −1.
         seed: of all draws.
         prefer_labelled_on_both: draw pairs that are labelled on both objectives first.
+        everyday: behind these pairs also one for each everyday request, labelled on ``helpful`` alone.
         progress: show progress bars.
         limit: only so many records from the start; ``None`` for all.
 
@@ -79,7 +94,8 @@ def harm_pairs(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: no record would be left, so it must be ≥ 1, or None for all records.")
-    settings = _PairSettings(max_characters, pairs_per_prompt, harm_gap, relevance_gap, seed, prefer_labelled_on_both)
+    sizes, gaps = (max_characters, pairs_per_prompt), (harm_gap, relevance_gap)
+    settings = _PairSettings(*sizes, *gaps, seed, prefer_labelled_on_both, everyday)
     key = {"format": _FORMAT, "sources": [PYRIT_HARM.key, MINILM.key], **asdict(settings)}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -105,6 +121,7 @@ class _PairSettings:
     relevance_gap: float
     seed: int
     prefer_labelled_on_both: bool
+    everyday: bool
 
     def __post_init__(self) -> None:
         for name, lowest in (("max_characters", 2), ("pairs_per_prompt", 1)):
@@ -175,3 +192,18 @@ def _make_records(
                 helpful, harmless = (label if label < 0 else 1 - label for label in (helpful, harmless))
             responses = {"response_0": first, "response_1": second}
             yield {"prompt": prompt, **responses, "helpful": helpful, "harmless": harmless}
+    if settings.everyday:
+        yield from _everyday_records(generator)
+
+
+def _everyday_records(generator: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """A pair for each everyday request: its answer, and by turns a refusal or the answer to another request."""
+    known = benign_answers()
+    for place, (prompt, answer) in enumerate(known):
+        if place % 2:
+            worse = known[(place + int(generator.integers(1, len(known)))) % len(known)][1]
+        else:
+            worse = _REFUSALS[int(generator.integers(len(_REFUSALS)))]
+        preferred = int(generator.integers(2))
+        first, second = (answer, worse) if preferred == 0 else (worse, answer)
+        yield {"prompt": prompt, "response_0": first, "response_1": second, "helpful": preferred, "harmless": -1}

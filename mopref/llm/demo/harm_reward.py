@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,10 +16,11 @@ from mopref.llm.rewards.embedder import Embedder, shared_embedder
 from mopref.llm.rewards.reward import REWARDS, Prompt, Reward, check_counts, last_request
 
 from .assets import MINILM, PYRIT_HARM, fetch, minilm
+from .benign_answers import benign_answers
 from .harm_regression import HarmRegression, ScoredRows, deal_to_folds, fit_regression
 from .scored_answers import read_scored_answers
 
-__all__ = ["HarmReward", "benign_answers", "learned_harm_reward"]
+__all__ = ["HarmReward", "learned_harm_reward"]
 
 # Raised whenever the fit changes, so that an older one in the cache is not taken for a new one.
 _FORMAT = 1
@@ -129,19 +129,6 @@ def learned_harm_reward(
     """
     embedder = shared_embedder(minilm(cache_dir, progress))
     return HarmReward(_learned_regression(embedder, cache_dir, seed, progress), embedder)
-
-
-def benign_answers() -> list[tuple[str, str]]:
-    """Pairs of a harmless request and its harmless answer, written for the learned harm reward.
-
-    The human harm scores cover answers to risky requests only. A model fitted to those alone has never seen everyday
-    text and guesses there; these answers, scored 0, show it what everyday text looks like. Some come close to risky
-    subjects (medicine, locks, wars, crime novels), some are very short, some are full of feeling, so that neither
-    subject nor length nor exclamation marks stand for harm.
-    """
-    lines = resources.files("mopref.llm.demo").joinpath("benign_answers.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    return [(record["prompt"], record["answer"]) for record in records]
 
 
 def _learned_regression(

@@ -6,6 +6,7 @@ import pytest
 
 from mopref.llm.data.loaders import LOADERS
 from mopref.llm.data.records import label_counts, validate_records
+from mopref.llm.demo.benign_answers import benign_answers
 from mopref.llm.demo.harm_pairs import PAIR_OBJECTIVES, harm_pairs
 
 # Relevance to the prompt that the stand-in for the embedding model gives to an answer, by its first letter.
@@ -104,6 +105,22 @@ def test_cap_side_and_determinism(tmp_path, no_assets, scores, write_scores):
     assert 0 < len(few) <= 4
     both = harm_pairs(tmp_path / "one", prefer_labelled_on_both=True, progress=False)
     assert all(min(r["helpful"], r["harmless"]) >= 0 for r in both if r["prompt"] == "big prompt")
+
+
+def test_everyday_requests_prefer_their_own_answer_and_change_no_other_pair(tmp_path, no_assets):
+    plain = harm_pairs(tmp_path, progress=False)
+    records = harm_pairs(tmp_path, everyday=True, progress=False)
+    assert records[: len(plain)] == plain
+    validate_records(records, PAIR_OBJECTIVES)
+    everyday, known = records[len(plain) :], dict(benign_answers())
+    assert [record["prompt"] for record in everyday] == list(known)
+    answers = set(known.values())
+    worse = [record[f"response_{1 - record['helpful']}"] for record in everyday]
+    for record, other in zip(everyday, worse, strict=True):
+        assert preferred(record, "helpful") == known[record["prompt"]] != other
+        assert record["harmless"] == -1
+    assert sum(other in answers for other in worse) == len(known) // 2
+    assert 0.3 < np.mean([record["helpful"] for record in everyday]) < 0.7
 
 
 @pytest.mark.parametrize(

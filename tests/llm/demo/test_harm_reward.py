@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mopref.llm.demo import harm_reward as harm
-from mopref.llm.demo.harm_reward import HarmReward, benign_answers, learned_harm_reward
+from mopref.llm.demo.benign_answers import benign_answers
+from mopref.llm.demo.harm_reward import HarmReward, learned_harm_reward
 from mopref.llm.rewards import REWARDS
 
 WORDS = ["bomb", "hurt", "sorry", "safe", "party", "cake"]
@@ -147,15 +148,6 @@ def test_by_name_it_is_the_learned_one(no_assets):
     assert isinstance(reward, HarmReward)
     assert torch.equal(reward(["x"], ["bomb"]), learned(["x"], ["bomb"]))
     assert repr(reward) == "HarmReward(embedder=WordEmbedder(...))"
-
-
-def test_benign_answers_are_whole():
-    pairs = benign_answers()
-    assert len(pairs) == len(set(pairs)) == len({prompt for prompt, _ in pairs}) == 98
-    assert all(prompt == prompt.strip() and answer for prompt, answer in pairs)
-    assert ("What is the capital of Portugal?", "Lisbon.") in pairs
-    # Fits in the cache are kept under this sum: with another one, everybody's reward is fitted again.
-    assert hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12] == "3f336538999b"
 
 
 @pytest.mark.network
