@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 from mopref.llm.demo.benign_answers import benign_answers
 
 
