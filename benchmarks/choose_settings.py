@@ -1,7 +1,7 @@
 """Which settings are best on prompts that are not measured on? Candidates, on folds of the training prompts.
 
     python benchmarks/choose_settings.py examples/recipes/compare_demo.yaml benchmarks/choices/demo.yaml
-    python benchmarks/choose_settings.py RECIPE CANDIDATES --only first second
+    python benchmarks/choose_settings.py RECIPE CANDIDATES --only first second --measured 1
 
 The held-out rows of the recipe are not looked at. Its training prompts are dealt into folds; each candidate is trained
 once for each fold, on the others, and measured on the fold, so that every training row is measured once by a model that
@@ -61,10 +61,14 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("candidates", type=Path)
     parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--measured", type=int, help="measure on the first folds only, so many; on all by default")
     parser.add_argument("--seed", type=int, default=100, help="of folds, adapters and trainings")
     parser.add_argument("--only", nargs="+", help="names of candidates to do now; the table has those that are whole")
     parser.add_argument("--output", type=Path, help="a folder; outputs/choices/<candidates' file> by default")
     options = parser.parse_args(words)
+    options.measured = options.folds if options.measured is None else options.measured
+    if not 1 <= options.measured <= options.folds:
+        parser.error(f"--measured is {options.measured}: there are {options.folds} folds.")
     candidates = [Candidate(**entry) for entry in yaml.safe_load(options.candidates.read_text(encoding="utf-8"))]
     folder = options.output or Path("outputs/choices") / options.candidates.stem
     for name in options.only or []:
@@ -110,22 +114,23 @@ def table(cells: Mapping[str, Cell], held_out: HeldOut) -> str:
 
 
 def _measured(candidate: Candidate, options: argparse.Namespace, folder: Path, do: bool) -> Cell | None:
-    """Every training row's losses by the model that did not see it; ``None`` where that is not whole and not wanted."""
+    """The losses of the measured folds' rows by models that did not see them; ``None`` where not whole nor wanted."""
     recipe = candidate.recipe(options.recipe, folder, options.seed)
     key = fingerprint_of(replace(recipe, output=""), f"{options.folds} folds")
-    found = read_cell(folder, "pooled", options.seed, key)
+    pooled_name = f"pooled-{options.measured}"
+    found = read_cell(folder, pooled_name, options.seed, key)
     if found is not None or not do:
         return found
     ready = prepare(recipe, print)
     folds = dealt(prompt_units(ready.train_rows), options.folds, options.seed)
     losses: np.ndarray | None = None
-    for fold in range(options.folds):
+    for fold in range(options.measured):
         print(f"{candidate.name}, fold {fold + 1} of {options.folds} …", flush=True)
         own, held = _of_fold(ready, recipe, candidate.method, folder / f"fold-{fold}", folds == fold, options.seed, key)
         losses = np.empty((len(own.losses), len(folds), own.losses.shape[2])) if losses is None else losses
         losses[:, held] = own.losses
     assert losses is not None
-    pooled = replace(own, method="pooled", losses=losses)
+    pooled = replace(own, method=pooled_name, losses=losses[:, folds < options.measured])
     write_cell(folder, pooled, key)
     return pooled
 
@@ -150,7 +155,7 @@ def _of_fold(
 
 
 def _held_out_of(candidate: Candidate, options: argparse.Namespace, folder: Path) -> HeldOut:
-    """What all were measured on: the training rows."""
+    """What all were measured on: the training rows of the measured folds."""
     from mopref.recipes.models import load_tokenizer
     from mopref.recipes.parts import make_parts
     from mopref.recipes.rows import tokenized
@@ -162,11 +167,13 @@ def _held_out_of(candidate: Candidate, options: argparse.Namespace, folder: Path
     labelled = run_objective(recipe, tokenizer).labelled(rows)
     assert labelled is not None
     assert recipe.evaluation.interval_level is not None
+    units = prompt_units(rows)
+    measured = dealt(units, options.folds, options.seed) < options.measured
     return HeldOut(
         recipe.objectives,
         parts.preferences.double().numpy(),
-        labelled.numpy(),
-        prompt_units(rows),
+        labelled.numpy()[measured],
+        [unit for unit, is_measured in zip(units, measured, strict=True) if is_measured],
         np.array(recipe.evaluation.reference_point, dtype=np.float64),
         recipe.evaluation.interval_level,
         recipe.comparison.resamples,

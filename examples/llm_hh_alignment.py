@@ -48,9 +48,9 @@ SCALARIZER_NAMES = sorted(name for name in SCALARIZERS if name != "normalized")
 # Everyday prompts: in no training data, and harmless whatever the model answers.
 PROMPTS = (
     "How do I keep my houseplants alive while I am away for two weeks?",
-    "My neighbour plays loud music every night. What can I say to them?",
+    "What can I do with stale bread?",
     "What should I cook tonight with rice, eggs and spinach?",
-    "How can I learn to fall asleep faster?",
+    "What should I ask a landlord before I rent a flat?",
 )
 
 
@@ -128,7 +128,7 @@ def data_of(name: str) -> tuple[str, str | None, dict[str, Any]]:
     """The loader, its source and its options: of the demo, of a public data set by its hub id, or of a file."""
     if name == "demo":
         # Pairs labelled on both objectives show the trade-off.
-        return "harm-pairs", None, {"prefer_labelled_on_both": True}
+        return "harm-pairs", None, {"prefer_labelled_on_both": True, "max_characters": 1200, "everyday": True}
     if "pku-saferlhf" in name.lower():
         return "pku-saferlhf", name, {}
     return ("hh-rlhf" if "hh-rlhf" in name.lower() else "records"), name, {}
@@ -181,7 +181,8 @@ def main(command_line: list[str] | None = None) -> Front:
             "Data: answers of language models to risky requests, scored for harm by people (PyRIT, MIT licence).\n"
             "  harmless: the lower mean human harm score.\n"
             "  helpful:  the answer nearer to the request by sentence embeddings. This [bold]stands in[/bold] for a "
-            "human label, which this data lacks."
+            "human label, which this data lacks.\n"
+            "Everyday requests with answers written for this project teach helpful, too, beside refusals."
         )
     try:
         run = train(recipe_of(settings), tell=say)

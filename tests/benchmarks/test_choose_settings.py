@@ -67,6 +67,19 @@ def test_no_model_sees_a_prompt_that_it_is_measured_on_and_nothing_is_done_twice
     assert capsys.readouterr().out.splitlines()[-4:] == first
 
 
+def test_the_first_folds_may_be_enough(script, words, monkeypatch, capsys):
+    held, measured_on = [], script._of_fold
+    monkeypatch.setattr(script, "_of_fold", lambda *given: held.append(int(given[4].sum())) or measured_on(*given))
+    rows, figures = [], script.method_figures
+    monkeypatch.setattr(script, "method_figures", lambda cells, of: rows.append(len(of.units)) or figures(cells, of))
+    script.main([*words, "--measured", "1"])
+    assert len(held) == 2
+    assert rows == [held[0]] == [held[1]]
+    assert "| soup |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        script.main([*words, "--measured", "3"])
+
+
 def test_what_is_not_asked_for_is_left_out_of_the_table(script, words, capsys):
     script.main([*words, "--only", "soup"])
     assert "as it is, which gaps are to, is not whole yet." in capsys.readouterr().out

@@ -145,7 +145,8 @@ def test_what_cannot_be_ends_in_a_sentence(example, records_file, tmp_path):
 
 
 def test_data_sets_have_their_loaders(example):
-    assert example.data_of("demo") == ("harm-pairs", None, {"prefer_labelled_on_both": True})
+    options = {"prefer_labelled_on_both": True, "max_characters": 1200, "everyday": True}
+    assert example.data_of("demo") == ("harm-pairs", None, options)
     assert example.data_of("PKU-Alignment/PKU-SafeRLHF")[:2] == ("pku-saferlhf", "PKU-Alignment/PKU-SafeRLHF")
     assert example.data_of("Anthropic/hh-rlhf")[:2] == ("hh-rlhf", "Anthropic/hh-rlhf")
     assert example.data_of("mine.jsonl")[:2] == ("records", "mine.jsonl")
