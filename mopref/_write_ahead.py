@@ -92,8 +92,13 @@ def write_ahead(folder: Path) -> Iterator[Path]:
         raise
 
 
-def write_together(folders: Mapping[Path, Mapping[str, bytes]]) -> None:
+def write_together(folders: Mapping[Path, Mapping[str, bytes]], index: str | None = None) -> None:
     """Write files, by folder and name. Those of one folder count at once; none of any before all are on the disk.
+
+    Args:
+        folders: the files; the first folder's count last.
+        index: a file of the first folder that tells of the others': an older one goes before any newer file counts, so
+            that it never stands beside a part of them.
 
     Raises:
         OSError: as :func:`write_ahead`.
@@ -104,6 +109,10 @@ def write_together(folders: Mapping[Path, Mapping[str, bytes]]) -> None:
             for name, content in files.items():
                 (writing / name).write_bytes(content)
             _sync_content(writing)
+        if index is not None:
+            first = next(iter(folders))
+            (first / index).unlink(missing_ok=True)
+            sync(first)
 
 
 def finish_pending(folder: Path) -> None:

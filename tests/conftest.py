@@ -122,6 +122,9 @@ def randomise():
                 for parameter in (layer.U, layer.V, layer.sigma):
                     parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
                 layer.scale.copy_(0.5 + torch.rand(layer.scale.shape, generator=generator))
+            gates = {id(layer.curved_gate): layer.curved_gate for layer in model.adapters.values()}
+            for gate in filter(None, gates.values()):
+                gate.mixture.copy_(std * torch.randn(gate.mixture.shape, generator=generator))
         return model
 
     return randomise

@@ -297,10 +297,12 @@ def test_models_page_on_quantised_bases(tmp_path, make_llama):
 def test_serving_page(tmp_path, monkeypatch, make_llama, randomise, capsys):
     """Its code, on an adapter's folder in place of a run's: in stock PEFT a set is the model at that preference."""
     pytest.importorskip("peft")
+    pytest.importorskip("gguf")
     import torch
     from transformers import AutoModelForCausalLM
 
     from mopref import PreferenceModel, SVDLoRAConfig
+    from mopref.serving import export_gguf_loras
 
     make_llama().save_pretrained(tmp_path / "model")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
@@ -308,6 +310,7 @@ def test_serving_page(tmp_path, monkeypatch, make_llama, randomise, capsys):
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("runs/first")
     model.export_lora_set("loras")
+    export_gguf_loras(model, "gguf")
     page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     names: dict = {}
     for block in ("import export", "add_weighted_adapter", "import request_scales"):

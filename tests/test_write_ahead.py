@@ -60,6 +60,28 @@ def test_a_kill_before_any_file_operation_leaves_the_older_or_the_newer_files(fo
 
 
 @posix_only
+def test_an_index_never_stands_beside_a_part_of_what_it_tells_of(tmp_path):
+    paths = [tmp_path, tmp_path / "a"]
+
+    def write(files):
+        write_together({path: files for path in paths}, "description.json")
+
+    write(OLD)
+    found = []
+    for at in killed_saves(lambda: write(NEW)):
+        index = current_file(tmp_path, "description.json")
+        if index.exists():
+            files = read(tmp_path)
+            assert all(read(path) == files for path in paths), at
+            found.append(files)
+        write(OLD)
+    assert OLD in found
+    assert NEW in found
+    assert len(found) < at, "there was a moment without it"
+    assert all(read(path) == NEW for path in paths)
+
+
+@posix_only
 def test_a_killed_first_write_leaves_nothing_that_counts_or_all_of_it(tmp_path):
     for at in killed_saves(lambda: write_together({tmp_path / "new": NEW})):
         folder = tmp_path / "new"

@@ -23,10 +23,10 @@ _DESCRIPTION = """Write the model of a run, or of an adapter's folder, for other
 
 Reads the folder, and the base model that it names. Writes into a new or empty folder: with "lora" a LoRA that stock
 PEFT and vLLM load, fixed at the preference; with "lora-grid" such a LoRA for each of several, in folders named after
-them; with "lora-set" a LoRA that all preferences share and one for each objective, to be scaled by its weight where
-they are served; with "gguf" that set for llama.cpp; with "merged" a plain model and its tokenizer, fixed at the
-preference (of a base in 4 or 8 bits with --dequantize, in float). README.md there says how each is used. Uploads
-nothing unless --push-to is given."""
+them; with "lora-set" a LoRA that all preferences share, one for each objective and, of a gate "shared-mlp", one for
+each direction, to be scaled where they are served as scales.json beside them says; with "gguf" that set for llama.cpp;
+with "merged" a plain model and its tokenizer, fixed at the preference (of a base in 4 or 8 bits with --dequantize, in
+float). README.md there says how each is used. Uploads nothing unless --push-to is given."""
 
 
 def parser() -> ArgumentParser:

@@ -30,6 +30,7 @@ __all__ = [
     "checked_settings",
     "difference_of_base",
     "difference_of_kind",
+    "digest_of",
     "is_base_check",
     "read_config",
     "sealed",
@@ -131,11 +132,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 def sealed(description: Mapping[str, Any], tensors: bytes) -> dict[str, Any]:
     """A description with the checksums by which a later change of it, or of the file of tensors, is noticed."""
     noted = {**description, "tensors_sha256": hashlib.sha256(tensors).hexdigest()}
-    return {**noted, "sha256": _digest(noted)}
+    return {**noted, "sha256": digest_of(noted)}
 
 
-def _digest(description: Mapping[str, Any]) -> str:
-    """Of all that a description says, however it is laid out, but for its own checksum."""
+def digest_of(description: Mapping[str, Any]) -> str:
+    """The checksum of all that a description says, however it is laid out, but for the checksum itself."""
     text = json.dumps({**description, "sha256": None}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -151,7 +152,7 @@ def _check_seal(description: Mapping[str, Any], path: Path) -> None:
         if "sha256" in description:
             raise ValueError(f"{path} says format version {number}, which had no checksum, and has one: {_SAVE_AGAIN}.")
         return
-    if description.get("sha256") != _digest(description):
+    if description.get("sha256") != digest_of(description):
         raise ValueError(
             f"{path} is not as mopref wrote it (its sha256 differs): it is damaged, or was edited by hand. Take a copy "
             "of what was written; to change it, load that by PreferenceModel.load(base, folder), set what is to be "

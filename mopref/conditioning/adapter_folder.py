@@ -191,7 +191,7 @@ def description_text(description: Mapping[str, Any], name: str) -> bytes:
     if len(text) > MAX_DESCRIPTION_BYTES:
         raise ValueError(
             f"the model cannot be saved: {name} would have {len(text)} bytes, and at most {MAX_DESCRIPTION_BYTES} are "
-            "read again. Adapt fewer layers."
+            "read again. Adapt fewer layers, or by lower ranks."
         )
     return text
 

@@ -1,14 +1,18 @@
-"""Plain LoRAs of an adapter, for other tools: at one preference, or one for each objective."""
+"""Plain LoRAs of an adapter, for other tools: at one preference, or a set that is scaled by λ.
 
-import unicodedata
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+A set is exact. A layer's change is c · Σ_j g_j(λ) u_j v_jᵀ, with g_j(λ) = σ_j, or s·λ_i of objective i: one LoRA of all
+σ_j, and one of s for each objective, whose scale is λ_i. A gate of all layers adds δ_j(λ) to g_j, the same number in
+each layer: c · u_j v_jᵀ is a LoRA of rank one with that scale. It cannot be part of the others, since σ and s are each
+layer's own.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mopref._repr import short_repr
 from mopref._sharded import written_once
 from mopref._write_ahead import write_together
 from mopref.conditioning.adapter_description import CONFIG_FILE, check_finite
@@ -21,25 +25,22 @@ from mopref.conditioning.adapter_folder import (
     description_text,
 )
 from mopref.conditioning.base_origin import base_origin
+from mopref.conditioning.lora_names import SCALES_FILE, SHARED, check_set_names, set_names
 from mopref.conditioning.peft_targets import refuse_misread_targets
+from mopref.conditioning.scale_files import check_scales_replaceable, scales_content
 from mopref.conditioning.svd_lora import SVDLoRAConfig, SVDLoRALayer
 
 __all__ = [
-    "SHARED",
     "PlainLora",
     "check_set",
-    "check_set_names",
     "export_lora",
     "export_lora_set",
     "lora_files",
     "lora_set",
+    "names_of_set",
     "peft_tensors",
+    "scales_of_set",
 ]
-
-# The LoRA of a set that all preferences share.
-SHARED = "shared"
-# Of an objective, so that what is called after it has room for an ending.
-_LONGEST_NAME = 200
 
 
 class PlainLora(NamedTuple):
@@ -93,7 +94,7 @@ def _at_preference(adapters: Adapters, config: SVDLoRAConfig, preference: Tensor
 
 
 def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
-    """Write ``shared`` and one plain LoRA for each objective, to be scaled by λ where they are served.
+    """Write the LoRAs of :func:`lora_set`, each into its folder, and ``scales.json``, which says how they are scaled.
 
     Raises:
         FileExistsError: a folder holds something other than this LoRA of the same adapter; none is written then.
@@ -101,63 +102,58 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
             layers for others.
     """
     check_set(config)
-    for name in (SHARED, *config.objectives):
+    for name in names_of_set(config):
         if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
+    check_scales_replaceable(folder, config.objectives)
     loras = lora_set(adapters, config)
     named = {folder / lora.name: lora._replace(name=f"of a set, {lora.name}") for lora in loras}
-    _write(named, adapters, config, base_model)
+    _write(named, adapters, config, base_model, {folder: {SCALES_FILE: scales_of_set(adapters, config)}})
 
 
 def check_set(config: SVDLoRAConfig) -> None:
     """Refuse adapters that no set of LoRAs, scaled by λ, can stand for, or whose names are none of folders.
 
     Raises:
-        ValueError: a gate that is not linear; and as :func:`check_set_names`.
+        ValueError: a gate of each layer; and as ``check_set_names``.
     """
-    if config.gate != "linear":
+    if config.gate == "layer-mlp":
         raise ValueError(
-            f"gate is {config.gate!r}, so that the change at λ is no sum of m LoRAs scaled by λ: export at one λ "
-            "(export_lora, or a lora-grid), merge(λ), or serve the adapter by mopref."
+            "gate is 'layer-mlp', so that each layer follows λ by a network of its own, and no scale says for all "
+            "layers how much of a LoRA is taken at λ: export at one λ (export_lora, or a lora-grid), merge(λ), serve "
+            "the adapter by mopref, or train with gate='shared-mlp'."
         )
-    check_set_names(config.objectives)
+    check_set_names(config.objectives, _directions(config) > 0)
 
 
-def check_set_names(objectives: Sequence[str]) -> None:
-    """Refuse objectives after which the LoRAs of a set cannot be named, each in a folder or a file of its own.
+def names_of_set(config: SVDLoRAConfig) -> tuple[str, ...]:
+    """The names of the LoRAs of :func:`lora_set`, in their order."""
+    return set_names(config.objectives, config.rank > 0, _directions(config))
+
+
+def _directions(config: SVDLoRAConfig) -> int:
+    """How many directions have a LoRA of their own.
+
+    All or none, whatever D holds: so the settings tell the files, and a newer set replaces an older one's.
+    """
+    return config.total_rank if config.gate == "shared-mlp" else 0
+
+
+def scales_of_set(adapters: Adapters, config: SVDLoRAConfig) -> bytes:
+    """The content of the file that says how the LoRAs of :func:`lora_set` are scaled.
 
     Raises:
-        ValueError: an objective that is called "shared" or by what is no name of a folder of its own, or two names that
-            are alike but for capital letters, or a name that is too long.
+        ValueError: a gate with values that are not finite.
     """
-    if SHARED in objectives:
-        raise ValueError(
-            "an objective is called 'shared', which is the name of the LoRA that all preferences share: train with "
-            "another name, or export plain LoRAs, each at one preference."
-        )
-    names = (SHARED, *objectives)
-    for name in names:
-        if name in ("", ".", "..") or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath)):
-            raise ValueError(
-                f"the objective {name!r} cannot name a folder of its own, in which its LoRA is written: train with a "
-                "name without slashes and colons."
-            )
-        if len(name.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
-            raise ValueError(
-                f"the objective {short_repr(name)} has a name of more than {_LONGEST_NAME} bytes, after which no file "
-                "can be called on some disks: train with a shorter one."
-            )
-    if len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names):
-        raise ValueError(
-            f"the LoRAs {', '.join(names)} would be called alike but for capital letters, so that on some disks two "
-            "of them would share a folder: train with other names."
-        )
+    gate = next(iter(adapters.values())).curved_gate
+    return scales_content(config.objectives, names_of_set(config), gate)
 
 
 def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
-    """The LoRA that all preferences share, where there is one, and one for each objective, in their order.
+    """The LoRA that all preferences share, where there is one, one for each objective, and one for each direction.
 
-    The change at λ is that of ``shared`` plus Σ_i λ_i · (objective i).
+    The change at λ is that of ``shared`` plus Σ_i λ_i · (objective i), plus with a gate of all layers
+    Σ_j δ_j(λ) · (direction j): what ``lora_scales`` gives.
 
     Raises:
         ValueError: as :func:`check_set`.
@@ -170,7 +166,16 @@ def lora_set(adapters: Adapters, config: SVDLoRAConfig) -> list[PlainLora]:
             continue
         factors = {module: _factors(layer, index) for module, layer in adapters.items()}
         loras.append(PlainLora(name, factors, rank))
+    for index, name in enumerate(set_names((), False, _directions(config))):
+        factors = {module: _direction(layer, index) for module, layer in adapters.items()}
+        loras.append(PlainLora(name, factors, 1))
     return loras
+
+
+def _direction(layer: SVDLoRALayer, index: int) -> tuple[Tensor, Tensor]:
+    """A and B of c · u_j v_jᵀ."""
+    column = slice(index, index + 1)
+    return layer.V[:, column].T, layer.config.scaling * layer.U[:, column]
 
 
 def _factors(layer: SVDLoRALayer, index: int) -> tuple[Tensor, Tensor]:
@@ -197,8 +202,17 @@ def peft_tensors(factors: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Tens
     return tensors
 
 
-def _write(loras: Mapping[Path, PlainLora], adapters: Adapters, config: SVDLoRAConfig, base_model: nn.Module) -> None:
-    """Write the LoRAs, by their folders, as PEFT reads them, once all of them can be written."""
+def _write(
+    loras: Mapping[Path, PlainLora],
+    adapters: Adapters,
+    config: SVDLoRAConfig,
+    base_model: nn.Module,
+    scales: Mapping[Path, Mapping[str, bytes]] | None = None,
+) -> None:
+    """Write the LoRAs, by their folders, as PEFT reads them, once all can be written; the file of scales counts last.
+
+    So it never stands beside LoRAs of another training.
+    """
     refuse_misread_targets(base_model, adapters)
     kind = kind_of(adapters, config, base_model)
     prepared = {}
@@ -210,7 +224,7 @@ def _write(loras: Mapping[Path, PlainLora], adapters: Adapters, config: SVDLoRAC
         prepared[folder] = adapter_content(_description(lora, adapters, base_model), tensors, own)
     with written_once(base_model.parameters()) as writes:
         if writes:
-            write_together(prepared)
+            write_together({**(scales or {}), **prepared}, SCALES_FILE if scales else None)
 
 
 def _description(lora: PlainLora, adapters: Adapters, base_model: nn.Module) -> dict[str, Any]:

@@ -403,16 +403,18 @@ class PreferenceModel(ConditionedModel):
         lora_export.export_lora(path, self.adapters, self.adapter_config, self.base_model, preference)
 
     def export_lora_set(self, folder: str | Path) -> None:
-        """Write m + 1 plain LoRAs: ``shared`` (rank k) and one for each objective, named after it.
+        """Write plain LoRAs to be scaled by λ: ``shared`` (rank k) and one for each objective, named after it.
 
-        Those of objectives have rank p, and p·m with a full core.
+        Those of objectives have rank p, and p·m with a full core. With a gate of all layers ("shared-mlp") there are
+        ``direction-1``, … of rank 1, too, one for each of its k + p·m numbers δ_j(λ).
 
-        The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i): a server that scales LoRAs for each
-        request can serve every preference. An earlier set of the same adapter is replaced.
+        The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i) plus Σ_j δ_j(λ) · (direction j): a
+        server that scales LoRAs for each request can serve every preference. ``scales.json`` beside them says how:
+        ``mopref.serving.lora_scales(folder, λ)`` reads it. An earlier set of the same adapter is replaced.
 
         Raises:
             FileExistsError: one of the folders holds something else, which would be lost; nothing is written.
-            ValueError: an objective whose name is no folder's, or values that are not finite.
+            ValueError: a gate of each layer, an objective whose name is no folder's, or values that are not finite.
         """
         lora_export.export_lora_set(checked_folder(folder), self.adapters, self.adapter_config, self.base_model)
 

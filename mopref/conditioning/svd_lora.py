@@ -59,7 +59,8 @@ class SVDLoRAConfig:
             "all-linear", for every linear layer that can be adapted but a language model's output head.
         layers: indices of the transformer blocks to adapt, negative ones counted from the last; ``None`` for all.
         seed: seeds the initialisation.
-        gate: "linear" as above; "shared-mlp", one D, A, b for all layers; or "layer-mlp", one for each.
+        gate: "linear" as above; "shared-mlp", one D, A, b for all layers; or "layer-mlp", one for each, which no set of
+            LoRAs that are scaled by λ can stand for (``export_lora_set``).
         core: "diagonal" or "full", as above.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mopref.conditioning.lora_export import check_set_names
+from mopref.conditioning.lora_names import check_set_names
 from mopref.recipes.mistakes import RecipeError, settings_at
 
 __all__ = ["check_export_names", "check_figure_names"]
@@ -14,14 +14,18 @@ _BOUNDS = ("_low", "_high")
 _SIGNS = ",=/\\"
 
 
-def check_export_names(names: Sequence[str]) -> None:
+def check_export_names(names: Sequence[str], gate: str = "linear") -> None:
     """Refuse names after which a trained model's LoRAs could not be called, before it is trained.
+
+    Args:
+        names: of the objectives.
+        gate: of its adapters; that of all layers makes LoRAs of directions.
 
     Raises:
         RecipeError: as ``check_set_names`` refuses them.
     """
     with settings_at("objectives", []):
-        check_set_names(names)
+        check_set_names(names, has_directions=gate == "shared-mlp")
 
 
 def check_figure_names(names: Sequence[str]) -> None:

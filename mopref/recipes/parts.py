@@ -71,7 +71,7 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
         raise RecipeError("output", f"is {recipe.output!r}, which names no folder: give its path, '.' for this one.")
     if for_training:
         # Else an adapter that is there already could not be used any more.
-        check_export_names(names)
+        check_export_names(names, recipe.adapter.gate)
     if recipe.objective.name not in KINDS:
         known = nearest(recipe.objective.name, KINDS)
         raise RecipeError("objective.name", f"is {recipe.objective.name!r}: recipes know no such objective; {known}")

@@ -83,7 +83,7 @@ class AdapterSettings:
         target_modules: names of the linear layers to adapt; null or "all-linear" for all but the output head.
         layers: indices of the blocks to adapt, negative ones counted from the last; null for all.
         gate: how the adapters follow λ: "linear", or curved by one network for all layers ("shared-mlp") or one for
-            each ("layer-mlp"), which a lora-set and gguf cannot hold.
+            each ("layer-mlp"), which a lora-set and gguf cannot hold; of the former they have LoRAs of directions, too.
         core: "diagonal", or "full" for matrices that follow λ in place of singular values, as PBLoRA has them; with a
             linear gate only.
     """

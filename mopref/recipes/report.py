@@ -155,10 +155,15 @@ def _commands(files: RunFiles) -> list[tuple[str, str]]:
     # So many points an even lattice has: in steps of a tenth, or with three objectives and more, of a quarter.
     points = 11 if count == 2 else comb(count + 3, 4)
     more = f"mopref evaluate {folder} --evaluation.points {points} --output front-{points}"
+    mixed = (
+        "Write LoRAs that a server mixes for any balance",
+        f"mopref export {folder} --format lora-set --output loras",
+    )
     return [
         ("Answer a prompt at one balance", f'mopref generate {at} "How do I sleep better?"'),
         ("Write a LoRA for PEFT and vLLM, fixed at one balance", f"mopref export {at} --format lora --output lora"),
-        ("Write LoRAs that a server mixes for any balance", f"mopref export {folder} --format lora-set --output loras"),
+        # No such set holds a gate of each layer.
+        *(() if files.recipe.adapter.gate == "layer-mlp" else (mixed,)),
         ("Measure the front at more balances", more),
     ]
 

@@ -7,6 +7,8 @@ torch nor transformers for it.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mopref.conditioning.scale_files import lora_scales as lora_scales
+
     from .exporting import Export as Export, export as export, objectives_of as objectives_of
     from .llama_cpp import (
         LoraScale as LoraScale,
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
     from .names import ServedName as ServedName, parse_name as parse_name
 
 _PLACES = {
-    "Export": "exporting",
-    "LoraScale": "llama_cpp",
-    "ServedName": "names",
-    "export": "exporting",
-    "export_gguf_loras": "llama_cpp",
-    "objectives_of": "exporting",
-    "parse_name": "names",
-    "request_scales": "llama_cpp",
+    "Export": "serving.exporting",
+    "LoraScale": "serving.llama_cpp",
+    "ServedName": "serving.names",
+    "export": "serving.exporting",
+    "export_gguf_loras": "serving.llama_cpp",
+    "lora_scales": "conditioning.scale_files",
+    "objectives_of": "serving.exporting",
+    "parse_name": "serving.names",
+    "request_scales": "serving.llama_cpp",
 }
 __all__ = list(_PLACES)
 
@@ -36,4 +39,4 @@ if not TYPE_CHECKING:
 
         if name not in _PLACES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+        return getattr(import_module(f"mopref.{_PLACES[name]}"), name)

@@ -2,18 +2,18 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
 
-from mopref.conditioning.lora_export import SHARED
+from mopref.conditioning.lora_names import SCALES_FILE, SHARED
+from mopref.conditioning.preference_gate import GATE_PARTS
 from mopref.recipes.front_table import plain_markdown
 from mopref.recipes.model_card import CARD_TAGS, linked_base, rendered_card, run_values, versions_text
-from mopref.recipes.run_facts import Fact, example_weights, hub_id, hub_sources, meaning_of_preference
+from mopref.recipes.run_facts import Fact, hub_id, hub_sources, meaning_of_preference
 from mopref.recipes.run_files import RunFiles
-from mopref.serving.llama_cpp import request_scales
 
 __all__ = ["ExportContents", "Form", "card_of_adapter", "card_of_run"]
 
@@ -35,6 +35,7 @@ class ExportContents:
         rank: the largest rank of a LoRA in it.
         licence: the hub's name of a licence, where one was chosen.
         repo_id: the hub's name of the export, where it goes there.
+        scales: of a set, how much of each LoRA is taken at the λ of the examples, by its name, as ``lora_scales`` says.
     """
 
     form: Form
@@ -44,6 +45,12 @@ class ExportContents:
     rank: int = 0
     licence: str | None = None
     repo_id: str | None = None
+    scales: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The folders or files of a set's LoRAs of directions."""
+        return self.parts[(SHARED in self.scales) + len(self.objectives) :] if self.scales else ()
 
 
 def card_of_run(contents: ExportContents, files: RunFiles) -> str:
@@ -127,10 +134,24 @@ def _what(contents: ExportContents, base: str) -> str:
     if contents.form == "lora-grid":
         what = f"A folder for each λ with a plain LoRA of rank {contents.rank} for {base}, which is not in it:"
         return f"{what}\n\n{listed}"
-    return (
-        f"What all preferences share, and one LoRA for each objective, for {base}, which is not in it. The model at λ "
-        f"is the base plus all of `{SHARED}` plus λ_i times the LoRA of objective i, exactly:\n\n{listed}"
-    )
+    return f"{_told_set(contents, base)}:\n\n{listed}"
+
+
+def _told_set(contents: ExportContents, base: str) -> str:
+    """What a set is, and how it makes the model."""
+    held, terms = ["one LoRA for each objective"], ["λ_i times the LoRA of objective i"]
+    if SHARED in contents.scales:
+        held, terms = ["what all preferences share", *held], [f"all of `{SHARED}`", *terms]
+    if contents.directions:
+        held, terms = [*held, "one for each direction"], [*terms, "δ_j(λ) times that of direction j"]
+    what = held[0] if len(held) == 1 else f"{', '.join(held[:-1])}, and {held[-1]}"
+    told = f"{what[0].upper()}{what[1:]}, for {base}, which is not in it. The model at λ is the base plus "
+    told += f"{' plus '.join(terms)}, exactly"
+    if not contents.directions:
+        return told
+    parts = ", ".join(f"{letter} is `{part}`" for letter, part in zip("DAb", GATE_PARTS, strict=True))
+    centred = f"{len(contents.objectives)}·λ − 1"
+    return f"{told}, with δ(λ) = D · tanh(A ({centred}) + b) of the numbers in `{SCALES_FILE}`, where {parts}"
 
 
 def _listed(contents: ExportContents) -> Iterator[str]:
@@ -138,9 +159,11 @@ def _listed(contents: ExportContents) -> Iterator[str]:
         for part, weights in zip(contents.parts, contents.preferences.tolist(), strict=True):
             yield f"* {plain_markdown(part)}: λ = ({plain_markdown(_balance(contents, weights))})"
         return
-    names = contents.objectives if len(contents.parts) == len(contents.objectives) else (SHARED, *contents.objectives)
-    for part, name in zip(contents.parts, names, strict=True):
-        yield f"* {plain_markdown(part)}: times {'1' if name == SHARED else f'λ of {plain_markdown(name)}'}"
+    for part, name in zip(contents.parts, contents.scales, strict=True):
+        if part not in contents.directions:
+            yield f"* {plain_markdown(part)}: times {'1' if name == SHARED else f'λ of {plain_markdown(name)}'}"
+    if contents.directions:
+        yield f"* {contents.directions[0]} to {contents.directions[-1]}: each times its own δ_j(λ)"
 
 
 def _use(contents: ExportContents, base: str | None, revision: str | None) -> Iterator[str]:
@@ -151,6 +174,8 @@ def _use(contents: ExportContents, base: str | None, revision: str | None) -> It
     yield "```python\n" + "\n".join(_python(contents, base, revision)) + "\n```"
     if contents.form == "lora-set":
         yield (
+            f"Those weights are of λ = ({plain_markdown(_balance(contents, _example(contents)))}); "
+            f"`mopref.serving.lora_scales(folder, λ)` reads them for any other from `{SCALES_FILE}`. "
             'No other `combination_type` will do: PEFT\'s default, "svd", gives another model, without an error. A '
             "server that scales each LoRA by request serves every λ from this folder; for one that takes a single LoRA "
             "a request, such as vLLM, export one λ or a grid of them."
@@ -188,20 +213,45 @@ def _python(contents: ExportContents, base: str | None, revision: str | None) ->
 
 def _combined(contents: ExportContents) -> Iterator[str]:
     """PEFT's combination of a set that is exact."""
-    # PEFT makes attributes of these names.
-    names = [part.replace(".", "_") for part in contents.parts]
-    weights = example_weights(len(contents.objectives))
-    if len(contents.parts) > len(contents.objectives):
-        weights = [1.0, *weights]
-    first, *others = zip(names, contents.parts, strict=True)
-    place = json.dumps(f"/{first[1]}")
-    yield f"model = PeftModel.from_pretrained(model, folder + {place}, adapter_name={json.dumps(first[0])})"
+    quoted, directions = json.dumps, contents.directions
+    own = contents.parts[: len(contents.parts) - len(directions)]
+    *names, mixed = _peft_names((*own, "balanced"))
+    first, *others = zip(names, own, strict=True)
+    place = quoted(f"/{first[1]}")
+    yield f"model = PeftModel.from_pretrained(model, folder + {place}, adapter_name={quoted(first[0])})"
     for name, part in others:
-        yield f"model.load_adapter(folder + {json.dumps(f'/{part}')}, adapter_name={json.dumps(name)})"
-    what = "1 for what all share, and then λ" if len(weights) > len(contents.objectives) else "λ"
-    yield f"weights = {weights}  # {what}"
-    yield f'model.add_weighted_adapter({json.dumps(names)}, weights, "balanced", combination_type="cat")'
-    yield 'model.set_adapter("balanced")'
+        yield f"model.load_adapter(folder + {quoted(f'/{part}')}, adapter_name={quoted(name)})"
+    listed = quoted(names)
+    if directions:
+        yield f'directions = [f"direction-{{number}}" for number in range(1, {len(directions) + 1})]'
+        yield "for name in directions:"
+        yield '    model.load_adapter(f"{folder}/{name}", adapter_name=name)'
+        listed = f"[{listed[1:-1]}, *directions]"
+    what = "1 for what all share, and then λ" if SHARED in contents.scales else "λ"
+    yield f"weights = {_rounded(contents)}  # {what}{', and then δ(λ)' if directions else ''}"
+    yield f'model.add_weighted_adapter({listed}, weights, {quoted(mixed)}, combination_type="cat")'
+    yield f"model.set_adapter({quoted(mixed)})"
+
+
+def _peft_names(names: Sequence[str]) -> Iterator[str]:
+    """Names for PEFT, which makes attributes of them, and without a word takes a second one for the first."""
+    taken: set[str] = set()
+    for name in names:
+        own = name.replace(".", "_")
+        while own in taken:
+            own += "_"
+        taken.add(own)
+        yield own
+
+
+def _example(contents: ExportContents) -> list[float]:
+    """The λ of the examples."""
+    return [contents.scales[name] for name in contents.objectives]
+
+
+def _rounded(contents: ExportContents) -> list[float]:
+    """The scales, to what float32 holds of them."""
+    return [float(f"{scale:.7g}") for scale in contents.scales.values()]
 
 
 def _vllm(contents: ExportContents, base: str | None) -> Iterator[str]:
@@ -223,15 +273,16 @@ def _vllm(contents: ExportContents, base: str | None) -> Iterator[str]:
 
 
 def _llama_cpp(contents: ExportContents) -> Iterator[str]:
-    has_shared = len(contents.parts) > len(contents.objectives)
-    scales = request_scales(example_weights(len(contents.objectives)), contents.objectives, has_shared)
+    scales = [{"id": place, "scale": scale} for place, scale in enumerate(_rounded(contents))]
     body = json.dumps({"prompt": "…", "n_predict": 64, "lora": scales}, ensure_ascii=False)
     files = shlex.quote(",".join(contents.parts))
-    yield "llama.cpp, with the base model as a GGUF file; each request says the scales of its λ:"
+    balance = plain_markdown(_balance(contents, _example(contents)))
+    yield f"llama.cpp, with the base model as a GGUF file; each request says the scales of its λ, here ({balance}):"
     yield (
         f"```bash\nllama-server -m BASE.gguf --lora {files} --lora-init-without-apply\n"
         f"curl http://127.0.0.1:8080/completion -d {shlex.quote(body)}\n```"
     )
     yield (
-        "Every LoRA must be in the list: one that is not counts 0. `mopref.serving.request_scales(λ, names)` makes it."
+        "Every LoRA must be in the list: one that is not counts 0. `mopref.serving.request_scales(λ, scales=folder)` "
+        f"makes it from `{SCALES_FILE}`."
     )

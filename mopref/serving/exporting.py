@@ -20,8 +20,9 @@ from mopref.conditioning.adapter_description import read_config
 from mopref.conditioning.adapter_files import named_base
 from mopref.conditioning.adapter_folder import checked_folder
 from mopref.conditioning.base_loading import load_base
-from mopref.conditioning.lora_export import SHARED, check_set
+from mopref.conditioning.lora_export import check_set, names_of_set
 from mopref.conditioning.peft_targets import refuse_misread_targets
+from mopref.conditioning.scale_files import lora_scales
 from mopref.objective_names import checked_names
 from mopref.preferences import simplex_lattice, validate_preferences
 from mopref.recipes.hub import check_repository, tell_local_base, upload
@@ -29,6 +30,7 @@ from mopref.recipes.mistakes import nearest
 from mopref.recipes.model_card import CARD, CARD_PICTURE, card_picture, finished_run
 from mopref.recipes.models import loaded
 from mopref.recipes.run import open_run
+from mopref.recipes.run_facts import example_weights
 from mopref.recipes.run_files import RunFiles
 from mopref.recipes.run_folder import RECIPE, check_new_folder
 from mopref.serving.export_card import ExportContents, Form, card_of_adapter, card_of_run
@@ -85,7 +87,8 @@ def export(
 
     By form: "lora" is a plain LoRA at one λ, which stock PEFT and vLLM load; "lora-grid" a folder with such a LoRA for
     each of several λ, named after it (``helpful=0.70,harmless=0.30``); "lora-set" a LoRA that all preferences share and
-    one for each objective, to be scaled by λ_i; "gguf" that set for llama.cpp; "merged" a plain model at one λ.
+    one for each objective, to be scaled by λ_i, and with a curved gate of all layers one for each direction, with the
+    ``scales.json`` that ``lora_scales`` reads; "gguf" that set for llama.cpp; "merged" a plain model at one λ.
 
     What can be refused is refused before anything is written; files appear when all of them are on the disk.
 
@@ -233,8 +236,8 @@ def _with_parts(contents: ExportContents, model: PreferenceModel) -> ExportConte
     if contents.preferences is not None:
         return replace(contents, rank=config.total_rank)
     ending = ".gguf" if contents.form == "gguf" else ""
-    parts = [f"{name}{ending}" for name in ((SHARED,) if config.rank else ()) + contents.objectives]
-    return replace(contents, parts=tuple(parts), rank=max(config.rank, config.objective_rank))
+    parts = tuple(f"{name}{ending}" for name in names_of_set(config))
+    return replace(contents, parts=parts, rank=max(config.rank, config.objective_rank))
 
 
 def _refuse_misread(form: str, model: PreferenceModel) -> None:
@@ -259,6 +262,8 @@ def _write_loras(folder: Path, contents: ExportContents, model: PreferenceModel)
 
 def _write_card(folder: Path, contents: ExportContents, found: _Source) -> None:
     """Write the card, and the picture of the front where there is one."""
+    if contents.form in ("lora-set", "gguf"):
+        contents = replace(contents, scales=lora_scales(folder, example_weights(len(contents.objectives))))
     if found.files is None:
         card = card_of_adapter(contents, found.description)
     else:

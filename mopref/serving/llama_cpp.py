@@ -1,7 +1,7 @@
 """llama.cpp: λ by request on a stock llama-server, from one GGUF LoRA that all share and one for each objective.
 
 The set is loaded once, ``--lora shared.gguf,helpful.gguf,… --lora-init-without-apply``, and each request says how much
-of each LoRA it wants: all of the shared one, λ_i of the others.
+of each LoRA it wants: all of the shared one, λ_i of the others, and what ``scales.json`` says of those of directions.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
 from mopref.conditioning.adapter_description import check_finite
 from mopref.conditioning.adapter_files import stored
-from mopref.conditioning.adapter_folder import checked_folder, refuse_content
-from mopref.conditioning.lora_export import PlainLora, check_set, lora_set
-from mopref.preferences import validate_preferences
+from mopref.conditioning.adapter_folder import checked_folder, is_there, refuse_content
+from mopref.conditioning.lora_export import PlainLora, check_set, lora_set, scales_of_set
+from mopref.conditioning.lora_names import SCALES_FILE
+from mopref.conditioning.scale_files import lora_scales, single_preference
 
 __all__ = ["LoraScale", "check_gguf_export", "export_gguf_loras", "request_scales"]
 
@@ -60,44 +61,59 @@ class LoraScale(TypedDict):
 
 
 @checks_arguments
-def request_scales(preference: Any, objectives: int | Sequence[str], has_shared: bool = True) -> list[LoraScale]:
-    """The field ``"lora"`` of a request's body at λ: 1 for what all preferences share, λ_i for objective i.
+def request_scales(
+    preference: Any,
+    objectives: int | Sequence[str] | None = None,
+    has_shared: bool | None = None,
+    scales: str | Path | None = None,
+) -> list[LoraScale]:
+    """The field ``"lora"`` of a request's body at λ: what the export's ``scales.json`` says of each file.
 
+    Without that file, of a set with a linear gate: 1 for what all preferences share, and λ_i for objective i.
     All are listed, since the server takes one that is not for 0.
 
     Args:
         preference: λ, ``(m,)``, or a dict of weights by name.
-        objectives: their names in the order of the files, or their number.
-        has_shared: whether the first file is ``shared.gguf``, which an adapter of rank 0 has not.
+        objectives: their names in the order of the files, or their number, where no folder is given.
+        has_shared: whether the first file is ``shared.gguf``, which an adapter of rank 0 has not; by default it is.
+        scales: the folder of the export, or its ``scales.json``: the one way where the gate is not linear.
 
     Raises:
-        ValueError: no preference, or more than one.
+        FileNotFoundError: ``scales`` without such a file.
+        ValueError: no preference, or more than one; a file that is damaged or another's; neither ``objectives`` nor
+            ``scales``, or both.
 
     Example:
         >>> request_scales({"harmless": 0.25, "helpful": 0.75}, ("helpful", "harmless"))
         [{'id': 0, 'scale': 1.0}, {'id': 1, 'scale': 0.75}, {'id': 2, 'scale': 0.25}]
     """
-    rows = validate_preferences(preference, objectives)
-    if len(rows) != 1:
-        raise ValueError(f"{len(rows)} preferences were given where one request is made: give a single one.")
-    scales = ([1.0] if has_shared else []) + rows[0].tolist()
-    return [{"id": place, "scale": scale} for place, scale in enumerate(scales)]
+    if scales is not None:
+        if objectives is not None or has_shared is not None:
+            name = "has_shared" if objectives is None else "objectives"
+            raise ValueError(f"scales and {name} are given, and the file of scales tells them: leave {name} out.")
+        weights = list(lora_scales(scales, preference).values())
+    elif objectives is not None:
+        weights = [1.0] * (has_shared is not False) + single_preference(preference, objectives).tolist()
+    else:
+        raise ValueError("objectives is None, and so is scales: give scales, the folder of the export, or the names.")
+    return [{"id": place, "scale": scale} for place, scale in enumerate(weights)]
 
 
 @checks_arguments
 def export_gguf_loras(model: PreferenceModel, folder: str | Path) -> list[Path]:
-    """Write m + 1 LoRAs for llama.cpp: ``shared.gguf`` and one for each objective, named after it.
+    """Write the LoRAs of a set for llama.cpp: ``shared.gguf`` and one for each objective, named after it.
 
-    The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i). In float32, in the layout of that engine's
-    own converter: A ``(rank, n_in)`` and B ``(n_out, rank)`` of each layer, where the family has them so with q's and
-    k's rows of B in the engine's order.
+    The model at λ is the base plus ``shared`` plus Σ_i λ_i · (objective i), and with a gate of all layers plus
+    Σ_j δ_j(λ) · (direction j) of ``direction-1.gguf``, …: ``scales.json`` beside them holds what :func:`request_scales`
+    reads. In float32, in the layout of that engine's own converter: A ``(rank, n_in)`` and B ``(n_out, rank)`` of each
+    layer, where the family has them so with q's and k's rows of B in the engine's order.
 
     Returns:
-        The files, in the order of ``--lora`` and of :func:`request_scales`.
+        The LoRAs, in the order of ``--lora`` and of :func:`request_scales`.
 
     Raises:
         ImportError: the package gguf is missing.
-        FileExistsError: the folder holds such a file.
+        FileExistsError: the folder holds such a file, or scales.
         ValueError: as :func:`check_gguf_export`, or values that are not finite.
         OSError: nothing can be written, such as on a full disk; nothing is left then.
 
@@ -108,12 +124,14 @@ def export_gguf_loras(model: PreferenceModel, folder: str | Path) -> list[Path]:
     tensors = {lora.name: _tensors(lora, names, model) for lora in loras}
     for name, own in tensors.items():
         check_finite(own, f"the LoRA {name} cannot be exported")
+    scales = scales_of_set(model.adapters, model.adapter_config)
     path, files = checked_folder(folder), [f"{lora.name}.gguf" for lora in loras]
-    refuse_content(path, lambda: next((name for name in files if (path / name).exists()), None))
+    refuse_content(path, lambda: next((name for name in (*files, SCALES_FILE) if is_there(path, name)), None))
     architecture = _family(model).architecture
     with write_ahead(path) as writing:
         for lora, file in zip(loras, files, strict=True):
             _write(writing / file, lora, tensors[lora.name], architecture)
+        (writing / SCALES_FILE).write_bytes(scales)
     return [path / name for name in files]
 
 
@@ -125,7 +143,8 @@ def check_gguf_export(model: PreferenceModel) -> dict[str, str]:
 
     Raises:
         ImportError: the package gguf is missing.
-        ValueError: a family of models or a layer that is not known there, or objectives that can name no files.
+        ValueError: a family of models or a layer that is not known there, a gate of each layer, or objectives that can
+            name no files.
     """
     if find_spec("gguf") is None:
         raise ImportError("the package gguf is missing, which GGUF files are written by: pip install 'mopref[gguf]'.")

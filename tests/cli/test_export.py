@@ -59,8 +59,8 @@ def test_a_lora_is_the_model_at_the_preference(trained, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "content"),
     [
-        (["lora-set"], {"shared", "helpful", "harmless"}),
-        (["gguf"], {"shared.gguf", "helpful.gguf", "harmless.gguf"}),
+        (["lora-set"], {"shared", "helpful", "harmless", "scales.json"}),
+        (["gguf"], {"shared.gguf", "helpful.gguf", "harmless.gguf", "scales.json"}),
         (["lora-grid", "--points", "2"], {"helpful=0.00,harmless=1.00", "helpful=1.00,harmless=0.00"}),
         (
             ["lora-grid", "--preference", PREFERENCE, "--preference", "harmless=1,helpful=0"],

@@ -246,7 +246,7 @@ def test_the_adapter_or_the_loras_of_another_training(make, message, model, tmp_
     for name in SAVES:
         folder = tmp_path / name / "b"
         SAVES[name](make(), folder)
-        assert_kept(model, folder, rf"holds the adapter of another training, .*{message}", (name,))
+        assert_kept(model, folder, rf"holds the (adapter|LoRAs) of another training, .*{message}", (name,))
 
 
 def test_the_loras_of_one_adapter_do_not_replace_each_other_or_the_adapter(model, tmp_path):

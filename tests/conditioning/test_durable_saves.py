@@ -102,6 +102,8 @@ def test_plain_loras(kind, models, tmp_path):
         for found in (content(tmp_path / "lora"), content(tmp_path / "lora", lambda path, name: path / name)):
             assert found.keys() == before.keys()
             assert all(files in (before[name], after[name]) for name, files in found.items()), at
+        if current_file(tmp_path / "lora", "scales.json").exists():
+            assert content(tmp_path / "lora") in (before, after), "scales stand beside the LoRAs that they are of"
         export(older, tmp_path / "lora")
         assert content(tmp_path / "lora") == before
     assert kills > 15

@@ -199,8 +199,9 @@ def test_another_gate_is_not_restored(gate, base, model, tmp_path):
         model.restore(tmp_path / "adapter")
 
 
-def test_a_set_of_loras_is_refused_by_name(gate, model, tmp_path):
-    with pytest.raises(ValueError, match=f"gate is '{gate}'.*export at one λ"):
+def test_a_set_of_loras_of_a_gate_of_each_layer_is_refused_by_name(base, tmp_path):
+    model = PreferenceModel(base, config("layer-mlp"))
+    with pytest.raises(ValueError, match=r"gate is 'layer-mlp'.*no scale says for all layers.*export at one λ"):
         model.export_lora_set(tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

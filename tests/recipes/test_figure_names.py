@@ -61,3 +61,10 @@ def test_names_that_no_export_has_are_refused(names, message):
     with pytest.raises(RecipeError, match=f"^objectives: .*{message}"):
         check_export_names(names)
     check_export_names(("helpful", "harmless"))
+
+
+def test_the_names_of_directions_are_no_objectives_of_a_gate_of_all_layers():
+    for gate in ("linear", "layer-mlp"):
+        check_export_names(("direction-1", "harmless"), gate)
+    with pytest.raises(RecipeError, match=r"^objectives: .*'direction-1', as the LoRAs of directions are"):
+        check_export_names(("direction-1", "harmless"), "shared-mlp")

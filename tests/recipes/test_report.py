@@ -9,7 +9,7 @@ from _checkpoints import empty_checkpoint
 from _run_folders import HOSTILE, NAMES, Page, data_tree, front_of, write_run
 
 from mopref import Front, simplex_lattice
-from mopref.recipes import MonitoringSettings, PartSettings, RunFolderError, report
+from mopref.recipes import AdapterSettings, MonitoringSettings, PartSettings, RunFolderError, report
 
 
 @pytest.fixture
@@ -264,6 +264,13 @@ def test_an_unfinished_run_says_how_it_is_finished(tmp_path, no_pictures):
     moved = folder.rename(tmp_path / "my run")
     commands = [text for tag, text in page_of(moved).texts if tag == "pre"]
     assert commands[0] == f"mopref train '{moved}/recipe.yaml' --resume --output '{moved}'"
+
+
+@pytest.mark.parametrize(("gate", "is_told"), [("linear", True), ("shared-mlp", True), ("layer-mlp", False)])
+def test_a_set_of_loras_is_offered_where_there_can_be_one(gate, is_told, tmp_path, no_pictures):
+    page = page_of(write_run(tmp_path / "run", adapter=AdapterSettings(gate=gate)))
+    assert ("--format lora-set" in page.text("pre")) == is_told
+    assert "--format lora " in page.text("pre")
 
 
 def test_an_outdated_front_is_told(tmp_path, no_pictures):

@@ -19,6 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DESCRIPTION = {"base_model": "OWNER/model", "base_revision": COMMIT, "base_is_local": False, "rank": 8}
 DESCRIPTION |= {"preference_rank": 4, "preference_convention": "importance", "versions": {"torch": "2", "system": "x"}}
 SETS = {"lora-set": ("shared", *NAMES), "gguf": ("shared.gguf", "helpful.gguf", "harmless.gguf")}
+SCALES = {"shared": 1.0, "helpful": 0.7, "harmless": 0.3}
 
 
 @pytest.fixture
@@ -28,7 +29,8 @@ def files(tmp_path):
 
 def contents_of(form, **options):
     fixed = {"preferences": ONE} if form in ("lora", "merged") else {}
-    return ExportContents(form, NAMES, **{"parts": SETS.get(form, ()), "rank": 16, **fixed, **options})
+    of_set = {"parts": SETS[form], "scales": SCALES} if form in SETS else {}
+    return ExportContents(form, NAMES, **{"rank": 16, **of_set, **fixed, **options})
 
 
 def test_a_grid_of_one_is_one_balance(files):
@@ -84,11 +86,41 @@ def test_the_recipe_of_a_set_is_written_out(files):
         in card
     )
     assert "weights = [1.0, 0.7, 0.3]  # 1 for what all share" in card
-    alone = card_of_run(contents_of("lora-set", parts=NAMES), files)
+    assert "plus all of `shared` plus λ_i times the LoRA of objective i, exactly:\n" in card
+    assert "Those weights are of λ = (helpful 0.7, harmless 0.3)" in card
+    unshared = {name: SCALES[name] for name in NAMES}
+    alone = card_of_run(contents_of("lora-set", parts=NAMES, scales=unshared), files)
     assert 'add_weighted_adapter(["helpful", "harmless"], weights, "balanced", combination_type="cat")' in alone
     assert "weights = [0.7, 0.3]  # λ" in alone
-    dotted = card_of_run(ExportContents("lora-set", ("a.b", "c"), ("shared", "a.b", "c"), rank=4), files)
-    assert 'folder + "/a.b", adapter_name="a_b"' in dotted
+    assert "`shared`" not in alone
+    scales = {"shared": 1.0, "a.b": 0.5, "a_b": 0.25, "balanced": 0.25}
+    dotted = card_of_run(ExportContents("lora-set", tuple(scales)[1:], tuple(scales), rank=4, scales=scales), files)
+    for folder, name in (("a.b", "a_b"), ("a_b", "a_b_"), ("balanced", "balanced")):
+        assert f'folder + "/{folder}", adapter_name="{name}"' in dotted
+    assert 'model.set_adapter("balanced_")' in dotted
+
+
+def test_a_set_with_directions_tells_how_they_are_scaled(files):
+    scales = SCALES | {"direction-1": -0.123456789, "direction-2": 2.0}
+    card = card_of_run(contents_of("lora-set", parts=tuple(scales), scales=scales), files)
+    for text in (
+        "What all preferences share, one LoRA for each objective, and one for each direction, for ",
+        "plus λ_i times the LoRA of objective i plus δ_j(λ) times that of direction j, exactly, with δ(λ) = D",
+        "= D · tanh(A (2·λ − 1) + b) of the numbers in `scales.json`, where D is `gate_mixture`, A is `gate_weight`",
+        "* direction-1 to direction-2: each times its own δ_j(λ)",
+        "weights = [1.0, 0.7, 0.3, -0.1234568, 2.0]  # 1 for what all share, and then λ, and then δ(λ)",
+        'add_weighted_adapter(["shared", "helpful", "harmless", *directions], weights, "balanced"',
+    ):
+        assert text in card
+    unshared = {name: scale for name, scale in scales.items() if name != "shared"}
+    assert contents_of("lora-set", parts=tuple(unshared), scales=unshared).directions == ("direction-1", "direction-2")
+    gguf = tuple(f"{name}.gguf" for name in scales)
+    card = card_of_run(contents_of("gguf", parts=gguf, scales=scales), files)
+    assert "* direction-1.gguf to direction-2.gguf: each times its own δ_j(λ)" in card
+    (line,) = re.findall(r"^llama-server .*$", card, re.MULTILINE)
+    assert shlex.split(line)[4] == ",".join(gguf)
+    (body,) = re.findall(r"-d '(\{.*\})'", card)
+    assert json.loads(body)["lora"][3:] == [{"id": 3, "scale": -0.1234568}, {"id": 4, "scale": 2.0}]
 
 
 @pytest.mark.parametrize(("rank", "allowed"), [(1, 8), (8, 8), (9, 16), (16, 16), (17, 32), (300, 320), (512, 512)])
@@ -119,7 +151,8 @@ def test_a_grid_lists_its_folders_each_with_its_preference(files):
 def test_an_objective_of_any_name_stays_text_in_card_and_commands(files):
     name = "it's `x` | <b>{{ y }}"
     parts = ("shared.gguf", f"{name}.gguf", "b.gguf")
-    card = card_of_run(ExportContents("gguf", (name, "b"), parts, rank=4), files)
+    scales = {"shared": 1.0, name: 0.7, "b": 0.3}
+    card = card_of_run(ExportContents("gguf", (name, "b"), parts, rank=4, scales=scales), files)
     assert "{{ y }}" in card
     assert "<b>" not in re.sub(r"(?s)```.*?```", "", card)
     (line,) = re.findall(r"^llama-server .*$", card, re.MULTILINE)

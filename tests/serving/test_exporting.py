@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.recipes import RecipeError, RunFolderError
-from mopref.serving import Export, export, objectives_of
+from mopref.serving import Export, export, objectives_of, request_scales
 from mopref.serving.exporting import _grid
 
 TOKENS = torch.tensor([[3, 6, 8, 10], [5, 5, 7, 4]])
@@ -70,6 +70,54 @@ def test_the_cards_code_gives_the_model_at_its_preference(form, source, run, tmp
     torch.testing.assert_close(logits(model), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.fixture
+def curved(run, randomise, tmp_path):
+    """A model with a gate of all layers, and the folder of its adapter, on the run's base."""
+    from transformers import AutoModelForCausalLM
+
+    config = SVDLoRAConfig(("helpful", "harmless"), rank=2, preference_rank=2, gate="shared-mlp")
+    model = randomise(PreferenceModel(AutoModelForCausalLM.from_pretrained(run.base), config)).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    return model
+
+
+def test_the_cards_code_gives_the_model_of_a_gate_of_all_layers(curved, run, tmp_path, monkeypatch):
+    exported = export(tmp_path / "adapter", tmp_path / "out", "lora-set")
+    directions = [f"direction-{number}" for number in range(1, 7)]
+    assert {name.partition("/")[0] for name in exported.files} == {
+        *("README.md", "scales.json", "shared", "helpful", "harmless"),
+        *directions,
+    }
+    monkeypatch.chdir(exported.folder)
+    model = executed((exported.folder / "README.md").read_text(encoding="utf-8"), run.base)["model"]
+    expected = logits(curved, preferences=[0.7, 0.3])
+    torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
+    model.add_weighted_adapter(["shared", "helpful", "harmless"], [1.0, 0.7, 0.3], "straight", combination_type="cat")
+    model.set_adapter("straight")
+    assert (logits(model) - expected).abs().max() > 0.1, "the directions matter"
+
+
+def test_the_body_of_a_card_is_the_request_of_a_gate_of_all_layers(curved, tmp_path):
+    exported = export(tmp_path / "adapter", tmp_path / "out", "gguf")
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"-d '(\{.*\})'", card)
+    expected = request_scales([0.7, 0.3], scales=exported.folder)
+    assert json.loads(body)["lora"] == [
+        entry | {"scale": pytest.approx(entry["scale"], rel=1e-6)} for entry in expected
+    ]
+    (files,) = re.findall(r"--lora (\S+) --lora-init-without-apply", card)
+    assert set(files.split(",")) == {name for name in exported.files if name.endswith(".gguf")}
+    assert len(expected) == len(files.split(",")) == 9
+
+
+@pytest.mark.parametrize("form", ["lora-set", "gguf"])
+def test_a_gate_of_each_layer_is_refused_before_a_file_is_written(form, make_llama, tmp_path):
+    folder = saved_adapter(tmp_path, make_llama(), gate="layer-mlp")
+    with pytest.raises(ValueError, match="gate is 'layer-mlp', so that each layer follows λ by a network of its own"):
+        export(folder, tmp_path / "out", form)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base"]
+
+
 def test_every_point_of_a_grid_is_the_model_there_in_a_folder_of_its_name(run, tmp_path):
     peft = pytest.importorskip("peft")
     from transformers import AutoModelForCausalLM
@@ -100,7 +148,7 @@ def test_names_of_a_grid_have_digits_enough_to_differ(run, tmp_path):
 
 def test_a_gguf_set_has_its_files_and_a_card_with_the_servers_line(run, tmp_path):
     exported = export(run.folder, tmp_path / "out", "gguf")
-    assert exported.files == ["README.md", "front.png", "harmless.gguf", "helpful.gguf", "shared.gguf"]
+    assert exported.files == ["README.md", "front.png", "harmless.gguf", "helpful.gguf", "scales.json", "shared.gguf"]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "--lora shared.gguf,helpful.gguf,harmless.gguf --lora-init-without-apply" in card
     (body,) = re.findall(r"-d '(\{.*\})'", card)

