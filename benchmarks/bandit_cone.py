@@ -2,16 +2,19 @@
 
     python benchmarks/bandit_cone.py
     python benchmarks/bandit_cone.py --steps 200 --seeds 0 --gate layer-mlp
+    python benchmarks/bandit_cone.py --samples 8 --rate 1e-2
 
 :class:`mopref.known_fronts.ConeBandit` with two rewards and exact gradients (12 prompts, 24 tokens, a Llama of one
 layer with random weights). One model is trained on the cone, by ``ConeSampler``; the others on one β each. All have
 p = 8 and 8 λ a step at the learning rate 2e-2. Regret over 11 balances at each strength s = β/β', in per cent of what
-the untrained base has there; means over seeds.
+the untrained base has there; means over seeds. With ``--samples`` all are trained by ``RLHF``, the one model's with a
+pull, on so many responses to each of three prompts under each λ, and measured exactly.
 """
 
 import argparse
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +29,9 @@ from mopref import (
     simplex_lattice,
 )
 from mopref.known_fronts import ConeBandit, RewardBandit, tiny_llama
+from mopref.llm.policy import Sampling
+from mopref.llm.rewards import token_reward
+from mopref.objectives import RLHF
 from mopref.samplers import ConeSampler, StratifiedSampler, cone_preferences
 from mopref.scalarizers import Linear
 
@@ -33,29 +39,58 @@ STRENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BALANCES = simplex_lattice(2, 11).double()
 
 
+def on_samples(bandit: RewardBandit, samples: int, **options: Any) -> RLHF:
+    """RLHF on samples of a bandit's policies, with its rewards."""
+    table = {tuple(prompt): rewards for prompt, rewards in zip(bandit.prompts.tolist(), bandit.rewards, strict=True)}
+
+    def column(index: int) -> Any:
+        @token_reward
+        def reward(prompt_ids: list[list[int]], response_ids: list[list[int]]) -> list[float]:
+            pairs = zip(prompt_ids, response_ids, strict=True)
+            return [table[tuple(prompt)][token, index].item() for prompt, (token,) in pairs]
+
+        return reward
+
+    return RLHF(
+        {name: column(index) for index, name in enumerate(bandit.names)},
+        beta=bandit.beta,
+        samples_per_prompt=samples,
+        sampling=Sampling(max_new_tokens=1, stop_token_ids=()),
+        normalization=None,
+        **options,
+    )
+
+
 def trained(
-    base: nn.Module, objective: Objective, sampler: PreferenceSampler, options: argparse.Namespace, seed: int
+    base: nn.Module,
+    objective: Objective,
+    sampler: PreferenceSampler,
+    prompts: Tensor,
+    options: argparse.Namespace,
+    seed: int,
 ) -> PreferenceModel:
-    """A model after the training."""
+    """A model after the training; an objective on samples has three prompts for each preference of a step."""
+    rows = [{"prompt_ids": prompt} for prompt in prompts.tolist()] if objective.needs_data else None
     model = PreferenceModel(base, SVDLoRAConfig(objective.names, preference_rank=8, gate=options.gate, seed=seed))
     config = TrainerConfig(
         steps=options.steps,
-        learning_rate=2e-2,
+        learning_rate=options.rate,
         preferences_per_step=8,
-        batch_size=8,
+        batch_size=8 if rows is None else 24,
         seed=seed,
         log_every=options.steps,
         progress=False,
         cpu=True,
     )
-    ParetoTrainer(model, objective, Linear(), sampler=sampler, config=config).train()
+    ParetoTrainer(model, objective, Linear(), sampler=sampler, train_data=rows, config=config).train()
     return model.eval()
 
 
 def shares(options: argparse.Namespace, seed: int) -> tuple[list[float], list[float]]:
     """The regret of the one model, and of the model for each strength, in per cent of the base's."""
     bandit = ConeBandit.random(tiny_llama(seed=seed), seed=seed)
-    one = trained(tiny_llama(seed=seed), bandit, ConeSampler(bandit.names), options, seed)
+    cone = on_samples(bandit.fixed, options.samples, pull=bandit.names[-1]) if options.samples else bandit
+    one = trained(tiny_llama(seed=seed), cone, ConeSampler(cone.names), bandit.prompts, options, seed)
     of_one, of_many = [], []
     for strength in STRENGTHS:
         preferences = cone_preferences(BALANCES, strength, 2)
@@ -65,7 +100,8 @@ def shares(options: argparse.Namespace, seed: int) -> tuple[list[float], list[fl
 
         base = tiny_llama(seed=seed)
         fixed = RewardBandit(base, bandit.prompts, bandit.rewards, bandit.beta / strength)
-        own = trained(base, fixed, StratifiedSampler(fixed.names), options, seed)
+        objective = on_samples(fixed, options.samples) if options.samples else fixed
+        own = trained(base, objective, StratifiedSampler(fixed.names), bandit.prompts, options, seed)
         untrained = regret(bandit.reference.expand(len(BALANCES), -1, -1))
         with torch.no_grad():
             of_one.append(100 * regret(bandit.log_probabilities(one, preferences)) / untrained)
@@ -77,12 +113,15 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run all seeds, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=2e-2)
+    parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--gate", choices=("linear", "shared-mlp", "layer-mlp"), default="linear")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     results = [shares(options, seed) for seed in options.seeds]
-    print(f"| {options.steps} steps, {options.gate} | {' | '.join(f's = {s:g}' for s in STRENGTHS)} |")
+    how = f", {options.samples} samples" if options.samples else ""
+    print(f"| {options.steps} steps, {options.gate}{how} | {' | '.join(f's = {s:g}' for s in STRENGTHS)} |")
     print("|---" * (1 + len(STRENGTHS)) + "|")
     for name, columns in zip(("one model of all s", "one model for each s"), zip(*results, strict=True), strict=True):
         print(f"| {name} | {' | '.join(f'{mean(column):.2f}' for column in zip(*columns, strict=True))} |")

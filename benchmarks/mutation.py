@@ -76,7 +76,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     ),
     **{
         f"mopref/llm/policy_gradient/{name}.py": (f"tests/llm/policy_gradient/test_{name}.py", *_OF_RLHF)
-        for name in ("grpo", "rloo", "ppo", "reward_statistics", "surrogate")
+        for name in ("grpo", "rloo", "ppo", "pull", "reward_statistics", "surrogate")
     },
     "mopref/training/checkpoint.py": (
         "tests/training/test_checkpoint.py",

@@ -22,6 +22,7 @@ from mopref.llm.policy_gradient.algorithm import check_even_minibatches
 from mopref.llm.policy_gradient.critic import add_critic, critic_of
 from mopref.llm.policy_gradient.experience import Experience, checked_experience, judge
 from mopref.llm.policy_gradient.history import RolloutHistory
+from mopref.llm.policy_gradient.pull import check_scales, objective_values
 from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
 from mopref.llm.policy_gradient.reward_warnings import RewardWarnings
 from mopref.llm.policy_gradient.rollout import PromptBatch, Rewards, Rollout, RolloutSettings
@@ -42,22 +43,21 @@ class RLHF(Objective):
 
         J_i(λ) = E_{x, y ~ π(·|x; λ)} r_i(x, y) − β KL(π(·|x; λ) ‖ π_ref(·|x)),   i = 1 … m.
 
-    π is the model at the sampling temperature, and π_ref the same with adapters disabled. With B prompts, G preferences
-    and S samples, one rollout has B·S responses, B·S/G under each preference. The value of a loss is −J_i as estimated
-    from its preference's rollouts, so a non-linear scalarizer weighs the objectives by expectations, never by single
-    responses; its gradient is the policy gradient of ``algorithm`` (see ``mopref.llm.policy_gradient``), with the
-    advantages weighted by the scalarizer's derivative and then clipped: by λ itself with linear scalarization.
+    π is the model at the sampling temperature, π_ref the same with adapters disabled. With B prompts, G preferences and
+    S samples, a rollout has B·S responses, B·S/G under each preference. A loss's value is −J_i as estimated from these,
+    so a non-linear scalarizer weighs the objectives by expectations, never by single responses; its gradient is that of
+    ``algorithm``: advantages are weighted by the scalarizer's derivative, by λ itself if it is linear, then clipped.
 
     The KL's estimate from a response is Σ_t d_t in nats, d = log π − log π_ref at each sampled token: unbiased, though
-    a single one may be negative. Its gradient goes through −β d_t as a reward of the token.
+    a single one may be negative. Its gradient goes through −β d_t as a reward of the token. With a ``pull`` the losses
+    are −E r_i and, one more, β KL: λ then holds a balance and a strength (``mopref.samplers.cone_preferences``).
 
     A data row is a dict with ``prompt_ids``, and ``prompt`` where a reward reads text: ``mopref.llm.data`` makes them
     by ``tokenize_prompts``. Samples are drawn from PyTorch's generator, which ``ParetoTrainer`` seeds and keeps. The
     model's dropout is set to 0, for good, when a trainer is made: the log π that is learned from is that of the sample.
 
     Args:
-        rewards: name to reward, in the order of a preference. A reward is a callable ``(prompts, responses) -> (N,)``,
-            higher is better; see ``mopref.llm.rewards``.
+        rewards: by name, in a preference's order: ``(prompts, responses) -> (N,)``, the higher the better.
         tokenizer: decodes responses for rewards that read text, and names the stop tokens.
         algorithm: "rloo", "grpo", "ppo", or a ``PolicyGradient`` with settings of its own, such as ``PPO(epochs=4)``.
         beta: β ≥ 0, in units of the rewards per nat; with 0 the reference model is not run.
@@ -65,14 +65,14 @@ class RLHF(Objective):
         sampling: how responses are sampled.
         normalization: keeps a reward on a large scale from drowning the others. "running" divides each reward, in
             values and gradients, by the standard deviation of all its values so far: β is then in such units per nat.
-            "group" divides the advantages by the standard deviation within each group of samples (with PPO, of one
-            preference's tokens), as GRPO does: β means less the more alike samples become, and the policy drifts far
-            from the reference. ``None`` is the exact J in the rewards' own units.
+            "group" divides the advantages by that within each group of samples (with PPO, of one preference's tokens),
+            as GRPO does; not with a pull, since β means less the more alike samples become. ``None`` is the exact J.
         truncation_penalty: taken from every reward of a response that was cut before its end.
         frozen_layers: run the blocks below the first adapted one once a rollout. Exact; refused where there are none.
         pretraining: a ``PretrainingTerm`` of rows whose −log π is minimised too, whatever λ; ``None`` for none.
         engine: what samples the rollouts, such as ``VLLM(…)`` of ``mopref.llm.engines``; ``None`` for the model.
         seed: seeds the critic, and the samples of evaluations.
+        pull: the name of β KL as an objective of its own, the last; ``None`` for β in every loss.
 
     Raises:
         ValueError, TypeError: no reward, an unknown algorithm or normalisation, or a wrong value, named.
@@ -98,18 +98,18 @@ class RLHF(Objective):
         pretraining: PretrainingTerm | None = None,
         seed: int = 0,
         engine: RolloutEngine | None = None,
+        pull: str | None = None,
     ) -> None:
-        if normalization not in ("running", "group", None):
-            raise ValueError(f"unknown normalization {normalization!r}: choose 'running', 'group' or None.")
-        sampled = (sampling or Sampling(), samples_per_prompt, tokenizer, truncation_penalty, engine)
+        sampled = (sampling or Sampling(), samples_per_prompt, tokenizer, truncation_penalty, engine, pull)
         self.settings = RolloutSettings(rewards, *sampled)
         self.names = self.settings.names
         self.algorithm, self.pretraining = ALGORITHMS.make(algorithm), PretrainingTerm.checked(pretraining)
         self.beta, self.normalization, self.seed = checked_non_negative(beta, "beta"), normalization, checked_seed(seed)
+        check_scales(normalization, self.beta, pull)
         self.frozen_layers: bool = python_value(frozen_layers, bool, "frozen_layers")
         self.algorithm.check_samples(self.settings.samples_per_prompt)
-        self._history, self._warnings = RolloutHistory(self.names), RewardWarnings(self.names)
-        self._scale, self._rollouts_checked = RunningScale(self.num_objectives), False
+        self._history, self._warnings = RolloutHistory(self.names), RewardWarnings(tuple(rewards))
+        self._scale, self._rollouts_checked = RunningScale(len(rewards)), False
 
     @classmethod
     def paper_preset(
@@ -117,10 +117,9 @@ class RLHF(Objective):
     ) -> "RLHF":
         """PPO as the paper trains it (arXiv 2402.02030), on one sample a prompt and without normalisation.
 
-        The paper names PPO on linearly scalarized rewards; the numbers are the customary ones of PPO for language
-        models: β = .02, clip range .2, value clip range 5, γ = 1, GAE's λ = .95, coefficient 16 of the pre-training
-        term. Use it with ``SVDLoRAConfig.paper(…)``, ``Linear()``, ``VertexBiasedSampler`` and
-        ``preferences_per_step=1``. ``others`` replaces any of these, and adds the rest.
+        The paper names PPO on linearly scalarized rewards; the numbers are customary: β = .02, clip range .2, value
+        clip range 5, γ = 1, GAE's λ = .95, coefficient 16 of the pre-training term. Use it with ``Linear()``,
+        ``SVDLoRAConfig.paper(…)``, ``VertexBiasedSampler`` and ``preferences_per_step=1``; ``others`` replaces these.
         """
         algorithm = PPO(epochs=1, clip_range=0.2, gae_lambda=0.95, value_clip_range=5.0)
         term = None if pretraining_data is None else PretrainingTerm(pretraining_data, coefficient=16.0)
@@ -176,6 +175,7 @@ class RLHF(Objective):
             beta=self.beta,
             normalize=self.normalization == "group",
             importance_limit=self.settings.importance_limit,
+            pull=self.settings.pull,
         )
         metrics = self._history.add(rollout, preferences, self.settings.importance_limit)
         parts = experience.minibatches(self.algorithm.minibatches, self.settings.samples_per_prompt)
@@ -208,12 +208,12 @@ class RLHF(Objective):
         return checked_experience(update.batch).rollout.log_probabilities_at(Policy(model), preferences)
 
     def mean_losses(self, model: nn.Module, data: Sequence[Any] | None, preferences: Any, batch_size: int) -> Tensor:
-        """−J_i on fresh samples for all of ``data``, ``(N, m)`` to ``(N, m)``; the same at every call, no gradients."""
+        """The losses on fresh samples, always the same, for all of ``data``: ``(N, m)`` to ``(N, m)``, no gradients."""
         if data is None or len(checked_rows(data, "data")) == 0:
             raise ValueError("RLHF has nothing to evaluate on: give data with at least one prompt.")
         where = (model, self.settings, data, preferences, batch_size)
         means = evaluate_rewards(*where, with_kl=self.beta > 0, seed=self.seed)
-        return -(means.rewards / self.reward_scales - self.beta * means.kl.unsqueeze(1))
+        return -objective_values(means.rewards / self.reward_scales, means.kl, self.beta, self.settings.pull)
 
     @property
     def history(self) -> list[dict[str, float]]:

@@ -49,6 +49,7 @@ BLOCKS = [
     ("docs/models.md", "BitsAndBytesConfig"),
     ("docs/rlhf.md", "ClassifierReward"),
     ("docs/rlhf.md", "import VLLM"),
+    ("docs/rlhf.md", "import cone_preferences"),
     ("docs/serving.md", "import export"),
     ("docs/serving.md", "add_weighted_adapter"),
     ("docs/serving.md", "import request_scales"),
@@ -238,6 +239,9 @@ def test_rlhf_page(tmp_path, monkeypatch, make_llama):
     assert {"reward/helpful", "reward/harmless", "reward/polite", "response_length"} <= set(record)
     exec(code_block("import VLLM", page), names)
     assert "engine=VLLM('http://127.0.0.1:8000'" in repr(names["on_an_engine"])
+    exec(code_block("import cone_preferences", page), names)
+    told = torch.tensor([[0.25, 0.08, 0.67], [0.50, 0.17, 0.33]]).double()
+    torch.testing.assert_close(names["preferences"], told, atol=5e-3, rtol=0)
 
 
 def test_data_page(tmp_path, monkeypatch, capsys, make_llama):
@@ -411,7 +415,7 @@ def test_recipes_page_from_records_to_a_front(tiny_recipes, tmp_path, capsys):
 OTHER_OBJECTIVES = ["simpo", "orpo", "kto", "sft", "rlhf", "online-dpo"]
 
 
-@pytest.mark.parametrize("number", range(len(OTHER_OBJECTIVES)), ids=OTHER_OBJECTIVES)
+@pytest.mark.parametrize("number", range(7), ids=[*OTHER_OBJECTIVES, "rlhf with a pull"])
 def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     pytest.importorskip("vaderSentiment")
     from mopref.cli import main
@@ -421,11 +425,13 @@ def test_recipes_page_on_other_objectives(tiny_recipes, tmp_path, number):
     assert KINDS.keys() == {"dpo", *OTHER_OBJECTIVES}
     _, *recipes = [block for block in blocks("yaml", "recipes.md") if block.startswith("objectives:")]
     assert len(recipes) == len(OTHER_OBJECTIVES)
+    recipes += blocks("yaml", "rlhf.md")
     (tmp_path / "whole.yaml").write_text(recipes[number])
-    assert load_recipe(tmp_path / "whole.yaml").objective.name == OTHER_OBJECTIVES[number]
+    assert load_recipe(tmp_path / "whole.yaml").objective.name == [*OTHER_OBJECTIVES, "rlhf"][number]
     (tmp_path / "recipe.yaml").write_text(tiny_recipes(recipes[number]))
-    few = ["--training.steps", "2", "--data.test_fraction", "0.25", "--evaluation.points", "3"]
+    few = ["--training.steps", "2", "--data.test_fraction", "0.25"]
     few += ["--training.batch_size", "8", "--training.preferences_per_step", "2"]
+    few += [] if "preferences:" in recipes[number] else ["--evaluation.points", "3"]
     assert main(["train", "recipe.yaml", *few]) == 0
 
 

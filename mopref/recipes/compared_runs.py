@@ -22,9 +22,11 @@ __all__ = ["ComparedRun", "check_comparable", "common_reference_point", "compari
 _ROWS = ("data.test_source", "data.test_options", "data.test_fraction", "data.max_", "data.on_long_prompt")
 _RECORDS = ("data.loader", "data.source", "data.options")
 # What decides what a value is: of a reward, how answers are sampled and judged; of a loss, also whose tokens and, where
-# it is relative to the base model, whose log-probabilities it is of.
+# it is relative to the base model, whose log-probabilities it is of; so is the pull to it.
 _REWARD = ("rewards.", "objective.options.sampling", "objective.options.truncation_penalty")
-_LOSS = ("objective.", "rewards.", "model.name", "model.tokenizer", "model.revision")
+_PULL = "objective.options.pull"
+_BASE = ("model.name", "model.tokenizer", "model.revision")
+_LOSS = ("objective.", "rewards.", *_BASE)
 _DIRECTIONS = {False: "minimised", True: "maximised"}
 
 
@@ -251,8 +253,11 @@ def _differing_rows(first: ComparedRun, run: ComparedRun) -> str:
 
 def _measures(run: ComparedRun) -> tuple[str, ...]:
     """The beginnings of the keys that decide what a run's values are."""
-    kind = KINDS.get(str((run.settings or {}).get("objective.name")))
-    return _REWARD if kind is not None and kind.front == "rewards" else _LOSS
+    settings = run.settings or {}
+    kind = KINDS.get(str(settings.get("objective.name")))
+    if kind is None or kind.front != "rewards":
+        return _LOSS
+    return _REWARD if settings.get(_PULL) is None else (*_REWARD, _PULL, *_BASE)
 
 
 def _differing(first: ComparedRun, run: ComparedRun, beginnings: tuple[str, ...]) -> list[str]:

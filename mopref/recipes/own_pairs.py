@@ -88,7 +88,7 @@ def write_own_pairs(recipe: Recipe, path: str | Path, gaps: Mapping[str, float],
 def _rollouts(recipe: Recipe, tokenizer: Any) -> RolloutSettings:
     """The rewards, and how answers are sampled."""
     settings: RolloutSettings = run_objective(recipe, tokenizer).settings  # type: ignore[attr-defined]
-    for name in ("engine", "truncation_penalty"):
+    for name in ("engine", "truncation_penalty", "pull"):
         if recipe.objective.options.get(name):
             raise RecipeError(
                 f"objective.options.{name}",

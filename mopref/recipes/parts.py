@@ -25,6 +25,7 @@ from mopref.recipes.rows import KINDS, RowKind
 from mopref.recipes.sources import check_loader
 from mopref.registry import OBJECTIVES, SAMPLERS, SCALARIZERS
 from mopref.sampler import PreferenceSampler
+from mopref.samplers import ConeSampler
 from mopref.scalarizer import Scalarizer
 from mopref.training import TrainerConfig
 from mopref.training.joint_step import needs_joint_step
@@ -77,9 +78,9 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
         raise RecipeError("objective.name", f"is {recipe.objective.name!r}: recipes know no such objective; {known}")
     kind = KINDS[recipe.objective.name]
     check_loader(recipe, kind)
+    objective = make_objective(recipe, None)
     check_rewards(recipe)
     check_judges(recipe)
-    objective = make_objective(recipe, None)
     weighting = recipe.scalarizer.name in GRADIENT_WEIGHTINGS
     scalarizer = make_part(GRADIENT_WEIGHTINGS if weighting else SCALARIZERS, recipe.scalarizer, "scalarizer")
     with settings_at("scalarizer.options", []):
@@ -92,6 +93,8 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     with settings_at("adapter", settings):
         adapter = SVDLoRAConfig(names, **settings, seed=recipe.seed)
     if for_training:
+        if isinstance(sampler, ConeSampler):
+            _check_cone(recipe)
         config = trainer_config(recipe.training, 1)
         with settings_at("training", ["batch_size"]):
             layout = step_layout(config, objective, True, process_count())
@@ -104,13 +107,29 @@ def make_parts(recipe: Recipe, for_training: bool = True) -> Parts:
     return Parts(kind, scalarizer, sampler, adapter, preferences, checked_device(recipe.model.device))
 
 
+def _check_cone(recipe: Recipe) -> None:
+    """Refuse to draw strengths where the last objective is no pull, or its weight is no strength."""
+    if recipe.pull is None:
+        raise RecipeError(
+            "sampler.name",
+            f"is {recipe.sampler.name!r}, for which the last objective is the pull to the reference, but "
+            f"{recipe.objectives[-1]!r} is none: give rlhf's option pull, or choose another sampler.",
+        )
+    if recipe.scalarizer.name != "linear":
+        raise RecipeError(
+            "scalarizer.name",
+            f"is {recipe.scalarizer.name!r}, and sampler.name is {recipe.sampler.name!r}, which draws strengths: the "
+            "weight of a pull is one with linear only, so choose that, or another sampler.",
+        )
+
+
 def make_objective(recipe: Recipe, tokenizer: Any, rewards: Mapping[str, Any] | None = None) -> Objective:
     """The objective; of one with rewards, without them, only the options are tried."""
     if not KINDS[recipe.objective.name].takes_rewards:
         said = {"names": "objectives"}
         objective: Objective = make_part(OBJECTIVES, recipe.objective, "objective", said, names=recipe.objectives)
         return objective
-    parts = rewards if rewards is not None else dict.fromkeys(recipe.objectives, _no_reward)
+    parts = rewards if rewards is not None else dict.fromkeys(recipe.without_pull, _no_reward)
     said = {"rewards": "rewards", "tokenizer": "model", "seed": "seed"}
     given = {"rewards": parts, "tokenizer": tokenizer, "seed": recipe.seed}
     settings = recipe.objective

@@ -298,7 +298,7 @@ class Recipe:
         adapter: the adapters.
         objective: what is minimised: "dpo", "simpo" or "orpo" on pairs, "kto" on unpaired answers, "sft" on responses,
             "rlhf" or "online-dpo" on prompts.
-        rewards: for the objectives "rlhf" and "online-dpo", a reward for each objective.
+        rewards: for the objectives "rlhf" and "online-dpo", a reward for each objective but rlhf's pull.
         scalarizer: how the losses of all objectives become one.
         sampler: which preferences are drawn in training.
         training: the training.
@@ -324,6 +324,17 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checked_fields(self)
+
+    @property
+    def pull(self) -> str | None:
+        """The objective that is rlhf's pull to the reference, and no reward; ``None`` where there is none."""
+        name: str | None = self.objective.options.get("pull")
+        return name
+
+    @property
+    def without_pull(self) -> tuple[str, ...]:
+        """The objectives that have rewards, or labels in the data: all but the pull."""
+        return tuple(name for name in self.objectives if name != self.pull)
 
     def completed(self) -> "Recipe":
         """The same run with every default written out, also those that depend on another setting."""

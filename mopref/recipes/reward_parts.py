@@ -23,6 +23,8 @@ _LOADED: dict[str, Callable[[str], Any]] = {
 def check_rewards(recipe: Recipe) -> None:
     """Refuse rewards where none are read, and a reward that is missing, unknown, or has not the options it is given.
 
+    Also a pull that is not the last objective. The options of the objective are those that it takes.
+
     Raises:
         RecipeError: the setting is named.
     """
@@ -30,24 +32,37 @@ def check_rewards(recipe: Recipe) -> None:
         if recipe.rewards:
             raise RecipeError("rewards", f": the objective {recipe.objective.name!r} reads no rewards; leave them out.")
         return
+    _check_pull(recipe)
     for name in recipe.rewards:
         if name not in recipe.objectives:
             raise RecipeError(f"rewards.{name}", f": there is no such objective; {nearest(name, recipe.objectives)}")
-    for name in recipe.objectives:
+    for name in recipe.without_pull:
         if name not in recipe.rewards:
             raise RecipeError(f"rewards.{name}", f": this reward is missing; {nearest('', REWARDS)}")
         _checked(recipe.rewards[name], f"rewards.{name}")
 
 
+def _check_pull(recipe: Recipe) -> None:
+    key, pull, names = "objective.options.pull", recipe.pull, recipe.objectives
+    if pull is None:
+        return
+    if pull not in names:
+        raise RecipeError(key, f"is {pull!r}: there is no such objective; {nearest(pull, names)}")
+    if pull != names[-1]:
+        raise RecipeError(key, f"is {pull!r}, and the last objective is {names[-1]!r}: the pull must be the last.")
+    if pull in recipe.rewards:
+        raise RecipeError(f"rewards.{pull}", f": this objective is the pull ({key}), which has none; leave it out.")
+
+
 def make_rewards(recipe: Recipe) -> dict[str, Any]:
-    """The rewards by the names of the objectives, in their order.
+    """The rewards by the names of their objectives, in their order.
 
     A class that loads its model by name is made by its ``from_pretrained``, and ``embedder`` names a sentence model.
 
     Raises:
         RecipeError: options that a reward refuses; the setting is named.
     """
-    return {name: _made(recipe.rewards[name], f"rewards.{name}") for name in recipe.objectives}
+    return {name: _made(recipe.rewards[name], f"rewards.{name}") for name in recipe.without_pull}
 
 
 def check_judges(recipe: Recipe) -> None:

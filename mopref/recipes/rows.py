@@ -50,7 +50,7 @@ class RowKind(NamedTuple):
         tokenize: ``(tokenizer, records, names, limits)`` to rows, where limits are keyword arguments.
         front: how its front is measured: "preferences" or "answers" (with accuracies), "losses" or "rewards".
         precompute: options of its ``precompute``.
-        takes_rewards: whether the recipe names a reward for each objective.
+        takes_rewards: whether the recipe names a reward for each objective, but for a pull.
     """
 
     records: str

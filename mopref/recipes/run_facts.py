@@ -216,7 +216,9 @@ def preference_sentences(files: RunFiles) -> list[str]:
         f"The scalarizer {_part(recipe.scalarizer)} made one loss of all; any λ can be asked for, also those that were "
         "not drawn in training."
     )
-    return [*meaning_of_preference(recipe.objectives, preference_convention(files), reached), last]
+    pull = recipe.pull
+    of_pull = [] if pull is None else [f"{pull} is the pull to the base model: the larger its λ, the nearer to it."]
+    return [*meaning_of_preference(recipe.objectives, preference_convention(files), reached), *of_pull, last]
 
 
 def meaning_of_preference(
@@ -296,7 +298,9 @@ def column_meanings(files: RunFiles) -> list[Fact]:
     }
     rates = {f"win_rate_{name}": _win_rate(evaluation, name, one_each) for name in names}
     found = {column: _column_kind(column, names) for column in files.front.extra}
-    lines = [Fact(", ".join(names), value)]
+    pull = files.recipe.pull
+    lines = [Fact(", ".join(name for name in names if name != pull), value)]
+    lines += [] if pull is None else [Fact(pull, f"−KL from the base model, in nats for an answer, from {sampled}")]
     lines += [Fact(key.replace("_", " "), text) for key, text in meanings.items() if key in found.values()]
     return lines + [Fact(key.replace("_", " "), text) for key, text in rates.items() if key in found]
 

@@ -57,7 +57,7 @@ def check_loader(recipe: Recipe, kind: RowKind) -> None:
 
 def _check_source(recipe: Recipe, loader: Callable[..., Any], key: str, value: str | Mapping[str, Any]) -> None:
     """Refuse a single data set where each objective has one, one for each where there is a single one, and others."""
-    name, names = recipe.data.loader, recipe.objectives
+    name, names = recipe.data.loader, recipe.without_pull
     takes_one_each = _takes_one_each(loader, _source_option(loader))
     if isinstance(value, str):
         if takes_one_each:
@@ -139,7 +139,7 @@ def load_records(recipe: Recipe, test: bool = False, report: LoadReport | None =
     if source is not None and origin is not None:
         options[source] = origin if isinstance(origin, str | os.PathLike) else _data_sets(origin, key)
     if "objectives" in parameters_of(loader):
-        options["objectives"] = recipe.objectives
+        options["objectives"] = recipe.without_pull
     if "report" in parameters_of(loader) and report is not None:
         options["report"] = report
     try:

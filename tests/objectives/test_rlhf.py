@@ -310,10 +310,13 @@ def test_the_state_is_the_history_and_the_scale(model):
 
 
 def test_repr_tells_the_options():
-    """All but the tokenizer, the rewards in the order of a preference, and the engine where there is one."""
+    """All but the tokenizer, the rewards in the order of a preference, and engine and pull where there are any."""
     text = repr(make_rlhf(algorithm="grpo", truncation_penalty=0.5, seed=3))
     assert text.startswith("RLHF(rewards={'length': length, 'even': even}, ")
-    assert all(f"{option}=" in text for option in signature(RLHF).parameters if option not in ("tokenizer", "engine"))
+    left_out = ("tokenizer", "engine", "pull")
+    assert all(f"{option}=" in text for option in signature(RLHF).parameters if option not in left_out)
+    assert not any(f"{option}=" in text for option in left_out), "checkpoints of before there were any go on"
+    assert "pull='close'" in repr(make_rlhf(pull="close"))
     for option in ("algorithm=GRPO(", "beta=0.1", "samples_per_prompt=3", "truncation_penalty=0.5", "seed=3"):
         assert option in text
 

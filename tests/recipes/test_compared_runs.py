@@ -9,7 +9,7 @@ import pytest
 from _run_folders import front_of, write_run
 
 from mopref import Front
-from mopref.recipes import DataSettings, EvaluationSettings, PartSettings, RunFolderError
+from mopref.recipes import DataSettings, EvaluationSettings, ModelSettings, PartSettings, RunFolderError
 from mopref.recipes.compared_runs import common_reference_point, comparison_warnings, read_runs
 
 DATA = DataSettings(source="OWNER/pairs")
@@ -198,6 +198,18 @@ def test_other_losses_and_rewards_are_warned_of(tmp_path, one, other, reason):
     found = warnings_of(paths)
     expected = f"a and b do not measure the same (they differ in {reason}): values of other losses or rewards do not"
     assert [warning.startswith(expected) for warning in found] == ([] if reason is None else [True])
+
+
+def test_a_pull_to_another_model_is_another_measure(tmp_path):
+    """Other rewards do not depend on the base model."""
+    for part, expected in ((PartSettings("rlhf"), []), (PartSettings("rlhf", {"pull": "close"}), ["model.name"])):
+        names = ("a", "b") if expected else ("c", "d")
+        models = (ModelSettings(name="OWNER/one"), ModelSettings(name="OWNER/other"))
+        paths = [
+            write_run(tmp_path / name, objective=part, model=model) for name, model in zip(names, models, strict=True)
+        ]
+        told = [warning for warning in warnings_of(paths) if "do not measure the same" in warning]
+        assert ["model.name" for warning in told if "(they differ in model.name)" in warning] == expected
 
 
 def test_what_does_not_touch_the_measure_is_not_warned_of(pair, tmp_path):

@@ -72,6 +72,48 @@ def test_losses_of_styles_are_measured(load, tmp_path):
     assert front.names == ("helpful", "harmless")
 
 
+def test_balance_and_strength_are_trained_and_measured(load):
+    """The pull to the base model is an objective of the run: of its adapter, its sampler, its front and its page."""
+    run = train(
+        load(
+            objectives=["helpful", "harmless", "close"],
+            rewards={
+                name: {"name": "conciseness", "options": {"target_length": 2}} for name in ("helpful", "harmless")
+            },
+            objective={
+                "name": "rlhf",
+                "options": {"pull": "close", "sampling": {"max_new_tokens": 3}, "samples_per_prompt": 2},
+            },
+            sampler={"name": "cone", "options": {"weakest": 0.5, "strongest": 2.0}},
+            scalarizer={"name": "linear", "options": {}},
+            training={"steps": 2, "batch_size": 4, "preferences_per_step": 2, "checkpoint_every": None},
+            evaluation={
+                "points": None,
+                "preferences": [
+                    {"helpful": 0.4, "harmless": 0.1, "close": 0.5},
+                    {"helpful": 1, "harmless": 0, "close": 0},
+                ],
+                "reference_point": [-1, -1, -5],
+            },
+            monitoring={"evaluation_every": 2},
+        )
+    )
+    drawn = [[record[f"preference/{name}"] for name in run.recipe.objectives] for record in run.objective.history]
+    assert len(drawn) == 4
+    assert all(1 / 3 - 1e-6 <= weights[2] <= 2 / 3 + 1e-6 for weights in drawn), "strengths of ½ to 2"
+    front = evaluate(run)
+    assert (front.names, front.maximize) == (("helpful", "harmless", "close"), True)
+    assert front.values[:, 2].tolist() == (-front.extra["kl"]).tolist()
+    assert front.values[0, 2] != 0
+    assert front.indicators()["hypervolume"] > 0
+    (at_start, *_) = (json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines())
+    assert at_start["points"][0]["reward/close"] == pytest.approx(0, abs=1e-5)
+    opened = open_run(run.folder, with_data=True)
+    assert opened.objective.names == opened.model.objectives == front.names
+    again = evaluate(opened, folder=run.folder / "again")
+    assert (again.values == front.values).all()
+
+
 def test_rewards_are_measured(load, tmp_path):
     rewards = {
         "helpful": {"name": "conciseness", "options": {"target_length": 2}},

@@ -13,7 +13,7 @@ from mopref.llm.data import label_counts
 from mopref.llm.pairs import on_policy_pairs
 from mopref.llm.policy import Sampling
 from mopref.llm.rewards import Brevity, Conciseness, RewardError
-from mopref.recipes import PartSettings, RecipeError, compare_methods, load_method_recipe, own_pairs
+from mopref.recipes import EvaluationSettings, PartSettings, RecipeError, compare_methods, load_method_recipe, own_pairs
 from mopref.recipes.models import adapted_model, load_tokenizer
 from mopref.recipes.own_pairs import write_own_pairs
 from mopref.recipes.parts import make_parts
@@ -51,6 +51,8 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(recipe, tmp_path, m
     (tmp_path / "there.jsonl").write_text("mine")
     on_pairs = replace(recipe, objective=PartSettings("dpo"), rewards={})
     penalty = replace(recipe, objective=PartSettings("online-dpo", {"truncation_penalty": 1}))
+    names, strength = (*recipe.objectives, "close"), PartSettings("rlhf", {"pull": "close"})
+    pull = replace(recipe, objectives=names, objective=strength, evaluation=EvaluationSettings())
     target = tmp_path / "pairs.jsonl"
     for changed, path, gaps, message in (
         (recipe, tmp_path / "pairs.csv", {}, r"--output is '.*pairs\.csv': .* ends in \.jsonl"),
@@ -58,6 +60,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(recipe, tmp_path, m
         (recipe, tmp_path / "there.jsonl" / "pairs.jsonl", {}, "nothing can be written into"),
         (recipe, target, {"helpfull": 1}, r"gaps: gaps hold 'helpfull', and there is no such reward"),
         (on_pairs, target, {}, r"objective\.name is 'dpo', which has no rewards"),
+        (pull, target, {}, r"objective\.options\.pull: pairs are sampled by the model itself"),
         (penalty, target, {}, r"objective\.options\.truncation_penalty: pairs are sampled by the model itself"),
     ):
         with pytest.raises(RecipeError, match=message):

@@ -9,7 +9,7 @@ from mopref.gradients import EPO
 from mopref.objectives import DPO, SFT
 from mopref.recipes import DataSettings, EvaluationSettings, PartSettings, Recipe, RecipeError, TrainingSettings
 from mopref.recipes.parts import make_objective, make_parts, trainer_config
-from mopref.samplers import VertexBiasedSampler
+from mopref.samplers import ConeSampler, VertexBiasedSampler
 from mopref.scalarizers import Tchebycheff
 
 
@@ -104,6 +104,47 @@ def test_rlhf_is_tried_without_a_tokenizer(load):
         load(objective={"name": "rlhf", "options": {"sampling": {"temperature": -1}}}, rewards=rewards)
     with pytest.raises(RecipeError, match=r"objective\.options.* unknown .*algorithm 'pppo'"):
         load(objective={"name": "rlhf", "options": {"algorithm": "pppo"}}, rewards=rewards)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"options": {"pull": "close", "beta": 0}}, r"objective\.options\.beta is 0\.0, and pull 'close' is β·KL"),
+        (
+            {"options": {"pull": "close", "normalization": "group"}},
+            r"objective\.options\.normalization is 'group', and",
+        ),
+        ({"options": {"pull": 3}}, r"objective\.options\.pull is 3: it must be a text or null"),
+        ({"options": {"pull": ""}}, r"objective\.options\.pull is '', which names nothing"),
+        ({"name": "online-dpo", "options": {"pull": "close"}}, r"objective\.options\.pull: there is no such option"),
+        ({}, r"rewards\.close: this reward is missing"),
+    ],
+)
+def test_a_pull_is_refused_by_its_key(load, sections, message):
+    rewards = {"helpful": "sentiment", "harmless": "sentiment"}
+    names = ["helpful", "harmless", "close"]
+    with pytest.raises(RecipeError, match=message):
+        load(objectives=names, objective={"name": "rlhf", **sections}, rewards=rewards, evaluation=THREE)
+
+
+THREE = {"points": 6, "reference_point": [0, 0, -9]}
+
+
+def test_the_cone_is_drawn_for_a_pull_only(load):
+    rewards = {"helpful": "sentiment", "harmless": "sentiment"}
+    names, scalarizer = ["helpful", "harmless", "close"], {"name": "linear", "options": {}}
+    sections = {"rewards": rewards, "objective": {"name": "rlhf", "options": {"pull": "close"}}, "sampler": "cone"}
+    recipe = load(objectives=names, scalarizer=scalarizer, evaluation=THREE, **sections)
+    sampler = make_parts(recipe).sampler
+    assert isinstance(sampler, ConeSampler)
+    assert sampler.names == tuple(names)
+    with pytest.raises(RecipeError, match=r"scalarizer\.name is 'smooth-tchebycheff', and .* with linear only"):
+        load(objectives=names, scalarizer={"name": "smooth-tchebycheff", "options": {}}, evaluation=THREE, **sections)
+    with pytest.raises(
+        RecipeError, match=r"sampler\.name is 'cone', .* but 'harmless' is none: give rlhf's option pull"
+    ):
+        load(sampler="cone")
+    assert make_parts(replace(load(), sampler=PartSettings("cone")), for_training=False)
 
 
 @pytest.mark.parametrize(

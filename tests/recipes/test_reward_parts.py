@@ -44,6 +44,43 @@ def test_rewards_that_cannot_be_are_named(rewards, message):
         check_rewards(recipe(**rewards))
 
 
+def with_pull(*names: str, pull: str, **rewards: PartSettings) -> Recipe:
+    return Recipe(names, objective=PartSettings("rlhf", {"pull": pull}), rewards=rewards)
+
+
+def test_the_pull_has_no_reward():
+    made = with_pull("a", "b", "close", pull="close", b=CONCISE, a=CONCISE)
+    check_rewards(made)
+    assert list(make_rewards(made)) == ["a", "b"]
+    assert (made.pull, made.without_pull) == ("close", ("a", "b"))
+    plain = recipe(a=CONCISE, b=CONCISE)
+    assert (plain.pull, plain.without_pull) == (None, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            with_pull("a", "close", pull="clos", a=CONCISE, close=CONCISE),
+            r"^objective\.options\.pull is 'clos': there is no such objective; did you mean close\?",
+        ),
+        (
+            with_pull("close", "a", pull="close", a=CONCISE),
+            r"^objective\.options\.pull is 'close', and the last objective is 'a': the pull must be the last",
+        ),
+        (
+            with_pull("a", "close", pull="close", a=CONCISE, close=CONCISE),
+            r"^rewards\.close: this objective is the pull \(objective\.options\.pull\), which has none; leave it out",
+        ),
+        (with_pull("a", "b", "close", pull="close", a=CONCISE), r"^rewards\.b: this reward is missing"),
+    ],
+    ids=["unknown", "not the last", "with a reward", "another missing"],
+)
+def test_a_pull_that_cannot_be_is_named(made, message):
+    with pytest.raises(RecipeError, match=message):
+        check_rewards(made)
+
+
 def test_what_a_reward_refuses_is_named():
     with pytest.raises(RecipeError, match=r"^rewards\.a\.options\.target_length is -1\.0: it must be a finite number"):
         make_rewards(recipe(a=PartSettings("conciseness", {"target_length": -1}), b=CONCISE))

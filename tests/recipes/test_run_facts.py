@@ -148,6 +148,17 @@ def test_rewards_are_asked_for_higher(tmp_path):
     assert "(helpful, harmless)" in preference_sentences(files)[0]
 
 
+def test_the_pull_is_told_as_what_it_is(tmp_path):
+    """Here the last of the two objectives."""
+    objective = PartSettings("rlhf", {"pull": "harmless"})
+    files = measured_files(tmp_path / "run", ["kl"], objective=objective)
+    assert "harmless is the pull to the base model: the larger its λ, the nearer to it." in preference_sentences(files)
+    first, second, *_ = column_meanings(files)
+    assert (first.label, second.label) == ("helpful", "harmless")
+    assert first.text.startswith("mean reward")
+    assert second.text.startswith("−KL from the base model, in nats for an answer, from the sampled answers")
+
+
 @pytest.mark.parametrize(
     ("convention", "end"),
     [("importance", "At λ_i = 0 objective i counted for nothing"), ("ray", "At λ_i = 1 it asks for")],

@@ -43,6 +43,26 @@ def test_a_mapping_goes_to_a_loader_that_takes_one(load):
     assert load_records(recipe) == [{"source": source, "scale": 2}]
 
 
+@pytest.mark.usefixtures("mapping_loader")
+def test_a_pull_has_neither_labels_nor_a_data_set(load):
+    """Only its rewards' objectives are read, where an objective on rewards takes the prompts of pairs."""
+    sections = {
+        "objectives": ["helpful", "harmless", "close"],
+        "objective": {"name": "rlhf", "options": {"pull": "close"}},
+        "rewards": {"helpful": "sentiment", "harmless": "sentiment"},
+        "scalarizer": {"name": "linear", "options": {}},
+        "evaluation": {"points": 6, "reference_point": None},
+    }
+    assert load_records(load(**sections)) == pair_records()
+    source = {"helpful": "a", "harmless": "b"}
+    recipe = load(data={"loader": "by-objective", "source": source}, **sections)
+    assert load_records(recipe) == [{"source": source, "scale": 1}]
+    with pytest.raises(
+        RecipeError, match=r"data\.source\.close: there is no such objective; there are helpful, harmless"
+    ):
+        load(data={"loader": "by-objective", "source": {**source, "close": "c"}}, **sections)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

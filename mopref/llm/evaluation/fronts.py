@@ -321,6 +321,8 @@ def reward_front(
 ) -> Front:
     """The front of mean rewards (maximised) at each preference ``(N, m)``, on held-out prompts with fresh samples.
 
+    Where the settings name a pull, −KL from the base model in nats is one objective more, the last.
+
     Args:
         model: the ``PreferenceModel``.
         settings: which rewards, and how responses are sampled; ``RLHF(…).settings``.
@@ -329,7 +331,7 @@ def reward_front(
         batch_size: prompts in one forward.
         mixed_precision: ``None``, "bf16" or "fp16": what the model is run in.
         interval_level: of the interval of every figure, by a paired bootstrap over prompts; ``None`` for none.
-        reference_point: ``(m,)``, in rewards; with it the hypervolume has an interval, too.
+        reference_point: ``(m,)``, in rewards, of a pull in −nats; with it the hypervolume has an interval, too.
         metadata: for the front.
         extra: more columns for the front.
         with_kl: also estimate the KL from the base model.
@@ -340,14 +342,20 @@ def reward_front(
         The interval of a column is in ``<column>_low`` and ``<column>_high``. Its metadata say the precision.
 
     Raises:
-        ValueError: a model with other objectives, preferences that do not lie on the simplex, or rows that are no
-            prompts.
+        ValueError: a model with other objectives, preferences that do not lie on the simplex, rows that are no prompts,
+            or a pull without the KL.
         TypeError: data whose rows cannot be counted, or had by their number.
     """
     matrix = validate_preferences(preferences, settings.names)
+    if settings.pull is not None and not with_kl:
+        raise ValueError(f"with_kl is False, but the objective {settings.pull!r} is −KL: leave with_kl out.")
     precision = precision_name(model, mixed_precision)
     with autocast(Policy(model).device, mixed_precision):
         table = reward_table(model, settings, data, matrix, batch_size, with_kl=with_kl, **evaluation)
+    if settings.pull is not None:
+        # −KL beside the rewards, as one of them.
+        rewards, beside = table.tensor_split([len(settings.reward_functions)], dim=-1)
+        table = torch.cat([rewards, -beside[..., :1], beside], dim=-1)
     m = len(settings.names)
     errors = reward_statistics(table).standard_errors
     columns = {f"standard_error_{name}": errors[:, i].tolist() for i, name in enumerate(settings.names)}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mopref.llm.policy_gradient.algorithm import PolicyGradient, RolloutGroups, check_even_minibatches
+from mopref.llm.policy_gradient.pull import advantages_apart, objective_values
 from mopref.llm.policy_gradient.rollout import Rollout
 
 __all__ = ["Experience", "checked_experience", "judge"]
@@ -78,6 +79,7 @@ def judge(
     beta: float,
     normalize: bool,
     importance_limit: float = math.inf,
+    pull: str | None = None,
 ) -> Experience:
     """A rollout's advantages and the estimates of J_i = E r_i − β KL, on scaled rewards.
 
@@ -91,6 +93,7 @@ def judge(
         normalize: divide each objective's advantages by their spread within a group.
         importance_limit: C of the weights min(π/π_engine, C) that the advantages of an engine's tokens are multiplied
             with. The sign stays, by which the surrogate clips.
+        pull: the name of −β KL where it is an objective of its own, the last; the others are then E r_i alone.
     """
     mask, log_ratios = rollout.sequences.response_mask.cpu(), rollout.log_ratios
     scaled_rewards = rollout.rewards / reward_scales
@@ -100,15 +103,15 @@ def judge(
         # (N, …) to (G, P, S, …).
         return tensor.view(groups, -1, samples_per_prompt, *tensor.shape[1:])
 
-    advantages = algorithm.advantages(
-        RolloutGroups(
-            grouped(scaled_rewards), grouped(log_ratios), grouped(mask), None if values is None else grouped(values)
-        ),
-        beta,
-        normalize,
+    seen = RolloutGroups(
+        grouped(scaled_rewards), grouped(log_ratios), grouped(mask), None if values is None else grouped(values)
     )
+    if pull is not None:
+        advantages = advantages_apart(algorithm, seen, beta, normalize)
+    else:
+        advantages = algorithm.advantages(seen, beta, normalize)
     # r_i − β Σ_t d_t of each response, whose mean over a preference's responses estimates J_i: before any scalarizer.
-    estimates = scaled_rewards - beta * log_ratios.sum(dim=1, keepdim=True)
+    estimates = objective_values(scaled_rewards, log_ratios.sum(dim=1), beta, pull)
     weights = rollout.importance_weights(importance_limit).unsqueeze(-1)
     like = rollout.log_probabilities
     return Experience(

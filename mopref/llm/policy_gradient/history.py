@@ -23,7 +23,7 @@ class RolloutHistory:
     They are kept as columns of numbers, in a tenth of the memory of dicts, and the oldest go where there are too many.
 
     Args:
-        names: of the m objectives.
+        names: of the objectives, those of the rewards first.
         limit: the most records that are kept.
     """
 
@@ -56,7 +56,8 @@ class RolloutHistory:
             mean length with each preference weighted by its λ_i, which says how long responses are where that objective
             counts. Of an engine's rollout also :func:`engine_metrics`.
         """
-        columns = {f"reward/{name}": rollout.rewards[:, i] for i, name in enumerate(self.names)}
+        # The pull is no reward: it is told by the KL.
+        columns = {f"reward/{self.names[i]}": values for i, values in enumerate(rollout.rewards.T)}
         if rollout.reference_log_probabilities is not None:
             columns["kl"] = rollout.log_ratios.sum(dim=1)
         columns |= {"response_length": rollout.lengths, "truncated": rollout.truncated}

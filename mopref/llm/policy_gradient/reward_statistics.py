@@ -111,7 +111,7 @@ def reward_table(
     settings = replace(settings, truncation_penalty=0.0, engine=None)
     policy = Policy(model, settings.sampling)
     policy.check_prompts(data)
-    count, m = 1 if preferences is None else len(preferences), len(settings.names)
+    count, m = 1 if preferences is None else len(preferences), len(settings.reward_functions)
     # For each preference and prompt: means over the samples of rewards, KL, length and whether cut.
     table = torch.zeros(count, len(data), m + 3, dtype=torch.float64)
     for indices, rows, row_preferences in sampled_batches(policy, data, preferences, batch_size, seed, progress):

@@ -17,6 +17,7 @@ from mopref.llm.data.sequences import Sequences, collate_sequences
 from mopref.llm.engines.engine import RolloutEngine, sampled_by
 from mopref.llm.policy.generation import Response, Sampling
 from mopref.llm.policy.policy import Policy
+from mopref.llm.policy_gradient.pull import checked_pull
 from mopref.llm.rewards.reward import RewardError, compute_rewards, reads_tokens
 from mopref.objective_names import checked_names
 from mopref.setting_types import set_python_values
@@ -49,7 +50,7 @@ class Rollout(NamedTuple):
         truncated: ``(N,)`` bool, cut before a stop token.
         log_probabilities: ``(N, R)``, log π of each token when it was sampled.
         reference_log_probabilities: ``(N, R)``; ``None`` where there is no KL penalty.
-        values: ``(N, R, m)``, the critic's before each token; ``None`` without a critic.
+        values: ``(N, R, m)``, the critic's before each token, one for each objective; ``None`` without a critic.
         engine_log_probabilities: ``(N, R)``, what an engine says of the tokens that it sampled, on the CPU; ``None``
             where the model sampled them itself.
     """
@@ -111,9 +112,11 @@ class RolloutSettings:
             may be sampled: all of its own, and none that only the model has.
         truncation_penalty: taken from every reward of a response that was cut before its end, in their units; ≥ 0.
         engine: what samples at preferences in place of the model itself; ``None`` for the model.
+        pull: the name of −KL from the reference as one objective more, the last; ``None`` for none. It is no reward.
 
     Raises:
-        ValueError: no reward, a value out of its range, or no tokenizer where one is needed.
+        ValueError: no reward, a value out of its range, a pull that is called as a reward or as "kl", or no tokenizer
+            where one is needed.
         TypeError: a value of another type, named.
     """
 
@@ -123,6 +126,7 @@ class RolloutSettings:
     tokenizer: Any = field(default=None, repr=False)
     truncation_penalty: float = 0.0
     engine: RolloutEngine | None = None
+    pull: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.reward_functions, Mapping) or not self.reward_functions:
@@ -131,6 +135,7 @@ class RolloutSettings:
         for name, reward in self.reward_functions.items():
             if not callable(reward):
                 raise TypeError(f"rewards[{name!r}] is {short_repr(reward)}: give a function of prompts and responses.")
+        checked_pull(self.pull, self.reward_functions)
         if not isinstance(self.sampling, Sampling):
             raise TypeError(f"sampling is a {type(self.sampling).__name__}: give Sampling(max_new_tokens=…).")
         if self.engine is not None and not isinstance(self.engine, RolloutEngine):
@@ -154,14 +159,14 @@ class RolloutSettings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the m rewards, in the order of a preference."""
-        return tuple(self.reward_functions)
+        """The names of the objectives, in the order of a preference: of the rewards, then of a pull."""
+        return (*self.reward_functions, *([] if self.pull is None else [self.pull]))
 
     def options(self) -> dict[str, Any]:
         """The settings by the names that ``RLHF`` takes them by."""
         names = ["samples_per_prompt", "sampling", "truncation_penalty"]
-        # Only where there is one: checkpoints of before there were any go on.
-        names += [] if self.engine is None else ["engine"]
+        # Only where they are given: checkpoints of before there were any go on.
+        names += [name for name in ("engine", "pull") if getattr(self, name) is not None]
         return {"rewards": self.reward_functions, **{name: getattr(self, name) for name in names}}
 
     @property
@@ -208,7 +213,13 @@ class RolloutSettings:
             batch: B prompts.
             preferences: ``(B, m)``; ``None`` where the policy is the reference.
             critic: hidden states ``(N, R, H)`` and preferences ``(N, m)`` to values ``(N, R, m)``; ``None`` for none.
+
+        Raises:
+            ValueError: preferences of another number of objectives.
         """
+        if preferences is not None and preferences.shape[1] != len(self.names):
+            names = ", ".join(self.names)
+            raise ValueError(f"preferences have shape {tuple(preferences.shape)}: give a weight for each of {names}.")
         samples = self.samples_per_prompt
         sampled = (policy, batch.prompt_ids, preferences, samples, critic is not None)
         responses, outputs, told = sampled_by(self.engine, *sampled)

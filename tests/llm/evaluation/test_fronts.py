@@ -1,10 +1,13 @@
 """Held-out fronts: accuracies by hand, losses equal to the objective's own, rewards with what belongs beside them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mopref import PreferenceModel, SVDLoRAConfig
+from mopref.indicators import hypervolume
 from mopref.llm.evaluation import (
     answer_accuracies,
     answer_front,
@@ -14,7 +17,7 @@ from mopref.llm.evaluation import (
 )
 from mopref.llm.policy import Sampling
 from mopref.llm.policy.forward_traits import forward_traits
-from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards
+from mopref.llm.policy_gradient.reward_statistics import evaluate_rewards, reward_table
 from mopref.llm.policy_gradient.rollout import RolloutSettings
 from mopref.llm.rewards import token_reward
 from mopref.objectives import DPO, KTO
@@ -129,6 +132,32 @@ def test_reward_front_holds_the_statistics(model, settings):
     assert list(front.extra["truncated"]) == statistics.truncated.tolist()
     for i, name in enumerate(settings.names):
         assert list(front.extra[f"standard_error_{name}"]) == statistics.standard_errors[:, i].tolist()
+
+
+def test_a_pull_is_maximised_as_minus_kl(make_llama, randomise, settings):
+    """One objective more, in nats, with its interval and its error; rewards and hypervolume are of all three."""
+    settings = replace(settings, pull="close")
+    config = SVDLoRAConfig(objectives=("length", "even", "close"), rank=2)
+    model = randomise(PreferenceModel(make_llama(), config), std=0.15)
+    preferences, options = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), {"samples_per_prompt": 2, "seed": 5}
+    front = reward_front(model, settings, PROMPTS, preferences, reference_point=[-1, -1, -20], **options)
+    assert front.names == ("length", "even", "close")
+    assert front.maximize
+    statistics = evaluate_rewards(model, settings, PROMPTS, preferences, **options)
+    assert front.values[:, :2].tolist() == statistics.rewards.tolist()
+    assert front.values[:, 2].tolist() == (-statistics.kl).tolist()
+    assert statistics.kl.min() > 0.01
+    assert list(front.extra["kl"]) == statistics.kl.tolist()
+    by_prompt = reward_table(model, settings, PROMPTS, preferences, **options)[..., 2]
+    expected = (by_prompt.std(dim=1) / 2).tolist()
+    assert list(front.extra["standard_error_close"]) == pytest.approx(expected)
+    low, high = front.intervals["close"].T
+    assert ((low <= front.values[:, 2]) & (front.values[:, 2] <= high)).all()
+    volume = hypervolume(front.values, [-1, -1, -20], maximize=True)
+    low, high = front.metadata["hypervolume_interval"]
+    assert low <= volume <= high
+    with pytest.raises(ValueError, match="with_kl is False, but the objective 'close' is −KL: leave with_kl out"):
+        reward_front(model, settings, PROMPTS, preferences, with_kl=False)
 
 
 def test_options_come_by_name(model, settings):

@@ -32,6 +32,20 @@ def test_a_record_for_each_preference():
         assert all(type(value) is float for value in record.values()), "a checkpoint holds them"
 
 
+def test_a_pull_has_a_weight_and_no_reward():
+    """Its value is the KL, which is there anyway."""
+    history = RolloutHistory(("a", "b", "close"))
+    metrics = history.add(make_rollout(), torch.tensor([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]]))
+    plain = RolloutHistory(("a", "b"))
+    plain.add(make_rollout(), PREFERENCES)
+    others = {key for key in plain.records[0] if not key.startswith("preference/")}
+    for record, expected, weight in zip(history.records, plain.records, (0.25, 1.0), strict=True):
+        assert record["preference/close"] == weight
+        assert set(record) == {"preference/a", "preference/b", "preference/close", *others}
+        assert all(record[key] == expected[key] for key in others)
+    assert metrics["response_length/close"].weight == 1.25
+
+
 def test_metrics_are_means_of_the_rollout():
     rollout, history = make_rollout(seed=1), RolloutHistory(("a", "b"))
     metrics = history.add(rollout, PREFERENCES)

@@ -189,9 +189,18 @@ def test_settings(tokenizer):
     assert with_tokenizer.sampling == expected, "the tokenizer's stop tokens and vocabulary, and the model's ends"
 
 
+def test_a_pull_is_the_last_objective():
+    settings = make_settings(pull="close")
+    assert settings.names == ("length", "even", "close")
+    assert list(settings.options()["rewards"]) == ["length", "even"]
+    assert settings.options()["pull"] == "close"
+    assert "pull" not in make_settings().options()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"pull": "even"}, "pull is 'even', which is the name of a reward"),
         ({"reward_functions": {}}, r"rewards are \{\}: give a dict of at least one name and reward"),
         ({"reward_functions": [length]}, r"rewards are \[.*\]: give a dict"),
         ({"samples_per_prompt": 0}, "samples_per_prompt is 0: it must be at least 1"),
@@ -203,6 +212,15 @@ def test_settings(tokenizer):
 def test_bad_settings_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         make_settings(**options)
+
+
+def test_preferences_of_another_number_of_objectives_are_refused_before_anything_is_sampled(model):
+    """As for a model of other objectives, or where the pull is left out."""
+    settings = make_settings(pull="close")
+    state = torch.get_rng_state()
+    with pytest.raises(ValueError, match=r"preferences have shape \(4, 2\): .* each of length, even, close"):
+        settings.roll_out(Policy(model, settings.sampling), settings.collate(ROWS), torch.full((4, 2), 0.5))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_settings_do_not_change():
