@@ -69,7 +69,12 @@ def main(words: list[str] | None = None) -> None:
     options.measured = options.folds if options.measured is None else options.measured
     if not 1 <= options.measured <= options.folds:
         parser.error(f"--measured is {options.measured}: there are {options.folds} folds.")
-    candidates = [Candidate(**entry) for entry in yaml.safe_load(options.candidates.read_text(encoding="utf-8"))]
+    if options.folds < 2:
+        parser.error(f"--folds is {options.folds}: all but the measured one are trained on, so give 2 or more.")
+    try:
+        candidates = read_candidates(options.candidates)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
     folder = options.output or Path("outputs/choices") / options.candidates.stem
     for name in options.only or []:
         if name not in {candidate.name for candidate in candidates}:
@@ -84,6 +89,27 @@ def main(words: list[str] | None = None) -> None:
         print(f"{candidates[0].name}, which gaps are to, is not whole yet.")
         return
     print(table(whole, _held_out_of(candidates[0], options, folder)))
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """The candidates of a file.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: none, another key than a candidate's, or a name that is no folder's own, or stands twice.
+    """
+    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{path} holds no list of candidates: give each a name, and settings.")
+    for entry in entries:
+        if not isinstance(entry, dict) or not {"name"} <= entry.keys() <= {"name", "method", "settings"}:
+            raise ValueError(f"{path} has the candidate {entry!r:.200}: give name, method and settings only.")
+    candidates = [Candidate(**entry) for entry in entries]
+    names = [candidate.name for candidate in candidates]
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or names.count(name) > 1:
+            raise ValueError(f"{path} has the name {name!r:.80}: it must be a folder's own, and stand once.")
+    return candidates
 
 
 def dealt(units: list[Any], folds: int, seed: int) -> np.ndarray:

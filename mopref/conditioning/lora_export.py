@@ -97,7 +97,8 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
     """Write the LoRAs of :func:`lora_set`, each into its folder, and ``scales.json``, which says how they are scaled.
 
     Raises:
-        FileExistsError: a folder holds something other than this LoRA of the same adapter; none is written then.
+        FileExistsError: a folder holds something other than this LoRA of the same adapter, or there are LoRAs of an
+            older set that this one has not; none is written then.
         ValueError: what :func:`check_set` refuses, values that are not finite, or PEFT would take some
             layers for others.
     """
@@ -105,7 +106,7 @@ def export_lora_set(folder: Path, adapters: Adapters, config: SVDLoRAConfig, bas
     for name in names_of_set(config):
         if (folder / name).is_symlink() and not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{folder / name} is a link out of {folder}: delete it, or choose another folder.")
-    check_scales_replaceable(folder, config.objectives)
+    check_scales_replaceable(folder, config.objectives, names_of_set(config))
     loras = lora_set(adapters, config)
     named = {folder / lora.name: lora._replace(name=f"of a set, {lora.name}") for lora in loras}
     _write(named, adapters, config, base_model, {folder: {SCALES_FILE: scales_of_set(adapters, config)}})

@@ -12,7 +12,11 @@ __all__ = ["SCALES_FILE", "SHARED", "check_set_names", "set_names"]
 
 # The LoRA of a set that all preferences share, and the file beside the LoRAs.
 SHARED, SCALES_FILE = "shared", "scales.json"
-_OTHERS = {SHARED: "the LoRA that all preferences share", SCALES_FILE: "the file that says how LoRAs are scaled"}
+_OTHERS = {
+    SHARED: "the LoRA that all preferences share",
+    SCALES_FILE: "the file that says how LoRAs are scaled",
+    "README.md": "the model card",
+}
 _DIRECTION = re.compile(r"direction-[0-9]+")
 # Of an objective, so that what is called after it has room for an ending.
 _LONGEST_NAME = 200

@@ -413,7 +413,8 @@ class PreferenceModel(ConditionedModel):
         ``mopref.serving.lora_scales(folder, λ)`` reads it. An earlier set of the same adapter is replaced.
 
         Raises:
-            FileExistsError: one of the folders holds something else, which would be lost; nothing is written.
+            FileExistsError: one of the folders holds something else, which would be lost, or an older set has LoRAs
+                that this one has not; nothing is written.
             ValueError: a gate of each layer, an objective whose name is no folder's, or values that are not finite.
         """
         lora_export.export_lora_set(checked_folder(folder), self.adapters, self.adapter_config, self.base_model)

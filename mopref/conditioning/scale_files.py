@@ -58,16 +58,22 @@ def scales_content(objectives: Sequence[str], names: Sequence[str], gate: Prefer
     return description_text({**description, "sha256": digest_of(description)}, SCALES_FILE)
 
 
-def check_scales_replaceable(folder: Path, objectives: Sequence[str]) -> None:
-    """Refuse to write a set of LoRAs where the scales of others would be lost.
+def check_scales_replaceable(folder: Path, objectives: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse to write a set of LoRAs where the scales of others would be lost, or LoRAs of an older set stay.
+
+    Args:
+        folder: where they go.
+        objectives: their names.
+        names: of the set's LoRAs.
 
     Raises:
-        FileExistsError: the folder's file of scales is of other objectives, of GGUF files, or cannot be read.
+        FileExistsError: the folder's file of scales is of other objectives, of LoRAs that this set has not, of GGUF
+            files, or cannot be read.
     """
-    refuse_content(folder, lambda: _other_scales(folder, objectives))
+    refuse_content(folder, lambda: _other_scales(folder, objectives, names))
 
 
-def _other_scales(folder: Path, objectives: Sequence[str]) -> str | None:
+def _other_scales(folder: Path, objectives: Sequence[str], names: Sequence[str]) -> str | None:
     try:
         recorded = _read(folder)
     except FileNotFoundError:
@@ -78,7 +84,10 @@ def _other_scales(folder: Path, objectives: Sequence[str]) -> str | None:
         told = f"its objectives are {', '.join(recorded.objectives):.200}"
         return f"the LoRAs of another training, which would be lost ({told})"
     file = next((path.name for path in sorted(folder.glob("*.gguf"))), None)
-    return None if file is None else f"the scales of GGUF files ({file}), which would be scaled by others then"
+    if file is not None:
+        return f"the scales of GGUF files ({file}), which would be scaled by others then"
+    older = [name for name in recorded.names if name not in names]
+    return f"LoRAs that this set has not, which would stay beside it ({', '.join(older):.200})" if older else None
 
 
 @checks_arguments

@@ -38,7 +38,11 @@ def check_rewards(recipe: Recipe) -> None:
             raise RecipeError(f"rewards.{name}", f": there is no such objective; {nearest(name, recipe.objectives)}")
     for name in recipe.without_pull:
         if name not in recipe.rewards:
-            raise RecipeError(f"rewards.{name}", f": this reward is missing; {nearest('', REWARDS)}")
+            # The cone is of a pull, which has no reward.
+            is_pull = recipe.sampler.name == "cone" and name == recipe.objectives[-1]
+            hint = f"name it as rlhf's option pull, or give one: {nearest('', REWARDS)}"
+            told = hint if is_pull else nearest("", REWARDS)
+            raise RecipeError(f"rewards.{name}", f": this reward is missing; {told}")
         _checked(recipe.rewards[name], f"rewards.{name}")
 
 

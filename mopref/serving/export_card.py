@@ -215,7 +215,7 @@ def _combined(contents: ExportContents) -> Iterator[str]:
     """PEFT's combination of a set that is exact."""
     quoted, directions = json.dumps, contents.directions
     own = contents.parts[: len(contents.parts) - len(directions)]
-    *names, mixed = _peft_names((*own, "balanced"))
+    names = list(_peft_names(own))
     first, *others = zip(names, own, strict=True)
     place = quoted(f"/{first[1]}")
     yield f"model = PeftModel.from_pretrained(model, folder + {place}, adapter_name={quoted(first[0])})"
@@ -229,15 +229,15 @@ def _combined(contents: ExportContents) -> Iterator[str]:
         listed = f"[{listed[1:-1]}, *directions]"
     what = "1 for what all share, and then λ" if SHARED in contents.scales else "λ"
     yield f"weights = {_rounded(contents)}  # {what}{', and then δ(λ)' if directions else ''}"
-    yield f'model.add_weighted_adapter({listed}, weights, {quoted(mixed)}, combination_type="cat")'
-    yield f"model.set_adapter({quoted(mixed)})"
+    yield f'model.add_weighted_adapter({listed}, weights, "balanced", combination_type="cat")'
+    yield 'model.set_adapter("balanced")'
 
 
 def _peft_names(names: Sequence[str]) -> Iterator[str]:
-    """Names for PEFT, which makes attributes of them, and without a word takes a second one for the first."""
+    """Names for PEFT, which makes attributes of them beside its own, and takes a second one for the first."""
     taken: set[str] = set()
     for name in names:
-        own = name.replace(".", "_")
+        own = f"lora_{name.replace('.', '_')}"
         while own in taken:
             own += "_"
         taken.add(own)

@@ -27,6 +27,7 @@ def test_a_judge_who_reads_finds_the_better_one_in_both_orders(script, tmp_path,
         script.write(tmp_path / f"{name}.json", answers)
     files = [str(tmp_path / f"{name}.json") for name in ("first", "second")]
     script.main(["pair", *files, "--output", str(tmp_path / "blind")])
+    assert sorted(path.name for path in (tmp_path / "blind").iterdir()) == ["order_1.json", "order_2.json"]
     for order in (1, 2):
         items = json.loads((tmp_path / "blind" / f"order_{order}.json").read_text())
         assert sorted(item["number"] for item in items) == list(range(40))
@@ -37,6 +38,27 @@ def test_a_judge_who_reads_finds_the_better_one_in_both_orders(script, tmp_path,
     told = capsys.readouterr().out
     assert told.startswith("first better: 40, second better: 0, undecided: 0;")
     assert told.endswith("both orders say the same of 40\n")
+
+
+def test_nothing_is_written_over_and_mistakes_are_told_in_a_sentence(script, tmp_path, capsys):
+    for name, answers in (("first", FIRST), ("second", SECOND)):
+        script.write(tmp_path / f"{name}.json", answers)
+    first, second, folder = (str(tmp_path / name) for name in ("first.json", "second.json", "blind"))
+    script.main(["pair", first, second, "--output", folder])
+    for words, message in (
+        (["pair", first, second, "--seed", "5", "--output", folder], "is there already"),
+        (["pair", first, first, "--output", str(tmp_path / "other")], "the same answers"),
+        (["tally", folder], "order_1_verdicts.json"),
+        (["answers", "no.yaml", "--output", first], "is there already"),
+        (["answers", "no.yaml", first, "--output", str(tmp_path / "new.json")], "at a --preference"),
+        (["answers", str(tmp_path / "no.yaml"), "--output", str(tmp_path / "new.json")], "no.yaml"),
+    ):
+        with pytest.raises(SystemExit, match="1"):
+            script.main(words)
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(ValueError, match="was not asked for"):
+        script.counted({"0": "first"}, {"0": "A", "999": "A"}, {"0": "A"})
 
 
 def test_a_judge_who_always_takes_one_side_decides_nothing(script):

@@ -85,3 +85,22 @@ def test_what_is_not_asked_for_is_left_out_of_the_table(script, words, capsys):
     assert "as it is, which gaps are to, is not whole yet." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         script.main([*words, "--only", "no such"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "no list of candidates"),
+        ("- {name: a, setings: {}}", "name, method and settings only"),
+        ("- {settings: {}}", "name, method and settings only"),
+        ("- {name: a/../../x}", "must be a folder's own"),
+        ("- {name: a}\n- {name: a}", "stand once"),
+    ],
+)
+def test_candidates_that_cannot_be_are_refused_in_a_sentence(script, tmp_path, capsys, text, message):
+    path = tmp_path / "candidates.yaml"
+    path.write_text(text)
+    with pytest.raises(SystemExit, match="1"):
+        script.main([str(tmp_path / "recipe.yaml"), str(path)])
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]

@@ -111,7 +111,13 @@ def test_an_export_does_not_replace_an_adapter(model, folder):
 
 @pytest.mark.parametrize(
     ("name", "gate"),
-    [("shared", "linear"), ("scales.json", "linear"), ("direction-3", "shared-mlp"), ("Direction-03", "shared-mlp")],
+    [
+        ("shared", "linear"),
+        ("scales.json", "linear"),
+        ("README.md", "linear"),
+        ("direction-3", "shared-mlp"),
+        ("Direction-03", "shared-mlp"),
+    ],
 )
 def test_an_objective_may_not_take_the_name_of_another_part(name, gate, make_mlp, tmp_path):
     model = PreferenceModel(make_mlp(), SVDLoRAConfig(objectives=("helpful", name), gate=gate))

@@ -251,7 +251,7 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 
 
 def test_scales_of_others_are_not_replaced(folder, make_mlp, gate):
-    check_scales_replaceable(folder, NAMES)
+    check_scales_replaceable(folder, NAMES, LORAS)
     before = (folder / "scales.json").read_bytes()
     other = PreferenceModel(make_mlp(), SVDLoRAConfig(("a", "b"), rank=0))
     with pytest.raises(
@@ -270,5 +270,10 @@ def test_scales_of_others_are_not_replaced(folder, make_mlp, gate):
     assert (folder / "scales.json").read_text() == "mine"
     assert [path.name for path in folder.iterdir()] == ["scales.json"]
     (folder / "scales.json").write_bytes(before)
+    stale = r"holds LoRAs that this set has not, which would stay beside it \(direction-1, direction-2, direction-3\)"
+    with pytest.raises(FileExistsError, match=stale):
+        same.export_lora_set(folder)
+    assert (folder / "scales.json").read_bytes() == before
+    (folder / "scales.json").write_bytes(scales_content(NAMES, LORAS[:3], None))
     same.export_lora_set(folder)
     assert lora_scales(folder, [0.25, 0.75]) == {"shared": 1.0, "helpful": 0.25, "harmless": 0.75}

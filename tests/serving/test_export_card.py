@@ -82,22 +82,24 @@ def test_it_has_the_runs_front_data_recipe_and_what_a_weight_of_nothing_is(files
 def test_the_recipe_of_a_set_is_written_out(files):
     card = card_of_run(contents_of("lora-set"), files)
     assert (
-        'model.add_weighted_adapter(["shared", "helpful", "harmless"], weights, "balanced", combination_type="cat")'
-        in card
+        'model.add_weighted_adapter(["lora_shared", "lora_helpful", "lora_harmless"], weights, "balanced", '
+        'combination_type="cat")' in card
     )
     assert "weights = [1.0, 0.7, 0.3]  # 1 for what all share" in card
     assert "plus all of `shared` plus λ_i times the LoRA of objective i, exactly:\n" in card
     assert "Those weights are of λ = (helpful 0.7, harmless 0.3)" in card
     unshared = {name: SCALES[name] for name in NAMES}
     alone = card_of_run(contents_of("lora-set", parts=NAMES, scales=unshared), files)
-    assert 'add_weighted_adapter(["helpful", "harmless"], weights, "balanced", combination_type="cat")' in alone
+    assert (
+        'add_weighted_adapter(["lora_helpful", "lora_harmless"], weights, "balanced", combination_type="cat")' in alone
+    )
     assert "weights = [0.7, 0.3]  # λ" in alone
     assert "`shared`" not in alone
     scales = {"shared": 1.0, "a.b": 0.5, "a_b": 0.25, "balanced": 0.25}
     dotted = card_of_run(ExportContents("lora-set", tuple(scales)[1:], tuple(scales), rank=4, scales=scales), files)
-    for folder, name in (("a.b", "a_b"), ("a_b", "a_b_"), ("balanced", "balanced")):
+    for folder, name in (("a.b", "lora_a_b"), ("a_b", "lora_a_b_"), ("balanced", "lora_balanced")):
         assert f'folder + "/{folder}", adapter_name="{name}"' in dotted
-    assert 'model.set_adapter("balanced_")' in dotted
+    assert 'model.set_adapter("balanced")' in dotted
 
 
 def test_a_set_with_directions_tells_how_they_are_scaled(files):
@@ -109,7 +111,7 @@ def test_a_set_with_directions_tells_how_they_are_scaled(files):
         "= D · tanh(A (2·λ − 1) + b) of the numbers in `scales.json`, where D is `gate_mixture`, A is `gate_weight`",
         "* direction-1 to direction-2: each times its own δ_j(λ)",
         "weights = [1.0, 0.7, 0.3, -0.1234568, 2.0]  # 1 for what all share, and then λ, and then δ(λ)",
-        'add_weighted_adapter(["shared", "helpful", "harmless", *directions], weights, "balanced"',
+        'add_weighted_adapter(["lora_shared", "lora_helpful", "lora_harmless", *directions], weights, "balanced"',
     ):
         assert text in card
     unshared = {name: scale for name, scale in scales.items() if name != "shared"}

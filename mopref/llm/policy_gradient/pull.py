@@ -33,7 +33,7 @@ def checked_pull(pull: Any, rewards: Collection[str]) -> str | None:
         return None
     taken = {"": "names nothing", "kl": "fronts call the KL itself"} | dict.fromkeys(rewards, "is the name of a reward")
     if name in taken:
-        raise ValueError(f"pull is {name!r}, which {taken[name]}: choose another name, such as 'close'.")
+        raise ValueError(f"pull is {name!r}, which {taken[name]}: choose another name.")
     return checked_names((name,), "pull")[0]
 
 
@@ -51,7 +51,7 @@ def check_scales(normalization: Any, beta: float, pull: str | None) -> None:
         raise ValueError(
             f"normalization is 'group', and pull is {pull!r}: the advantages of rewards would be divided by their "
             "spread within each group, so that a weight of the pull would mean less the more alike samples become; "
-            "choose 'running' or None."
+            "choose 'running', or none at all."
         )
 
 
