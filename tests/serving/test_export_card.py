@@ -95,9 +95,15 @@ def test_the_recipe_of_a_set_is_written_out(files):
     )
     assert "weights = [0.7, 0.3]  # λ" in alone
     assert "`shared`" not in alone
-    scales = {"shared": 1.0, "a.b": 0.5, "a_b": 0.25, "balanced": 0.25}
+    scales = {"shared": 1.0, "a.b": 0.5, "a_b": 0.25, "balanced": 0.15, "values": 0.1}
     dotted = card_of_run(ExportContents("lora-set", tuple(scales)[1:], tuple(scales), rank=4, scales=scales), files)
-    for folder, name in (("a.b", "lora_a_b"), ("a_b", "lora_a_b_"), ("balanced", "lora_balanced")):
+    for folder, name in (
+        ("a.b", "lora_a_b"),
+        ("a_b", "lora_a_b_"),
+        ("balanced", "lora_balanced"),
+        # An attribute of what PEFT keeps adapters in.
+        ("values", "lora_values"),
+    ):
         assert f'folder + "/{folder}", adapter_name="{name}"' in dotted
     assert 'model.set_adapter("balanced")' in dotted
 

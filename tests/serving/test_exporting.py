@@ -92,7 +92,8 @@ def test_the_cards_code_gives_the_model_of_a_gate_of_all_layers(curved, run, tmp
     model = executed((exported.folder / "README.md").read_text(encoding="utf-8"), run.base)["model"]
     expected = logits(curved, preferences=[0.7, 0.3])
     torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
-    model.add_weighted_adapter(["shared", "helpful", "harmless"], [1.0, 0.7, 0.3], "straight", combination_type="cat")
+    straight = ["lora_shared", "lora_helpful", "lora_harmless"]
+    model.add_weighted_adapter(straight, [1.0, 0.7, 0.3], "straight", combination_type="cat")
     model.set_adapter("straight")
     assert (logits(model) - expected).abs().max() > 0.1, "the directions matter"
 
