@@ -16,11 +16,11 @@ orders, or in one with a tie in the other.
 import argparse
 import json
 import random
-from math import comb
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 
 PROMPTS = Path(__file__).parent / "blind_prompts.txt"
 
@@ -103,7 +103,7 @@ def answered(options: argparse.Namespace) -> dict[str, str]:
     """The answer to each of the requests."""
     from safetensors.torch import load_file
 
-    from mopref.baselines.runs import adapter_parameters
+    from mopref.baselines import Cost, Trained
     from mopref.llm.data import tokenize_prompts
     from mopref.llm.evaluation import sample_answers
     from mopref.llm.policy.generation import Sampling
@@ -118,10 +118,8 @@ def answered(options: argparse.Namespace) -> dict[str, str]:
         raise ValueError(f"--preference is {options.preference}: give one weight for each of {recipe.objectives}.")
     model = adapted_model(recipe.model, parts.adapter, parts.device)
     if options.training is not None:
-        tensors = load_file(options.training / "adapter.safetensors")
-        with torch.no_grad():
-            for name, part in adapter_parameters(model).items():
-                part.copy_(tensors[name])
+        cost = Cost(**read(options.training / "run.json")["cost"])
+        Trained(load_file(options.training / "adapter.safetensors"), cost).put_into(model)
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
     rows = tokenize_prompts(tokenizer, prompts, 128, "error")
     at = None if options.preference is None else torch.tensor([options.preference])
@@ -172,9 +170,7 @@ def counted(key: dict[str, str], *verdicts: dict[str, str]) -> tuple[int, int, i
 
 def sign_test(first: int, second: int) -> float:
     """p of so uneven a split or a more uneven one, two-sided, if each were as likely to be better."""
-    count = first + second
-    tail = sum(comb(count, more) for more in range(max(first, second), count + 1))
-    return min(1.0, 2 * tail / 2**count)
+    return float(binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
 if __name__ == "__main__":
