@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from _refused_preferences import REFUSED_PREFERENCES
 from hypothesis import given, settings, strategies as st
 
 from mopref import PreferenceModel, SVDLoRAConfig
@@ -111,17 +112,7 @@ def test_numbers_come_back_exactly(tmp_path_factory, objectives, directions, dty
     assert list(lora_scales(folder, preference).values())[objectives:] == expected.tolist()
 
 
-@pytest.mark.parametrize(
-    ("preference", "message"),
-    [
-        ([0.5, 0.6], "sum"),
-        ([-0.5, 1.5], "negative"),
-        ([0.5, float("nan")], "nan"),
-        ({"helpful": 1.0, "brief": 0.0}, "brief"),
-        ([0.2, 0.3, 0.5], "2 objectives"),
-        ([[0.5, 0.5], [1, 0]], "one request is made: give a single one"),
-    ],
-)
+@pytest.mark.parametrize(("preference", "message"), REFUSED_PREFERENCES)
 def test_what_is_no_preference_is_refused(preference, message, folder):
     with pytest.raises(ValueError, match=f"(?i){message}"):
         lora_scales(folder, preference)

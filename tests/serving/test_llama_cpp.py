@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from _gguf_base import engine_name, in_engine_order, write_base
+from _refused_preferences import REFUSED_PREFERENCES
 
 from mopref import PreferenceModel, SVDLoRAConfig
 from mopref.serving import export_gguf_loras, request_scales
@@ -183,17 +184,7 @@ def test_a_set_is_told_in_one_way(options, message):
         request_scales([0.5, 0.5], **options)
 
 
-@pytest.mark.parametrize(
-    ("preference", "message"),
-    [
-        ([0.5, 0.6], "sum"),
-        ([-0.5, 1.5], "negative"),
-        ([0.5, float("nan")], "nan"),
-        ({"helpful": 1.0, "brief": 0.0}, "brief"),
-        ([0.2, 0.3, 0.5], "2 objectives"),
-        ([[0.5, 0.5], [1, 0]], "one request is made: give a single one"),
-    ],
-)
+@pytest.mark.parametrize(("preference", "message"), REFUSED_PREFERENCES)
 def test_a_request_of_no_preference_is_refused(preference, message):
     with pytest.raises(ValueError, match=f"(?i){message}"):
         request_scales(preference, NAMES)
