@@ -25,7 +25,7 @@ import yaml
 from mopref.baselines import make_method
 from mopref.llm.evaluation import prompt_units
 from mopref.recipes.method_cells import Cell, read_cell, write_cell
-from mopref.recipes.method_comparison import _options, _scores, _trainings
+from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import MethodRecipe, fingerprint_of, load_method_recipe
 from mopref.recipes.method_statistics import HeldOut, method_figures
 from mopref.recipes.training import Preparation, prepare
@@ -172,9 +172,9 @@ def _of_fold(
         rows = [ready.train_rows[place] for place in np.flatnonzero(~held)]
         own = replace(ready, train_rows=rows, test_rows=[ready.train_rows[place] for place in places])
         of_fold = replace(recipe, output=str(folder))
-        trainings = _trainings(own, of_fold, seed, key)
-        policy = make_method(method, trainings, _options(own, of_fold, None, seed))
-        losses = objective.pair_losses(_scores(own, of_fold, policy.model), objective.labels(own.test_rows))
+        trainings = method_trainings(own, of_fold, seed, key)
+        policy = make_method(method, trainings, method_options(own, of_fold, None, seed))
+        losses = objective.pair_losses(preference_scores(own, of_fold, policy.model), objective.labels(own.test_rows))
         found = Cell(method, seed, losses.numpy(), {}, policy.budget, dict(policy.notes))
         write_cell(folder, found, key)
     return found, places
@@ -190,21 +190,9 @@ def _held_out_of(candidate: Candidate, options: argparse.Namespace, folder: Path
     recipe = candidate.recipe(options.recipe, folder, options.seed)
     parts, tokenizer = make_parts(recipe), load_tokenizer(recipe.model)
     rows = tokenized(parts.kind, tokenizer, read_data(recipe, parts)[0], recipe.objectives, recipe.data)
-    labelled = run_objective(recipe, tokenizer).labelled(rows)
-    assert labelled is not None
-    assert recipe.evaluation.interval_level is not None
-    units = prompt_units(rows)
-    measured = dealt(units, options.folds, options.seed) < options.measured
-    return HeldOut(
-        recipe.objectives,
-        parts.preferences.double().numpy(),
-        labelled.numpy()[measured],
-        [unit for unit, is_measured in zip(units, measured, strict=True) if is_measured],
-        np.array(recipe.evaluation.reference_point, dtype=np.float64),
-        recipe.evaluation.interval_level,
-        recipe.comparison.resamples,
-        recipe.seed,
-    )
+    measured = dealt(prompt_units(rows), options.folds, options.seed) < options.measured
+    own = [row for row, is_measured in zip(rows, measured, strict=True) if is_measured]
+    return held_out_rows(recipe, run_objective(recipe, tokenizer), parts.preferences, own)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,29 @@
 """Compare methods: train and measure each with each seed, go on where that stopped, and write the figures."""
 
 from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from mopref._agreement import join_processes, process_count
 from mopref._atomic_writes import remove_leftovers, write_atomically
 from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.baselines import (
     METHODS,
-    MethodOptions,
     MethodPolicy,
-    MethodSetup,
     PromptWriter,
     Trainings,
     make_method,
     text_writer,
 )
-from mopref.evaluation_mode import evaluation_mode
 from mopref.front import Front
-from mopref.llm.evaluation import preference_accuracies, prompt_units
-from mopref.mixed_precision import autocast, precision_name
+from mopref.llm.evaluation import preference_accuracies
+from mopref.mixed_precision import precision_name
 from mopref.recipes.held_out import evenly, sampled_columns
-from mopref.recipes.method_cells import Cell, KeptTrainings, read_cell, write_cell
+from mopref.recipes.method_cells import Cell, read_cell, write_cell
+from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import (
     MethodRecipe,
     check_method_recipe,
@@ -39,8 +34,6 @@ from mopref.recipes.method_plan import (
 from mopref.recipes.method_statistics import HeldOut, MethodFigures, method_figures
 from mopref.recipes.method_text import csv_text, json_text, markdown_text
 from mopref.recipes.mistakes import RecipeError, settings_at
-from mopref.recipes.models import adapted_model
-from mopref.recipes.parts import trainer_config
 from mopref.recipes.reading import save_recipe
 from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import RECIPE, check_new_folder, located
@@ -115,7 +108,7 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
     save_recipe(recipe, folder / RECIPE)
     fingerprint = fingerprint_of(recipe, ready.records)
     cells = _cells(ready, recipe, writer, fingerprint, tell)
-    held_out = _held_out(ready, recipe)
+    held_out = held_out_rows(recipe, ready.objective, ready.parts.preferences, ready.test_rows)
     tell("Resampling prompts …")
     methods = tuple(method_figures(cells, held_out))
     about = {"seeds": list(recipe.comparison.seeds), "records": ready.records, "split_seed": recipe.seed}
@@ -166,50 +159,20 @@ def _cells(
             cell = read_cell(Path(recipe.output), name, seed, fingerprint)
             if cell is None:
                 tell(f"{number} of {total}: {METHODS[name].title}, seed {seed} …")
-                trainings = trainings or _trainings(ready, recipe, seed, fingerprint)
+                trainings = trainings or method_trainings(ready, recipe, seed, fingerprint)
                 cell = _measured(
-                    ready, recipe, make_method(name, trainings, _options(ready, recipe, writer, seed)), seed
+                    ready, recipe, make_method(name, trainings, method_options(ready, recipe, writer, seed)), seed
                 )
                 write_cell(Path(recipe.output), cell, fingerprint)
             cells[name].append(cell)
     return cells
 
 
-def _trainings(ready: Preparation, recipe: MethodRecipe, seed: int, fingerprint: str) -> Trainings:
-    device = ready.parts.device
-    others = {"seed": seed, "cpu": device.type == "cpu"}
-    setup = MethodSetup(
-        make_model=lambda config: adapted_model(recipe.model, config, device),
-        adapter=replace(ready.parts.adapter, seed=seed),
-        objective=ready.objective,
-        # Each training has points and draws of its own.
-        make_scalarizer=lambda: deepcopy(ready.parts.scalarizer),
-        make_sampler=lambda: deepcopy(ready.parts.sampler),
-        rows=ready.train_rows,
-        config=trainer_config(recipe.training, len(ready.train_rows), **others),
-        single_learning_rate=recipe.comparison.single_learning_rate,
-    )
-    return Trainings(setup, KeptTrainings(Path(recipe.output), seed, fingerprint))
-
-
-def _options(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None, seed: int) -> MethodOptions:
-    comparison, names = recipe.comparison, recipe.objectives
-    return MethodOptions(
-        ready.parts.preferences,
-        writer,
-        comparison.bone_beta,
-        0 if comparison.modpo_objective is None else names.index(comparison.modpo_objective),
-        comparison.activation_block,
-        comparison.activation_strength,
-        seed,
-    )
-
-
 def _measured(ready: Preparation, recipe: MethodRecipe, policy: MethodPolicy, seed: int) -> Cell:
     """One cell: losses of every held-out row at every preference, accuracies and, where asked for, sampled answers."""
     objective: Any = ready.objective
     preferences, evaluation = ready.parts.preferences, recipe.evaluation
-    scores, labels = _scores(ready, recipe, policy.model), objective.labels(ready.test_rows)
+    scores, labels = preference_scores(ready, recipe, policy.model), objective.labels(ready.test_rows)
     losses = objective.pair_losses(scores, labels)
     accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
     columns = {f"accuracy_{name}": accuracies[:, place].tolist() for place, name in enumerate(objective.names)}
@@ -217,32 +180,6 @@ def _measured(ready: Preparation, recipe: MethodRecipe, policy: MethodPolicy, se
     sampled = sampled_columns(ready.run(), preferences, prompts, progress=False, model=policy.model)
     columns |= {name: np.asarray(column).tolist() for name, column in sampled.items()}
     return Cell(policy.name, seed, losses.numpy(), columns, policy.budget, dict(policy.notes))
-
-
-def _scores(ready: Preparation, recipe: MethodRecipe, model: nn.Module) -> Tensor:
-    objective: Any = ready.objective
-    at = ready.parts.preferences.to(ready.parts.device, torch.float32)
-    with evaluation_mode(model), autocast(ready.parts.device, recipe.training.mixed_precision):
-        scores: Tensor = objective.all_scores(model, ready.test_rows, at, recipe.evaluation.batch_size)
-    return scores
-
-
-def _held_out(ready: Preparation, recipe: MethodRecipe) -> HeldOut:
-    evaluation, objective = recipe.evaluation, ready.objective
-    assert evaluation.reference_point is not None
-    assert evaluation.interval_level is not None
-    labelled = objective.labelled(ready.test_rows)
-    assert labelled is not None
-    return HeldOut(
-        recipe.objectives,
-        ready.parts.preferences.double().cpu().numpy(),
-        labelled.numpy(),
-        prompt_units(ready.test_rows),
-        np.array(evaluation.reference_point, dtype=np.float64),
-        evaluation.interval_level,
-        recipe.comparison.resamples,
-        recipe.seed,
-    )
 
 
 def _precision(ready: Preparation) -> str:

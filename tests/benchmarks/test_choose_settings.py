@@ -44,13 +44,13 @@ def test_folds_part_prompts_and_not_rows(script):
 
 
 def test_no_model_sees_a_prompt_that_it_is_measured_on_and_nothing_is_done_twice(script, words, monkeypatch, capsys):
-    sides, made = [], script._trainings
+    sides, made = [], script.method_trainings
 
     def watched(ready, *others):
         sides.append((prompt_units(ready.train_rows), prompt_units(ready.test_rows)))
         return made(ready, *others)
 
-    monkeypatch.setattr(script, "_trainings", watched)
+    monkeypatch.setattr(script, "method_trainings", watched)
     script.main(words)
     assert len(sides) == 4
     for trained, measured in sides:
