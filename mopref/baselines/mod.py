@@ -82,14 +82,13 @@ class MODDecoding(ComposedPolicy):
         """Those of the mixture, normalised at every token: ``(N, R)``."""
         traits = padding_traits(self.module)
         forward = SequenceForward(self, self.module, self.module.base_model, sampling, traits.position_offset)
-        plain = sequences._replace(lower_hidden_states=None)
-        if traits.left or not plain.left_padding.any():
-            return forward.with_logits(plain, preferences).log_probabilities
-        rows = preferences.expand(len(plain.input_ids), -1)
-        result = torch.zeros(plain.response_mask.shape, device=plain.input_ids.device)
-        for group in equal_groups(plain.left_padding.tolist()):
+        if traits.left or not sequences.left_padding.any():
+            return forward.with_logits(sequences, preferences).log_probabilities
+        rows = preferences.expand(len(sequences.input_ids), -1)
+        result = torch.zeros(sequences.response_mask.shape, device=sequences.input_ids.device)
+        for group in equal_groups(sequences.left_padding.tolist()):
             places = torch.tensor(group, device=result.device)
-            own = plain.rows(places).without_left_padding()
+            own = sequences.rows(places).without_left_padding()
             result[places] = forward.with_logits(own, rows[places]).log_probabilities
         return result
 

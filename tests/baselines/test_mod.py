@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -69,6 +71,25 @@ def test_each_row_has_its_own_preference_and_later_tokens_their_own_mixture(mode
             expected = expected_next(corners, next_log_probabilities, weight, prompt + response[:place])[token]
             assert own[row, place].item() == pytest.approx(expected.item(), abs=1e-4)
     assert own[0, 2] == 0
+
+
+def test_what_is_below_all_corners_adapters_is_taken_from_the_rows_that_hold_it(make_model, random_loras):
+    upper = [
+        lora._replace(factors={name: own for name, own in lora.factors.items() if ".layers.1." in name})
+        for lora in random_loras
+    ]
+    mixture = MODDecoding(mixed_model(make_model, replace(ADAPTER, layers=[-1]), upper)).eval()
+    plain = collate_sequences([[5, 9, 11], [7]], [[3, 4], [8, 6, 9]])
+    kept = Policy(mixture.module).with_lower_hidden_states(plain)
+    policy, run = Policy(mixture), []
+    hook = mixture.module.base_model.model.layers[0].mlp.register_forward_hook(lambda *_: run.append(1))
+    with torch.no_grad():
+        expected = policy.token_log_probabilities(plain, [[0.25, 0.75], [0.9, 0.1]])
+        assert len(run) == 2
+        own = policy.token_log_probabilities(kept, [[0.25, 0.75], [0.9, 0.1]])
+    hook.remove()
+    assert len(run) == 2
+    torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_greedy_answers_take_the_likeliest_token_of_the_mixture(model, corners, next_log_probabilities):
