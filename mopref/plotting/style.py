@@ -167,9 +167,11 @@ def interval_bars(front: Front) -> IntervalBars:
 
 
 def line_looks(count: int) -> list[dict[str, Any]]:
-    """As many looks of lines, all different without their colour."""
-    colors = sns.color_palette("colorblind", count)
-    return [
-        {"color": color, "linestyle": _DASHES[i % len(_DASHES)], "marker": _MARKERS[(i + i // 30) % len(_MARKERS)]}
-        for i, color in enumerate(colors)
-    ]
+    """As many looks of lines, up to 60 all different without their colour, and their points without their dashes."""
+    looks: list[dict[str, Any]] = []
+    for number, color in enumerate(sns.color_palette("colorblind", count)):
+        # Each turn through the colours has another marker for each, and other dashes for each marker.
+        turn = number // len(_MARKERS)
+        marker = (number + turn) % len(_MARKERS)
+        looks.append({"color": color, "linestyle": _DASHES[(marker + turn) % len(_DASHES)], "marker": _MARKERS[marker]})
+    return looks

@@ -35,6 +35,10 @@ def test_looks_of_lines_differ_without_their_color():
     assert len({(str(look["linestyle"]), look["marker"]) for look in looks}) == 60
 
 
+def test_points_of_lines_differ_without_their_dashes():
+    assert len({(look["color"], look["marker"]) for look in line_looks(60)}) == 60
+
+
 def test_labels_say_direction_and_preference():
     figure = front_of(2, maximize=(False, True)).plot(title="a title")
     axes, bar = figure.axes
