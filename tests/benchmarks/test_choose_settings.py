@@ -1,6 +1,7 @@
 """benchmarks/choose_settings.py measures every training row by a model that did not see its prompt."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ pytest.importorskip("transformers")
 from _tiny_methods import method_tree, save_model_with_digits, write_saferlhf
 
 from mopref.llm.evaluation import prompt_units
+from mopref.recipes.method_cells import read_cell
+from mopref.recipes.method_plan import fingerprint_of
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -104,3 +107,15 @@ def test_candidates_that_cannot_be_are_refused_in_a_sentence(script, tmp_path, c
         script.main([str(tmp_path / "recipe.yaml"), str(path)])
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["demo", "demo_single"])
+def test_kept_folds_are_those_of_the_candidates(script, tmp_path, name):
+    """The recipe may change afterwards, and the figures of the choice are found still."""
+    recipe = BENCHMARKS.parent / "examples" / "recipes" / "compare_demo.yaml"
+    found = 0
+    for candidate in script.read_candidates(BENCHMARKS / "choices" / f"{name}.yaml"):
+        key = fingerprint_of(replace(candidate.recipe(recipe, tmp_path, 100), output=""), "3 folds")
+        folder = BENCHMARKS / "results" / "choices" / name / candidate.name
+        found += read_cell(folder, "pooled-1", 100, key) is not None
+    assert found == len([*(BENCHMARKS / "results" / "choices" / name).glob("*/cells/pooled-1-*")]) >= 4
