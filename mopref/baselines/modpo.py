@@ -1,6 +1,7 @@
 """MODPO: one run for each preference, with a margin from frozen adapters of the other objectives."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -192,12 +193,16 @@ def modpo(trainings: Trainings, preferences: Tensor, index: int = 0) -> MethodPo
         index: k, the objective whose labels are learned from.
 
     Raises:
-        ValueError: another objective than DPO, see :func:`check_modpo`.
+        ValueError: another objective than DPO, see :func:`check_modpo`, or an index that none has.
     """
     setup, config = trainings.setup, trainings.setup.config
     objective, own_rows = check_modpo(setup.objective), setup.rows
     if own_rows is None:
         raise ValueError("rows are None: MODPO learns from pairs, so give some.")
+    if not 0 <= index < len(setup.names):
+        raise ValueError(f"index is {index}: there are {len(setup.names)} objectives, numbered from 0.")
+    # The first objective's are named as they always were.
+    prefix = "modpo" if index == 0 else f"modpo of {setup.names[index]}"
     corners = corner_loras(trainings)
     kept: list[list[dict[str, Any]]] = []
 
@@ -213,8 +218,12 @@ def modpo(trainings: Trainings, preferences: Tensor, index: int = 0) -> MethodPo
             loras.append(trained_lora(trainings, preference))
             continue
         of_own: Any = lambda own=preference: MODPO(setup.names, own, index, objective.beta)  # noqa: E731
-        loras.append(trained_lora(trainings, preference, "modpo", objective=of_own, scalarizer=Linear(), rows=rows))
+        loras.append(trained_lora(trainings, preference, prefix, objective=of_own, scalarizer=Linear(), rows=rows))
     served = {preference_label(setup.names, row) for row in preferences.tolist()}
     names = [preference_label(setup.names, row) for row in torch.eye(len(setup.names)).tolist()]
     others = [lora for lora, name in zip(corners, names, strict=True) if name not in served]
-    return policy_of_loras("modpo", trainings, preferences, loras, others)
+    policy = policy_of_loras("modpo", trainings, preferences, loras, others)
+    is_plain = all(max(row) == 1.0 or row[index] == 0.0 for row in preferences.tolist())
+    # Every row once at each corner, whoever computed that: trainings that are found had it done for them.
+    margins = 0 if is_plain else len(setup.names) * len(objective.evaluation_batches(own_rows, config.batch_size))
+    return replace(policy, budget=replace(policy.budget, forwards=policy.budget.forwards + margins))

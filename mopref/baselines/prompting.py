@@ -118,7 +118,7 @@ class PromptConditioned(ComposedPolicy):
             responses.append(real[len(real) - of_response :])
         longer = collate_sequences(prompts, responses).to(sequences.input_ids.device)
         policy = Policy(self.module, sampling)
-        policy.check_lengths(longer.attention_mask.sum(dim=1).tolist(), "row with λ in its prompt")
+        policy.check_lengths(longer.attention_mask.sum(dim=1).tolist(), "with λ in its prompt, row")
         own = policy.token_log_probabilities(longer, preferences)
         return pad(own, (0, columns - own.shape[1]))
 

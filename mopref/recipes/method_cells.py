@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from mopref._arrays import Array
@@ -22,6 +22,7 @@ from mopref.recipes.mistakes import RunFolderError
 __all__ = ["Cell", "KeptTrainings", "cell_folder", "read_cell", "write_cell"]
 
 _CELL, _LOSSES, _RUN, _ADAPTER = "cell.json", "losses.safetensors", "run.json", "adapter.safetensors"
+_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def write_cell(output: Path, cell: Cell, fingerprint: str) -> None:
         "columns": cell.columns,
     }
     losses = save({"losses": torch.as_tensor(cell.losses).contiguous()})
-    _write(cell_folder(output, cell.method, cell.seed), {_CELL: _json(tree), _LOSSES: losses})
+    _write(cell_folder(output, cell.method, cell.seed), _CELL, tree, _LOSSES, losses)
 
 
 def read_cell(output: Path, method: str, seed: int, fingerprint: str) -> Cell | None:
@@ -83,8 +84,10 @@ def read_cell(output: Path, method: str, seed: int, fingerprint: str) -> Cell | 
     tree, tensors = _read(folder, _CELL, _LOSSES, fingerprint)
     try:
         losses = tensors["losses"].double().numpy()
+        if any(len(column) != len(losses) for column in tree["columns"].values()):
+            raise ValueError(f"its columns have not a figure for each of {len(losses)} preferences")
         return Cell(method, seed, losses, tree["columns"], Budget(**tree["budget"]), tree["notes"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{folder} cannot be read ({error!r}): delete it, and it is measured again.") from error
 
 
@@ -125,7 +128,13 @@ class KeptTrainings:
         """Keep a training under a name."""
         tree = {"name": name, "fingerprint": self.fingerprint, "cost": trained.cost._asdict()}
         tensors = {key: value.contiguous() for key, value in trained.tensors.items()}
-        _write(self.place(name), {_RUN: _json(tree), _ADAPTER: save(tensors)})
+        _write(self.place(name), _RUN, tree, _ADAPTER, save(tensors))
+
+
+def _content(tree: Mapping[str, Any], tensors: bytes) -> str:
+    """The SHA-256 of all that a folder holds; of the document as it is after it was read."""
+    plain = json.dumps(json.loads(_json(tree)), sort_keys=True)
+    return hashlib.sha256(plain.encode() + tensors).hexdigest()
 
 
 def _json(tree: Any) -> bytes:
@@ -138,16 +147,21 @@ def _number(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is no number or text that JSON holds.")
 
 
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+def _write(folder: Path, document: str, tree: Mapping[str, Any], name: str, tensors: bytes) -> None:
+    whole = _json({**tree, _CHECKSUM: _content(tree, tensors)})
     with replace_folder(folder) as unfinished:
-        for name, content in files.items():
-            (unfinished / name).write_bytes(content)
+        (unfinished / document).write_bytes(whole)
+        (unfinished / name).write_bytes(tensors)
 
 
-def _read(folder: Path, document: str, tensors: str, fingerprint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(folder: Path, document: str, name: str, fingerprint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         tree = json.loads((folder / document).read_text(encoding="utf-8"))
-        content = load_file(folder / tensors)
+        tensors = (folder / name).read_bytes()
+        content = load(tensors)
+        # Folders from before there was a checksum have none.
+        if isinstance(tree, dict) and tree.pop(_CHECKSUM, None) not in (None, _content(tree, tensors)):
+            raise ValueError("its content is not what was written")
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunFolderError(f"{folder} cannot be read ({error}): delete it, and it is made again.") from error
     if not isinstance(tree, dict) or tree.get("fingerprint") != fingerprint:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ from mopref.setting_types import python_values
 
 __all__ = ["ComparisonSettings", "MethodRecipe", "check_method_recipe", "fingerprint_of", "load_method_recipe"]
 
+# Options of single methods, which bind these alone.
+_OPTIONS_OF = {
+    "comparison.bone_beta": "bone-soup",
+    "comparison.modpo_objective": "modpo",
+    "comparison.activation_block": "activation",
+    "comparison.activation_strength": "activation",
+}
 # What may differ when a comparison is gone on with: how much of it is done, and what is shown.
 _FREE = (
     "comparison.methods",
@@ -76,6 +84,8 @@ class ComparisonSettings:
                 f"single_learning_rate is {self.single_learning_rate}: it must be positive and finite, or null for the "
                 "recipe's."
             )
+        if not isfinite(self.activation_strength):
+            raise ValueError(f"activation_strength is {self.activation_strength}: it must be finite.")
         if self.resamples < 2:
             raise ValueError(f"resamples is {self.resamples}: an interval needs two at least, and best a thousand.")
 
@@ -163,12 +173,26 @@ def _check_options(recipe: MethodRecipe) -> None:
 
 
 def fixed_settings(recipe: MethodRecipe) -> dict[str, Any]:
-    """The settings that decide on figures, by their whole keys."""
+    """The settings that decide on the figures of every method, by their whole keys."""
+    return {key: value for key, value in _settings(recipe).items() if key not in _OPTIONS_OF}
+
+
+def fingerprint_of(recipe: MethodRecipe, records: str, method: str | None = None) -> str:
+    """The SHA-256 of what decides on figures: settings and data, but not which other methods and seeds there are.
+
+    Args:
+        recipe: complete.
+        records: the fingerprint of the data.
+        method: whose figures; ``None`` for trainings, whose names have what single methods want otherwise.
+    """
+    settings = _settings(recipe)
+    for key, name in _OPTIONS_OF.items():
+        if name != method:
+            # As where nobody gave them, so that to change them binds the one method.
+            settings[key] = getattr(ComparisonSettings(), key.removeprefix("comparison."))
+    return hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()
+
+
+def _settings(recipe: MethodRecipe) -> dict[str, Any]:
     settings = flat_settings(json.loads(json.dumps(asdict(recipe.completed()))))
     return {key: value for key, value in settings.items() if key not in _FREE}
-
-
-def fingerprint_of(recipe: MethodRecipe, records: str) -> str:
-    """The SHA-256 of what decides on figures: the settings but for which methods and seeds, and the data."""
-    content = json.dumps([fixed_settings(recipe), records], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()

@@ -166,8 +166,9 @@ def _budget_parts(methods: Sequence[MethodFigures]) -> Iterator[str]:
     rows = ([_title(own), *(_budget(getattr(own.budget, name)) for name in _BUDGET)] for own in methods)
     yield _table(["method", *_BUDGET.values()], rows)
     yield (
-        "Each as if nothing were shared with another method. Forwards are calls of the network while training, the "
-        "reference's and the directions' among them; seconds are those of the trainings."
+        "Each as if nothing were shared with another method. Forwards are calls of the network for trainings, "
+        "the margins' of MODPO and the directions' of activation addition among them, but not those of the reference, "
+        "which is computed once for all; seconds are those of the trainings."
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from mopref.baselines import MODPO, mixed_model, modpo_losses
+from mopref.baselines import MODPO, Trainings, mixed_model, modpo_losses
 from mopref.baselines.modpo import modpo, with_corner_margins
 from mopref.baselines.plain_lora import trained_lora
 from mopref.baselines.soups import corner_loras
@@ -142,3 +142,42 @@ def test_it_is_measured_at_what_it_was_trained_for(trainings, rows):
     losses = policy.at([0.5, 0.5]).mean_losses(trainings.setup.objective, rows)
     assert losses.isfinite().all()
     assert Policy(policy.model).conditioned is policy.model.module
+
+
+def test_each_index_has_runs_of_its_own(trainings):
+    """k is in the names of its trainings: the second objective's are none of the first one's."""
+    centre = torch.tensor([[0.5, 0.5]])
+    own = [modpo(trainings, centre, index).model._loras[0].factors for index in (0, 1, 0)]
+    first, second, again = (next(iter(factors.values()))[1] for factors in own)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_an_index_that_no_objective_has_is_refused(trainings, index):
+    with pytest.raises(ValueError, match=f"index is {index}: there are 2 objectives, numbered from 0"):
+        modpo(trainings, torch.tensor([[0.5, 0.5]]), index)
+
+
+def test_forwards_for_the_margins_count(make_setup, monkeypatch):
+    calls: list[None] = []
+
+    def counted(model, *given):
+        rows = with_corner_margins(model, *given)
+        # Once more, since the first forwards of a model find out what it can.
+        handle = model.base_model.register_forward_pre_hook(lambda *_: calls.append(None))
+        with_corner_margins(model, *given)
+        handle.remove()
+        return rows
+
+    monkeypatch.setattr("mopref.baselines.modpo.with_corner_margins", counted)
+    plain, lattice = make_setup(), simplex_lattice(2, 3)
+    # The reference is computed before, as in a comparison, and counts for nobody.
+    known = plain.objective.precompute(plain.make_model(plain.adapter), plain.rows)
+    trainings = Trainings(make_setup(rows=known))
+    policy = modpo(trainings, lattice)
+    runs = sum(lora.cost.forwards for lora in policy.model._loras)
+    assert policy.budget.forwards == runs + len(calls) > runs
+    assert modpo(trainings, lattice).budget.forwards == policy.budget.forwards, "found trainings had them, too"
+    ends = modpo(trainings, torch.eye(2))
+    assert ends.budget.forwards == sum(lora.cost.forwards for lora in ends.model._loras)

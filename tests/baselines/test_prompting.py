@@ -61,7 +61,7 @@ def test_answers_are_to_the_longer_prompt(model, merged, random_loras, next_log_
 def test_a_prompt_that_is_too_long_with_it_is_refused(make_gpt2):
     """GPT-2 has no positions beyond its table; that the rows without λ fit says nothing of those with it."""
     model = PromptConditioned(plain_model(lambda config: PreferenceModel(make_gpt2(), config), ADAPTER), WRITER)
-    with pytest.raises(ValueError, match="row with λ in its prompt"):
+    with pytest.raises(ValueError, match="with λ in its prompt, row"):
         Policy(model).token_log_probabilities(collate_sequences([list(range(3, 64))], [[3, 4]]), [0.5, 0.5])
 
 

@@ -43,6 +43,31 @@ def test_a_damaged_cell_is_told_with_what_to_do(tmp_path, name, content):
         read_cell(tmp_path, "mod", 3, "mark")
 
 
+@pytest.mark.parametrize("name", ["cell.json", "losses.safetensors"])
+def test_other_numbers_than_were_written_are_told(tmp_path, name):
+    write_cell(tmp_path, CELL, "mark")
+    path = cell_folder(tmp_path, "mod", 3) / name
+    content = path.read_bytes()
+    changed = content.replace(b"0.5", b"0.6") if name == "cell.json" else content[:-8] + bytes(8)
+    assert changed != content
+    path.write_bytes(changed)
+    with pytest.raises(RunFolderError, match=r"not what was written.*delete it"):
+        read_cell(tmp_path, "mod", 3, "mark")
+
+
+@pytest.mark.parametrize("columns", [{"kl": [0.5]}, {"kl": 3}, [], None])
+def test_an_older_cell_without_a_checksum_is_read_if_it_is_whole(tmp_path, columns):
+    write_cell(tmp_path, CELL, "mark")
+    path = cell_folder(tmp_path, "mod", 3) / "cell.json"
+    tree = json.loads(path.read_text())
+    del tree["sha256"]
+    path.write_text(json.dumps(tree))
+    assert read_cell(tmp_path, "mod", 3, "mark").columns == CELL.columns
+    path.write_text(json.dumps({**tree, "columns": columns}))
+    with pytest.raises(RunFolderError, match="delete it"):
+        read_cell(tmp_path, "mod", 3, "mark")
+
+
 def test_a_write_that_fails_leaves_the_older_cell(tmp_path, monkeypatch):
     write_cell(tmp_path, CELL, "mark")
     monkeypatch.setattr("mopref.recipes.method_cells.save", lambda tensors: None)

@@ -183,10 +183,77 @@ def test_other_settings_and_other_data_are_refused(load, few, monkeypatch):
     text = load.rows.read_text()
     try:
         load.rows.write_text(text.replace("cat", "dog", 1))
-        with pytest.raises(RunFolderError, match="made with other settings or other data"):
+        with pytest.raises(RunFolderError, match="few was made with other data than this"):
             compare_methods(few)
     finally:
         load.rows.write_text(text)
+
+
+def test_another_model_under_the_same_name_is_refused(load, few, make_llama):
+    """Its figures would stand beside those of the first one."""
+    weights = load.rows.parent / "model" / "model.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-4] + bytes(4))
+        more = load("few", comparison={"methods": [*FEW, "fixed"]}, evaluation={"sampled_prompts": 0})
+        with pytest.raises(RecipeError, match=r"model.name is .*, which has other weights than when the comparison in"):
+            compare_methods(more)
+    finally:
+        weights.write_bytes(content)
+    assert not (load.rows.parent / "few" / "cells" / "fixed-seed-0").exists()
+    beginning = load.rows.parent / "few" / "beginning.json"
+    whole = beginning.read_text()
+    try:
+        beginning.write_text(json.dumps({**json.loads(whole), "tokens": "others"}))
+        with pytest.raises(RecipeError, match="makes other tokens of the data"):
+            compare_methods(few)
+        beginning.write_text("[")
+        with pytest.raises(RunFolderError, match=r"beginning\.json cannot be read"):
+            compare_methods(few)
+    finally:
+        beginning.write_text(whole)
+    compare_methods(few)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"comparison": {"methods": ["ours", "activation"], "activation_block": 7}},
+            r"comparison.activation_block: block is 7, but the model has",
+        ),
+        (
+            {
+                "comparison": {"methods": ["ours", "shuffled"]},
+                "evaluation": {"points": None, "preferences": [{"helpful": 0.5, "harmless": 0.5}]},
+            },
+            "comparison.methods hold 'shuffled', and evaluation has a single preference",
+        ),
+    ],
+)
+def test_what_only_the_model_tells_is_refused_before_the_first_training(load, sections, message):
+    with pytest.raises(RecipeError, match=message):
+        compare_methods(load("refused", **sections))
+    assert not (load.rows.parent / "refused").exists()
+
+
+def test_rows_that_do_not_fit_with_the_preference_in_the_prompt_are_refused_first(load, monkeypatch):
+    def check(self, lengths, what="row", new_tokens=0):
+        if what.startswith("with λ"):
+            raise ValueError(f"{what} {len(lengths)} has too many tokens")
+
+    monkeypatch.setattr("mopref.llm.policy.Policy.check_lengths", check)
+    with pytest.raises(RecipeError, match=r"comparison.methods.*with λ in its prompt, training row"):
+        compare_methods(load("refused", comparison={"methods": ["ours", "prompt"]}))
+    assert not (load.rows.parent / "refused").exists()
+
+
+def test_an_option_of_a_method_may_change_while_it_has_no_figures(load, few):
+    more = load("few", comparison={"methods": FEW, "bone_beta": 0.9}, evaluation={"sampled_prompts": 0})
+    said = []
+    compare_methods(more, tell=said.append)
+    assert not any("of 3:" in line for line in said)
+    compare_methods(few)
 
 
 def test_a_folder_with_something_else_is_refused(load):

@@ -4,6 +4,7 @@ import pytest
 import yaml
 from _tiny_methods import method_tree
 
+from mopref.baselines import METHODS
 from mopref.recipes import ComparisonSettings, RecipeError, load_method_recipe, load_recipe
 from mopref.recipes.method_plan import fingerprint_of, fixed_settings
 
@@ -88,9 +89,34 @@ def test_the_fingerprint_is_of_what_decides_on_figures(load):
     same = load(comparison={"seeds": [5], "methods": ["ours"], "resamples": 7}, training={"progress": True}, output="x")
     assert fingerprint_of(first, "records") == fingerprint_of(same, "records")
     assert fingerprint_of(first, "records") != fingerprint_of(first, "other records")
-    for other in (load(training={"steps": 4}), load(seed=1), load(comparison={"bone_beta": 0.8})):
+    for other in (load(training={"steps": 4}), load(seed=1), load(comparison={"single_learning_rate": 0.1})):
         assert fingerprint_of(other, "records") != fingerprint_of(first, "records")
         assert fixed_settings(other) != fixed_settings(first)
+
+
+@pytest.mark.parametrize(
+    ("option", "method"),
+    [
+        ({"bone_beta": 0.8}, "bone-soup"),
+        ({"modpo_objective": "harmless"}, "modpo"),
+        ({"activation_block": 0}, "activation"),
+        ({"activation_strength": 2.0}, "activation"),
+    ],
+)
+def test_an_option_of_one_method_binds_that_one_alone(load, option, method):
+    first, other = load(), load(comparison=option)
+    assert fixed_settings(first) == fixed_settings(other)
+    for name in (*METHODS, None):
+        is_same = fingerprint_of(first, "records", name) == fingerprint_of(other, "records", name)
+        assert is_same == (name != method)
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf")])
+def test_a_strength_without_a_size_is_refused(load, strength):
+    with pytest.raises(ValueError, match=f"activation_strength is {strength}: it must be finite"):
+        ComparisonSettings(activation_strength=strength)
+    with pytest.raises(RecipeError, match=r"comparison\.activation_strength is .*(finite|a number)"):
+        load("--comparison.activation_strength", f".{strength}")
 
 
 def test_defaults_are_all_methods_and_three_seeds():
