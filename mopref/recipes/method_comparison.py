@@ -268,7 +268,10 @@ def _write(comparison: MethodComparison) -> None:
         point = ", ".join(f"{number:g}" for number in held_out.reference_point)
         label = f"hypervolume less ours, reference point ({point})"
         bounds = {name: (gap.value, gap.low, gap.high) for name, gap in gaps.items()}
-        plot_gaps(bounds, folder / _GAPS, label, held_out.interval_level)
+        plot_gaps(bounds, folder / _GAPS, label, held_out.interval_level, _gaps_title(comparison))
+    else:
+        # One that an earlier call drew shows methods that these tables do not have.
+        (folder / _GAPS).unlink(missing_ok=True)
     documents = {
         _JSON: json_text(methods, held_out, comparison.about),
         _CSV: csv_text(methods, held_out),
@@ -276,6 +279,11 @@ def _write(comparison: MethodComparison) -> None:
     }
     for name, text in documents.items():
         write_atomically(folder / name, text.encode())
+
+
+def _gaps_title(comparison: MethodComparison) -> str:
+    seeds = [str(own.seed) for own in comparison.methods[0].seeds]
+    return f"Means over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"Seed {seeds[0]}"
 
 
 def _fronts(comparison: MethodComparison) -> Iterator[tuple[str, Front]]:

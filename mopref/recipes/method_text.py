@@ -10,7 +10,7 @@ import numpy as np
 from mopref._terminal import visible_line
 from mopref.baselines import METHODS
 from mopref.front.files import to_csv
-from mopref.recipes.method_statistics import HeldOut, MethodFigures
+from mopref.recipes.method_statistics import Gap, HeldOut, MethodFigures
 
 __all__ = ["csv_text", "json_text", "markdown_text"]
 
@@ -140,9 +140,10 @@ def _figure_parts(methods: Sequence[MethodFigures], level: str, held_out: HeldOu
     yield (
         f"Gaps are a method's figure less ours, with the interval ({level}) of a paired bootstrap over prompts "
         f"({held_out.resamples} resamples) and p corrected by Holm over the {len(methods) - 1} other rows; seeds are "
-        "taken as they are. A hypervolume is of the points whatever λ they were asked for with, so that shuffled λ "
-        "leave it as it is: the inner product tells. Order: Spearman's ρ of λ_i and −loss i. A hole is in the losses' "
-        "own units; a front that has collapsed has none, so read it beside the hypervolume."
+        f"taken as they are.{_lowest_p_text(methods, held_out.resamples)} A hypervolume is of the points whatever λ "
+        "they were asked for with, so that shuffled λ leave it as it is: the inner product tells. Order: Spearman's ρ "
+        "of λ_i and −loss i. A hole is in the losses' own units; a front that has collapsed has none, so read it "
+        "beside the hypervolume."
     )
 
 
@@ -157,8 +158,24 @@ def _gap_cells(own: MethodFigures) -> list[str]:
         if gap is None:
             cells += ["–", "–"]
         else:
-            cells += [f"{gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]", _number(gap.p_holm, 3)]
+            cells += [_gap_text(gap), _number(gap.p_holm, 3)]
     return cells
+
+
+def _gap_text(gap: Gap) -> str:
+    is_known = math.isfinite(gap.low) and math.isfinite(gap.high)
+    interval = f" [{gap.low:+.4f}, {gap.high:+.4f}]" if is_known else ", no interval"
+    return f"{gap.value:+.4f}{interval}"
+
+
+def _lowest_p_text(methods: Sequence[MethodFigures], resamples: int) -> str:
+    """How low p can be at all: 2/(R + 1) with R resamples, times as many rows as are tested."""
+    tested = sum("hypervolume" in own.gaps and math.isfinite(own.gaps["hypervolume"].p) for own in methods)
+    lowest = min(1.0, 2 / (resamples + 1) * tested)
+    if lowest < 0.0005:  # None is tested, or the table's digits show nothing of it.
+        return ""
+    rows = f"{tested} row" if tested == 1 else f"{tested} rows"
+    return f" With {resamples} resamples and {rows} no p is below {_number(lowest, 3)}."
 
 
 def _budget_parts(methods: Sequence[MethodFigures]) -> Iterator[str]:

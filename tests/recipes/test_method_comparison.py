@@ -164,7 +164,18 @@ def test_done_again_nothing_is_trained_and_the_figures_stay(few, load, monkeypat
     assert figures(load.rows.parent / "few") == before
 
 
-def test_more_seeds_are_gone_on_to(load, few):
+def test_ours_alone_leaves_no_picture_of_earlier_gaps(load, few):
+    picture = load.rows.parent / "few" / "gaps.png"
+    assert picture.is_file()
+    compare_methods(load("few", comparison={"methods": ["ours"]}, evaluation={"sampled_prompts": 0}))
+    assert not picture.exists()
+    compare_methods(few)
+    assert picture.is_file()
+
+
+def test_more_seeds_are_gone_on_to(load, few, monkeypatch):
+    titles = []
+    monkeypatch.setattr("mopref.plotting.plot_gaps", lambda *arguments: titles.append(arguments[-1]))
     more = load("few", comparison={"methods": FEW, "seeds": [0, 1]}, evaluation={"sampled_prompts": 0})
     said = []
     comparison = compare_methods(more, tell=said.append)
@@ -174,6 +185,7 @@ def test_more_seeds_are_gone_on_to(load, few):
     assert [seed.seed for seed in ours.seeds] == [0, 1]
     assert not np.allclose(ours.seeds[0].values, ours.seeds[1].values, atol=1e-4)
     compare_methods(few)
+    assert titles == ["Means over seeds 0, 1", "Seed 0"]
 
 
 def test_other_settings_and_other_data_are_refused(load, few, monkeypatch):

@@ -102,6 +102,15 @@ def test_the_interval_is_of_prompts_not_of_rows():
     assert first.high - first.low > 0.05
 
 
+def test_what_rests_on_one_prompt_has_neither_interval_nor_p():
+    held = replace(HELD_OUT, labelled=np.array([[True, row < 2] for row in range(ROWS)]))
+    cells = {name: [cell(name, 0, shift)] for name, shift in (("ours", 0.0), ("dps", -0.2), ("mod", 0.1))}
+    for own in method_figures(cells, held)[1:]:
+        for gap in own.gaps.values():
+            assert abs(gap.value) > 0.01
+            assert np.isnan([gap.low, gap.high, gap.p, gap.p_holm]).all()
+
+
 def test_ours_alone_has_no_gaps():
     (only,) = method_figures({"ours": [cell("ours", 0)]}, HELD_OUT)
     assert only.gaps == {}

@@ -74,6 +74,43 @@ def test_markdown_has_tables_that_hold_together(methods):
     assert "| ours | 1.0000 / 0.5000 | 0.5000 / 1.0000 |" in text
 
 
+def test_a_gap_whose_interval_is_not_known_says_so():
+    """One prompt only is labelled for an objective, which tells nothing of how far it would move with others."""
+    labelled = np.array([[True, place < 2] for place in range(4)])
+    held = replace(HELD_OUT, labelled=labelled)
+    unknown = method_figures({name: [cell(name, 3, shift, {})] for name, shift in (("ours", 0.0), ("mod", 0.1))}, held)
+    text = markdown_text(unknown, held, {})
+    assert "nan" not in text
+    assert "| -0.1000, no interval | – |" in text
+    assert "no p is below" not in text
+    gap = json.loads(json_text(unknown, held, {}))["methods"][1]["gaps_to_ours"]["inner_product"]
+    assert gap.pop("value") == pytest.approx(-0.1)
+    assert gap == {"low": None, "high": None, "p": None, "p_holm": None}
+
+
+@pytest.mark.parametrize(
+    ("resamples", "others", "sentence"),
+    [
+        (20, ["fixed"], "With 20 resamples and 1 row no p is below 0.095."),
+        (200, ["fixed", "mod", "dps"], "With 200 resamples and 3 rows no p is below 0.030."),
+        (3, ["fixed", "mod", "dps"], "With 3 resamples and 3 rows no p is below 1.000."),
+    ],
+)
+def test_markdown_says_how_low_p_can_be(resamples, others, sentence):
+    held = replace(HELD_OUT, resamples=resamples)
+    cells = {"ours": [cell("ours", 3, 0.0, {})]} | {name: [cell(name, 3, 0.1, {})] for name in others}
+    found = method_figures(cells, held)
+    assert sentence in markdown_text(found, held, {})
+    # All gaps are the same in every resample, so that every p is as low as it can be.
+    assert f"{found[1].gaps['hypervolume'].p_holm:.3f}" in sentence
+
+
+def test_ours_alone_has_no_lowest_p():
+    assert "no p is below" not in markdown_text(
+        method_figures({"ours": [cell("ours", 3, 0.0, {})]}, HELD_OUT), HELD_OUT, {}
+    )
+
+
 def test_a_name_cannot_break_a_table_or_order_a_terminal_about(methods):
     held = replace(HELD_OUT, names=("a\nb", "c\x1b[2J"))
     text = markdown_text(methods, held, {})
