@@ -38,6 +38,8 @@ BEDS = ("rewards", "labels")
 # They need pairs.
 ON_PAIRS = ("modpo", "activation")
 FIGURES = ("hypervolume_ratio", "regret_share")
+# What the same points may differ by in another order.
+ROUNDING = 1e-6
 
 
 def setup_of(bed: str, options: argparse.Namespace, seed: int) -> tuple[MethodSetup, LanguageBandit]:
@@ -128,8 +130,13 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
             values = [factor * result[figure] for result in own]
             cells.append(_spread(values, digits))
             gaps = [value - factor * result[figure] for value, result in zip(values, ours, strict=True)]
-            worse = sum(gap < 0 if figure == "hypervolume_ratio" else gap > 0 for gap in gaps)
-            cells += ["–", "–"] if name == "ours" else [f"{mean(gaps):+.{digits}f}", f"{worse} of {len(gaps)}"]
+            sign = -1 if figure == "hypervolume_ratio" else 1
+            worse = sum(sign * gap > ROUNDING for gap in gaps)
+            cells += (
+                ["–", "–"]
+                if name == "ours"
+                else [f"{round(mean(gaps), digits) + 0.0:+.{digits}f}", f"{worse} of {len(gaps)}"]
+            )
         budget = own[0]["budget"]
         cells += [str(budget["runs"]), str(budget["steps"]), f"{budget['passes_per_token']:g}"]
         rows.append(f"| {' | '.join(cells)} |")

@@ -67,7 +67,8 @@ def test_means_and_gaps_are_those_of_the_records(benchmark, tmp_path, capsys):
     assert float(labels[1][5]) == pytest.approx(mean(soup) - mean(ours), abs=0.006)
     assert labels[1][6] == f"{sum(own > first for own, first in zip(soup, ours, strict=True))} of 2"
     # The same points at other preferences.
-    assert float(rewards[2][2]) == 0
+    assert rewards[2][2:4] == ["+0.0000", "0 of 2"], "rounding is no gap"
+    assert labels[3][2:4] == ["+0.0000", "0 of 2"]
     assert float(rewards[2][5]) > 0
 
 
