@@ -40,7 +40,7 @@ from mopref.recipes.run_folder import RECIPE, check_new_folder, located
 from mopref.recipes.training import Preparation, prepare
 from mopref.training.provenance import made_with
 
-__all__ = ["MethodComparison", "compare_methods"]
+__all__ = ["MethodComparison", "compare_methods", "prompt_writer"]
 
 _CELLS = "cells"
 _JSON, _CSV, _MARKDOWN, _FRONTS, _GAPS = "methods.json", "methods.csv", "methods.md", "fronts.png", "gaps.png"
@@ -101,7 +101,7 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
     folder = Path(recipe.output)
     _check_folder(folder, recipe)
     ready = prepare(recipe, tell)
-    writer = _writer(ready, recipe)
+    writer = prompt_writer(ready.tokenizer, recipe)
     (folder / _CELLS).mkdir(parents=True, exist_ok=True)
     for place in (folder, folder / _CELLS, *(folder / "runs").glob("*")):
         remove_leftovers(place, "")
@@ -136,12 +136,20 @@ def _check_folder(folder: Path, recipe: MethodRecipe) -> None:
             )
 
 
-def _writer(ready: Preparation, recipe: MethodRecipe) -> PromptWriter | None:
-    """What writes λ into prompts, where a method needs it."""
+def prompt_writer(tokenizer: Any, recipe: MethodRecipe) -> PromptWriter | None:
+    """What writes λ into prompts; ``None`` where no method of the recipe needs it.
+
+    Args:
+        tokenizer: the model's.
+        recipe: the settings, of which the methods and the objectives' names count.
+
+    Raises:
+        RecipeError: a tokenizer by which no prompt can say λ.
+    """
     if "prompt" not in recipe.comparison.methods:
         return None
     with settings_at("comparison.methods", []):
-        return text_writer(ready.tokenizer, recipe.objectives)
+        return text_writer(tokenizer, recipe.objectives)
 
 
 def _cells(
