@@ -10,25 +10,58 @@ of a paired bootstrap over prompts. Trainings and measurements are folders that 
 beside another one with `--only`, the command does what is missing.
 
 A file of candidates is a list of `name`, `method` (of `mopref compare`, "ours" by default) and `settings`, by their
-whole keys.
+whole keys. Data, model, objective and what the evaluation measures by are the same for all candidates; what cannot be
+compared is refused before anything is trained.
 """
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from mopref.baselines import make_method
+from mopref._repr import short_repr
+from mopref.baselines import METHODS, make_method
 from mopref.llm.evaluation import prompt_units
-from mopref.recipes.method_cells import Cell, read_cell, write_cell
+from mopref.recipes.method_beginning import prompt_writer
+from mopref.recipes.method_cells import Cell, KeptTrainings, read_cell, write_cell
 from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import MethodRecipe, fingerprint_of, load_method_recipe
 from mopref.recipes.method_statistics import HeldOut, method_figures
+from mopref.recipes.mistakes import RecipeError, RunFolderError, nearest, settings_at
+from mopref.recipes.models import adapted_model, load_tokenizer
+from mopref.recipes.parts import make_parts
+from mopref.recipes.recipe import AdapterSettings
 from mopref.recipes.training import Preparation, prepare
+from mopref.recipes.typed import settings_of
+
+# What all candidates must have alike, as whole keys and sections, and why: what decides on which rows they are measured
+# on and by what. A setting that is not here, such as a learning rate, is one that may be chosen.
+_ALIKE = {
+    "seed": "it decides which rows are trained on and measured",
+    "objectives": "their losses are what is measured",
+    "data": "it decides which rows are trained on and measured",
+    "model": "the losses are of one base model, whose tokens the rows are",
+    "objective": "it decides which losses are measured",
+    "evaluation.points": "the losses are measured at one set of preferences",
+    "evaluation.preferences": "the losses are measured at one set of preferences",
+    "evaluation.reference_point": "all hypervolumes are under one point",
+    "evaluation.interval_level": "all intervals of the table are of one level",
+}
+# What this command gives itself, and how it is told to.
+_GIVEN = {
+    "comparison.methods": "give the candidate's method",
+    "comparison.seeds": "give --seed",
+    "output": "give --output",
+}
+# Most file systems have no name of more bytes.
+_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -75,20 +108,14 @@ def main(words: list[str] | None = None) -> None:
         candidates = read_candidates(options.candidates)
     except (OSError, ValueError) as error:
         parser.exit(1, f"{error}\n")
-    folder = options.output or Path("outputs/choices") / options.candidates.stem
+    options.output = options.output or Path("outputs/choices") / options.candidates.stem
     for name in options.only or []:
         if name not in {candidate.name for candidate in candidates}:
             parser.error(f"--only names {name!r}, which is no candidate of {options.candidates}.")
-    whole: dict[str, Cell] = {}
-    for candidate in candidates:
-        do = options.only is None or candidate.name in options.only
-        own = folder / candidate.name
-        if (cell := _measured(candidate, options, own, do)) is not None:
-            whole[candidate.name] = cell
-    if candidates[0].name not in whole:
-        print(f"{candidates[0].name}, which gaps are to, is not whole yet.")
-        return
-    print(table(whole, _held_out_of(candidates[0], options, folder)))
+    try:
+        print(_done(candidates, options))
+    except (RecipeError, RunFolderError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 def read_candidates(path: Path) -> list[Candidate]:
@@ -96,9 +123,10 @@ def read_candidates(path: Path) -> list[Candidate]:
 
     Raises:
         OSError: there is no such file.
-        ValueError: none, another key than a candidate's, or a name that is no folder's own, or stands twice.
+        ValueError: no YAML, no candidates, another key than a candidate's, a name that is no folder's own or stands
+            twice, a method that is none, or settings that are no mapping or that the command gives itself.
     """
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = _read_entries(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{path} holds no list of candidates: give each a name, and settings.")
     for entry in entries:
@@ -107,9 +135,107 @@ def read_candidates(path: Path) -> list[Candidate]:
     candidates = [Candidate(**entry) for entry in entries]
     names = [candidate.name for candidate in candidates]
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or names.count(name) > 1:
-            raise ValueError(f"{path} has the name {name!r:.80}: it must be a folder's own, and stand once.")
+        if not _is_folder_name(name) or names.count(name) > 1:
+            raise ValueError(
+                f"{path} has the name {name!r:.80}: what is trained goes into a folder of that name, so it must be a "
+                "folder's own, and stand once."
+            )
+    for candidate in candidates:
+        _check_candidate(candidate, f"{path}, candidate {candidate.name!r}")
     return candidates
+
+
+def _read_entries(path: Path) -> Any:
+    """What a YAML file holds."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
+        # Others than YAML's own are of a text that is none of its tag's kind, or no UTF-8.
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} cannot be read ({reason}): correct it, or put a text in quotes.") from error
+
+
+def _is_folder_name(name: Any) -> bool:
+    """Whether a folder within another one can have the name."""
+    if not isinstance(name, str) or name in ("", "..") or Path(name).name != name or "\0" in name:
+        return False
+    return len(os.fsencode(name)) <= _LONGEST_NAME
+
+
+def _check_candidate(candidate: Candidate, place: str) -> None:
+    """Refuse what no recipe is needed to see."""
+    method, settings = candidate.method, candidate.settings
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"{place}: method is {method!r:.80}, which is none: {nearest(str(method), METHODS)}")
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{place}: settings is {settings!r:.80}: they stand by their whole keys, so write a mapping such as "
+            "{training.steps: 100}, or leave it out."
+        )
+    for key, value in settings.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{place}: settings has the key {key!r:.80}: that of a setting is a text.")
+        if key in _GIVEN:
+            raise ValueError(
+                f"{place}, {key} is {short_repr(value)}: the command gives it, so leave it out; {_GIVEN[key]}."
+            )
+        # The parser of flags has some of its own, such as one for another file of settings.
+        if key.partition(".")[0] not in (known := settings_of(MethodRecipe)):
+            raise ValueError(f"{place}, {key}: there is no such setting; {nearest(key.partition('.')[0], known)}")
+
+
+def agreeing_recipes(candidates: Sequence[Candidate], options: argparse.Namespace) -> dict[str, MethodRecipe]:
+    """The recipes of candidates that can be compared, complete, by the candidates' names; nothing is loaded.
+
+    Raises:
+        RecipeError: settings that cannot be, or others than the first candidate's where all must be measured alike; the
+            candidate and the key are named.
+    """
+    recipes: dict[str, MethodRecipe] = {}
+    for candidate in candidates:
+        with _of_candidate(candidate, options):
+            recipes[candidate.name] = candidate.recipe(options.recipe, options.output / candidate.name, options.seed)
+    first = candidates[0].name
+    expected = _alike(recipes[first])
+    for candidate in candidates[1:]:
+        with _of_candidate(candidate, options):
+            for key, (value, reason) in _alike(recipes[candidate.name]).items():
+                if value != expected[key][0]:
+                    raise RecipeError(
+                        key,
+                        f"is {short_repr(value)}, and for the first candidate {first!r}, which gaps are to, "
+                        f"{short_repr(expected[key][0])}: {reason}, so give all candidates the same, or compare this "
+                        "one in another file.",
+                    )
+    return recipes
+
+
+def _alike(recipe: MethodRecipe) -> dict[str, tuple[Any, str]]:
+    """The settings that all candidates must have alike, by their whole keys, and why."""
+    tree, alike = json.loads(json.dumps(asdict(recipe))), {}
+    for key, reason in _ALIKE.items():
+        value = tree
+        for name in key.split("."):
+            value = value[name]
+        own = {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
+        alike |= {whole_key: (entry, reason) for whole_key, entry in own.items()}
+    return alike
+
+
+@contextmanager
+def _of_candidate(candidate: Candidate, options: argparse.Namespace) -> Iterator[None]:
+    """Within this block a mistake is told with the file and the name of the candidate that it is of."""
+    place = f"{options.candidates}, candidate {candidate.name!r}"
+    try:
+        yield
+    except RecipeError as error:
+        # A candidate's settings are given as flags, and are none in its file.
+        before, problem = error.place.removeprefix("--"), error.problem.replace(" --", " ")
+        raise RecipeError(error.key, problem, f"{place}, {before}") from error
+    except FileNotFoundError as error:
+        raise RecipeError("", f": {error}", place) from error
+    except RunFolderError as error:
+        raise RunFolderError(f"{place}, with --folds {options.folds}: {error}") from error
 
 
 def dealt(units: list[Any], folds: int, seed: int) -> np.ndarray:
@@ -139,15 +265,91 @@ def table(cells: Mapping[str, Cell], held_out: HeldOut) -> str:
     return "\n".join(lines)
 
 
-def _measured(candidate: Candidate, options: argparse.Namespace, folder: Path, do: bool) -> Cell | None:
-    """The losses of the measured folds' rows by models that did not see them; ``None`` where not whole nor wanted."""
-    recipe = candidate.recipe(options.recipe, folder, options.seed)
-    key = fingerprint_of(replace(recipe, output=""), f"{options.folds} folds")
-    pooled_name = f"pooled-{options.measured}"
-    found = read_cell(folder, pooled_name, options.seed, key)
-    if found is not None or not do:
-        return found
-    ready = prepare(recipe, print)
+def _done(candidates: Sequence[Candidate], options: argparse.Namespace) -> str:
+    """The table of candidates, after what is missing was done; all that can be refused is refused before."""
+    recipes = agreeing_recipes(candidates, options)
+    missing: list[Candidate] = []
+    for candidate in candidates:
+        with _of_candidate(candidate, options):
+            if _is_missing(candidate, recipes[candidate.name], options):
+                missing.append(candidate)
+    _check_models(missing, recipes, options)
+    for candidate in missing:
+        with _of_candidate(candidate, options):
+            _measure(candidate, recipes[candidate.name], options)
+    # Read at the end, since others may have been made by a command beside this one.
+    whole: dict[str, Cell] = {}
+    for candidate in candidates:
+        with _of_candidate(candidate, options):
+            if (cell := _pooled(recipes[candidate.name], options)) is not None:
+                whole[candidate.name] = cell
+    first = candidates[0].name
+    if first not in whole:
+        return f"{first}, which gaps are to, is not whole yet."
+    return table(whole, _held_out_of(recipes[first], options))
+
+
+def _key_of(recipe: MethodRecipe, options: argparse.Namespace) -> str:
+    """The fingerprint of what a candidate's trainings and measurements are made with."""
+    return fingerprint_of(replace(recipe, output=""), f"{options.folds} folds", recipe.comparison.methods[-1])
+
+
+def _pooled_name(options: argparse.Namespace) -> str:
+    return f"pooled-{options.measured}"
+
+
+def _pooled(recipe: MethodRecipe, options: argparse.Namespace) -> Cell | None:
+    """A candidate's losses of all measured folds; ``None`` where they are not whole."""
+    return read_cell(Path(recipe.output), _pooled_name(options), options.seed, _key_of(recipe, options))
+
+
+def _is_missing(candidate: Candidate, recipe: MethodRecipe, options: argparse.Namespace) -> bool:
+    """Whether a candidate is to be trained or measured now; what is there of it already is looked at.
+
+    Raises:
+        RunFolderError: something in the candidate's folder is damaged, or of other settings, data or folds.
+    """
+    is_wanted = options.only is None or candidate.name in options.only
+    if _pooled(recipe, options) is not None or not is_wanted:
+        return False
+    key = _key_of(recipe, options)
+    for fold in range(options.measured):
+        own = Path(recipe.output) / f"fold-{fold}"
+        if read_cell(own, candidate.method, options.seed, key) is None:
+            KeptTrainings(own, options.seed, key).check()
+    return True
+
+
+def _check_models(
+    candidates: Sequence[Candidate], recipes: Mapping[str, MethodRecipe], options: argparse.Namespace
+) -> None:
+    """Refuse what the model or its tokenizer cannot do for some candidate, before another one is trained.
+
+    Raises:
+        RecipeError: a tokenizer that cannot write λ for the method that needs it, or adapters that the model cannot
+            have.
+    """
+    for candidate in candidates:
+        recipe = recipes[candidate.name]
+        if candidate.method == "prompt":
+            with _of_candidate(candidate, options):
+                prompt_writer(load_tokenizer(recipe.model), recipe)
+    # The first one's are tried when it is prepared, and nothing is trained before that.
+    tried = [recipes[candidate.name].adapter for candidate in candidates[:1]]
+    for candidate in candidates[1:]:
+        recipe = recipes[candidate.name]
+        if recipe.adapter not in tried:
+            tried.append(recipe.adapter)
+            parts, names = make_parts(recipe), [setting.name for setting in fields(AdapterSettings)]
+            with _of_candidate(candidate, options), settings_at("adapter", names):
+                adapted_model(recipe.model, parts.adapter, parts.device)
+
+
+def _measure(candidate: Candidate, recipe: MethodRecipe, options: argparse.Namespace) -> None:
+    """Write the losses of the measured folds' rows by models that did not see them."""
+    folder, key = Path(recipe.output), _key_of(recipe, options)
+    with settings_at("", []):
+        ready = prepare(recipe, print)
     folds = dealt(prompt_units(ready.train_rows), options.folds, options.seed)
     losses: np.ndarray | None = None
     for fold in range(options.measured):
@@ -156,9 +358,8 @@ def _measured(candidate: Candidate, options: argparse.Namespace, folder: Path, d
         losses = np.empty((len(own.losses), len(folds), own.losses.shape[2])) if losses is None else losses
         losses[:, held] = own.losses
     assert losses is not None
-    pooled = replace(own, method=pooled_name, losses=losses[:, folds < options.measured])
+    pooled = replace(own, method=_pooled_name(options), losses=losses[:, folds < options.measured])
     write_cell(folder, pooled, key)
-    return pooled
 
 
 def _of_fold(
@@ -173,21 +374,19 @@ def _of_fold(
         own = replace(ready, train_rows=rows, test_rows=[ready.train_rows[place] for place in places])
         of_fold = replace(recipe, output=str(folder))
         trainings = method_trainings(own, of_fold, seed, key)
-        policy = make_method(method, trainings, method_options(own, of_fold, None, seed))
+        writer = prompt_writer(ready.tokenizer, recipe)
+        policy = make_method(method, trainings, method_options(own, of_fold, writer, seed))
         losses = objective.pair_losses(preference_scores(own, of_fold, policy.model), objective.labels(own.test_rows))
         found = Cell(method, seed, losses.numpy(), {}, policy.budget, dict(policy.notes))
         write_cell(folder, found, key)
     return found, places
 
 
-def _held_out_of(candidate: Candidate, options: argparse.Namespace, folder: Path) -> HeldOut:
+def _held_out_of(recipe: MethodRecipe, options: argparse.Namespace) -> HeldOut:
     """What all were measured on: the training rows of the measured folds."""
-    from mopref.recipes.models import load_tokenizer
-    from mopref.recipes.parts import make_parts
     from mopref.recipes.rows import tokenized
     from mopref.recipes.run import read_data, run_objective
 
-    recipe = candidate.recipe(options.recipe, folder, options.seed)
     parts, tokenizer = make_parts(recipe), load_tokenizer(recipe.model)
     rows = tokenized(parts.kind, tokenizer, read_data(recipe, parts)[0], recipe.objectives, recipe.data)
     measured = dealt(prompt_units(rows), options.folds, options.seed) < options.measured

@@ -124,6 +124,16 @@ class KeptTrainings:
         except (KeyError, TypeError) as error:
             raise RunFolderError(f"{folder} cannot be read ({error!r}): delete it, and it is trained again.") from error
 
+    def check(self) -> None:
+        """Refuse, before any work, what could not be gone on with.
+
+        Raises:
+            RunFolderError: a training that is damaged, or was trained with other settings or data.
+        """
+        # A hidden folder is one that a killed process left.
+        for path in sorted(self.folder.glob(f"[!.]*/{_RUN}")):
+            _read(path.parent, _RUN, _ADAPTER, self.fingerprint)
+
     def put(self, name: str, trained: Trained) -> None:
         """Keep a training under a name."""
         tree = {"name": name, "fingerprint": self.fingerprint, "cost": trained.cost._asdict()}

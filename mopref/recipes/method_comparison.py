@@ -1,6 +1,5 @@
 """Compare methods: train and measure each with each seed, go on where that stopped, and write the figures."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,18 @@ from mopref.baselines import (
     PromptWriter,
     Trainings,
     make_method,
-    text_writer,
 )
-from mopref.baselines.activations import checked_block
 from mopref.front import Front
-from mopref.llm.data.kept_tables import lists_digest
 from mopref.llm.evaluation import preference_accuracies
-from mopref.llm.policy import Policy
-from mopref.llm.policy.reference_cache import base_digest
 from mopref.mixed_precision import precision_name
 from mopref.recipes.held_out import evenly, sampled_columns
+from mopref.recipes.method_beginning import (
+    beginning_of,
+    check_beginning,
+    check_methods,
+    prompt_writer,
+    write_beginning,
+)
 from mopref.recipes.method_cells import Cell, read_cell, write_cell
 from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import (
@@ -38,7 +39,7 @@ from mopref.recipes.method_plan import (
 )
 from mopref.recipes.method_statistics import HeldOut, MethodFigures, method_figures
 from mopref.recipes.method_text import csv_text, json_text, markdown_text
-from mopref.recipes.mistakes import RecipeError, RunFolderError, settings_at
+from mopref.recipes.mistakes import RecipeError
 from mopref.recipes.reading import save_recipe
 from mopref.recipes.run import Tell, silent
 from mopref.recipes.run_folder import RECIPE, check_new_folder, located
@@ -47,7 +48,7 @@ from mopref.training.provenance import made_with
 
 __all__ = ["MethodComparison", "compare_methods"]
 
-_CELLS, _BEGINNING = "cells", "beginning.json"
+_CELLS = "cells"
 _JSON, _CSV, _MARKDOWN, _FRONTS, _GAPS = "methods.json", "methods.csv", "methods.md", "fronts.png", "gaps.png"
 
 
@@ -106,15 +107,15 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
     folder = Path(recipe.output)
     _check_folder(folder, recipe)
     ready = prepare(recipe, tell)
-    writer = _writer(ready, recipe)
-    _check_methods(ready, recipe, writer)
-    beginning = _beginning(ready)
-    _check_beginning(folder, recipe, beginning)
+    writer = prompt_writer(ready.tokenizer, recipe)
+    check_methods(ready, recipe, writer)
+    beginning = beginning_of(ready)
+    check_beginning(folder, recipe.model.name, beginning)
     (folder / _CELLS).mkdir(parents=True, exist_ok=True)
     for place in (folder, folder / _CELLS, *(folder / "runs").glob("*")):
         remove_leftovers(place, "")
     save_recipe(recipe, folder / RECIPE)
-    write_atomically(folder / _BEGINNING, json.dumps(beginning, indent=1).encode())
+    write_beginning(folder, beginning)
     cells = _cells(ready, recipe, writer, tell)
     held_out = held_out_rows(recipe, ready.objective, ready.parts.preferences, ready.test_rows)
     tell("Resampling prompts …")
@@ -141,76 +142,6 @@ def _check_folder(folder: Path, recipe: MethodRecipe) -> None:
                 key,
                 f"is {new.get(key)!r}, and the comparison in {folder} was begun with {old.get(key)!r}: go on with "
                 "that, or choose another output.",
-            )
-
-
-def _writer(ready: Preparation, recipe: MethodRecipe) -> PromptWriter | None:
-    """What writes λ into prompts, where a method needs it."""
-    if "prompt" not in recipe.comparison.methods:
-        return None
-    with settings_at("comparison.methods", []):
-        return text_writer(ready.tokenizer, recipe.objectives)
-
-
-def _check_methods(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None) -> None:
-    """Refuse what only the model, the data or the preferences tell, before hours of training of other methods."""
-    comparison = recipe.comparison
-    if "activation" in comparison.methods and comparison.activation_block is not None:
-        with settings_at("comparison.activation_block", []):
-            checked_block(ready.model, comparison.activation_block)
-    if "shuffled" in comparison.methods and len(ready.parts.preferences) < 2:
-        raise RecipeError(
-            "comparison.methods",
-            "hold 'shuffled', and evaluation has a single preference, for which there is no other: give more "
-            "preferences, or leave it out.",
-        )
-    if writer is not None:
-        with settings_at("comparison.methods", []):
-            _check_prompts(ready, writer)
-
-
-def _check_prompts(ready: Preparation, writer: PromptWriter) -> None:
-    """Refuse rows that no longer fit into the model with λ in their prompt."""
-    # Weights of other values have the same number of tokens but for a few.
-    more = max(len(writer.encode(row)) for row in ready.parts.preferences.tolist())
-    policy, evaluation = Policy(ready.model), ready.recipe.evaluation
-    for rows, what in ((ready.train_rows, "training row"), (ready.test_rows, "held-out row")):
-        longest = [len(row["prompt_ids"]) + max(len(row[f"response_{k}_ids"]) for k in range(2)) for row in rows]
-        policy.check_lengths([more + own for own in longest], f"with λ in its prompt, {what}")
-    if evaluation.sampled_prompts:
-        prompts = [more + len(row["prompt_ids"]) for row in ready.test_prompts]
-        policy.check_lengths(prompts, "with λ in it, prompt", evaluation.max_new_tokens)
-
-
-def _beginning(ready: Preparation) -> dict[str, str | None]:
-    """What settings do not say: the data, the weights behind the model's name, and the tokens of the rows."""
-    rows = [*ready.train_rows, *ready.test_rows]
-    columns = ("prompt_ids", "response_0_ids", "response_1_ids")
-    weights = base_digest(ready.model.base_model)
-    return {"records": ready.records, "weights": weights, "tokens": lists_digest(rows, columns)}
-
-
-def _check_beginning(folder: Path, recipe: MethodRecipe, beginning: dict[str, str | None]) -> None:
-    """Refuse to go on with another model under the same name, whose figures would stand beside the first one's."""
-    path = folder / _BEGINNING
-    if not path.is_file() or not any((*(folder / _CELLS).glob("*"), *folder.glob("runs/*/*"))):
-        return
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        told = {key: earlier[key] for key in beginning}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} cannot be read ({error!r}): choose another output.") from error
-    if told["records"] != beginning["records"]:
-        raise RunFolderError(
-            f"{folder} was made with other data than this comparison's: choose another output, or put them back as "
-            "they were."
-        )
-    for key, what in (("weights", "has other weights"), ("tokens", "makes other tokens of the data")):
-        if told[key] != beginning[key]:
-            raise RecipeError(
-                "model.name",
-                f"is {recipe.model.name!r}, which {what} than when the comparison in {folder} was begun: put the "
-                "model back as it was, or choose another output.",
             )
 
 
