@@ -24,7 +24,7 @@ COMMANDS = {
     "export": "write a run's model for PEFT, vLLM or llama.cpp: one LoRA, several, or merged, with a model card",
     "serve": "answer requests over HTTP, each under its own preference",
     "report": "write one HTML file on a run: front, answers, curves, data, recipe",
-    "compare": "put the fronts of two runs or more side by side, with what differs between their recipes",
+    "compare": "put the fronts of two runs or more side by side, or train and compare the methods of a recipe",
     "push": "upload a run's adapter to the hub, with its model card",
     "data": "look at the data of a recipe (labels, conflicts, leaks, rows), or have its model write labelled pairs",
     "completion": "print the script that lets a shell complete these commands",
