@@ -37,8 +37,8 @@ directions are refused; what was measured on other held-out data is told by a wa
 
 With a recipe, every method of its section `comparison` is trained with every seed and measured on the same held-out
 rows; its other sections are as of a run, and each of its settings is a flag (methods.yaml --help). Writes methods.json,
-.csv and .md, fronts.png, gaps.png, beginning.json, cells/ and runs/ into the folder of `output`. Called again it goes on: with what is
-missing, also with more methods or seeds."""
+.csv and .md, fronts.png, gaps.png, beginning.json, cells/ and runs/ into the folder of `output`. Called again it goes
+on: with what is missing, also with more methods or seeds."""
 
 
 def parser() -> ArgumentParser:
