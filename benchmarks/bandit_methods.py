@@ -132,11 +132,9 @@ def table(results: dict[str, list[dict[str, Any]]]) -> str:
             gaps = [value - factor * result[figure] for value, result in zip(values, ours, strict=True)]
             sign = -1 if figure == "hypervolume_ratio" else 1
             worse = sum(sign * gap > ROUNDING for gap in gaps)
-            cells += (
-                ["–", "–"]
-                if name == "ours"
-                else [f"{round(mean(gaps), digits) + 0.0:+.{digits}f}", f"{worse} of {len(gaps)}"]
-            )
+            # Added to 0, a gap of -0.0 has no sign.
+            gap = round(mean(gaps), digits) + 0.0
+            cells += ["–", "–"] if name == "ours" else [f"{gap:+.{digits}f}", f"{worse} of {len(gaps)}"]
         budget = own[0]["budget"]
         cells += [str(budget["runs"]), str(budget["steps"]), f"{budget['passes_per_token']:g}"]
         rows.append(f"| {' | '.join(cells)} |")

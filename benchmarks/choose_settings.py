@@ -16,7 +16,6 @@ compared is refused before anything is trained.
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mopref._paths import checked_path
 from mopref._repr import short_repr
 from mopref.baselines import METHODS, make_method
 from mopref.llm.evaluation import prompt_units
@@ -60,8 +60,6 @@ _GIVEN = {
     "comparison.seeds": "give --seed",
     "output": "give --output",
 }
-# Most file systems have no name of more bytes.
-_LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,13 @@ def _read_entries(path: Path) -> Any:
 
 def _is_folder_name(name: Any) -> bool:
     """Whether a folder within another one can have the name."""
-    if not isinstance(name, str) or name in ("", "..") or Path(name).name != name or "\0" in name:
+    if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
         return False
-    return len(os.fsencode(name)) <= _LONGEST_NAME
+    try:
+        checked_path(name, "name")
+    except ValueError:
+        return False
+    return True
 
 
 def _check_candidate(candidate: Candidate, place: str) -> None:

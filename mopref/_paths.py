@@ -6,10 +6,10 @@ from typing import Any
 
 from mopref._repr import short_repr
 
-__all__ = ["checked_path"]
+__all__ = ["LONGEST_NAME", "checked_path"]
 
 # Of a file or a folder, on all usual file systems.
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 
 
 def checked_path(path: Any, name: str) -> Path:
@@ -26,9 +26,9 @@ def checked_path(path: Any, name: str) -> Path:
         raise TypeError(f"{name} is a path of bytes, {short_repr(text)}: give one of text.")
     if "\0" in text or not _is_encodable(text):
         raise ValueError(f"{name} is {short_repr(text)}: it has a character that no name of a file can have.")
-    if os.name != "nt" and max((len(os.fsencode(part)) for part in Path(text).parts), default=0) > _LONGEST_NAME:
+    if os.name != "nt" and max((len(os.fsencode(part)) for part in Path(text).parts), default=0) > LONGEST_NAME:
         raise ValueError(
-            f"{name} is {short_repr(text)}: a name in it has more than {_LONGEST_NAME} bytes, so shorten it."
+            f"{name} is {short_repr(text)}: a name in it has more than {LONGEST_NAME} bytes, so shorten it."
         )
     return Path(path)
 

@@ -213,17 +213,17 @@ def modpo(trainings: Trainings, preferences: Tensor, index: int = 0) -> MethodPo
         return kept[0]
 
     loras: list[PlainLoRA] = []
+    margins = 0
     for preference in preferences.tolist():
         if max(preference) == 1.0 or preference[index] == 0.0:
             loras.append(trained_lora(trainings, preference))
             continue
+        # Every row once at each corner, whoever computed that: trainings that are found had it done for them.
+        margins = len(setup.names) * len(objective.evaluation_batches(own_rows, config.batch_size))
         of_own: Any = lambda own=preference: MODPO(setup.names, own, index, objective.beta)  # noqa: E731
         loras.append(trained_lora(trainings, preference, prefix, objective=of_own, scalarizer=Linear(), rows=rows))
     served = {preference_label(setup.names, row) for row in preferences.tolist()}
     names = [preference_label(setup.names, row) for row in torch.eye(len(setup.names)).tolist()]
     others = [lora for lora, name in zip(corners, names, strict=True) if name not in served]
     policy = policy_of_loras("modpo", trainings, preferences, loras, others)
-    is_plain = all(max(row) == 1.0 or row[index] == 0.0 for row in preferences.tolist())
-    # Every row once at each corner, whoever computed that: trainings that are found had it done for them.
-    margins = 0 if is_plain else len(setup.names) * len(objective.evaluation_batches(own_rows, config.batch_size))
     return replace(policy, budget=replace(policy.budget, forwards=policy.budget.forwards + margins))

@@ -150,20 +150,20 @@ def _cells(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None
     comparison = recipe.comparison
     total = len(comparison.methods) * len(comparison.seeds)
     cells: dict[str, list[Cell]] = {name: [] for name in METHODS if name in comparison.methods}
+    fingerprints = {name: fingerprint_of(recipe, ready.records, name) for name in (*cells, None)}
     number = 0
     for seed in comparison.seeds:
         trainings: Trainings | None = None
         for name in cells:
             number += 1
-            fingerprint = fingerprint_of(recipe, ready.records, name)
-            cell = read_cell(Path(recipe.output), name, seed, fingerprint)
+            cell = read_cell(Path(recipe.output), name, seed, fingerprints[name])
             if cell is None:
                 tell(f"{number} of {total}: {METHODS[name].title}, seed {seed} …")
-                trainings = trainings or method_trainings(ready, recipe, seed, fingerprint_of(recipe, ready.records))
+                trainings = trainings or method_trainings(ready, recipe, seed, fingerprints[None])
                 cell = _measured(
                     ready, recipe, make_method(name, trainings, method_options(ready, recipe, writer, seed)), seed
                 )
-                write_cell(Path(recipe.output), cell, fingerprint)
+                write_cell(Path(recipe.output), cell, fingerprints[name])
             cells[name].append(cell)
     return cells
 

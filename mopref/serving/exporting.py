@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mopref._atomic_writes import replace_folder, write_atomically
+from mopref._paths import LONGEST_NAME
 from mopref._write_ahead import write_ahead
 from mopref.argument_kinds import checks_arguments
 from mopref.conditioning import PreferenceModel
@@ -43,8 +44,6 @@ _FORMS: tuple[str, ...] = get_args(Form)
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 # Digits of a weight in a folder's name: as few as tell all of them apart.
 _DIGITS = range(2, 17)
-# Of a folder, on all usual file systems.
-_LONGEST_NAME = 255
 
 
 class Export(NamedTuple):
@@ -205,9 +204,9 @@ def _grid(form: str, names: Sequence[str], fixed: Tensor | None) -> tuple[str, .
     for folder in folders:
         if any(kind(folder).name != folder for kind in (PurePosixPath, PureWindowsPath)):
             raise ValueError(f"{folder!r} cannot name a folder of its own: train with names without slashes or colons.")
-        if len(folder.encode("utf-8", "surrogatepass")) > _LONGEST_NAME:
+        if len(folder.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
             raise ValueError(
-                f"the folder of a λ would be called {folder!r:.80}…, which has more than {_LONGEST_NAME} bytes: export "
+                f"the folder of a λ would be called {folder!r:.80}…, which has more than {LONGEST_NAME} bytes: export "
                 "each λ by itself as a lora, all of them as a lora-set, or train with shorter names."
             )
     return tuple(folders)
