@@ -14,6 +14,8 @@ __all__ = ["Question", "expected_information", "next_question"]
 
 # Pairs at a time: few enough for what is held to stay in a processor's cache.
 _PAIRS = 8
+# What information of equal pairs may differ by, in nats.
+_ROUNDING = 1e-12
 
 
 class Question(NamedTuple):
@@ -82,6 +84,6 @@ def next_question(
     if not is_open.any():
         raise ValueError(f"all {len(margins)} pairs were asked about: fit the preference, or give more pairs.")
     information = expected_information(margins, found).masked_fill(~is_open, -1.0)
-    # Where several are the largest, argmax may give any of them.
-    pair = int((information == information.max()).nonzero()[0])
+    # Equal ones differ by rounding, and not alike on every processor.
+    pair = int((information >= information.max() - _ROUNDING).nonzero()[0])
     return Question(pair, float(information[pair]))
