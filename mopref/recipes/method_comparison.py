@@ -106,7 +106,8 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
         raise RecipeError("", f"is compared on one process, and here are {process_count()}: call it alone.")
     folder = Path(recipe.output)
     _check_folder(folder, recipe)
-    ready = prepare(recipe, tell)
+    # What takes long waits until it is known that something is missing.
+    ready = prepare(recipe, tell, precompute=False)
     writer = prompt_writer(ready.tokenizer, recipe)
     check_methods(ready, recipe, writer)
     beginning = beginning_of(ready)
@@ -151,13 +152,15 @@ def _cells(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None
     total = len(comparison.methods) * len(comparison.seeds)
     cells: dict[str, list[Cell]] = {name: [] for name in METHODS if name in comparison.methods}
     fingerprints = {name: fingerprint_of(recipe, ready.records, name) for name in (*cells, None)}
-    number = 0
+    number, is_computed = 0, False
     for seed in comparison.seeds:
         trainings: Trainings | None = None
         for name in cells:
             number += 1
             cell = read_cell(Path(recipe.output), name, seed, fingerprints[name])
             if cell is None:
+                if not is_computed:
+                    ready, is_computed = ready.precomputed(tell), True
                 tell(f"{number} of {total}: {METHODS[name].title}, seed {seed} …")
                 trainings = trainings or method_trainings(ready, recipe, seed, fingerprints[None])
                 cell = _measured(

@@ -99,6 +99,17 @@ class Preparation:
     test_prompts: list[dict[str, Any]]
     judges: Mapping[str, RewardJudge]
 
+    def precomputed(self, tell: Tell = silent) -> "Preparation":
+        """The same, with what is the same at every step in its rows; told to ``tell``, as it may take long."""
+        if not hasattr(self.objective, "precompute"):
+            return self
+        tell("Computing what is the same at every step, once …")
+        train_rows, test_rows = (
+            precomputed(self.parts.kind, self.objective, self.model, rows, self.recipe.training, tell)
+            for rows in (self.train_rows, self.test_rows)
+        )
+        return replace(self, train_rows=train_rows, test_rows=test_rows)
+
     def run(self) -> Run:
         """The run, before it is trained."""
         recipe, folder, parts = self.recipe, Path(self.recipe.output), self.parts
@@ -120,12 +131,13 @@ class Preparation:
         )
 
 
-def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
+def prepare(recipe: Recipe, tell: Tell = silent, precompute: bool = True) -> Preparation:
     """Parts, data, model and rows, in the order of what they cost; nothing is written.
 
     Args:
         recipe: the settings.
         tell: says what is being done.
+        precompute: whether the rows have what is the same at every step; else ``.precomputed()`` gives them that.
 
     Raises:
         RecipeError: a setting that cannot be; it is named.
@@ -155,17 +167,12 @@ def prepare(recipe: Recipe, tell: Tell = silent) -> Preparation:
         check_held_out(objective, evenly(test_rows, recipe.monitoring.rows))
     prompts, judges = prompt_rows(tokenizer, test, recipe.data), make_judges(recipe, tokenizer)
     model = adapted_model(recipe.model, parts.adapter, parts.device)
-    if hasattr(objective, "precompute"):
-        tell("Computing what is the same at every step, once …")
-    train_rows, test_rows = (
-        precomputed(parts.kind, objective, model, rows, recipe.training, tell) for rows in (train_rows, test_rows)
-    )
     of_records = fingerprint([*train, *test])
     rows = (train_rows, test_rows)
     ready = Preparation(recipe, parts, model, tokenizer, objective, *rows, of_records, statistics, prompts, judges)
     with settings_at("evaluation.max_new_tokens", []):
         check_prompts(ready.run())
-    return ready
+    return ready.precomputed(tell) if precompute else ready
 
 
 def _rows_of(side: str, kind: RowKind, tokenizer: Any, records: list[dict[str, Any]], recipe: Recipe) -> Any:

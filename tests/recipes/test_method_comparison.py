@@ -157,9 +157,10 @@ def test_done_again_nothing_is_trained_and_the_figures_stay(few, load, monkeypat
     before = figures(load.rows.parent / "few")
 
     def refuse(*_, **__):
-        raise AssertionError("something is trained again")
+        raise AssertionError("something is trained or computed again")
 
     monkeypatch.setattr("mopref.recipes.method_comparison.make_method", refuse)
+    monkeypatch.setattr("mopref.recipes.training.precomputed", refuse)
     compare_methods(few)
     assert figures(load.rows.parent / "few") == before
 

@@ -153,6 +153,25 @@ def test_batches_that_cannot_be_are_refused_before_the_model_is_loaded(load, mon
         prepare(load(training={"batch_size": 4, "preferences_per_step": 4}))
 
 
+def test_prompts_too_long_to_answer_are_refused_before_the_references_are_computed(load, monkeypatch):
+    def refuse(_):
+        raise ValueError("too long")
+
+    monkeypatch.setattr("mopref.recipes.training.precomputed", None)
+    monkeypatch.setattr("mopref.recipes.training.check_prompts", refuse)
+    with pytest.raises(RecipeError, match=r"^evaluation.max_new_tokens.*too long"):
+        prepare(load())
+
+
+def test_rows_can_be_computed_later(load):
+    at_once, later = prepare(load()), prepare(load(), precompute=False)
+    assert "reference_log_probabilities" not in later.train_rows[0]
+    computed = later.precomputed()
+    for side in ("train_rows", "test_rows"):
+        for one, other in zip(getattr(at_once, side), getattr(computed, side), strict=True):
+            assert one["reference_log_probabilities"] == other["reference_log_probabilities"]
+
+
 def test_what_is_done_is_told(load):
     lines = []
     prepare(load(), lines.append)
