@@ -6,15 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mopref._arrays import Maximize, as_points, as_vector, signs
+from mopref._volume import EXACT_LIMITS, volume_below
 from mopref._warning import warn
-from mopref.indicators.front_quality import non_dominated
 
 __all__ = ["HypervolumeResult", "hypervolume", "hypervolume_with_method"]
-
-# Largest number of points, by number of objectives, for which the exact hypervolume takes well under a second.
-_EXACT_LIMITS = {5: 5000, 6: 500, 7: 100}
-_ALWAYS_EXACT_UP_TO = 4
-_APPROXIMATION_SAMPLES = 2**18
 
 
 class HypervolumeResult(NamedTuple):
@@ -37,25 +32,7 @@ def hypervolume_with_method(
     number_of_objectives = points.shape[1]
     factors = signs(maximize, number_of_objectives)
     reference = as_vector(reference_point, number_of_objectives, "reference_point") * factors
-    points = points * factors
-    points = points[(points < reference).all(axis=1)]
-    points = points[non_dominated(points)]
-    if len(points) == 0:
-        return HypervolumeResult(0.0, exact=True)
-    if number_of_objectives <= _ALWAYS_EXACT_UP_TO or len(points) <= _EXACT_LIMITS.get(number_of_objectives, 0):
-        from pymoo.indicators.hv import HV
-
-        return HypervolumeResult(float(HV(ref_point=reference)(points)), exact=True)
-    from moocore import hv_approx
-
-    # It samples directions evenly, and is 99 % off where objectives differ in size by 1000 : 1: give all one size.
-    size = reference - points.min(axis=0)
-    # This method samples a deterministic low-discrepancy sequence, so that the same points give the same number.
-    unit = hv_approx(
-        (points - reference) / size, ref=np.zeros_like(size), nsamples=_APPROXIMATION_SAMPLES, method="Rphi-FWE+"
-    )
-    value = unit * np.prod(size)
-    return HypervolumeResult(float(value), exact=False)
+    return HypervolumeResult(*volume_below(points * factors, reference))
 
 
 def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximize = False) -> float:
@@ -66,12 +43,13 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
     Dominated points, and points that are not better than the reference point in every objective, add nothing. Two
     fronts compare only under the same reference point, so there is no default.
 
-    Exact, through pymoo, for m ≤ 4, and for m = 5, 6, 7 with up to 5000, 500, 100 non-dominated points inside the
-    reference point. Beyond that the value is moocore's deterministic approximation and a :class:`UserWarning` says so;
-    :func:`hypervolume_with_method` returns that fact instead. The approximation does not depend on the objectives'
-    units. Its relative error, against the exact value of 60 to 500 points on spherical, linear and convex fronts, was
-    at most 1.6e-4, 4.6e-4, 5.6e-4, 1.2e-3 for m = 5, 6, 7, 8, in well under a second. It is larger, up to 22 % for
-    m = 8, where every point is far better than the reference point in one objective and hardly better in the others.
+    Exact, through moocore as in pymoo, for m ≤ 4, and for m = 5, 6, 7 with up to 5000, 500, 100 non-dominated points
+    inside the reference point. Beyond that the value is moocore's deterministic approximation and a
+    :class:`UserWarning` says so; :func:`hypervolume_with_method` returns that fact instead. The approximation does not
+    depend on the objectives' units. Its relative error, against the exact value of 60 to 500 points on spherical,
+    linear and convex fronts, was at most 1.6e-4, 4.6e-4, 5.6e-4, 1.2e-3 for m = 5, 6, 7, 8, in well under a second. It
+    is larger, up to 22 % for m = 8, where every point is far better than the reference point in one objective and
+    hardly better in the others.
 
     Args:
         values: points, ``(N, m)``. An empty set has volume 0.
@@ -95,6 +73,6 @@ def hypervolume(values: ArrayLike, reference_point: ArrayLike, maximize: Maximiz
     if not result.exact:
         warn(
             f"the hypervolume of {np.shape(values)} points is an approximation: the exact one takes too long beyond "
-            f"4 objectives with many points ({_EXACT_LIMITS}). Say so where you show it, or use fewer points.",
+            f"4 objectives with many points ({EXACT_LIMITS}). Say so where you show it, or use fewer points.",
         )
     return result.value

@@ -15,7 +15,7 @@ from mopref.recipes.parts import make_objective
 from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.rows import KINDS
-from mopref.recipes.run_folder import flat_settings
+from mopref.recipes.run_folder import flat_settings, wherever_data_lie
 from mopref.setting_types import python_values
 
 __all__ = ["ComparisonSettings", "MethodRecipe", "check_method_recipe", "fingerprint_of", "load_method_recipe"]
@@ -63,7 +63,7 @@ class ComparisonSettings:
     activation_block: int | None = None
     activation_strength: float = 1.0
     single_learning_rate: float | None = None
-    resamples: int = 1000
+    resamples: int = 10_000
 
     def __post_init__(self) -> None:
         checked_fields(self)
@@ -87,7 +87,7 @@ class ComparisonSettings:
         if not isfinite(self.activation_strength):
             raise ValueError(f"activation_strength is {self.activation_strength}: it must be finite.")
         if self.resamples < 2:
-            raise ValueError(f"resamples is {self.resamples}: an interval needs two at least, and best a thousand.")
+            raise ValueError(f"resamples is {self.resamples}: an interval needs two at least, and best ten thousand.")
 
 
 @dataclass(frozen=True)
@@ -194,5 +194,5 @@ def fingerprint_of(recipe: MethodRecipe, records: str, method: str | None = None
 
 
 def _settings(recipe: MethodRecipe) -> dict[str, Any]:
-    settings = flat_settings(json.loads(json.dumps(asdict(recipe.completed()))))
+    settings = wherever_data_lie(flat_settings(json.loads(json.dumps(asdict(recipe.completed())))))
     return {key: value for key, value in settings.items() if key not in _FREE}

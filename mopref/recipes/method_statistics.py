@@ -9,12 +9,15 @@ import numpy as np
 from mopref import indicators
 from mopref._arrays import Array
 from mopref.baselines import Budget
-from mopref.bootstrap import bootstrap_means, holm, paired_p_value, percentile_interval
+from mopref.bootstrap import BootstrapMeans, bootstrap_means, holm, paired_p_value, percentile_interval
 from mopref.recipes.method_cells import Cell
+from mopref.resampled_volumes import resampled_hypervolumes
 
 __all__ = ["Gap", "HeldOut", "MethodFigures", "SeedFigures", "method_figures", "order_correlation"]
 
 _OURS = "ours"
+# Ours' points in another order, so that there is no difference to test, but rounding where they were computed anew.
+_NOT_TESTED = {("shuffled", "hypervolume")}
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ class Gap:
         value: the difference.
         low: lower bound of its interval, by a paired bootstrap over prompts.
         high: upper bound.
-        p: two-sided, of no difference.
-        p_holm: the same, corrected over all methods of the comparison.
+        p: two-sided, of no difference; NaN where nothing is tested.
+        p_holm: the same, corrected over all methods of the comparison, for this figure alone.
+        resamples: on how many resamples interval and p rest.
     """
 
     value: float
@@ -82,6 +86,7 @@ class Gap:
     high: float
     p: float
     p_holm: float
+    resamples: int
 
 
 @dataclass(frozen=True)
@@ -140,67 +145,73 @@ def method_figures(cells: Mapping[str, Sequence[Cell]], held_out: HeldOut) -> li
         cells: of each method, one for each seed in the same order; "ours" among them.
         held_out: what they were measured on.
     """
-    losses = np.stack([np.stack([cell.losses for cell in of_method]) for of_method in cells.values()])
-    # (methods, seeds, N, m, rows)
-    rows_last = np.moveaxis(losses, 3, -1)
+    drawn: dict[str, dict[str, Array]] = {}
+    seeds: dict[str, tuple[SeedFigures, ...]] = {}
+    # A method at a time, as the resamples of all may not fit into memory; the seed draws the same prompts for each.
+    for name, of_method in cells.items():
+        means, resampled = _bootstrapped(of_method, held_out)
+        seeds[name] = tuple(_seed_figures(*pair, held_out) for pair in zip(of_method, means, strict=True))
+        drawn[name] = {figure: of(resampled, held_out).mean(axis=1) for figure, of in _RESAMPLED.items()}
+    bare = [
+        MethodFigures(name, seeds[name], {}, _mean_budget(of_method), of_method[0].notes)
+        for name, of_method in cells.items()
+    ]
+    gaps = {figure: _gaps(figure, bare, drawn, held_out.interval_level) for figure in _RESAMPLED}
+    return [
+        replace(own, gaps={figure: found[own.method] for figure, found in gaps.items() if own.method in found})
+        for own in bare
+    ]
+
+
+def _bootstrapped(cells: Sequence[Cell], held_out: HeldOut) -> BootstrapMeans:
+    """Mean losses of a method, ``(seeds, N, m)``, and in each resample."""
+    # (seeds, N, m, rows)
+    losses = np.moveaxis(np.stack([cell.losses for cell in cells]), 2, -1)
     counted = np.moveaxis(np.asarray(held_out.labelled), 0, -1)
-    means, resampled = bootstrap_means(
-        rows_last, counted, held_out.units, resamples=held_out.resamples, seed=held_out.seed
-    )
-    names = list(cells)
-    gaps = {name: _gaps(resampled, means, figure, names, held_out) for name, figure in _FIGURES.items()}
-    methods = []
-    for place, (name, of_method) in enumerate(cells.items()):
-        seeds = tuple(_seed_figures(cell, means[place, number], held_out) for number, cell in enumerate(of_method))
-        own = {figure: of_figure[name] for figure, of_figure in gaps.items() if name in of_figure}
-        methods.append(MethodFigures(name, seeds, own, _mean_budget(of_method), of_method[0].notes))
-    return methods
+    return bootstrap_means(losses, counted, held_out.units, resamples=held_out.resamples, seed=held_out.seed)
 
 
 def _seed_figures(cell: Cell, values: Array, held_out: HeldOut) -> SeedFigures:
     return SeedFigures(
         cell.seed,
         values,
-        _hypervolume(values, held_out),
-        _inner_product(values, held_out),
+        float(indicators.hypervolume(values, held_out.reference_point)),
+        float(_inner_products(values, held_out)),
         indicators.largest_hole(values),
         order_correlation(held_out.preferences, values),
         cell.columns,
     )
 
 
-def _hypervolume(values: Array, held_out: HeldOut) -> float:
-    return float(indicators.hypervolume(values, held_out.reference_point))
+def _hypervolumes(values: Array, held_out: HeldOut) -> Array:
+    return resampled_hypervolumes(values, held_out.reference_point)
 
 
-def _inner_product(values: Array, held_out: HeldOut) -> float:
-    return float(-(held_out.preferences * values).sum(axis=1).mean())
+def _inner_products(values: Array, held_out: HeldOut) -> Array:
+    return np.asarray(-(held_out.preferences * values).sum(axis=-1).mean(axis=-1))
 
 
-_FIGURES = {"hypervolume": _hypervolume, "inner_product": _inner_product}
+# What gaps are of: figures ``(resamples, seeds)`` of mean losses ``(resamples, seeds, N, m)``.
+_RESAMPLED = {"hypervolume": _hypervolumes, "inner_product": _inner_products}
 
 
-def _gaps(resampled: Array, means: Array, figure: Any, names: Sequence[str], held_out: HeldOut) -> dict[str, Gap]:
-    """Of each method but ours; resampled means are ``(resamples, methods, seeds, N, m)``."""
-
-    def of_seeds(values: Array) -> Array:
-        """The mean over seeds of the figure, ``(methods,)``; NaN where a resample holds no row that counts."""
-        if not np.isfinite(values).all():
-            return np.full(len(values), np.nan)
-        return np.array([np.mean([figure(points, held_out) for points in seeds]) for seeds in values])
-
-    ours = names.index(_OURS)
-    value = of_seeds(means)
-    drawn = np.array([of_seeds(one) for one in resampled])
-    others = [place for place in range(len(names)) if place != ours]
-    differences = drawn[:, others] - drawn[:, [ours]]
-    bounds = percentile_interval(differences, held_out.interval_level)
-    p_values = [paired_p_value(column) for column in differences.T]
-    corrected = holm(p_values)
-    return {
-        names[place]: Gap(float(value[place] - value[ours]), float(low), float(high), p, float(adjusted))
-        for place, (low, high), p, adjusted in zip(others, bounds, p_values, corrected, strict=True)
-    }
+def _gaps(
+    figure: str, methods: Sequence[MethodFigures], drawn: Mapping[str, Mapping[str, Array]], level: float
+) -> dict[str, Gap]:
+    """Of each method but ours; ``drawn`` are figures ``(resamples,)``, means over seeds."""
+    (ours,) = (own for own in methods if own.method == _OURS)
+    others = [own for own in methods if own is not ours]
+    differences = {own.method: drawn[own.method][figure] - drawn[_OURS][figure] for own in others}
+    p_values = [
+        np.nan if (name, figure) in _NOT_TESTED else paired_p_value(column) for name, column in differences.items()
+    ]
+    gaps = {}
+    for own, p, corrected in zip(others, p_values, holm(p_values), strict=True):
+        column = differences[own.method]
+        low, high = percentile_interval(column, level).tolist()
+        value = own.mean(figure) - ours.mean(figure)
+        gaps[own.method] = Gap(value, low, high, p, float(corrected), int(np.isfinite(column).sum()))
+    return gaps
 
 
 def _mean_budget(cells: Sequence[Cell]) -> Budget:

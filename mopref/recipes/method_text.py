@@ -139,11 +139,13 @@ def _figure_parts(methods: Sequence[MethodFigures], level: str, held_out: HeldOu
     yield _table(heads, ([_title(own), *_means(own), *_gap_cells(own)] for own in methods))
     yield (
         f"Gaps are a method's figure less ours, with the interval ({level}) of a paired bootstrap over prompts "
-        f"({held_out.resamples} resamples) and p corrected by Holm over the {len(methods) - 1} other rows; seeds are "
-        f"taken as they are.{_lowest_p_text(methods, held_out.resamples)} A hypervolume is of the points whatever λ "
-        "they were asked for with, so that shuffled λ leave it as it is: the inner product tells. Order: Spearman's ρ "
-        "of λ_i and −loss i. A hole is in the losses' own units; a front that has collapsed has none, so read it "
-        "beside the hypervolume."
+        f"({held_out.resamples} resamples{_fewer_text(methods, held_out.resamples)}) and p corrected by Holm over the "
+        f"other rows, for each figure apart. Intervals are not corrected, and seeds are taken as they are. With a few "
+        "dozen prompts such intervals are somewhat narrow, and small p smaller than they should be."
+        f"{_lowest_p_text(methods)} A hypervolume is of the points whatever λ they were asked for with, so that "
+        "shuffled λ leave it as it is and it is not tested: the inner product tells. Order: Spearman's ρ of λ_i and "
+        "−loss i. A hole is in the losses' own units; a front that has collapsed has none, so read it beside the "
+        "hypervolume."
     )
 
 
@@ -168,13 +170,23 @@ def _gap_text(gap: Gap) -> str:
     return f"{gap.value:+.4f}{interval}"
 
 
-def _lowest_p_text(methods: Sequence[MethodFigures], resamples: int) -> str:
+def _fewer_text(methods: Sequence[MethodFigures], resamples: int) -> str:
+    """That hypervolumes rest on fewer resamples, where they do."""
+    fewest = min((own.gaps["hypervolume"].resamples for own in methods if own.gaps), default=resamples)
+    return "" if fewest in (0, resamples) else f", of hypervolumes {fewest}"
+
+
+def _lowest_p_text(methods: Sequence[MethodFigures]) -> str:
     """How low p can be at all: 2/(R + 1) with R resamples, times as many rows as are tested."""
-    tested = sum("hypervolume" in own.gaps and math.isfinite(own.gaps["hypervolume"].p) for own in methods)
-    lowest = min(1.0, 2 / (resamples + 1) * tested)
-    if lowest < 0.0005:  # None is tested, or the table's digits show nothing of it.
+    floors = []
+    for figure in ("hypervolume", "inner_product"):
+        tested = [own.gaps[figure].resamples for own in methods if own.gaps and math.isfinite(own.gaps[figure].p)]
+        if tested:
+            floors.append((min(1.0, 2 / (max(tested) + 1) * len(tested)), max(tested), len(tested)))
+    if not floors or min(floors)[0] < 0.0005:  # The table's digits show nothing of it.
         return ""
-    rows = f"{tested} row" if tested == 1 else f"{tested} rows"
+    lowest, resamples, count = min(floors)
+    rows = f"{count} row" if count == 1 else f"{count} rows"
     return f" With {resamples} resamples and {rows} no p is below {_number(lowest, 3)}."
 
 

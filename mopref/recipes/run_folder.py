@@ -38,6 +38,7 @@ __all__ = [
     "newest_checkpoint",
     "read_versions",
     "versions",
+    "wherever_data_lie",
 ]
 
 RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
@@ -52,6 +53,8 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
 BEST = "best"
 DATA, EVALUATIONS, REPORT = "data.json", "evaluations.jsonl", "report.html"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
+# In place of a whole path.
+_MOVABLE = "<a path>"
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = (
     "training.steps",
@@ -169,7 +172,7 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
     Raises:
         RecipeError: a setting that differs.
     """
-    new, old = flat_settings(asdict(recipe.completed())), flat_settings(asdict(earlier.completed()))
+    new, old = (wherever_data_lie(flat_settings(asdict(own.completed()))) for own in (recipe, earlier))
     for key in {**old, **new}:
         is_free = any(key == free or key.startswith(f"{free}.") for free in _FREE)
         if not is_free and old.get(key) != new.get(key):
@@ -220,6 +223,27 @@ def flat_settings(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
         place = joined(key, name)
         flat |= flat_settings(value, place) if isinstance(value, Mapping) and value else {place: value}
     return flat
+
+
+def wherever_data_lie(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings with a mark in place of the whole path of data on this machine.
+
+    What data hold is compared by the fingerprint of their records; files that were moved, or a copy of them beside that
+    of a run, are the same data.
+
+    Example:
+        >>> wherever_data_lie({"data.source": str(Path("rows.jsonl").absolute()), "data.test_source": "hub/id"})
+        {'data.source': '<a path>', 'data.test_source': 'hub/id'}
+    """
+    return {
+        key: _MOVABLE if _is_source(key) and isinstance(value, str) and Path(value).is_absolute() else value
+        for key, value in settings.items()
+    }
+
+
+def _is_source(key: str) -> bool:
+    """Whether a key is that of data, or of those of one objective."""
+    return any(key == source or key.startswith(f"{source}.") for source in ("data.source", "data.test_source"))
 
 
 def newest_checkpoint(folder: Path) -> Path:

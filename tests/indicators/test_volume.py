@@ -120,7 +120,7 @@ def test_hypervolume_says_when_it_is_approximate():
     ],
 )
 def test_where_exact_ends(m, n, exact, monkeypatch):
-    monkeypatch.setattr("mopref.indicators.volume._APPROXIMATION_SAMPLES", 64)  # the value is not looked at
+    monkeypatch.setattr("mopref._volume._APPROXIMATION_SAMPLES", 64)  # the value is not looked at
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the function that returns the method must not warn
         assert hypervolume_with_method(sphere(n, m), [1.1] * m).exact is exact

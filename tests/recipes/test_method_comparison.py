@@ -2,7 +2,10 @@
 
 import csv
 import json
+import shutil
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,6 +166,17 @@ def test_done_again_nothing_is_trained_and_the_figures_stay(few, load, monkeypat
     monkeypatch.setattr("mopref.recipes.training.precomputed", refuse)
     compare_methods(few)
     assert figures(load.rows.parent / "few") == before
+
+
+def test_a_comparison_and_its_data_may_be_moved(few, load, monkeypatch, tmp_path):
+    """As by one who copies kept cells, or has the project in another folder."""
+    monkeypatch.setattr("mopref.recipes.method_comparison.make_method", None)
+    rows = shutil.copy(load.rows, tmp_path / "copied.jsonl")
+    moved = replace(few, data=replace(few.data, source=str(rows)))
+    compare_methods(moved)
+    shutil.copytree(Path(few.output) / "cells", tmp_path / "elsewhere" / "cells")
+    compare_methods(replace(moved, output=str(tmp_path / "elsewhere")))
+    assert figures(tmp_path / "elsewhere") == figures(Path(few.output))
 
 
 def test_ours_alone_leaves_no_picture_of_earlier_gaps(load, few):

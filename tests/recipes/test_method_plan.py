@@ -94,6 +94,17 @@ def test_the_fingerprint_is_of_what_decides_on_figures(load):
         assert fixed_settings(other) != fixed_settings(first)
 
 
+def test_data_are_known_by_what_they_hold_and_not_by_where_they_lie(load, tmp_path):
+    recipes = [
+        load(data={"source": source, "test_fraction": None, "test_source": source})
+        for source in (str(tmp_path / "a.jsonl"), str(tmp_path / "b" / "c.jsonl"), "hub/id")
+    ]
+    first, moved, other = ((fingerprint_of(recipe, "records"), fixed_settings(recipe)) for recipe in recipes)
+    assert first == moved
+    assert first[0] != other[0]
+    assert first[1] != other[1]
+
+
 @pytest.mark.parametrize(
     ("option", "method"),
     [

@@ -6,6 +6,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import spearmanr
 
 from mopref.baselines import Budget
+from mopref.bootstrap import bootstrap_means
+from mopref.indicators import hypervolume
 from mopref.recipes.method_cells import Cell
 from mopref.recipes.method_statistics import HeldOut, method_figures, order_correlation
 
@@ -81,6 +83,31 @@ def test_the_smallest_p_counts_once_for_every_other_method(methods):
     same = methods["mod"].gaps["hypervolume"]
     assert (same.value, same.low, same.high, same.p, same.p_holm) == (0.0, 0.0, 0.0, 1.0, 1.0)
     assert methods["ours"].gaps == {}
+
+
+def test_shuffled_points_are_tested_by_the_inner_product_alone():
+    """Their hypervolume is ours but for rounding, which no p may take for a difference."""
+    cells = {name: [cell(name, 0, shift)] for name, shift in (("ours", 0.0), ("shuffled", -1e-9), ("dps", -0.2))}
+    shuffled, dps = method_figures(cells, HELD_OUT)[1:]
+    assert np.isnan([shuffled.gaps["hypervolume"].p, shuffled.gaps["hypervolume"].p_holm]).all()
+    assert shuffled.gaps["hypervolume"].value == pytest.approx(0.0, abs=1e-7)
+    assert shuffled.gaps["inner_product"].p == pytest.approx(2 / 201)
+    # One row less to correct for.
+    assert dps.gaps["hypervolume"].p_holm == dps.gaps["hypervolume"].p
+    assert dps.gaps["inner_product"].p_holm == 2 * dps.gaps["inner_product"].p
+
+
+def test_gaps_are_of_the_same_prompts_for_all_methods_and_seeds(methods):
+    """One draw for all at once, and every figure by hand."""
+    cells = [[cell("ours", seed) for seed in (0, 1)], [cell("dps", seed, shift=-0.2) for seed in (0, 1)]]
+    losses = np.moveaxis(np.array([[own.losses for own in of_method] for of_method in cells]), 3, -1)
+    resampled = bootstrap_means(losses, HELD_OUT.labelled.T, HELD_OUT.units, resamples=200).resampled
+    volumes = np.array(
+        [[[hypervolume(points, [3, 3]) for points in seeds] for seeds in draw] for draw in resampled]
+    ).mean(axis=-1)
+    gap = methods["dps"].gaps["hypervolume"]
+    assert (gap.low, gap.high) == pytest.approx(tuple(np.quantile(volumes[:, 1] - volumes[:, 0], [0.05, 0.95])))
+    assert gap.resamples == 200
 
 
 def test_a_budget_is_that_of_a_seed_with_the_mean_of_the_seconds(methods):

@@ -85,7 +85,7 @@ def test_a_gap_whose_interval_is_not_known_says_so():
     assert "no p is below" not in text
     gap = json.loads(json_text(unknown, held, {}))["methods"][1]["gaps_to_ours"]["inner_product"]
     assert gap.pop("value") == pytest.approx(-0.1)
-    assert gap == {"low": None, "high": None, "p": None, "p_holm": None}
+    assert gap == {"low": None, "high": None, "p": None, "p_holm": None, "resamples": 0}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,17 @@ def test_markdown_says_how_low_p_can_be(resamples, others, sentence):
     assert sentence in markdown_text(found, held, {})
     # All gaps are the same in every resample, so that every p is as low as it can be.
     assert f"{found[1].gaps['hypervolume'].p_holm:.3f}" in sentence
+
+
+def test_markdown_says_where_hypervolumes_rest_on_fewer_resamples(methods):
+    assert "(20 resamples)" in markdown_text(methods, HELD_OUT, {})
+    fewer = [
+        replace(own, gaps={**own.gaps, "hypervolume": replace(own.gaps["hypervolume"], resamples=5)})
+        if own.gaps
+        else own
+        for own in methods
+    ]
+    assert "(20 resamples, of hypervolumes 5)" in markdown_text(fewer, HELD_OUT, {})
 
 
 def test_ours_alone_has_no_lowest_p():

@@ -1,6 +1,7 @@
 """A recipe trains what the same calls by hand train, bit for bit, and a run's folder holds what runs it again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def test_a_run_begun_by_relative_paths_is_opened_from_anywhere(load, tiny, tmp_p
     assert len(open_run(run.folder, with_data=True).test_rows) == len(run.test_rows)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(load, trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("are_data_moved", [False, True])
+def test_a_resumed_run_is_the_uninterrupted_one(load, trained, tmp_path, monkeypatch, are_data_moved):
     recipe = load(output=str(tmp_path / "broken"))
     save = ParetoTrainer.save_checkpoint
 
@@ -115,6 +117,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(load, trained, tmp_path, monkeyp
     assert not (tmp_path / "broken" / "adapter").exists()
     with pytest.raises(RecipeError, match=r"output is .+, which holds a run already"):
         train(recipe)
+    if are_data_moved:
+        source = shutil.copy(recipe.data.source, tmp_path / "moved.jsonl")
+        recipe = replace(recipe, data=replace(recipe.data, source=str(source)))
     resumed = train(recipe, resume=True)
     assert resumed.history == trained.history
     for name, value in trained.model.state_dict().items():

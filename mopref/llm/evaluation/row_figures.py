@@ -8,7 +8,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mopref import indicators
 from mopref._arrays import Array
 from mopref._repr import short_repr
 from mopref.argument_kinds import checked_kind, checks_arguments
@@ -17,11 +16,11 @@ from mopref.data_rows import token_tuples
 from mopref.front import Front
 from mopref.front.intervals import interval_columns
 from mopref.preferences import validate_preferences
+from mopref.resampled_volumes import resampled_hypervolumes
 
 __all__ = ["Figure", "figure_columns", "front_of_figures", "prompt_units"]
 
-# Resamples of a hypervolume that is only approximated: it takes long for each.
-_RESAMPLES, _RESAMPLES_APPROXIMATE = 1000, 200
+_RESAMPLES = 1000
 
 
 class Figure(NamedTuple):
@@ -177,12 +176,8 @@ def _hypervolume_interval(
     resampled: Array, reference_point: ArrayLike, maximize: bool, level: float
 ) -> list[float] | None:
     """Lower and upper bound of the hypervolume, from objectives in each resample ``(resamples, m, N)``."""
-    points = resampled.swapaxes(1, 2)
-    points = points[np.isfinite(points).all(axis=(1, 2))]
-    if len(points) < 2:
+    volumes = resampled_hypervolumes(resampled.swapaxes(1, 2), reference_point, maximize)
+    if np.isfinite(volumes).sum() < 2:
         return None
-    is_exact = indicators.hypervolume_with_method(points[0], reference_point, maximize).exact
-    chosen = points if is_exact else points[:_RESAMPLES_APPROXIMATE]
-    volumes = [indicators.hypervolume_with_method(one, reference_point, maximize).value for one in chosen]
-    low, high = percentile_interval(np.asarray(volumes), level).tolist()
+    low, high = percentile_interval(volumes, level).tolist()
     return [low, high]
