@@ -36,8 +36,9 @@ def test_a_front_with_a_number_that_is_not_known_has_no_volume(number):
 
 
 @pytest.mark.parametrize(("m", "expected"), [(4, 1200), (5, 1000), (6, 1000), (7, 200), (8, 200)])
-def test_where_a_volume_takes_long_the_first_resamples_are_measured(m, expected):
-    """One point each, so that it takes no time here."""
+def test_where_a_volume_takes_long_the_first_resamples_are_measured(monkeypatch, m, expected):
+    # The values are not looked at.
+    monkeypatch.setattr("mopref._volume._APPROXIMATION_SAMPLES", 64)
     found = resampled_hypervolumes(np.zeros((1200, 1, 1, m)), np.ones(m))
     assert np.isfinite(found[:expected]).all()
     assert np.isnan(found[expected:]).all()
