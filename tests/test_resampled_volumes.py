@@ -44,6 +44,14 @@ def test_where_a_volume_takes_long_the_first_resamples_are_measured(monkeypatch,
     assert np.isnan(found[expected:]).all()
 
 
+def test_where_volumes_are_approximate_fewer_are_measured(monkeypatch):
+    monkeypatch.setattr("mopref._volume._APPROXIMATION_SAMPLES", 64)
+    monkeypatch.setattr("mopref._volume.EXACT_LIMITS", {5: 1})
+    found = resampled_hypervolumes(np.tile([[0.1, 0.9, 0, 0, 0], [0.9, 0.1, 0, 0, 0]], (300, 1, 1)), np.ones(5))
+    assert np.isfinite(found[:200]).all()
+    assert np.isnan(found[200:]).all()
+
+
 def test_what_are_no_fronts_of_resamples_is_refused():
     with pytest.raises(ValueError, match=r"resampled has shape \(3, 2\): it must be \(resamples, …, N, m\)"):
         resampled_hypervolumes(np.zeros((3, 2)), [1, 1])

@@ -53,8 +53,8 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
 BEST = "best"
 DATA, EVALUATIONS, REPORT = "data.json", "evaluations.jsonl", "report.html"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
-# In place of a whole path.
-_MOVABLE = "<a path>"
+# Where data come from, and what stands in place of a whole path there.
+_SOURCES, _MOVABLE = ("data.source", "data.test_source"), "<a path>"
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = (
     "training.steps",
@@ -174,8 +174,7 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
     """
     new, old = (wherever_data_lie(flat_settings(asdict(own.completed()))) for own in (recipe, earlier))
     for key in {**old, **new}:
-        is_free = any(key == free or key.startswith(f"{free}.") for free in _FREE)
-        if not is_free and old.get(key) != new.get(key):
+        if not _is_within(key, _FREE) and old.get(key) != new.get(key):
             was = f"the run in {folder} was begun with {old.get(key)!r}"
             raise RecipeError(key, f"is {new.get(key)!r}, and {was}: resume it with that.")
 
@@ -236,14 +235,14 @@ def wherever_data_lie(settings: Mapping[str, Any]) -> dict[str, Any]:
         {'data.source': '<a path>', 'data.test_source': 'hub/id'}
     """
     return {
-        key: _MOVABLE if _is_source(key) and isinstance(value, str) and Path(value).is_absolute() else value
+        key: _MOVABLE if _is_within(key, _SOURCES) and isinstance(value, str) and Path(value).is_absolute() else value
         for key, value in settings.items()
     }
 
 
-def _is_source(key: str) -> bool:
-    """Whether a key is that of data, or of those of one objective."""
-    return any(key == source or key.startswith(f"{source}.") for source in ("data.source", "data.test_source"))
+def _is_within(key: str, sections: Iterable[str]) -> bool:
+    """Whether a key is one of these, or in one of them."""
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def newest_checkpoint(folder: Path) -> Path:
