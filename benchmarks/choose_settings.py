@@ -38,6 +38,8 @@ from mopref.recipes.mistakes import RecipeError, RunFolderError, nearest, settin
 from mopref.recipes.models import adapted_model, load_tokenizer
 from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import AdapterSettings
+from mopref.recipes.rows import tokenized
+from mopref.recipes.run import read_data, run_objective
 from mopref.recipes.training import Preparation, prepare
 from mopref.recipes.typed import settings_of
 
@@ -350,15 +352,22 @@ def _check_models(
 def _measure(candidate: Candidate, recipe: MethodRecipe, options: argparse.Namespace) -> None:
     """Write the losses of the measured folds' rows by models that did not see them."""
     folder, key = Path(recipe.output), _key_of(recipe, options)
-    with settings_at("", []):
-        ready = prepare(recipe, print)
-    folds = dealt(prompt_units(ready.train_rows), options.folds, options.seed)
+    places = [folder / f"fold-{fold}" for fold in range(options.measured)]
+    cells = [read_cell(place, candidate.method, options.seed, key) for place in places]
+    if None in cells:
+        with settings_at("", []):
+            ready = prepare(recipe, print)
+        rows = ready.train_rows
+    else:
+        rows = _training_rows(recipe)
+    folds = dealt(prompt_units(rows), options.folds, options.seed)
     losses: np.ndarray | None = None
-    for fold in range(options.measured):
-        print(f"{candidate.name}, fold {fold + 1} of {options.folds} …", flush=True)
-        own, held = _of_fold(ready, recipe, candidate.method, folder / f"fold-{fold}", folds == fold, options.seed, key)
+    for fold, (place, own) in enumerate(zip(places, cells, strict=True)):
+        if own is None:
+            print(f"{candidate.name}, fold {fold + 1} of {options.folds} …", flush=True)
+            own = _of_fold(ready, recipe, candidate.method, place, folds == fold, options.seed, key)
         losses = np.empty((len(own.losses), len(folds), own.losses.shape[2])) if losses is None else losses
-        losses[:, held] = own.losses
+        losses[:, folds == fold] = own.losses
     assert losses is not None
     pooled = replace(own, method=_pooled_name(options), losses=losses[:, folds < options.measured])
     write_cell(folder, pooled, key)
@@ -366,34 +375,35 @@ def _measure(candidate: Candidate, recipe: MethodRecipe, options: argparse.Names
 
 def _of_fold(
     ready: Preparation, recipe: MethodRecipe, method: str, folder: Path, held: np.ndarray, seed: int, key: str
-) -> tuple[Cell, np.ndarray]:
-    """One fold's cell, measured now where it is not there, and the rows that it is of."""
-    places = np.flatnonzero(held)
-    found = read_cell(folder, method, seed, key)
-    if found is None:
-        objective: Any = ready.objective
-        rows = [ready.train_rows[place] for place in np.flatnonzero(~held)]
-        own = replace(ready, train_rows=rows, test_rows=[ready.train_rows[place] for place in places])
-        of_fold = replace(recipe, output=str(folder))
-        trainings = method_trainings(own, of_fold, seed, key)
-        writer = prompt_writer(ready.tokenizer, recipe)
-        policy = make_method(method, trainings, method_options(own, of_fold, writer, seed))
-        losses = objective.pair_losses(preference_scores(own, of_fold, policy.model), objective.labels(own.test_rows))
-        found = Cell(method, seed, losses.numpy(), {}, policy.budget, dict(policy.notes))
-        write_cell(folder, found, key)
-    return found, places
+) -> Cell:
+    """One fold's cell, trained on the rows that are not held and measured on those that are."""
+    objective: Any = ready.objective
+    train_rows, test_rows = ([ready.train_rows[place] for place in np.flatnonzero(side)] for side in (~held, held))
+    own, of_fold = replace(ready, train_rows=train_rows, test_rows=test_rows), replace(recipe, output=str(folder))
+    trainings = method_trainings(own, of_fold, seed, key)
+    writer = prompt_writer(ready.tokenizer, recipe)
+    policy = make_method(method, trainings, method_options(own, of_fold, writer, seed))
+    losses = objective.pair_losses(preference_scores(own, of_fold, policy.model), objective.labels(test_rows))
+    cell = Cell(method, seed, losses.numpy(), {}, policy.budget, dict(policy.notes))
+    write_cell(folder, cell, key)
+    return cell
 
 
 def _held_out_of(recipe: MethodRecipe, options: argparse.Namespace) -> HeldOut:
     """What all were measured on: the training rows of the measured folds."""
-    from mopref.recipes.rows import tokenized
-    from mopref.recipes.run import read_data, run_objective
-
-    parts, tokenizer = make_parts(recipe), load_tokenizer(recipe.model)
-    rows = tokenized(parts.kind, tokenizer, read_data(recipe, parts)[0], recipe.objectives, recipe.data)
+    rows = _training_rows(recipe)
     measured = dealt(prompt_units(rows), options.folds, options.seed) < options.measured
     own = [row for row, is_measured in zip(rows, measured, strict=True) if is_measured]
-    return held_out_rows(recipe, run_objective(recipe, tokenizer), parts.preferences, own)
+    return held_out_rows(
+        recipe, run_objective(recipe, load_tokenizer(recipe.model)), make_parts(recipe).preferences, own
+    )
+
+
+def _training_rows(recipe: MethodRecipe) -> Any:
+    """The rows that folds are made of, without the model."""
+    parts = make_parts(recipe)
+    records, _ = read_data(recipe, parts)
+    return tokenized(parts.kind, load_tokenizer(recipe.model), records, recipe.objectives, recipe.data)
 
 
 if __name__ == "__main__":

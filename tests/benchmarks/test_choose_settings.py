@@ -1,6 +1,7 @@
 """benchmarks/choose_settings.py measures every training row by a model that did not see its prompt."""
 
 import importlib
+import shutil
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,14 @@ def test_no_model_sees_a_prompt_that_it_is_measured_on_and_nothing_is_done_twice
     assert [line.split(" | ")[0] for line in first[2:]] == ["| as it is", "| soup"]
 
     monkeypatch.setattr(script, "prepare", lambda *_: pytest.fail("what is whole is prepared once more"))
+    script.main(words)
+    assert capsys.readouterr().out.splitlines()[-4:] == first
+
+    # What is made of whole folds is made again of them alone, in their rows' order.
+    pooled = list(Path(words[-1]).glob("*/cells/pooled-*"))
+    assert len(pooled) == 2
+    for cell in pooled:
+        shutil.rmtree(cell)
     script.main(words)
     assert capsys.readouterr().out.splitlines()[-4:] == first
 
