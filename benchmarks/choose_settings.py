@@ -7,7 +7,7 @@ The held-out rows of the recipe are not looked at. Its training prompts are deal
 once for each fold, on the others, and measured on the fold, so that every training row is measured once by a model that
 did not see its prompt. A front is of the means over all of them, and gaps are to the first candidate, with the interval
 of a paired bootstrap over prompts. Trainings and measurements are folders that are whole or not there: called again, or
-beside another one with `--only`, the command does what is missing.
+beside another one with `--only`, the command does what is missing, on the same data and weights.
 
 A file of candidates is a list of `name`, `method` (of `mopref compare`, "ours" by default) and `settings`, by their
 whole keys. Data, model, objective and what the evaluation measures by are the same for all candidates; what cannot be
@@ -29,7 +29,7 @@ from mopref._paths import checked_path
 from mopref._repr import short_repr
 from mopref.baselines import METHODS, make_method
 from mopref.llm.evaluation import prompt_units
-from mopref.recipes.method_beginning import prompt_writer
+from mopref.recipes.method_beginning import beginning_of, check_beginning, prompt_writer, write_beginning
 from mopref.recipes.method_cells import Cell, KeptTrainings, read_cell, write_cell
 from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import MethodRecipe, fingerprint_of, load_method_recipe
@@ -40,6 +40,7 @@ from mopref.recipes.parts import make_parts
 from mopref.recipes.recipe import AdapterSettings
 from mopref.recipes.rows import tokenized
 from mopref.recipes.run import read_data, run_objective
+from mopref.recipes.run_folder import fingerprint
 from mopref.recipes.training import Preparation, prepare
 from mopref.recipes.typed import settings_of
 
@@ -272,6 +273,8 @@ def table(cells: Mapping[str, Cell], held_out: HeldOut) -> str:
 def _done(candidates: Sequence[Candidate], options: argparse.Namespace) -> str:
     """The table of candidates, after what is missing was done; all that can be refused is refused before."""
     recipes = agreeing_recipes(candidates, options)
+    with _of_candidate(candidates[0], options):
+        _check_records(recipes[candidates[0].name], options)
     missing: list[Candidate] = []
     for candidate in candidates:
         with _of_candidate(candidate, options):
@@ -324,6 +327,16 @@ def _is_missing(candidate: Candidate, recipe: MethodRecipe, options: argparse.Na
     return True
 
 
+def _check_records(recipe: MethodRecipe, options: argparse.Namespace) -> None:
+    """Refuse other data than those of folds that are kept.
+
+    Raises:
+        RunFolderError: such data.
+    """
+    train, test = read_data(recipe, make_parts(recipe))
+    check_beginning(options.output, recipe.model.name, {"records": fingerprint([*train, *test])})
+
+
 def _check_models(
     candidates: Sequence[Candidate], recipes: Mapping[str, MethodRecipe], options: argparse.Namespace
 ) -> None:
@@ -357,6 +370,9 @@ def _measure(candidate: Candidate, recipe: MethodRecipe, options: argparse.Names
     if None in cells:
         with settings_at("", []):
             ready = prepare(recipe, print)
+        beginning = beginning_of(ready)
+        check_beginning(options.output, recipe.model.name, beginning)
+        write_beginning(options.output, beginning)
         rows = ready.train_rows
     else:
         rows = _training_rows(recipe)

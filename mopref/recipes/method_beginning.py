@@ -74,22 +74,32 @@ def beginning_of(ready: Preparation) -> dict[str, str | None]:
 
 
 def check_beginning(folder: Path, model: str, beginning: Mapping[str, str | None]) -> None:
-    """Refuse to go on with another model under the same name, whose figures would stand beside the first one's."""
+    """Refuse to go on with another model under the same name, whose figures would stand beside the first one's.
+
+    Args:
+        folder: that has cells and trainings in it, or in folders of its own, such as those of folds.
+        model: the name that the recipe has.
+        beginning: of what is to be gone on with, or a part of it.
+
+    Raises:
+        RecipeError: other weights or other tokens than those that were begun with.
+        RunFolderError: other data, or a record of the beginning that cannot be read.
+    """
     path = folder / _BEGINNING
-    if not path.is_file() or not any((*folder.glob("cells/*"), *folder.glob("runs/*/*"))):
+    if not path.is_file() or not any(True for made in ("cells/*", "runs/*/*") for _ in folder.rglob(made)):
         return
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         told = {key: earlier[key] for key in beginning}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{path} cannot be read ({error!r}): choose another output.") from error
-    if told["records"] != beginning["records"]:
+    if told.get("records") != beginning.get("records"):
         raise RunFolderError(
             f"{folder} was made with other data than this comparison's: choose another output, or put them back as "
             "they were."
         )
     for key, what in (("weights", "has other weights"), ("tokens", "makes other tokens of the data")):
-        if told[key] != beginning[key]:
+        if told.get(key) != beginning.get(key):
             raise RecipeError(
                 "model.name",
                 f"is {model!r}, which {what} than when the comparison in {folder} was begun: put the model back as it "

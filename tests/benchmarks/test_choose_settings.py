@@ -272,11 +272,30 @@ def test_a_folder_of_other_folds_is_refused_before_any_is_trained(script, words,
     assert [folder.name for folder in Path(words[-1]).iterdir()] == ["other"]
 
 
+def test_other_data_or_weights_than_those_of_kept_folds_are_refused(script, words, capsys):
+    script.main([*words, "--measured", "1", "--only", "as it is"])
+    capsys.readouterr()
+    tree = yaml.safe_load(Path(words[0]).read_text())
+    rows = Path(tree["data"]["source"])
+    whole = rows.read_bytes()
+    rows.write_bytes(b"\n".join(reversed(whole.splitlines())))
+    for measured in ("1", "2"):
+        assert "was made with other data" in refused(script, [*words, "--measured", measured], capsys)
+    rows.write_bytes(whole)
+    weights = Path(tree["model"]["name"]) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(SystemExit, match="1"):
+        script.main([*words, "--measured", "2"])
+    assert "which has other weights" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["demo", "demo_single"])
 def test_kept_folds_are_those_of_the_candidates(script, tmp_path, name):
     """The recipe may change afterwards, and the figures of the choice are found still."""
     recipe = BENCHMARKS.parent / "examples" / "recipes" / "compare_demo.yaml"
-    found = 0
+    found, kept = 0, BENCHMARKS / "results"
+    beginnings = {path.read_text() for path in kept.glob(f"c*/{name}/beginning.json")}
+    assert beginnings == {(kept / "compare_demo" / "beginning.json").read_text()}
     for candidate in script.read_candidates(BENCHMARKS / "choices" / f"{name}.yaml"):
         key = fingerprint_of(replace(candidate.recipe(recipe, tmp_path, 100), output=""), "3 folds", candidate.method)
         folder = BENCHMARKS / "results" / "choices" / name / candidate.name

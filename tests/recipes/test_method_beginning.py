@@ -12,7 +12,7 @@ from mopref.recipes.method_beginning import check_beginning, write_beginning
 BEGINNING = {"records": "r", "weights": "w", "tokens": "t"}
 
 
-@pytest.fixture(params=["cells/ours-seed-0", "runs/seed-0/ours-1234"])
+@pytest.fixture(params=["cells/ours-seed-0", "runs/seed-0/ours-1234", "first/fold-0/cells/ours-seed-0"])
 def begun(tmp_path, request):
     """A folder in which something was made already."""
     (tmp_path / request.param).mkdir(parents=True)
@@ -37,6 +37,12 @@ def test_another_beginning_is_refused(begun, change, error, message):
     with pytest.raises(error, match=message):
         check_beginning(begun, "own", {**BEGINNING, **change})
     assert json.loads((begun / "beginning.json").read_text()) == BEGINNING
+
+
+def test_a_part_is_compared_alone(begun):
+    check_beginning(begun, "own", {"records": "r"})
+    with pytest.raises(RunFolderError, match="was made with other data"):
+        check_beginning(begun, "own", {"records": "x"})
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "3"])
