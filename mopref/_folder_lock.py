@@ -96,6 +96,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _refusal(folder: Path, holder: str) -> BlockingIOError:
     return BlockingIOError(
         errno.EAGAIN,
-        f"{folder} is being written into by another run ({holder}): two would remove each other's checkpoints. Wait "
-        "for it, end it, or give this run another output_dir",
+        f"{folder} is being written into by another run ({holder}): two would remove each other's files. Wait for "
+        "it, end it, or give this one another folder (output_dir, or a recipe's output)",
     )

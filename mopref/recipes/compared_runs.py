@@ -14,7 +14,7 @@ from mopref.front import Front
 from mopref.recipes.mistakes import RunFolderError
 from mopref.recipes.rows import KINDS
 from mopref.recipes.run_files import read_run_files
-from mopref.recipes.run_folder import FRONT, RECIPE, flat_settings
+from mopref.recipes.run_folder import FRONT, RECIPE, check_no_comparison, flat_settings
 
 __all__ = ["ComparedRun", "check_comparable", "common_reference_point", "comparison_warnings", "read_runs"]
 
@@ -157,6 +157,7 @@ def comparison_warnings(runs: Sequence[ComparedRun], reference_point: Array) -> 
 
 def _front_file(path: Path) -> Path:
     if path.is_dir():
+        check_no_comparison(path)
         if not (path / FRONT).is_file():
             remedy = "measure it with `mopref evaluate`" if (path / RECIPE).is_file() else "give the folder of a run"
             raise RunFolderError(f"{path} has no front: there is no {FRONT} in it; {remedy}.")

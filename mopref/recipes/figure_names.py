@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from mopref.conditioning.lora_names import check_set_names
+from mopref.front.files import COUNT_COLUMN
 from mopref.recipes.mistakes import RecipeError, settings_at
 
-__all__ = ["check_export_names", "check_figure_names"]
+__all__ = ["check_compared_names", "check_export_names", "check_figure_names"]
 
 _EACH = ("accuracy", "margin", "win_rate", "standard_error", "preference")
-_SINGLE = ("kl", "sampled_length", "mean_response_length", "truncated")
+_SINGLE = ("kl", "sampled_length", "mean_response_length", "truncated", COUNT_COLUMN)
+# The other columns of a table of compared methods.
+_COMPARED = ("method", "seed", "hypervolume")
 _BOUNDS = ("_low", "_high")
 # What a preference in a command, and a folder of a LoRA, cannot hold.
 _SIGNS = ",=/\\"
@@ -56,6 +59,21 @@ def check_figure_names(names: Sequence[str]) -> None:
                     f"holds {clash!r}: a figure of another kind is called {column!r}, too, so choose another name.",
                 )
             owners[column] = figure
+
+
+def check_compared_names(names: Sequence[str]) -> None:
+    """Refuse names that a column has in which compared methods are told, such as "seed".
+
+    Raises:
+        RecipeError: such a name.
+    """
+    columns = (*_COMPARED, *(f"reference_point_{name}" for name in names))
+    for name in names:
+        if name in columns:
+            raise RecipeError(
+                "objectives",
+                f"holds {name!r}: compared methods are told with a column {name!r}, so choose another name.",
+            )
 
 
 def _figures(names: Sequence[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from mopref.recipes.method_plan import MethodRecipe
 from mopref.recipes.mistakes import RecipeError, RunFolderError, settings_at
 from mopref.recipes.training import Preparation
 
-__all__ = ["beginning_of", "check_beginning", "check_methods", "prompt_writer", "write_beginning"]
+__all__ = ["beginning_of", "check_beginning", "check_methods", "content_of", "prompt_writer", "write_beginning"]
 
 _BEGINNING = "beginning.json"
 
@@ -66,14 +66,24 @@ def _check_prompts(ready: Preparation, writer: PromptWriter) -> None:
         policy.check_lengths(prompts, "with λ in it, prompt", evaluation.max_new_tokens)
 
 
-def beginning_of(ready: Preparation) -> dict[str, str | None]:
-    """What settings do not say: the data, the weights behind the model's name, and the tokens of the rows."""
+def beginning_of(ready: Preparation) -> dict[str, str]:
+    """What settings do not say: the data, the weights behind the model's name, and the tokens of the rows.
+
+    Weights whose content cannot be read are known by the model's name.
+    """
     columns = ("prompt_ids", "response_0_ids", "response_1_ids")
     tokens = " ".join(lists_digest(rows, columns) for rows in (ready.train_rows, ready.test_rows))
-    return {"records": ready.records, "weights": base_digest(ready.model.base_model), "tokens": tokens}
+    weights = base_digest(ready.model.base_model)
+    named = f"those of {ready.recipe.model.name}" if weights is None else weights
+    return {"records": ready.records, "weights": named, "tokens": tokens}
 
 
-def check_beginning(folder: Path, model: str, beginning: Mapping[str, str | None]) -> None:
+def content_of(beginning: Mapping[str, str]) -> str:
+    """What tells data, weights and tokens of other content apart, wherever their files lie."""
+    return json.dumps(dict(beginning), sort_keys=True)
+
+
+def check_beginning(folder: Path, model: str, beginning: Mapping[str, str]) -> None:
     """Refuse to go on with another model under the same name, whose figures would stand beside the first one's.
 
     Args:
@@ -92,7 +102,9 @@ def check_beginning(folder: Path, model: str, beginning: Mapping[str, str | None
         earlier = json.loads(path.read_text(encoding="utf-8"))
         told = {key: earlier[key] for key in beginning}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunFolderError(f"{path} cannot be read ({error!r}): choose another output.") from error
+        raise RunFolderError(
+            f"{path} cannot be read ({error!r}): delete it, and what lies beside it is known by its own marks."
+        ) from error
     if told.get("records") != beginning.get("records"):
         raise RunFolderError(
             f"{folder} was made with other data than this comparison's: choose another output, or put them back as "
@@ -107,6 +119,6 @@ def check_beginning(folder: Path, model: str, beginning: Mapping[str, str | None
             )
 
 
-def write_beginning(folder: Path, beginning: Mapping[str, str | None]) -> None:
+def write_beginning(folder: Path, beginning: Mapping[str, str]) -> None:
     """Write what a comparison is begun with into its folder."""
     write_atomically(folder / _BEGINNING, json.dumps(beginning, indent=1).encode())

@@ -1,5 +1,6 @@
 """Cells of a comparison: what one method with one seed was measured to be, each a folder that is whole or not there."""
 
+import errno
 import hashlib
 import json
 import re
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from mopref._arrays import Array
 from mopref._atomic_writes import replace_folder, settle_folder
+from mopref._repr import short_repr
 from mopref.argument_kinds import checked_fields
 from mopref.baselines import Budget, Cost, Trained
 from mopref.recipes.mistakes import RunFolderError
+from mopref.recipes.run_folder import CELLS
 
 __all__ = ["Cell", "KeptTrainings", "cell_folder", "read_cell", "write_cell"]
 
@@ -52,11 +55,15 @@ class Cell:
 
 def cell_folder(output: Path, method: str, seed: int) -> Path:
     """Where a cell is kept."""
-    return output / "cells" / f"{method}-seed-{seed}"
+    return output / CELLS / f"{method}-seed-{seed}"
 
 
 def write_cell(output: Path, cell: Cell, fingerprint: str) -> None:
-    """Write a cell's folder, all of it or none."""
+    """Write a cell's folder, all of it or none.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
     import torch
 
     tree = {
@@ -75,13 +82,14 @@ def read_cell(output: Path, method: str, seed: int, fingerprint: str) -> Cell | 
     """A cell that is there; ``None`` where it is not.
 
     Raises:
-        RunFolderError: it is damaged, or was measured with other settings or data.
+        RunFolderError: it is damaged, of another method or seed, or was measured with other settings, data or model.
     """
     folder = cell_folder(output, method, seed)
     settle_folder(folder)
     if not (folder / _CELL).is_file():
         return None
     tree, tensors = _read(folder, _CELL, _LOSSES, fingerprint)
+    _check_place(folder, tree, {"method": method, "seed": seed})
     try:
         losses = tensors["losses"].double().numpy()
         if any(len(column) != len(losses) for column in tree["columns"].values()):
@@ -101,7 +109,7 @@ class KeptTrainings:
     """
 
     def __init__(self, folder: Path, seed: int, fingerprint: str) -> None:
-        self.folder, self.fingerprint = folder / "runs" / f"seed-{seed}", fingerprint
+        self.folder, self.seed, self.fingerprint = folder / "runs" / f"seed-{seed}", seed, fingerprint
 
     def place(self, name: str) -> Path:
         """The folder of a training, whose name may hold anything."""
@@ -112,13 +120,14 @@ class KeptTrainings:
         """What was kept under a name; ``None`` where nothing was.
 
         Raises:
-            RunFolderError: it is damaged, or was trained with other settings or data.
+            RunFolderError: it is damaged, another one, or was trained with other settings, data or model.
         """
         folder = self.place(name)
         settle_folder(folder)
         if not (folder / _RUN).is_file():
             return None
         tree, tensors = _read(folder, _RUN, _ADAPTER, self.fingerprint)
+        _check_place(folder, tree, {"name": name, "seed": self.seed})
         try:
             return Trained(tensors, Cost(**tree["cost"]))
         except (KeyError, TypeError) as error:
@@ -128,15 +137,16 @@ class KeptTrainings:
         """Refuse, before any work, what could not be gone on with.
 
         Raises:
-            RunFolderError: a training that is damaged, or was trained with other settings or data.
+            RunFolderError: a training that is damaged, or was trained with another seed, other settings, data or model.
         """
         # A hidden folder is one that a killed process left.
         for path in sorted(self.folder.glob(f"[!.]*/{_RUN}")):
-            _read(path.parent, _RUN, _ADAPTER, self.fingerprint)
+            tree, _ = _read(path.parent, _RUN, _ADAPTER, self.fingerprint)
+            _check_place(path.parent, tree, {"seed": self.seed})
 
     def put(self, name: str, trained: Trained) -> None:
         """Keep a training under a name."""
-        tree = {"name": name, "fingerprint": self.fingerprint, "cost": trained.cost._asdict()}
+        tree = {"name": name, "seed": self.seed, "fingerprint": self.fingerprint, "cost": trained.cost._asdict()}
         tensors = {key: value.contiguous() for key, value in trained.tensors.items()}
         _write(self.place(name), _RUN, tree, _ADAPTER, save(tensors))
 
@@ -160,8 +170,15 @@ def _number(value: Any) -> Any:
 def _write(folder: Path, document: str, tree: Mapping[str, Any], name: str, tensors: bytes) -> None:
     whole = _json({**tree, _CHECKSUM: _content(tree, tensors)})
     with replace_folder(folder) as unfinished:
-        (unfinished / document).write_bytes(whole)
-        (unfinished / name).write_bytes(tensors)
+        try:
+            (unfinished / document).write_bytes(whole)
+            (unfinished / name).write_bytes(tensors)
+        except OSError as error:
+            raise OSError(
+                error.errno or errno.EIO,
+                f"{folder} could not be written ({error.strerror or error}): make room there, and call again; all that "
+                "was made before is kept",
+            ) from error
 
 
 def _read(folder: Path, document: str, name: str, fingerprint: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -172,11 +189,24 @@ def _read(folder: Path, document: str, name: str, fingerprint: str) -> tuple[dic
         # Folders from before there was a checksum have none.
         if isinstance(tree, dict) and tree.pop(_CHECKSUM, None) not in (None, _content(tree, tensors)):
             raise ValueError("its content is not what was written")
+        if not isinstance(tree, dict):
+            raise ValueError(f"{document} is no object")
     except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise RunFolderError(f"{folder} cannot be read ({error}): delete it, and it is made again.") from error
-    if not isinstance(tree, dict) or tree.get("fingerprint") != fingerprint:
+    if tree.get("fingerprint") != fingerprint:
         raise RunFolderError(
-            f"{folder} was made with other settings or other data than this comparison's: choose another output, or "
-            "put them back as they were."
+            f"{folder} was made with other settings, other data or another model than this comparison's: choose "
+            "another output, or put them back as they were."
         )
     return tree, content
+
+
+def _check_place(folder: Path, tree: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse what lies where another one belongs, such as a folder that was renamed."""
+    for key, value in asked.items():
+        # Trainings from before it was noted have no seed.
+        if tree.get(key, value) != value:
+            raise RunFolderError(
+                f"{folder} holds the {key} {short_repr(tree[key])}, not {short_repr(value)}: move it to where it "
+                "belongs, or delete it, and it is made again."
+            )

@@ -1,7 +1,8 @@
 """Compare methods: train and measure each with each seed, go on where that stopped, and write the figures."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from mopref._agreement import join_processes, process_count
 from mopref._atomic_writes import remove_leftovers, write_atomically
+from mopref._folder_lock import LOCK, only_writer
 from mopref.argument_kinds import checked_fields, checks_arguments
 from mopref.baselines import (
     METHODS,
@@ -25,10 +27,11 @@ from mopref.recipes.method_beginning import (
     beginning_of,
     check_beginning,
     check_methods,
+    content_of,
     prompt_writer,
     write_beginning,
 )
-from mopref.recipes.method_cells import Cell, read_cell, write_cell
+from mopref.recipes.method_cells import Cell, KeptTrainings, read_cell, write_cell
 from mopref.recipes.method_measurement import held_out_rows, method_options, method_trainings, preference_scores
 from mopref.recipes.method_plan import (
     MethodRecipe,
@@ -36,19 +39,19 @@ from mopref.recipes.method_plan import (
     fingerprint_of,
     fixed_settings,
     load_method_recipe,
+    options_of,
 )
 from mopref.recipes.method_statistics import HeldOut, MethodFigures, method_figures
 from mopref.recipes.method_text import csv_text, json_text, markdown_text
-from mopref.recipes.mistakes import RecipeError
+from mopref.recipes.mistakes import RecipeError, RunFolderError
 from mopref.recipes.reading import save_recipe
 from mopref.recipes.run import Tell, silent
-from mopref.recipes.run_folder import RECIPE, check_new_folder, located
+from mopref.recipes.run_folder import CELLS, RECIPE, check_new_folder, flat_settings, located
 from mopref.recipes.training import Preparation, prepare
 from mopref.training.provenance import made_with
 
 __all__ = ["MethodComparison", "compare_methods"]
 
-_CELLS = "cells"
 _JSON, _CSV, _MARKDOWN, _FRONTS, _GAPS = "methods.json", "methods.csv", "methods.md", "fronts.png", "gaps.png"
 
 
@@ -94,8 +97,10 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
     Raises:
         RecipeError: a setting that cannot be, or a folder that holds something else, or a comparison with other
             settings.
-        RunFolderError: a cell or a training in it that is damaged, or of other settings or data.
+        RunFolderError: a cell or a training in it that is damaged, or of other settings, data or model.
         FileNotFoundError, ValueError: data that are not there, or cannot be trained on; row and column are named.
+        BlockingIOError: another process is at the comparison in the folder.
+        FloatingPointError: a training that diverged, or losses that are not finite; method and seed are named.
     """
     join_processes()
     completed = located(recipe.completed())
@@ -106,18 +111,26 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
         raise RecipeError("", f"is compared on one process, and here are {process_count()}: call it alone.")
     folder = Path(recipe.output)
     _check_folder(folder, recipe)
+    with _at_work(folder):
+        _check_settings(folder, recipe)
+        return _compared(recipe, folder, tell)
+
+
+def _compared(recipe: MethodRecipe, folder: Path, tell: Tell) -> MethodComparison:
+    """Do what is missing, and write figures and pictures."""
     # What takes long waits until it is known that something is missing.
     ready = prepare(recipe, tell, precompute=False)
     writer = prompt_writer(ready.tokenizer, recipe)
     check_methods(ready, recipe, writer)
     beginning = beginning_of(ready)
     check_beginning(folder, recipe.model.name, beginning)
-    (folder / _CELLS).mkdir(parents=True, exist_ok=True)
-    for place in (folder, folder / _CELLS, *(folder / "runs").glob("*")):
+    fingerprints = _fingerprints(recipe, content_of(beginning))
+    kept = _kept_cells(recipe, fingerprints)
+    for place in (folder, folder / CELLS, *(folder / "runs").glob("*")):
         remove_leftovers(place, "")
     save_recipe(recipe, folder / RECIPE)
     write_beginning(folder, beginning)
-    cells = _cells(ready, recipe, writer, tell)
+    cells = _cells(ready, recipe, writer, tell, fingerprints, kept)
     held_out = held_out_rows(recipe, ready.objective, ready.parts.preferences, ready.test_rows)
     tell("Resampling prompts …")
     methods = tuple(method_figures(cells, held_out))
@@ -130,45 +143,112 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
 
 def _check_folder(folder: Path, recipe: MethodRecipe) -> None:
     """Refuse a folder that holds something else, or a comparison whose figures have other settings."""
-    if not (folder / _CELLS).is_dir():
+    if (folder / CELLS).is_dir():
+        _check_settings(folder, recipe)
+    elif not (folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]):
         check_new_folder(folder, for_run=False)
-        return
+
+
+def _check_settings(folder: Path, recipe: MethodRecipe) -> None:
+    """Refuse other settings than those of the comparison in a folder, where there is one."""
     if not (folder / RECIPE).is_file():
         return  # Killed before there was anything.
     earlier = load_method_recipe(folder / RECIPE)
     new, old = fixed_settings(recipe), fixed_settings(earlier)
+    told, begun = (flat_settings(asdict(own.completed())) for own in (recipe, earlier))
     for key in {**old, **new}:
         if new.get(key) != old.get(key):
             raise RecipeError(
                 key,
-                f"is {new.get(key)!r}, and the comparison in {folder} was begun with {old.get(key)!r}: go on with "
+                f"is {told.get(key)!r}, and the comparison in {folder} was begun with {begun.get(key)!r}: go on with "
                 "that, or choose another output.",
             )
 
 
-def _cells(ready: Preparation, recipe: MethodRecipe, writer: PromptWriter | None, tell: Tell) -> dict[str, list[Cell]]:
-    """All cells, measured now where they are not there."""
+@contextmanager
+def _at_work(folder: Path) -> Iterator[None]:
+    """Within this block no other comparison is in the folder, which is as it was where nothing is written."""
+    # Removed only where they are empty.
+    made = [place for place in (folder / CELLS, folder) if not place.exists()]
+    try:
+        with only_writer(folder):
+            (folder / CELLS).mkdir(parents=True, exist_ok=True)
+            yield
+    finally:
+        for place in made:
+            with suppress(OSError):
+                place.rmdir()
+
+
+def _fingerprints(recipe: MethodRecipe, content: str) -> dict[str | None, str]:
+    """Of each method's cells, and of the trainings, under ``None``."""
+    return {name: fingerprint_of(recipe, content, name) for name in (*recipe.comparison.methods, None)}
+
+
+def _kept_cells(recipe: MethodRecipe, fingerprints: Mapping[str | None, str]) -> dict[tuple[str, int], Cell]:
+    """The cells that are there already, by method and seed; what is there, trainings too, is looked at.
+
+    Raises:
+        RunFolderError: it is damaged, or of other settings, data or model.
+    """
+    folder, kept = Path(recipe.output), {}
+    for seed in recipe.comparison.seeds:
+        for name in recipe.comparison.methods:
+            try:
+                cell = read_cell(folder, name, seed, fingerprints[name])
+            except RunFolderError as error:
+                if not (own := options_of(name)):
+                    raise
+                raise RunFolderError(f"{error} (The method's own settings are {' and '.join(own)}.)") from error
+            if cell is not None:
+                kept[name, seed] = cell
+        if any((name, seed) not in kept for name in recipe.comparison.methods):
+            KeptTrainings(folder, seed, fingerprints[None]).check()
+    return kept
+
+
+def _cells(
+    ready: Preparation,
+    recipe: MethodRecipe,
+    writer: PromptWriter | None,
+    tell: Tell,
+    fingerprints: Mapping[str | None, str],
+    kept: Mapping[tuple[str, int], Cell],
+) -> dict[str, list[Cell]]:
+    """All cells, measured now where they are not kept."""
     comparison = recipe.comparison
     total = len(comparison.methods) * len(comparison.seeds)
     cells: dict[str, list[Cell]] = {name: [] for name in METHODS if name in comparison.methods}
-    fingerprints = {name: fingerprint_of(recipe, ready.records, name) for name in (*cells, None)}
     number, is_computed = 0, False
     for seed in comparison.seeds:
         trainings: Trainings | None = None
         for name in cells:
             number += 1
-            cell = read_cell(Path(recipe.output), name, seed, fingerprints[name])
+            cell = kept.get((name, seed))
             if cell is None:
                 if not is_computed:
                     ready, is_computed = ready.precomputed(tell), True
                 tell(f"{number} of {total}: {METHODS[name].title}, seed {seed} …")
                 trainings = trainings or method_trainings(ready, recipe, seed, fingerprints[None])
-                cell = _measured(
-                    ready, recipe, make_method(name, trainings, method_options(ready, recipe, writer, seed)), seed
-                )
+                with _named(name, seed):
+                    policy = make_method(name, trainings, method_options(ready, recipe, writer, seed))
+                    cell = _measured(ready, recipe, policy, seed)
                 write_cell(Path(recipe.output), cell, fingerprints[name])
             cells[name].append(cell)
     return cells
+
+
+@contextmanager
+def _named(method: str, seed: int) -> Iterator[None]:
+    """Within this block numbers that are not finite are told with the method, and how to go on without it."""
+    try:
+        yield
+    except FloatingPointError as error:
+        text = str(error).rstrip(".")
+        raise FloatingPointError(
+            f"{METHODS[method].title}, seed {seed}: {text}. To go on without it, leave {method!r} out of "
+            "comparison.methods; other settings need another output."
+        ) from error
 
 
 def _measured(ready: Preparation, recipe: MethodRecipe, policy: MethodPolicy, seed: int) -> Cell:
@@ -177,6 +257,8 @@ def _measured(ready: Preparation, recipe: MethodRecipe, policy: MethodPolicy, se
     preferences, evaluation = ready.parts.preferences, recipe.evaluation
     scores, labels = preference_scores(ready, recipe, policy.model), objective.labels(ready.test_rows)
     losses = objective.pair_losses(scores, labels)
+    if not (scores.isfinite().all() and losses.isfinite().all()):
+        raise FloatingPointError("held-out losses are not finite: what was trained, or its settings, went too far")
     accuracies = preference_accuracies(scores[..., 0] - scores[..., 1], labels)
     columns = {f"accuracy_{name}": accuracies[:, place].tolist() for place, name in enumerate(objective.names)}
     prompts = evenly(ready.test_prompts, evaluation.sampled_prompts)

@@ -10,15 +10,24 @@ from typing import Any
 
 from mopref.argument_kinds import checked_fields, checked_texts, checks_arguments
 from mopref.baselines import METHODS, bone_preferences, check_modpo
+from mopref.recipes.figure_names import check_compared_names
 from mopref.recipes.mistakes import RecipeError, nearest, settings_at
 from mopref.recipes.parts import make_objective
 from mopref.recipes.reading import load_recipe
 from mopref.recipes.recipe import Recipe
 from mopref.recipes.rows import KINDS
-from mopref.recipes.run_folder import flat_settings, wherever_data_lie
+from mopref.recipes.run_folder import flat_settings, wherever_files_lie
 from mopref.setting_types import python_values
 
-__all__ = ["ComparisonSettings", "MethodRecipe", "check_method_recipe", "fingerprint_of", "load_method_recipe"]
+__all__ = [
+    "ComparisonSettings",
+    "MethodRecipe",
+    "check_method_recipe",
+    "fingerprint_of",
+    "fixed_settings",
+    "load_method_recipe",
+    "options_of",
+]
 
 # Options of single methods, which bind these alone.
 _OPTIONS_OF = {
@@ -137,6 +146,7 @@ def check_method_recipe(recipe: MethodRecipe) -> None:
     evaluation, training = recipe.evaluation, recipe.training
     if len(recipe.objectives) < 2:
         raise RecipeError("objectives", "is a single one: a comparison of fronts needs two or more.")
+    check_compared_names(recipe.objectives)
     if evaluation.reference_point is None:
         raise RecipeError(
             "evaluation.reference_point",
@@ -177,12 +187,12 @@ def fixed_settings(recipe: MethodRecipe) -> dict[str, Any]:
     return {key: value for key, value in _settings(recipe).items() if key not in _OPTIONS_OF}
 
 
-def fingerprint_of(recipe: MethodRecipe, records: str, method: str | None = None) -> str:
-    """The SHA-256 of what decides on figures: settings and data, but not which other methods and seeds there are.
+def fingerprint_of(recipe: MethodRecipe, content: str, method: str | None = None) -> str:
+    """The SHA-256 of what decides on figures, but not of which other methods and seeds there are, or where files lie.
 
     Args:
         recipe: complete.
-        records: the fingerprint of the data.
+        content: tells data and models of other content apart, which may lie anywhere.
         method: whose figures; ``None`` for trainings, whose names have what single methods want otherwise.
     """
     settings = _settings(recipe)
@@ -190,9 +200,14 @@ def fingerprint_of(recipe: MethodRecipe, records: str, method: str | None = None
         if name != method:
             # As where nobody gave them, so that to change them binds the one method.
             settings[key] = getattr(ComparisonSettings(), key.removeprefix("comparison."))
-    return hashlib.sha256(json.dumps([settings, records], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([settings, content], sort_keys=True).encode()).hexdigest()
+
+
+def options_of(method: str) -> list[str]:
+    """The whole keys of a method's own options."""
+    return [key for key, name in _OPTIONS_OF.items() if name == method]
 
 
 def _settings(recipe: MethodRecipe) -> dict[str, Any]:
-    settings = wherever_data_lie(flat_settings(json.loads(json.dumps(asdict(recipe.completed())))))
+    settings = wherever_files_lie(flat_settings(json.loads(json.dumps(asdict(recipe.completed())))), model=True)
     return {key: value for key, value in settings.items() if key not in _FREE}

@@ -16,6 +16,8 @@ from mopref.resampled_volumes import resampled_hypervolumes
 __all__ = ["Gap", "HeldOut", "MethodFigures", "SeedFigures", "method_figures", "order_correlation"]
 
 _OURS = "ours"
+# Of losses that are computed in float32.
+_ROUNDING = 1e-6
 # Ours' points in another order, so that there is no difference to test, but rounding where they were computed anew.
 _NOT_TESTED = {("shuffled", "hypervolume")}
 
@@ -115,7 +117,8 @@ class MethodFigures:
 def order_correlation(preferences: Array, losses: Array) -> float:
     """Spearman's ρ between λ_i and −loss_i over all preferences, the mean over objectives; NaN where none moves.
 
-    1 where a larger weight never makes its objective worse, 0 where λ says nothing of the losses.
+    1 where a larger weight never makes its objective worse, 0 where λ says nothing of the losses. Losses that differ by
+    less than a millionth of the largest are equal but for rounding, and so is an objective that does not move.
 
     Args:
         preferences: ``(N, m)``.
@@ -130,7 +133,7 @@ def order_correlation(preferences: Array, losses: Array) -> float:
     found = []
     for weights, values in zip(preferences.T, -losses.T, strict=True):
         first, second = rankdata(weights), rankdata(values)
-        if np.ptp(first) > 0 and np.ptp(second) > 0:
+        if np.ptp(first) > 0 and np.ptp(values) > _ROUNDING * np.abs(values).max():
             found.append(np.corrcoef(first, second)[0, 1])
     return float(np.round(np.mean(found), 12)) if found else float("nan")
 

@@ -95,23 +95,22 @@ def csv_text(methods: Sequence[MethodFigures], held_out: HeldOut) -> str:
     """A line for each method, seed and preference."""
     places = range(len(held_out.preferences))
     lines = [(own, seed, place) for own in methods for seed in own.seeds for place in places]
-    columns: dict[str, list[Any]] = {
-        "method": [own.method for own, _, _ in lines],
-        "seed": [seed.seed for _, seed, _ in lines],
-    }
+    columns: list[tuple[str, list[Any]]] = [
+        ("method", [own.method for own, _, _ in lines]),
+        ("seed", [seed.seed for _, seed, _ in lines]),
+    ]
     for number, name in enumerate(held_out.names):
-        columns[f"preference_{name}"] = [float(held_out.preferences[place, number]) for _, _, place in lines]
+        weights = [float(held_out.preferences[place, number]) for _, _, place in lines]
+        columns.append((f"preference_{name}", weights))
     for number, name in enumerate(held_out.names):
-        columns[name] = [float(seed.values[place, number]) for _, seed, place in lines]
-    more = dict.fromkeys(name for _, seed, _ in lines for name in seed.columns)
-    for name in more:
-        columns[name] = [
-            float(seed.columns[name][place]) if name in seed.columns else math.nan for _, seed, place in lines
-        ]
+        columns.append((name, [float(seed.values[place, number]) for _, seed, place in lines]))
+    for name in dict.fromkeys(name for _, seed, _ in lines for name in seed.columns):
+        known = [float(seed.columns[name][place]) if name in seed.columns else math.nan for _, seed, place in lines]
+        columns.append((name, known))
     for number, name in enumerate(held_out.names):
-        columns[f"reference_point_{name}"] = [float(held_out.reference_point[number])] * len(lines)
-    columns["hypervolume"] = [seed.hypervolume for _, seed, _ in lines]
-    return to_csv(list(columns), [np.array(column) for column in columns.values()])
+        columns.append((f"reference_point_{name}", [float(held_out.reference_point[number])] * len(lines)))
+    columns.append(("hypervolume", [seed.hypervolume for _, seed, _ in lines]))
+    return to_csv([name for name, _ in columns], [np.array(column) for _, column in columns])
 
 
 def markdown_text(methods: Sequence[MethodFigures], held_out: HeldOut, about: dict[str, Any]) -> str:
@@ -120,12 +119,16 @@ def markdown_text(methods: Sequence[MethodFigures], held_out: HeldOut, about: di
     point = ", ".join(f"{number:g}" for number in held_out.reference_point)
     seeds = ", ".join(str(seed.seed) for seed in methods[0].seeds)
     level = f"{100 * held_out.interval_level:g} %"
-    rows = len(held_out.labelled)
+    labelled = np.asarray(held_out.labelled)
+    counts = labelled.sum(axis=0).tolist()
+    rows = f"{len(labelled)} rows of {len(set(held_out.units))} prompts"
+    if not labelled.all():
+        rows += f" ({', '.join(f'{_cell(name)}: {count}' for name, count in zip(held_out.names, counts, strict=True))})"
     parts = [
         "# Methods side by side",
-        f"Held-out losses of {names} (lower is better) on {rows} rows of {len(set(held_out.units))} prompts; λ at "
-        f"{len(held_out.preferences)} points; seeds {seeds}; hypervolumes under the reference point ({point}), fixed "
-        f"before; precision {about.get('precision', 'not recorded')}.",
+        f"Held-out losses of {names} (lower is better) on {rows}; λ at {len(held_out.preferences)} points; seeds "
+        f"{seeds}; hypervolumes under the reference point ({point}), fixed before; precision "
+        f"{about.get('precision', 'not recorded')}.{_nothing_below_text(methods)}",
         *_figure_parts(methods, level, held_out),
         *_budget_parts(methods),
         *_loss_parts(methods, held_out),
@@ -170,10 +173,21 @@ def _gap_text(gap: Gap) -> str:
     return f"{gap.value:+.4f}{interval}"
 
 
+def _nothing_below_text(methods: Sequence[MethodFigures]) -> str:
+    """That hypervolumes tell nothing, where they do not."""
+    if any(seed.hypervolume > 0 for own in methods for seed in own.seeds):
+        return ""
+    return " **No point of any method is better than the reference point, so that hypervolumes tell nothing here.**"
+
+
 def _fewer_text(methods: Sequence[MethodFigures], resamples: int) -> str:
-    """That hypervolumes rest on fewer resamples, where they do."""
-    fewest = min((own.gaps["hypervolume"].resamples for own in methods if own.gaps), default=resamples)
-    return "" if fewest in (0, resamples) else f", of hypervolumes {fewest}"
+    """That gaps rest on fewer resamples, where they do: some leave an objective without a labelled row."""
+    told = []
+    for figure, name in (("hypervolume", "hypervolumes"), ("inner_product", "inner products")):
+        fewest = min((own.gaps[figure].resamples for own in methods if own.gaps), default=resamples)
+        if fewest not in (0, resamples):
+            told.append(f"of {name} {fewest}")
+    return "".join(f", {one}" for one in told)
 
 
 def _lowest_p_text(methods: Sequence[MethodFigures]) -> str:

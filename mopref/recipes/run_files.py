@@ -26,6 +26,7 @@ from mopref.recipes.run_folder import (
     LOG,
     RECIPE,
     VERSIONS,
+    check_no_comparison,
     newest_checkpoint,
 )
 
@@ -104,6 +105,7 @@ def read_run_files(folder: str | Path) -> RunFiles:
         RunFolderError: the folder holds no run, or a damaged file; file and line are named.
     """
     folder = Path(folder)
+    check_no_comparison(folder)
     if not (folder / RECIPE).is_file():
         raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so give the folder of a run.")
     notes: list[str] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mopref._paths import checked_path
+from mopref.conditioning.base_origin import is_path
 from mopref.recipes.mistakes import RecipeError, RunFolderError, joined, settings_at
 from mopref.recipes.recipe import Recipe
 from mopref.training.checkpoints import checkpoints_in
@@ -19,6 +20,7 @@ __all__ = [
     "ADAPTER",
     "ANSWERS",
     "BEST",
+    "CELLS",
     "DATA",
     "EVALUATIONS",
     "FRONT",
@@ -28,6 +30,7 @@ __all__ = [
     "VERSIONS",
     "check_finished",
     "check_new_folder",
+    "check_no_comparison",
     "check_same_recipe",
     "check_same_records",
     "check_unfinished",
@@ -38,7 +41,7 @@ __all__ = [
     "newest_checkpoint",
     "read_versions",
     "versions",
-    "wherever_data_lie",
+    "wherever_files_lie",
 ]
 
 RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
@@ -49,12 +52,14 @@ RECIPE, VERSIONS, ADAPTER, LOG, FRONT, ANSWERS = (
     "front.json",
     "answers.json",
 )
+# What methods of a comparison were measured to be.
+CELLS = "cells"
 # The adapter of the best evaluation so far.
 BEST = "best"
 DATA, EVALUATIONS, REPORT = "data.json", "evaluations.jsonl", "report.html"
 _PACKAGES = ("mopref", "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "bitsandbytes")
-# Where data come from, and what stands in place of a whole path there.
-_SOURCES, _MOVABLE = ("data.source", "data.test_source"), "<a path>"
+# Where data and models come from, and what stands in place of a path there.
+_SOURCES, _MODEL, _MOVABLE = ("data.source", "data.test_source"), ("model.name", "model.tokenizer"), "<a path>"
 # What may differ when a run is resumed: how far it goes, what is shown and what is measured after it.
 _FREE = (
     "training.steps",
@@ -87,8 +92,8 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
         reason = error.strerror or str(error)
         raise RecipeError("output", f"is {str(folder)!r}, which cannot be read ({reason}): choose another.") from error
     if is_taken:
-        is_run = (folder / RECIPE).is_file()
-        what = "a run" if is_run else "files"
+        is_run = (folder / RECIPE).is_file() and not _is_comparison(folder)
+        what = "a run" if is_run else "a comparison of methods" if _is_comparison(folder) else "files"
         remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run and is_run else "")
         raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
     # A link that leads nowhere is there, and no folder.
@@ -103,12 +108,30 @@ def check_finished(folder: Path) -> None:
     Raises:
         RunFolderError: such a folder.
     """
+    check_no_comparison(folder)
     for name, remedy in (
         (RECIPE, "give the folder of a run"),
         (ADAPTER, "go on with it by `mopref train RECIPE --resume`"),
     ):
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} is no finished run: there is no {name} in it; {remedy}.")
+
+
+def _is_comparison(folder: Path) -> bool:
+    return (folder / CELLS).is_dir()
+
+
+def check_no_comparison(folder: Path) -> None:
+    """Refuse the folder of a comparison of methods, whose trainings are no runs.
+
+    Raises:
+        RunFolderError: such a folder.
+    """
+    if _is_comparison(folder):
+        raise RunFolderError(
+            f"{folder} holds a comparison of methods, and no run: go on with it by `mopref compare RECIPE`, or give "
+            "the folder of a run."
+        )
 
 
 def claim_folder(folder: Path) -> None:
@@ -172,7 +195,7 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
     Raises:
         RecipeError: a setting that differs.
     """
-    new, old = (wherever_data_lie(flat_settings(asdict(own.completed()))) for own in (recipe, earlier))
+    new, old = (wherever_files_lie(flat_settings(asdict(own.completed()))) for own in (recipe, earlier))
     for key in {**old, **new}:
         if not _is_within(key, _FREE) and old.get(key) != new.get(key):
             was = f"the run in {folder} was begun with {old.get(key)!r}"
@@ -224,18 +247,23 @@ def flat_settings(tree: Mapping[str, Any], key: str = "") -> dict[str, Any]:
     return flat
 
 
-def wherever_data_lie(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Flat settings with a mark in place of the whole path of data on this machine.
+def wherever_files_lie(settings: Mapping[str, Any], model: bool = False) -> dict[str, Any]:
+    """Flat settings with a mark in place of the path of data on this machine.
 
     What data hold is compared by the fingerprint of their records; files that were moved, or a copy of them beside that
     of a run, are the same data.
 
+    Args:
+        settings: by their whole keys.
+        model: so, too, for the paths of model and tokenizer, where weights and tokens are compared otherwise.
+
     Example:
-        >>> wherever_data_lie({"data.source": str(Path("rows.jsonl").absolute()), "data.test_source": "hub/id"})
+        >>> wherever_files_lie({"data.source": str(Path("rows.jsonl").absolute()), "data.test_source": "hub/id"})
         {'data.source': '<a path>', 'data.test_source': 'hub/id'}
     """
+    movable = _SOURCES + _MODEL * model
     return {
-        key: _MOVABLE if _is_within(key, _SOURCES) and isinstance(value, str) and Path(value).is_absolute() else value
+        key: _MOVABLE if _is_within(key, movable) and isinstance(value, str) and is_path(value) else value
         for key, value in settings.items()
     }
 
@@ -251,6 +279,7 @@ def newest_checkpoint(folder: Path) -> Path:
     Raises:
         RunFolderError: there is no run in the folder, or one without a checkpoint.
     """
+    check_no_comparison(folder)
     if not (folder / RECIPE).is_file():
         raise RunFolderError(f"{folder} holds no run: there is no {RECIPE} in it, so begin one without resuming.")
     found = checkpoints_in(folder)

@@ -267,7 +267,7 @@ def test_a_folder_of_other_folds_is_refused_before_any_is_trained(script, words,
     save_file({}, path.parent / f"{name}.safetensors")
     message = refused(script, own, capsys)
     assert "candidate 'other', with --folds 2: " in message
-    assert "was made with other settings or other data" in message
+    assert "was made with other settings, other data" in message
     assert "choose another output" in message
     assert [folder.name for folder in Path(words[-1]).iterdir()] == ["other"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mopref.recipes import load_method_recipe
+from mopref.recipes.method_beginning import content_of
 from mopref.recipes.method_cells import read_cell
 from mopref.recipes.method_plan import fingerprint_of
 from mopref.recipes.parts import make_parts
@@ -22,10 +23,10 @@ def folder_and_recipe(name, flags=()):
     )
 
 
-def check_cells(folder, recipe, records):
+def check_cells(folder, recipe, content):
     for cell in sorted((folder / "cells").iterdir()):
         name, _, seed = cell.name.rpartition("-seed-")
-        found = read_cell(folder, name, int(seed), fingerprint_of(recipe.completed(), records, name))
+        found = read_cell(folder, name, int(seed), fingerprint_of(recipe.completed(), content, name))
         assert found is not None
         assert found.losses.shape[0] == recipe.evaluation.points
 
@@ -35,7 +36,7 @@ def test_cells_are_those_of_the_recipe(name):
     folder, recipe = folder_and_recipe(name)
     source = ["--data.source", str(folder / "pairs.jsonl")] * (recipe.data.source is not None)
     folder, recipe = folder_and_recipe(name, source)
-    check_cells(folder, recipe, json.loads((folder / "beginning.json").read_text())["records"])
+    check_cells(folder, recipe, content_of(json.loads((folder / "beginning.json").read_text())))
 
 
 def test_records_are_those_of_the_kept_pairs(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from mopref.recipes import RecipeError
-from mopref.recipes.figure_names import check_export_names, check_figure_names
+from mopref.recipes.figure_names import check_compared_names, check_export_names, check_figure_names
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def test_names_that_clash_with_nothing(names):
         (("a", "accuracy_a"), "holds 'accuracy_a'"),
         (("a", "a_low"), "is called 'a_low'"),
         (("x", "x_low", "x_high"), "holds"),
+        (("points_in_file", "a"), "holds 'points_in_file'"),
         (("a", "mean_response_length"), "holds 'mean_response_length'"),
         (("a,b", "c"), "holds 'a,b': a name with ',' in it cannot be used in commands"),
         (("c=d", "c"), "'=' in it"),
@@ -42,6 +43,16 @@ def test_names_that_clash_with_nothing(names):
 def test_names_that_clash_are_refused(names, message):
     with pytest.raises(RecipeError, match=f"^objectives .*{message}"):
         check_figure_names(names)
+
+
+@pytest.mark.parametrize(
+    "names", [("hypervolume", "a"), ("a", "seed"), ("method", "a"), ("reference_point_b", "b")], ids="-".join
+)
+def test_columns_of_compared_methods_are_no_objectives(names):
+    check_figure_names(names)
+    with pytest.raises(RecipeError, match=r"^objectives holds '\w+': compared methods are told with a column"):
+        check_compared_names(names)
+    check_compared_names(("helpful", "reference_point_b"))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_a_part_is_compared_alone(begun):
 @pytest.mark.parametrize("content", ["", "[]", "{}", "3"])
 def test_a_damaged_beginning_is_told(begun, content):
     (begun / "beginning.json").write_text(content)
-    with pytest.raises(RunFolderError, match=r"beginning\.json cannot be read.*choose another output"):
+    with pytest.raises(RunFolderError, match=r"beginning\.json cannot be read.*delete it"):
         check_beginning(begun, "own", BEGINNING)
 
 

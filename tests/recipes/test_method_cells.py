@@ -1,4 +1,7 @@
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ def test_a_cell_is_read_as_it_was_written(tmp_path):
 
 def test_a_cell_of_other_settings_is_refused(tmp_path):
     write_cell(tmp_path, CELL, "mark")
-    with pytest.raises(RunFolderError, match="made with other settings or other data"):
+    with pytest.raises(RunFolderError, match="made with other settings, other data or another model"):
         read_cell(tmp_path, "mod", 3, "another")
 
 
@@ -39,8 +42,47 @@ def test_a_cell_of_other_settings_is_refused(tmp_path):
 def test_a_damaged_cell_is_told_with_what_to_do(tmp_path, name, content):
     write_cell(tmp_path, CELL, "mark")
     (cell_folder(tmp_path, "mod", 3) / name).write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"delete it|other settings"):
+    with pytest.raises(RunFolderError, match="delete it"):
         read_cell(tmp_path, "mod", 3, "mark")
+
+
+@pytest.mark.parametrize(
+    ("method", "seed", "told"), [("ours", 3, "method 'mod', not 'ours'"), ("mod", 4, "seed 3, not 4")]
+)
+def test_a_cell_under_another_ones_name_is_refused(tmp_path, method, seed, told):
+    write_cell(tmp_path, CELL, "mark")
+    cell_folder(tmp_path, "mod", 3).rename(cell_folder(tmp_path, method, seed))
+    with pytest.raises(RunFolderError, match=f"holds the {told}: move it to where it belongs"):
+        read_cell(tmp_path, method, seed, "mark")
+
+
+def test_a_training_under_another_ones_name_is_refused(tmp_path):
+    kept, other = (KeptTrainings(tmp_path, seed, "mark") for seed in (0, 1))
+    for name in ("ours", "plain"):
+        kept.put(name, Trained({"layer.U": torch.ones(2)}, Cost(1, 2, 3)))
+    kept.check()
+    shutil.copytree(kept.folder, other.folder)
+    for refused in (other.check, lambda: other.find("ours")):
+        with pytest.raises(RunFolderError, match="holds the seed 0, not 1"):
+            refused()
+    shutil.rmtree(kept.place("ours"))
+    kept.place("plain").rename(kept.place("ours"))
+    with pytest.raises(RunFolderError, match="holds the name 'plain', not 'ours'"):
+        kept.find("ours")
+
+
+def test_a_full_disk_is_told_and_leaves_the_older_cell(tmp_path, monkeypatch):
+    write_cell(tmp_path, CELL, "mark")
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"mod-seed-3 could not be written \(No space left on device\): make room"):
+            write_cell(tmp_path, CELL, "mark")
+    assert read_cell(tmp_path, "mod", 3, "mark") is not None
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["mod-seed-3"]
 
 
 @pytest.mark.parametrize("name", ["cell.json", "losses.safetensors"])

@@ -12,9 +12,11 @@ import pytest
 import yaml
 from _tiny_methods import method_tree, save_model_with_digits, write_saferlhf
 
+from mopref._folder_lock import LOCK, only_writer
 from mopref.baselines import METHODS
 from mopref.llm.evaluation import preference_front
-from mopref.recipes import RecipeError, RunFolderError, compare_methods, load_method_recipe
+from mopref.recipes import RecipeError, RunFolderError, compare, compare_methods, load_method_recipe, report
+from mopref.recipes.run_folder import check_finished, check_new_folder, newest_checkpoint
 from mopref.recipes.training import prepare
 
 FEW = ["ours", "rewarded-soup", "mod"]
@@ -281,6 +283,76 @@ def test_an_option_of_a_method_may_change_while_it_has_no_figures(load, few):
     compare_methods(more, tell=said.append)
     assert not any("of 3:" in line for line in said)
     compare_methods(few)
+
+
+def test_cells_of_another_model_are_refused_wherever_they_come_from(load, few, make_llama, tmp_path):
+    """As by one who gathers the cells of two machines, of which one has other weights."""
+    own = tmp_path / "model"
+    shutil.copytree(few.model.name, own)
+    moved = replace(few, model=replace(few.model, name=str(own)), output=str(tmp_path / "gathered"))
+    shutil.copytree(Path(few.output) / "cells", tmp_path / "gathered" / "cells")
+    compare_methods(moved)
+    weights = own / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + bytes(4))
+    (tmp_path / "gathered" / "beginning.json").unlink()
+    with pytest.raises(RunFolderError, match="was made with other settings, other data or another model"):
+        compare_methods(moved)
+    assert not (tmp_path / "gathered" / "beginning.json").exists()
+
+
+def test_what_cannot_be_gone_on_with_is_refused_before_anything_is_done(load, few, monkeypatch):
+    """A setting of Bone Soup's own, of which one seed is measured, and another one asked for."""
+    sections = {"evaluation": {"sampled_prompts": 0}}
+    folder = load.rows.parent / "bones"
+    compare_methods(load("bones", comparison={"methods": ["ours", "bone-soup"]}, **sections))
+    begun = (folder / "recipe.yaml").read_text()
+    monkeypatch.setattr("mopref.recipes.method_comparison.make_method", None)
+    other = {"methods": ["ours", "bone-soup"], "bone_beta": 0.6, "seeds": [5, 0]}
+    with pytest.raises(RunFolderError, match=r"bone-soup-seed-0 was made .*own settings are comparison.bone_beta"):
+        compare_methods(load("bones", comparison=other, **sections))
+    assert (folder / "recipe.yaml").read_text() == begun
+    cell = folder / "cells" / "ours-seed-0"
+    (cell / "cell.json").write_text("{")
+    later = {"methods": ["ours", "bone-soup"], "seeds": [5, 0]}
+    with pytest.raises(RunFolderError, match=r"ours-seed-0 cannot be read.*delete it"):
+        compare_methods(load("bones", comparison=later, **sections))
+    assert sorted(path.name for path in (folder / "cells").iterdir()) == ["bone-soup-seed-0", "ours-seed-0"]
+
+
+def test_one_comparison_at_a_time_is_in_a_folder(load, few):
+    with only_writer(Path(few.output)), pytest.raises(BlockingIOError, match="few is being written into by another"):
+        compare_methods(few)
+    # What a kill leaves of a new one is no obstacle.
+    left = load.rows.parent / "left"
+    left.mkdir()
+    (left / LOCK).touch()
+    compare_methods(load("left", comparison={"methods": ["ours"]}, evaluation={"sampled_prompts": 0}))
+    assert not (left / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("comparison", "title", "name"),
+    [
+        ({"methods": ["ours", "rewarded-soup"], "single_learning_rate": 1e20}, "Rewarded Soup", "rewarded-soup"),
+        ({"methods": ["ours", "activation"], "activation_strength": 1e39}, "activation addition", "activation"),
+    ],
+)
+def test_a_method_that_diverges_is_named_with_the_way_to_go_on(load, comparison, title, name):
+    sections = {"training": {"steps": 1}, "evaluation": {"sampled_prompts": 0}}
+    with pytest.raises(FloatingPointError, match=rf"^{title}, seed 0: .*leave '{name}' out of comparison.methods"):
+        compare_methods(load(f"diverged-{name}", comparison=comparison, **sections))
+    alone = {**comparison, "methods": ["ours"]}
+    assert len(compare_methods(load(f"diverged-{name}", comparison=alone, **sections)).methods) == 1
+
+
+@pytest.mark.parametrize(
+    "read", [report, check_finished, newest_checkpoint, lambda folder: compare([folder, folder.parent])]
+)
+def test_a_comparison_is_no_run(few, read):
+    with pytest.raises(RunFolderError, match=r"few holds a comparison of methods, and no run: .*mopref compare RECIPE"):
+        read(Path(few.output))
+    with pytest.raises(RecipeError, match=r"holds a comparison of methods already: choose another folder\.$"):
+        check_new_folder(Path(few.output))
 
 
 def test_a_folder_with_something_else_is_refused(load):

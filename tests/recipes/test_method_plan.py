@@ -6,7 +6,7 @@ from _tiny_methods import method_tree
 
 from mopref.baselines import METHODS
 from mopref.recipes import ComparisonSettings, RecipeError, load_method_recipe, load_recipe
-from mopref.recipes.method_plan import fingerprint_of, fixed_settings
+from mopref.recipes.method_plan import fingerprint_of, fixed_settings, options_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "recipes"
 
@@ -103,6 +103,25 @@ def test_data_are_known_by_what_they_hold_and_not_by_where_they_lie(load, tmp_pa
     assert first == moved
     assert first[0] != other[0]
     assert first[1] != other[1]
+
+
+def test_models_are_known_by_what_they_hold_and_not_by_where_they_lie(load, tmp_path):
+    """Weights and tokens are in the content that a fingerprint is made with."""
+    recipes = [load(model={"name": name}) for name in (str(tmp_path / "a"), str(tmp_path / "b" / "c"), "hub/id")]
+    first, moved, other = ((fingerprint_of(recipe, "content"), fixed_settings(recipe)) for recipe in recipes)
+    assert first == moved
+    assert first[0] != other[0]
+    assert first[1] != other[1]
+
+
+def test_a_column_of_the_table_is_no_objective(load):
+    with pytest.raises(RecipeError, match="objectives holds 'seed': compared methods are told with a column"):
+        load(objectives=["seed", "harmless"])
+
+
+def test_the_options_of_a_method_are_named():
+    assert options_of("activation") == ["comparison.activation_block", "comparison.activation_strength"]
+    assert options_of("ours") == []
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,6 @@ def test_the_order_is_spearmans(seed, m):
 def test_the_order_of_what_never_moves_is_not_known():
     assert np.isnan(order_correlation(PREFERENCES, np.ones((3, 2))))
     assert order_correlation(PREFERENCES, PREFERENCES) == -1.0
+    # Nor of what moves by rounding alone.
+    rounding = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]) * 1e-8
+    assert np.isnan(order_correlation(PREFERENCES, 0.7 + rounding))

@@ -116,6 +116,30 @@ def test_markdown_says_where_hypervolumes_rest_on_fewer_resamples(methods):
     assert "(20 resamples, of hypervolumes 5)" in markdown_text(fewer, HELD_OUT, {})
 
 
+def test_markdown_says_how_many_rows_are_labelled_where_not_all_are(methods):
+    assert "on 4 rows of 2 prompts; λ" in markdown_text(methods, HELD_OUT, {})
+    labelled = np.array([[True, True], [True, False], [True, False], [True, False]])
+    text = markdown_text(methods, replace(HELD_OUT, labelled=labelled), {})
+    assert "on 4 rows of 2 prompts (help\\|ful: 4, harmless: 1); λ" in text
+
+
+def test_markdown_says_where_no_point_is_better_than_the_reference_point(methods):
+    sentence = "No point of any method is better than the reference point"
+    assert sentence not in markdown_text(methods, HELD_OUT, {})
+    held = replace(HELD_OUT, reference_point=np.array([0.1, 0.1]))
+    cells = {name: [cell(name, 3, 0.0, {})] for name in ("ours", "mod")}
+    assert sentence in markdown_text(method_figures(cells, held), held, {})
+
+
+def test_two_columns_of_one_name_are_both_in_the_csv():
+    """Names that clash are refused before; were there any, no number would stand in place of another."""
+    held = replace(HELD_OUT, names=("seed", "harmless"))
+    found = method_figures({"ours": [cell("ours", 3, 0.0, {})]}, held)
+    head, first, *_ = csv_text(found, held).splitlines()
+    assert head.split(",").count("seed") == 2
+    assert first.split(",")[:2] == ["ours", "3"]
+
+
 def test_ours_alone_has_no_lowest_p():
     assert "no p is below" not in markdown_text(
         method_figures({"ours": [cell("ours", 3, 0.0, {})]}, HELD_OUT), HELD_OUT, {}
