@@ -245,13 +245,13 @@ def check_command(words: list[str]) -> None:
     if arguments in ([], ["inspect"], ["--help"]):
         return
     if name == "compare" and arguments[0].endswith(".yaml"):
-        load_method_recipe(ROOT / "examples" / "recipes" / "compare_demo.yaml", arguments[1:])
+        # The recipe itself where it is one of the examples, or else another one in its place.
+        own, other = ROOT / arguments[0], ROOT / "examples" / "recipes" / "compare_demo.yaml"
+        load_method_recipe(own if own.is_file() else other, arguments[1:])
         return
     # What a recipe's file says, and no flag.
-    is_comparison = name == "compare" and arguments[0].endswith(".yaml")
-    from_file = ["--objectives", "[helpful, harmless]"] if name in ("train", "data") or is_comparison else []
-    module = importlib.import_module(f"mopref.cli.{name}")
-    parsed(module.methods_parser() if is_comparison else module.parser(), [*arguments, *from_file])
+    from_file = ["--objectives", "[helpful, harmless]"] if name in ("train", "data") else []
+    parsed(importlib.import_module(f"mopref.cli.{name}").parser(), [*arguments, *from_file])
 
 
 def test_every_documented_command_line_is_understood():

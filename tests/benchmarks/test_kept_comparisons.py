@@ -31,11 +31,26 @@ def check_cells(folder, recipe, content):
         assert found.losses.shape[0] == recipe.evaluation.points
 
 
-@pytest.mark.parametrize("name", ["compare_demo", "compare_on_policy"])
-def test_cells_are_those_of_the_recipe(name):
-    folder, recipe = folder_and_recipe(name)
-    source = ["--data.source", str(folder / "pairs.jsonl")] * (recipe.data.source is not None)
-    folder, recipe = folder_and_recipe(name, source)
+THREE = [
+    *("--objectives", "[warm, concise, relevant]", "--scalarizer.options", "{ideal: [0, 0, 0]}"),
+    *("--training.preferences_per_step", "2", "--evaluation.reference_point", "[1, 1, 1]", "--evaluation.points", "10"),
+    *("--evaluation.judges", "{}", "--evaluation.sampled_prompts", "0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kept", "name", "flags"),
+    [
+        ("compare_demo", "compare_demo", []),
+        ("compare_on_policy", "compare_on_policy", []),
+        ("compare_on_policy_three", "compare_on_policy", THREE),
+    ],
+)
+def test_cells_are_those_of_the_recipe(kept, name, flags):
+    folder, recipe = folder_and_recipe(name, flags)
+    if recipe.data.source is not None:
+        folder, recipe = folder_and_recipe(name, [*flags, "--data.source", str(folder / "pairs.jsonl")])
+    folder = folder.with_name(kept)
     check_cells(folder, recipe, content_of(json.loads((folder / "beginning.json").read_text())))
 
 
