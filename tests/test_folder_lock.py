@@ -40,7 +40,10 @@ def test_a_second_process_is_refused_by_name_until_the_first_has_ended(tmp_path)
     folder = tmp_path / "new" / "run"
     with holder_of(folder) as process:
         for _ in range(2):
-            told = rf"run is being written into by another run \(process {process.pid} on .+\): .* another folder"
+            told = (
+                rf"run is being written into by another run \(process {process.pid} on .+\): "
+                r".* another folder \(output_dir, or a recipe's output\)"
+            )
             with pytest.raises(BlockingIOError, match=told), only_writer(folder):
                 pytest.fail("it got in")
     with only_writer(folder):

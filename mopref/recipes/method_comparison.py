@@ -46,7 +46,7 @@ from mopref.recipes.method_text import csv_text, json_text, markdown_text
 from mopref.recipes.mistakes import RecipeError, RunFolderError
 from mopref.recipes.reading import save_recipe
 from mopref.recipes.run import Tell, silent
-from mopref.recipes.run_folder import CELLS, RECIPE, check_new_folder, flat_settings, located
+from mopref.recipes.run_folder import CELLS, RECIPE, changed_settings, check_new_folder, flat_settings, located
 from mopref.recipes.training import Preparation, prepare
 from mopref.training.provenance import made_with
 
@@ -110,7 +110,7 @@ def compare_methods(recipe: MethodRecipe, tell: Tell = silent) -> MethodComparis
     if process_count() > 1:
         raise RecipeError("", f"is compared on one process, and here are {process_count()}: call it alone.")
     folder = Path(recipe.output)
-    _check_folder(folder, recipe)
+    _check_folder(folder)
     with _at_work(folder):
         _check_settings(folder, recipe)
         return _compared(recipe, folder, tell)
@@ -141,11 +141,10 @@ def _compared(recipe: MethodRecipe, folder: Path, tell: Tell) -> MethodCompariso
     return comparison
 
 
-def _check_folder(folder: Path, recipe: MethodRecipe) -> None:
-    """Refuse a folder that holds something else, or a comparison whose figures have other settings."""
-    if (folder / CELLS).is_dir():
-        _check_settings(folder, recipe)
-    elif not (folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]):
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something else than a comparison, or than what is left of one that was killed."""
+    is_left = folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]
+    if not is_left and not (folder / CELLS).is_dir():
         check_new_folder(folder, for_run=False)
 
 
@@ -154,15 +153,13 @@ def _check_settings(folder: Path, recipe: MethodRecipe) -> None:
     if not (folder / RECIPE).is_file():
         return  # Killed before there was anything.
     earlier = load_method_recipe(folder / RECIPE)
-    new, old = fixed_settings(recipe), fixed_settings(earlier)
-    told, begun = (flat_settings(asdict(own.completed())) for own in (recipe, earlier))
-    for key in {**old, **new}:
-        if new.get(key) != old.get(key):
-            raise RecipeError(
-                key,
-                f"is {told.get(key)!r}, and the comparison in {folder} was begun with {begun.get(key)!r}: go on with "
-                "that, or choose another output.",
-            )
+    new, old = (flat_settings(asdict(own.completed())) for own in (recipe, earlier))
+    for key in changed_settings(fixed_settings(recipe), fixed_settings(earlier)):
+        raise RecipeError(
+            key,
+            f"is {new.get(key)!r}, and the comparison in {folder} was begun with {old.get(key)!r}: go on with that, or "
+            "choose another output.",
+        )
 
 
 @contextmanager

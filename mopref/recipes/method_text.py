@@ -119,21 +119,26 @@ def markdown_text(methods: Sequence[MethodFigures], held_out: HeldOut, about: di
     point = ", ".join(f"{number:g}" for number in held_out.reference_point)
     seeds = ", ".join(str(seed.seed) for seed in methods[0].seeds)
     level = f"{100 * held_out.interval_level:g} %"
-    labelled = np.asarray(held_out.labelled)
-    counts = labelled.sum(axis=0).tolist()
-    rows = f"{len(labelled)} rows of {len(set(held_out.units))} prompts"
-    if not labelled.all():
-        rows += f" ({', '.join(f'{_cell(name)}: {count}' for name, count in zip(held_out.names, counts, strict=True))})"
     parts = [
         "# Methods side by side",
-        f"Held-out losses of {names} (lower is better) on {rows}; λ at {len(held_out.preferences)} points; seeds "
-        f"{seeds}; hypervolumes under the reference point ({point}), fixed before; precision "
+        f"Held-out losses of {names} (lower is better) on {_rows_text(held_out)}; λ at {len(held_out.preferences)} "
+        f"points; seeds {seeds}; hypervolumes under the reference point ({point}), fixed before; precision "
         f"{about.get('precision', 'not recorded')}.{_nothing_below_text(methods)}",
         *_figure_parts(methods, level, held_out),
         *_budget_parts(methods),
         *_loss_parts(methods, held_out),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _rows_text(held_out: HeldOut) -> str:
+    """How many rows there are, and how many of them each objective has a label on, where not all have."""
+    labelled = np.asarray(held_out.labelled)
+    text = f"{len(labelled)} rows of {len(set(held_out.units))} prompts"
+    if labelled.all():
+        return text
+    counts = zip(held_out.names, labelled.sum(axis=0).tolist(), strict=True)
+    return f"{text} ({', '.join(f'{_cell(name)}: {count}' for name, count in counts)})"
 
 
 def _figure_parts(methods: Sequence[MethodFigures], level: str, held_out: HeldOut) -> Iterator[str]:

@@ -28,6 +28,7 @@ __all__ = [
     "RECIPE",
     "REPORT",
     "VERSIONS",
+    "changed_settings",
     "check_finished",
     "check_new_folder",
     "check_no_comparison",
@@ -92,8 +93,9 @@ def check_new_folder(folder: Path, for_run: bool = True) -> None:
         reason = error.strerror or str(error)
         raise RecipeError("output", f"is {str(folder)!r}, which cannot be read ({reason}): choose another.") from error
     if is_taken:
-        is_run = (folder / RECIPE).is_file() and not _is_comparison(folder)
-        what = "a run" if is_run else "a comparison of methods" if _is_comparison(folder) else "files"
+        is_comparison = _is_comparison(folder)
+        is_run = (folder / RECIPE).is_file() and not is_comparison
+        what = "a comparison of methods" if is_comparison else "a run" if is_run else "files"
         remedy = "choose another folder" + (", or go on with that run (--resume)" if for_run and is_run else "")
         raise RecipeError("output", f"is {str(folder)!r}, which holds {what} already: {remedy}.")
     # A link that leads nowhere is there, and no folder.
@@ -195,11 +197,21 @@ def check_same_recipe(folder: Path, recipe: Recipe, earlier: Recipe) -> None:
     Raises:
         RecipeError: a setting that differs.
     """
-    new, old = (wherever_files_lie(flat_settings(asdict(own.completed()))) for own in (recipe, earlier))
-    for key in {**old, **new}:
-        if not _is_within(key, _FREE) and old.get(key) != new.get(key):
+    new, old = (flat_settings(asdict(own.completed())) for own in (recipe, earlier))
+    for key in changed_settings(wherever_files_lie(new), wherever_files_lie(old)):
+        if not _is_within(key, _FREE):
             was = f"the run in {folder} was begun with {old.get(key)!r}"
             raise RecipeError(key, f"is {new.get(key)!r}, and {was}: resume it with that.")
+
+
+def changed_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """The keys of flat settings whose values differ, or that stand in one of them only.
+
+    Example:
+        >>> changed_settings({"seed": 0, "output": "a"}, {"seed": 1, "output": "a"})
+        ['seed']
+    """
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
 def check_same_records(folder: Path, records: str) -> None:

@@ -285,7 +285,7 @@ def test_an_option_of_a_method_may_change_while_it_has_no_figures(load, few):
     compare_methods(few)
 
 
-def test_cells_of_another_model_are_refused_wherever_they_come_from(load, few, make_llama, tmp_path):
+def test_cells_of_another_model_are_refused_wherever_they_come_from(few, tmp_path):
     """As by one who gathers the cells of two machines, of which one has other weights."""
     own = tmp_path / "model"
     shutil.copytree(few.model.name, own)
@@ -300,7 +300,7 @@ def test_cells_of_another_model_are_refused_wherever_they_come_from(load, few, m
     assert not (tmp_path / "gathered" / "beginning.json").exists()
 
 
-def test_what_cannot_be_gone_on_with_is_refused_before_anything_is_done(load, few, monkeypatch):
+def test_what_cannot_be_gone_on_with_is_refused_before_anything_is_done(load, monkeypatch):
     """A setting of Bone Soup's own, of which one seed is measured, and another one asked for."""
     sections = {"evaluation": {"sampled_prompts": 0}}
     folder = load.rows.parent / "bones"

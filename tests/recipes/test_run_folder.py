@@ -106,6 +106,7 @@ def test_how_far_and_what_is_measured_may_differ(tmp_path, change):
         ({"seed": 3}, r"^seed is 3, and the run in .+ was begun with 0: resume it with that\.$"),
         ({"training": TrainingSettings(learning_rate=1.0)}, r"^training\.learning_rate is 1\.0, and .+ with 0\.001"),
         ({"data": DataSettings(source="y")}, r"^data\.source is 'y', and .+ with 'x'"),
+        ({"data": DataSettings(source="/a/y")}, r"^data\.source is '/a/y', and .+ with 'x'"),
         ({"objectives": ("b", "a")}, r"^objectives is \('b', 'a'\)"),
     ],
 )
